@@ -1,0 +1,1 @@
+"""Checkpoints in, bundles out. The only place where torch, diffusers and onnx are imported."""

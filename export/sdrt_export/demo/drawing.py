@@ -1,0 +1,90 @@
+"""Pictures of scenes, 128×128, drawn at four times the size and averaged down for clean edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from sdrt_export.demo.grammar import RGB, Position, Scene, Shape, Size
+
+PICTURE_SIZE = 128  # pixels
+RADIUS: dict[Size, float] = {"small": 22.0, "medium": 30.0, "large": 40.0}  # pixels
+MARGIN = 5.0  # pixels between a shape and the edge of the picture
+JITTER = 3.0  # pixels that a shape may lie off its place, either way
+FARTHEST = 32.0  # pixels from the centre to a shape at an edge, if it is small enough
+
+_OVERSAMPLING = 4
+_DIRECTION: dict[Position, tuple[float, float]] = {
+    "centre": (0, 0),
+    "left": (-1, 0),
+    "right": (1, 0),
+    "top": (0, -1),
+    "bottom": (0, 1),
+}
+
+Points = npt.NDArray[np.float64]  # (n, 2), x to the right and y down, the unit disc is the shape's radius
+
+
+def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
+    """The shape's closed outlines: the outer one and, for a ring, the hole."""
+    match shape:
+        case "circle":
+            return (_regular_polygon(96, 0.95),)
+        case "ring":
+            return (_regular_polygon(96, 1.0), _regular_polygon(96, 0.56))
+        case "square":
+            return (_regular_polygon(4, 1.2, turn=np.pi / 4),)
+        case "diamond":
+            return (np.array([(0, -1.1), (0.72, 0), (0, 1.1), (-0.72, 0)]),)
+        case "triangle":
+            return (np.array([(0, -0.95), (1.0, 0.8), (-1.0, 0.8)]),)
+        case "star":
+            turns = -np.pi / 2 + np.arange(10) * np.pi / 5
+            radii = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
+            return (_polar(radii, turns) + (0, 0.08),)
+        case "cross":
+            arm = 0.34
+            corner = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm)]
+            return (np.array([*corner, *[(-x, -y) for x, y in corner]]),)
+        case "heart":
+            t = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+            x = 16 * np.sin(t) ** 3
+            y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+            return (np.stack([x / 16, -y / 16], axis=1) - (0, 0.12),)
+
+
+def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.float32]:
+    """How much of each pixel the shape covers, ``(128, 128)`` in 0..1; ``shift`` moves it by (x, y) pixels."""
+    radius = RADIUS[scene.size]
+    reach = min(FARTHEST, PICTURE_SIZE / 2 - radius - MARGIN)
+    x, y = _DIRECTION[scene.position]
+    centre = PICTURE_SIZE / 2 + np.array([x * reach + shift[0], y * reach + shift[1]])
+    canvas = Image.new("L", (PICTURE_SIZE * _OVERSAMPLING,) * 2)
+    pen = ImageDraw.Draw(canvas)
+    for fill, outline in zip((255, 0), outlines_from_shape(scene.shape), strict=False):
+        corners = (centre + radius * outline) * _OVERSAMPLING
+        pen.polygon([tuple(corner) for corner in corners], fill=fill)
+    return np.asarray(canvas.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+
+
+def picture_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.uint8]:
+    """The picture, ``(128, 128, 3)`` in 0..255."""
+    mask = mask_from_scene(scene, shift)[..., None]
+    picture = mask * np.array(RGB[scene.colour]) + (1 - mask) * np.array(RGB[scene.ground])
+    return np.rint(picture).astype(np.uint8)
+
+
+def draw_shift(rng: np.random.Generator) -> tuple[float, float]:
+    """A random small displacement, so that no shape is always at the same pixel."""
+    x, y = rng.uniform(-JITTER, JITTER, 2)
+    return float(x), float(y)
+
+
+def _regular_polygon(num_corners: int, radius: float, turn: float = 0.0) -> Points:
+    turns = turn + np.arange(num_corners) * 2 * np.pi / num_corners
+    return _polar(np.full(num_corners, radius), turns)
+
+
+def _polar(radii: Points, turns: Points) -> Points:
+    return np.stack([radii * np.cos(turns), radii * np.sin(turns)], axis=1)
