@@ -1,0 +1,118 @@
+"""What a picture of the demo model shows: ground, colour, shape, place. numpy only, no learned parts.
+
+The judge sees a picture and nothing else; what it reads off is compared with the scene that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt_export.demo.drawing import PICTURE_SIZE, mask_from_scene
+from sdrt_export.demo.grammar import COLOURS, RGB, SHAPES, Colour, Position, Scene, Shape
+
+ATTRIBUTES = ("colour", "ground", "shape", "position")
+
+_PALETTE = np.array([RGB[colour] for colour in COLOURS], dtype=np.float32)  # (8, 3)
+_TEMPLATE_SIZE = 48  # pixels of the square that every shape is scaled to before it is compared
+_SMALLEST_AREA = 0.006  # of the picture: anything smaller is a speck, not a shape
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the judge sees; ``None`` where it sees no shape at all."""
+
+    ground: Colour
+    colour: Colour | None
+    shape: Shape | None
+    position: Position | None
+
+    def agreement(self, scene: Scene) -> dict[str, bool]:
+        """For each attribute whether it is what was asked for."""
+        return {name: getattr(self, name) == getattr(scene, name) for name in ATTRIBUTES}
+
+
+def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
+    """Looks at one picture ``(128, 128, 3)`` in 0..255."""
+    pixels = picture.astype(np.float32)
+    border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
+    ground = np.median(border, axis=0)
+    mask = np.linalg.norm(pixels - ground, axis=-1) > 60
+    if mask.mean() < _SMALLEST_AREA:
+        return Sighting(_nearest_colour(ground), None, None, None)
+    colour = np.median(pixels[_inner(mask)], axis=0)
+    # The edge lies where a pixel is as far from the ground as from the shape.
+    to_ground, to_shape = (np.linalg.norm(pixels - c, axis=-1) for c in (ground, colour))
+    mask = to_shape < to_ground
+    if mask.mean() < _SMALLEST_AREA:
+        return Sighting(_nearest_colour(ground), None, None, None)
+    return Sighting(
+        _nearest_colour(ground), _nearest_colour(colour), _nearest_shape(mask), _nearest_position(mask)
+    )
+
+
+def score(pairs: Iterable[tuple[Scene, npt.NDArray[np.uint8]]]) -> dict[str, float]:
+    """The share of pictures in which each attribute is right, and ``all`` four together."""
+    agreements = [sight(picture).agreement(scene) for scene, picture in pairs]
+    shares = {name: float(np.mean([a[name] for a in agreements])) for name in ATTRIBUTES}
+    return shares | {"all": float(np.mean([all(a.values()) for a in agreements]))}
+
+
+def _nearest_colour(rgb: npt.NDArray[np.float32]) -> Colour:
+    return COLOURS[int(np.linalg.norm(_PALETTE - rgb, axis=1).argmin())]
+
+
+def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
+    """The direction in which the bounding box's centre lies, or the centre when it lies close to it."""
+    top, bottom, left, right = _bounding_box(mask)
+    x, y = (left + right) / 2 - PICTURE_SIZE / 2, (top + bottom) / 2 - PICTURE_SIZE / 2
+    if max(abs(x), abs(y)) < 9:
+        return "centre"
+    if abs(x) > abs(y):
+        return "left" if x < 0 else "right"
+    return "top" if y < 0 else "bottom"
+
+
+def _nearest_shape(mask: npt.NDArray[np.bool_]) -> Shape:
+    """The shape whose template, scaled to the same bounding box, overlaps best (intersection over union)."""
+    scaled = _scale_to_box(mask)
+    overlaps = [(scaled & t).sum() / (scaled | t).sum() for t in _templates()]
+    return SHAPES[int(np.argmax(overlaps))]
+
+
+@cache
+def _templates() -> tuple[npt.NDArray[np.bool_], ...]:
+    scenes = [Scene(shape, "red", "white", "large") for shape in SHAPES]
+    return tuple(_scale_to_box(mask_from_scene(scene) > 0.5) for scene in scenes)
+
+
+def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask's bounding box, padded to a square so that a slim diamond stays slim, at template size."""
+    top, bottom, left, right = _bounding_box(mask)
+    side = max(bottom - top, right - left)
+    offsets = (np.arange(_TEMPLATE_SIZE) + 0.5) / _TEMPLATE_SIZE - 0.5
+    rows = np.floor((top + bottom) / 2 + offsets * side).astype(int)
+    columns = np.floor((left + right) / 2 + offsets * side).astype(int)
+    padded = np.pad(mask, PICTURE_SIZE // 2)
+    return padded[np.ix_(rows + PICTURE_SIZE // 2, columns + PICTURE_SIZE // 2)]
+
+
+def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right (half open), of rows and columns that hold more than a stray pixel or two."""
+    rows, columns = (np.nonzero(mask.sum(axis) > 1)[0] for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        rows, columns = np.nonzero(mask)
+    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+
+
+def _inner(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask without its rim of one pixel, where colours mix; the mask itself if nothing else is left."""
+    inner = mask.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner &= np.roll(mask, step, axis)
+    return inner if inner.any() else mask

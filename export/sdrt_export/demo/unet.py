@@ -1,0 +1,112 @@
+"""The demo's UNet2DConditionModel, trained together with its text encoder on latents of drawn scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
+from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
+from sdrt_export.demo.loop import Schedule, train
+from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
+from sdrt_export.demo.vae import tensor_from_pictures
+
+LATENT_SIZE = 16
+DENOISING = Schedule(num_steps=5500, learning_rate=1e-3, num_warmup_steps=200)
+BATCH = 64
+NUM_LATENTS = 24_000
+CAPTIONS_PER_LATENT = 4
+CAPTION_DROPOUT = 0.1  # the share of empty captions, for classifier-free guidance
+SHAPE_WEIGHT = 4.0  # how much more a latent cell counts where the shape lies
+NOISY_BIAS = 0.6  # exponent below 1: more of the training at high noise, where a scene's attributes are decided
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The training set: latents (n, 4, 16, 16), loss weights (n, 1, 16, 16), token ids (n, captions, 32)."""
+
+    samples: torch.Tensor
+    weights: torch.Tensor
+    tokens: torch.Tensor
+
+
+def new_unet() -> UNet2DConditionModel:
+    """The untrained UNet, 4.5 M parameters; attention from 8×8 down."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(48, 96, 112),
+        layers_per_block=1,
+        cross_attention_dim=HIDDEN_SIZE,
+        attention_head_dim=4,  # the number of heads, whatever its name says
+        norm_num_groups=8,
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    """v-prediction down to pure noise: colours and places are then learnt from the text alone at the first step."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+@torch.no_grad()
+def encode_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, num: int = NUM_LATENTS) -> Latents:
+    """Draws ``num`` scenes and encodes them, with several captions each; the same ones every time."""
+    rng = np.random.default_rng(1)
+    samples, weights, captions = [], [], []
+    for chosen in np.array_split(rng.integers(len(ALL_SCENES), size=num), max(1, num // 64)):
+        scenes = [(ALL_SCENES[i], draw_shift(rng)) for i in chosen]
+        pictures = np.stack([picture_from_scene(*scene) for scene in scenes])
+        samples.append(vae.encode(tensor_from_pictures(pictures)).latent_dist.mode())
+        masks = torch.from_numpy(np.stack([mask_from_scene(*scene) for scene in scenes]))
+        weights.append(1 + SHAPE_WEIGHT * functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None])
+        captions += [draw_caption(scene, rng) for scene, _ in scenes for _ in range(CAPTIONS_PER_LATENT)]
+    tokens = tokens_from_captions(tokenizer, captions)
+    weight = torch.cat(weights)
+    return Latents(
+        torch.cat(samples), weight / weight.mean(), tokens.view(num, CAPTIONS_PER_LATENT, -1)
+    )
+
+
+def train_unet(
+    unet: UNet2DConditionModel, encoder: CLIPTextModel, latents: Latents, empty: torch.Tensor, work: Path
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Trains both, or goes on with the run kept in ``work``; ``empty`` (1, 32) is the empty caption's tokens."""
+    scheduler = new_scheduler()
+    signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
+    noisiness = (1 - scheduler.alphas_cumprod).sqrt()
+
+    def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
+        chosen = rng.integers(len(latents.samples), size=BATCH)
+        x0 = latents.samples[chosen]  # (B, 4, 16, 16)
+        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=BATCH)]
+        tokens[rng.random(BATCH) < CAPTION_DROPOUT] = empty
+        t = torch.from_numpy((1000 * rng.random(BATCH) ** NOISY_BIAS).astype(np.int64))
+        a, s = signal[t, None, None, None], noisiness[t, None, None, None]
+        eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        context = encoder(tokens).last_hidden_state  # (B, 32, 96)
+        v = unet(a * x0 + s * eps, t, context).sample
+        return (latents.weights[chosen] * (v - (a * eps - s * x0)) ** 2).mean()
+
+    both = nn.ModuleDict({"unet": unet, "text_encoder": encoder})
+    average = train("UNet", both, loss_at, DENOISING, work / "unet.pt")
+    return average["unet"], average["text_encoder"]
