@@ -1,4 +1,8 @@
-"""The training loop that every stage shares: Adam, warm-up and cosine decay, weight averaging, resuming."""
+"""The training loop that every stage shares: Adam, warm-up and cosine decay, weight averaging, resuming.
+
+Under ``torchrun`` each process takes its share of every batch. On a CPU one single-threaded process a core is
+nearly twice as fast as one process with a thread a core, because the layers are small.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import nn
+from torch import distributed, nn
 
 SECONDS_BETWEEN_SAVES = 120.0
 
@@ -44,32 +48,55 @@ def train(
 ) -> nn.Module:
     """Trains ``module`` in place and returns its averaged copy.
 
-    ``loss_at(step, rng)`` gives the loss of one batch; its ``rng`` depends on the step alone, so that a run
-    which was stopped and resumed from ``save_path`` sees the batches that an unbroken run sees.
+    ``loss_at(step, rng)`` gives the loss of this process's share of a batch; its ``rng`` depends on the step
+    and the process alone, so that a run which was stopped and resumed from ``save_path`` sees the batches that
+    an unbroken run sees.
     """
     average = copy.deepcopy(module).requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=1e-3)
     first_step = _resume(save_path, module, average, optimizer)
     saved_at, running_loss = time.monotonic(), None
-    with Progress() as progress:
+    with Progress(disable=rank() > 0) as progress:
         bar = progress.add_task(name, total=schedule.num_steps, completed=first_step)
         for step in range(first_step, schedule.num_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
-            loss = loss_at(step, np.random.default_rng([step, 1]))
+            loss = loss_at(step, np.random.default_rng([step, rank()]))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            _average_gradients(module)
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             _move_average(average, module, min(schedule.averaging, (step + 1) / (step + 10)))
             running_loss = _blend(running_loss, loss.item())
             progress.update(bar, advance=1, description=f"{name}, loss {running_loss:.4f}")
-            if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
+            if rank() == 0 and time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
                 _save(save_path, step + 1, module, average, optimizer)
                 saved_at = time.monotonic()
                 progress.console.log(f"{name}: step {step + 1}, loss {running_loss:.4f}")
-    _save(save_path, schedule.num_steps, module, average, optimizer)
+    if rank() == 0:
+        _save(save_path, schedule.num_steps, module, average, optimizer)
     return average
+
+
+def rank() -> int:
+    """The number of this process under ``torchrun``, else 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def num_processes() -> int:
+    """How many processes share each batch."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _average_gradients(module: nn.Module) -> None:
+    if num_processes() == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients]) / num_processes()
+    distributed.all_reduce(together)
+    for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _blend(average: float | None, value: float) -> float:

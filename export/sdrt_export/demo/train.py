@@ -1,6 +1,6 @@
-"""Trains the demo model from nothing: ``python -m sdrt_export.demo.train WORK CHECKPOINT``.
+"""Trains the demo model from nothing: ``torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT``.
 
-Two CPU cores need about three hours, a GPU minutes. Every stage keeps its state in WORK and goes on from there
+One process for each core. Every stage keeps its state in WORK and goes on from there
 when it was stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt export``.
 """
 
@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import torch
+import torch.distributed
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -61,6 +62,9 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for the state of the training")
     parser.add_argument("checkpoint", type=Path, help="folder for the finished checkpoint")
     arguments = parser.parse_args()
+    if torch.distributed.is_torchelastic_launched():
+        torch.distributed.init_process_group("gloo")
+        torch.set_num_threads(1)
     train_demo(arguments.work, arguments.checkpoint)
 
 

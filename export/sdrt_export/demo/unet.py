@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
-from sdrt_export.demo.loop import Schedule, train
+from sdrt_export.demo.loop import Schedule, num_processes, train
 from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
 from sdrt_export.demo.vae import tensor_from_pictures
 
@@ -94,13 +94,14 @@ def train_unet(
     scheduler = new_scheduler()
     signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
     noisiness = (1 - scheduler.alphas_cumprod).sqrt()
+    share = BATCH // num_processes()
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(latents.samples), size=BATCH)
+        chosen = rng.integers(len(latents.samples), size=share)
         x0 = latents.samples[chosen]  # (B, 4, 16, 16)
-        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=BATCH)]
-        tokens[rng.random(BATCH) < CAPTION_DROPOUT] = empty
-        t = torch.from_numpy((1000 * rng.random(BATCH) ** NOISY_BIAS).astype(np.int64))
+        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=share)]
+        tokens[rng.random(share) < CAPTION_DROPOUT] = empty
+        t = torch.from_numpy((1000 * rng.random(share) ** NOISY_BIAS).astype(np.int64))
         a, s = signal[t, None, None, None], noisiness[t, None, None, None]
         eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         context = encoder(tokens).last_hidden_state  # (B, 32, 96)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from sdrt_export.demo.drawing import PICTURE_SIZE, draw_shift, mask_from_scene, picture_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES
-from sdrt_export.demo.loop import Schedule, train
+from sdrt_export.demo.loop import Schedule, num_processes, train
 
 KL_WEIGHT = 5e-4  # per latent element: keeps latents near unit scale, leaves the decoder tolerant of small errors
 
@@ -47,7 +46,7 @@ def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
     pictures, centres = _draw_pictures(num_pictures)
 
     def loss_of_crops(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(num_pictures, size=BATCH)
+        chosen = rng.integers(num_pictures, size=BATCH // num_processes())
         corners = _draw_corners(centres[chosen], rng)
         crops = [
             pictures[i, y : y + CROP_SIZE, x : x + CROP_SIZE]
@@ -56,7 +55,7 @@ def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
         return vae_loss(vae, tensor_from_pictures(np.stack(crops)))
 
     def loss_of_whole(step: int, rng: np.random.Generator) -> torch.Tensor:
-        return vae_loss(vae, tensor_from_pictures(pictures[rng.integers(num_pictures, size=BATCH // 2)]))
+        return vae_loss(vae, tensor_from_pictures(pictures[rng.integers(num_pictures, size=BATCH // 2 // num_processes())]))
 
     average = train("VAE, crops", vae, loss_of_crops, CROPS, work / "vae_crops.pt")
     vae.load_state_dict(average.state_dict())
@@ -101,17 +100,12 @@ def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArra
     rng = np.random.default_rng(0)
     pictures = np.empty((num_pictures, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
     centres = np.empty((num_pictures, 2), np.int64)
-    for i, scene in enumerate(_endless_scenes(rng, num_pictures)):
-        shift = draw_shift(rng)
+    for i in range(num_pictures):
+        scene, shift = ALL_SCENES[rng.integers(len(ALL_SCENES))], draw_shift(rng)
         pictures[i] = picture_from_scene(scene, shift)
         rows, columns = np.nonzero(mask_from_scene(scene, shift))
         centres[i] = columns.mean(), rows.mean()
     return pictures, centres
-
-
-def _endless_scenes(rng: np.random.Generator, num: int) -> Iterator:
-    for _ in range(num):
-        yield ALL_SCENES[int(rng.integers(len(ALL_SCENES)))]
 
 
 def _draw_corners(centres: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
