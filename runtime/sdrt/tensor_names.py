@@ -1,0 +1,41 @@
+"""The names of every network's tensors, and of the networks: optimum's, written once.
+
+Shapes: B batch, L tokens, D width of the text encoder, C latent channels, (h, w) latent size,
+(H, W) picture size.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The networks: the folder's names inside a bundle.
+TEXT_ENCODER: Final = "text_encoder"
+UNET: Final = "unet"
+VAE_DECODER: Final = "vae_decoder"
+VAE_ENCODER: Final = "vae_encoder"
+
+# Text encoder
+INPUT_IDS: Final = "input_ids"  # (B, L) int64
+LAST_HIDDEN_STATE: Final = "last_hidden_state"  # (B, L, D)
+POOLER_OUTPUT: Final = "pooler_output"  # (B, D)
+
+# UNet
+SAMPLE: Final = "sample"  # UNet: (B, C, h, w); VAE encoder's input, decoder's output: (B, 3, H, W)
+TIMESTEP: Final = "timestep"  # (B,) float32; a scalar in optimum's own folders
+ENCODER_HIDDEN_STATES: Final = "encoder_hidden_states"  # (B, L, D)
+TIMESTEP_COND: Final = "timestep_cond"  # (B, K): the guidance embedding of distilled UNets (LCM)
+OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
+
+# VAE
+LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
+LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
+
+
+def hidden_state(index: int) -> str:
+    """Text encoder: the embeddings (0) or the output of layer ``index``, (B, L, D)."""
+    return f"hidden_states.{index}"
+
+
+def normed_hidden_state(index: int) -> str:
+    """Text encoder: the same after the final layer norm, what diffusers' ``clip_skip`` uses."""
+    return f"normed_hidden_states.{index}"

@@ -1,0 +1,277 @@
+"""Tiny Stable Diffusion checkpoints with seeded random weights, for comparing with diffusers.
+
+Every recipe differs from the others where a graph or a schedule could go wrong: heads, layers,
+groups, activations, projections, latent channels, prediction types, schedulers, padding tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+MAX_LENGTH = 77
+CORPUS = """a red circle on a white background, a small blue square, the largest green triangle,
+a photograph of an astronaut riding a horse, masterpiece, best quality, highly detailed,
+blurry, low quality, deformed, watermark, three cats and 12 dogs, it's the artist's own café"""
+
+_WORD_END = "</w>"
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs from the defaults of `_new_unet`, `_new_vae` and `_new_text_encoder`."""
+
+    scheduler: str
+    schedule: dict[str, Any] = field(default_factory=dict)
+    unet: dict[str, Any] = field(default_factory=dict)
+    vae: dict[str, Any] = field(default_factory=dict)
+    text_encoder: dict[str, Any] = field(default_factory=dict)
+    pad_token: str = _END
+
+
+# StableDiffusionPipeline rewrites schedules that have another offset, or that clip samples.
+_SD1_BETAS = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+
+RECIPES: dict[str, Recipe] = {
+    "classic": Recipe(
+        scheduler="PNDMScheduler",
+        schedule=_SD1_BETAS | {"skip_prk_steps": True, "set_alpha_to_one": False},
+    ),
+    "v_prediction": Recipe(
+        scheduler="DDIMScheduler",
+        schedule=_SD1_BETAS
+        | {
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+            "clip_sample": False,
+        },
+        unet={"block_out_channels": (8, 16), "attention_head_dim": 4, "norm_num_groups": 4},
+        vae={"block_out_channels": (4, 8, 8), "scaling_factor": 1.0},
+        text_encoder={"num_attention_heads": 4, "hidden_size": 16, "num_hidden_layers": 3},
+    ),
+    "linear_projection": Recipe(  # the way of Stable Diffusion 2
+        scheduler="EulerDiscreteScheduler",
+        schedule=_SD1_BETAS | {"timestep_spacing": "leading"},
+        unet={
+            "block_out_channels": (8, 16),
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+            "upcast_attention": True,
+        },
+        vae={"scaling_factor": 0.13025},
+        text_encoder={"hidden_act": "gelu"},
+        pad_token="!",
+    ),
+    "deep": Recipe(
+        scheduler="DPMSolverMultistepScheduler",
+        schedule=_SD1_BETAS | {"use_karras_sigmas": True},
+        unet={
+            "block_out_channels": (4, 8, 16),
+            "layers_per_block": 2,
+            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            "norm_num_groups": 4,
+        },
+        vae={"block_out_channels": (4, 4, 8, 8), "norm_num_groups": 4},
+        text_encoder={"num_hidden_layers": 4, "intermediate_size": 37},
+    ),
+    "lcm": Recipe(
+        scheduler="LCMScheduler",
+        schedule=_SD1_BETAS | {"original_inference_steps": 50},
+        unet={"time_cond_proj_dim": 16, "block_out_channels": (8, 8)},
+    ),
+    "inpaint": Recipe(
+        scheduler="DDIMScheduler",
+        schedule=_SD1_BETAS | {"clip_sample": False},
+        unet={"in_channels": 9},
+    ),
+    "sample_prediction": Recipe(
+        scheduler="DDPMScheduler",
+        schedule=_SD1_BETAS | {"prediction_type": "sample", "clip_sample": False},
+        unet={
+            "act_fn": "gelu",
+            "resnet_time_scale_shift": "scale_shift",
+            "transformer_layers_per_block": 2,
+            "flip_sin_to_cos": False,
+            "freq_shift": 1,
+        },
+        vae={"layers_per_block": 2, "use_quant_conv": False, "use_post_quant_conv": False},
+        text_encoder={
+            "eos_token_id": 2,
+            "num_attention_heads": 1,
+        },  # 2: what old configs say, whatever the vocabulary
+    ),
+    "wide_latents": Recipe(
+        scheduler="EulerAncestralDiscreteScheduler",
+        schedule=_SD1_BETAS | {"timestep_spacing": "linspace"},
+        unet={
+            "in_channels": 8,
+            "out_channels": 8,
+            "mid_block_type": None,
+            "only_cross_attention": (True, False),
+            "attention_head_dim": 1,
+        },
+        vae={"latent_channels": 8, "scaling_factor": 0.5},
+    ),
+}
+# An inpainting UNet wants a mask and a masked picture besides the prompt.
+TEXT_TO_IMAGE = tuple(name for name in RECIPES if name != "inpaint")
+
+
+def tiny_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Writes the recipe's diffusers checkpoint into ``folder``, which it returns.
+
+    The weights are the same every time.
+    """
+    tiny_pipeline(name).to(dtype).save_pretrained(folder)
+    return folder
+
+
+def tiny_pipeline(name: str) -> StableDiffusionPipeline:
+    """The recipe's pipeline, float32, on the CPU; its UNet gives numbers of unit spread."""
+    recipe = RECIPES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(list(RECIPES).index(name))
+        tokenizer = tiny_tokenizer(recipe.pad_token)
+        text_encoder = _new_text_encoder(tokenizer, recipe)
+        unet = _new_unet(recipe, text_encoder.config.hidden_size)
+        vae = _new_vae(recipe)
+        for model in (text_encoder, unet, vae):
+            _stir_norms_and_biases(model.eval())
+        _listen_to_text(unet)
+        _normalize_outputs(unet, vae)
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=getattr(diffusers, recipe.scheduler)(**recipe.schedule),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
+    """A tokenizer in CLIP's format, whose merges are learnt from `CORPUS`."""
+    merges = _learn_merges()
+    letters = sorted(
+        pre_tokenizers.ByteLevel.alphabet()
+    )  # "!" comes first and gets number 0, as in CLIP
+    tokens = [
+        *letters,
+        *(letter + _WORD_END for letter in letters),
+        *map("".join, merges),
+        _START,
+        _END,
+    ]
+    with TemporaryDirectory() as folder:
+        vocabulary = {token: number for number, token in enumerate(tokens)}
+        Path(folder, "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
+        lines = ["#version: 0.2", *map(" ".join, merges)]
+        Path(folder, "merges.txt").write_text("\n".join(lines) + "\n")
+        return CLIPTokenizer.from_pretrained(
+            folder, pad_token=pad_token, model_max_length=MAX_LENGTH
+        )
+
+
+def _learn_merges() -> list[tuple[str, str]]:
+    learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Whitespace(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, end_of_word_suffix=_WORD_END, show_progress=False
+    )
+    learner.train_from_iterator([CORPUS], trainer)
+    return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def _new_text_encoder(tokenizer: CLIPTokenizer, recipe: Recipe) -> CLIPTextModel:
+    defaults = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": MAX_LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return CLIPTextModel(CLIPTextConfig(**(defaults | recipe.text_encoder)))
+
+
+def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
+    defaults = {
+        "sample_size": 16,
+        "block_out_channels": (4, 8),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "attention_head_dim": 2,  # the number of heads, whatever its name says
+        "norm_num_groups": 2,
+        "cross_attention_dim": cross_attention_dim,
+    }
+    return UNet2DConditionModel(**(defaults | recipe.unet))
+
+
+def _new_vae(recipe: Recipe) -> AutoencoderKL:
+    options = {
+        "block_out_channels": (4, 8),
+        "norm_num_groups": 2,
+        "scaling_factor": 0.18215,
+    } | recipe.vae
+    num_levels = len(options["block_out_channels"])
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * num_levels,
+        up_block_types=("UpDecoderBlock2D",) * num_levels,
+        sample_size=16 * 2 ** (num_levels - 1),
+        **options,
+    )
+
+
+@torch.no_grad()
+def _stir_norms_and_biases(model: torch.nn.Module) -> None:
+    """A fresh norm multiplies by 1 and adds 0, so a graph that forgot it would pass."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter += 0.1 * torch.randn_like(parameter)
+
+
+@torch.no_grad()
+def _listen_to_text(unet: UNet2DConditionModel) -> None:
+    """Makes the prompt count in the picture, which with fresh weights it hardly does."""
+    for name, weight in unet.named_parameters():
+        if "attn2.to_" in name and weight.ndim == 2:
+            weight *= 3
+
+
+@torch.no_grad()
+def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
+    """Scales the last convolutions: predictions of spread 1, pictures that use their range."""
+    sample = torch.randn(1, unet.config.in_channels, 16, 16)
+    context = torch.randn(1, MAX_LENGTH, unet.config.cross_attention_dim)
+    unet.conv_out.weight /= unet(sample, 500, context).sample.std()
+    latents = torch.randn(1, vae.config.latent_channels, 16, 16) / vae.config.scaling_factor
+    vae.decoder.conv_out.weight *= 0.4 / vae.decode(latents).sample.std()
