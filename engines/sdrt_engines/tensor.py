@@ -1,0 +1,101 @@
+"""What goes into a network and what comes out: names, dtypes, shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sdrt_engines.errors import TensorError, did_you_mean
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. In `shape` an int is fixed; a str names a size that is known at a run.
+
+    >>> str(TensorSpec("sample", np.dtype(np.float32), ("B", 4, "h", "w")))
+    'float32 (B, 4, h, w)'
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise TensorError("a tensor needs a name, got ''")
+        if not isinstance(self.dtype, np.dtype):
+            raise TensorError(
+                f"tensor '{self.name}': dtype must be a numpy dtype, got {self.dtype!r}: "
+                "write np.dtype(...)"
+            )
+        for dim in self.shape:
+            if not ((isinstance(dim, str) and dim) or (type(dim) is int and dim > 0)):
+                raise TensorError(
+                    f"tensor '{self.name}': a dimension is a positive int or a name, got {dim!r}"
+                )
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {shape_text(self.shape)}"
+
+    def mismatch(self, array: object, sizes: dict[str, int]) -> str | None:
+        """Why `array` does not fit, or None when it does.
+
+        `sizes` holds what the symbolic dimensions are in this run; new ones are added to it.
+        """
+        if not isinstance(array, np.ndarray):
+            return "it must be a numpy array: wrap it in np.asarray"
+        if array.dtype != self.dtype:
+            return f"convert it with .astype('{self.dtype}')"
+        return self.shape_mismatch(array.shape, sizes)
+
+    def shape_mismatch(self, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
+        """The part of `mismatch` that is about the shape."""
+        if len(shape) != len(self.shape):
+            return f"it must have {len(self.shape)} dimensions, not {len(shape)}"
+        for axis, (dim, size) in enumerate(zip(self.shape, shape, strict=True)):
+            expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
+            if size != expected:
+                because = f", which {dim} is in this run" if isinstance(dim, str) else ""
+                return f"dimension {axis} must be {expected}{because}, not {size}"
+            if size == 0:
+                return f"dimension {axis} must not be empty"
+        return None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of one network. Names are unique within each of the two."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        for role, specs in (("input", self.inputs), ("output", self.outputs)):
+            names = [spec.name for spec in specs]
+            for name in names:
+                if names.count(name) > 1:
+                    raise TensorError(f"a signature has two {role}s named '{name}'")
+
+    def input(self, name: str) -> TensorSpec:
+        """The input called `name`; TensorError with the nearest name when there is none."""
+        return _named(name, self.inputs, "input")
+
+    def output(self, name: str) -> TensorSpec:
+        """The output called `name`; TensorError with the nearest name when there is none."""
+        return _named(name, self.outputs, "output")
+
+
+def shape_text(shape: tuple[int | str, ...]) -> str:
+    """`(B, 4, h, w)`: as Python writes a tuple, without quotes around the names."""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _named(name: str, specs: tuple[TensorSpec, ...], role: str) -> TensorSpec:
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    raise TensorError(f"no {role} '{name}': {did_you_mean(name, (spec.name for spec in specs))}")
