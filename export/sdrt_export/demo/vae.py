@@ -17,8 +17,8 @@ from sdrt_export.demo.loop import Schedule, num_processes, train
 KL_WEIGHT = 5e-4  # per latent element: keeps latents near unit scale, leaves the decoder tolerant of small errors
 
 # Most of the training sees crops of half the side: a quarter of the work, and every crop shows an edge.
-CROPS = Schedule(num_steps=3200, learning_rate=2e-3)
-WHOLE = Schedule(num_steps=500, learning_rate=5e-4)
+CROPS = Schedule(num_steps=2800, learning_rate=2e-3)
+WHOLE = Schedule(num_steps=250, learning_rate=4e-4, num_warmup_steps=20)
 CROP_SIZE = PICTURE_SIZE // 2
 BATCH = 16
 
