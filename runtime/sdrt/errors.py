@@ -1,0 +1,28 @@
+"""What the runtime can raise. All of it is a `SdrtError`."""
+
+from sdrt_engines.errors import SdrtError, did_you_mean
+
+__all__ = [
+    "BundleError",
+    "NonFiniteError",
+    "RequestError",
+    "SamplerError",
+    "SdrtError",
+    "did_you_mean",
+]
+
+
+class BundleError(SdrtError):
+    """A bundle is missing, broken, changed, or of a format that this version does not read."""
+
+
+class RequestError(SdrtError):
+    """A request asks for something impossible, or for something that this bundle cannot do."""
+
+
+class SamplerError(SdrtError):
+    """A sampler is unknown, or an option of its configuration cannot be honoured."""
+
+
+class NonFiniteError(SdrtError):
+    """A network's output holds NaN or infinity, so there is no picture to hand over."""

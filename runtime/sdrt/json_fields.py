@@ -1,0 +1,115 @@
+"""Reads the fields of JSON objects; what is missing or of the wrong kind is told by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sdrt.errors import BundleError, SdrtError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Errors raised inside become a BundleError that begins with `where`.
+
+    Nested, the parts add up: `sdrt.json: components[1].files[0].size: got ...`.
+    """
+    try:
+        yield
+    except SdrtError as error:
+        raise BundleError(f"{where}{error}").with_traceback(error.__traceback__) from None
+
+
+class JsonFields:
+    """A JSON object. Each method gives one field of it, or raises BundleError with its name.
+
+    Fields with a `default` may be absent or null.
+    """
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise BundleError(f"got {_kind(value)}, expected an object")
+        self.values: dict[str, Any] = value
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> JsonFields:
+        """The object that `text` holds."""
+        try:
+            return cls(json.loads(text, parse_constant=_refuse_constant))
+        except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError too
+            raise BundleError(f"not valid JSON ({error})") from error
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string that is not empty."""
+        if default is not None and self.values.get(name) is None:
+            return default
+        value = self._value(name)
+        if not isinstance(value, str) or not value:
+            raise _wrong(name, value, "a text")
+        return value
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        if default is not None and self.values.get(name) is None:
+            return default
+        value = self._value(name)
+        if type(value) is not int:  # True is an int to isinstance
+            raise _wrong(name, value, "an integer")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """An int or a float, finite."""
+        if default is not None and self.values.get(name) is None:
+            return default
+        value = self._value(name)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise _wrong(name, value, "a number")
+        return float(value)
+
+    def array(self, name: str) -> list[Any]:
+        value = self._value(name)
+        if not isinstance(value, list):
+            raise _wrong(name, value, "an array")
+        return value
+
+    def child(self, name: str) -> JsonFields:
+        value = self._value(name)
+        if not isinstance(value, dict):
+            raise _wrong(name, value, "an object")
+        return JsonFields(value)
+
+    def convert(self, name: str, convert: Callable[[JsonFields], T]) -> T:
+        """`convert` of the object called `name`."""
+        with within(f"{name}."):
+            return convert(self.child(name))
+
+    def convert_each(self, name: str, convert: Callable[[JsonFields], T]) -> tuple[T, ...]:
+        """`convert` of each object in the array called `name`."""
+        converted = []
+        for index, value in enumerate(self.array(name)):
+            with within(f"{name}[{index}]."):
+                converted.append(convert(JsonFields(value)))
+        return tuple(converted)
+
+    def _value(self, name: str) -> Any:
+        if name not in self.values:
+            raise BundleError(f"{name}: missing")
+        return self.values[name]
+
+
+def _wrong(name: str, value: object, expected: str) -> BundleError:
+    return BundleError(f"{name}: got {_kind(value)}, expected {expected}")
+
+
+def _kind(value: object) -> str:
+    """How JSON says the value; long ones are cut."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
