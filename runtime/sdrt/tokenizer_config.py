@@ -1,0 +1,141 @@
+"""What the configuration files of a tokenizer folder say, merged as transformers merges them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdrt.errors import BundleError
+
+DEFAULT_ROLES = {
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+}
+COPY_AGAIN = "Copy the whole tokenizer folder again, from one checkpoint."
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+DEFAULT_MAX_LENGTH = 77
+# transformers writes int(1e30) where nobody set a length; CLIP's table of positions ends far below.
+NO_MAX_LENGTH = 1_000_000
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is searched for in the prompt before it is cut into words."""
+
+    content: str
+    flags: Mapping[str, bool]  # of `tokenizers.AddedToken`
+    id: int | None  # what the configuration demands; None where it leaves it to the vocabulary
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Defaults are those of transformers' CLIPTokenizer."""
+
+    roles: Mapping[str, str] = field(default_factory=lambda: DEFAULT_ROLES)
+    added_tokens: tuple[AddedToken, ...] = ()
+    max_length: int = DEFAULT_MAX_LENGTH
+    padding_side: str = "right"
+    truncation_side: str = "right"
+
+    def __post_init__(self) -> None:
+        if self.max_length < 3:
+            raise ValueError(f"model_max_length is {self.max_length}, and must be at least 3")
+        for name in ("padding_side", "truncation_side"):
+            if getattr(self, name) not in ("left", "right"):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, and must be 'left' or 'right'"
+                )
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TokenizerConfig:
+        """Reads tokenizer_config.json and what older checkpoints keep beside; any may be missing.
+
+        Raises BundleError for a file that is not what it should be.
+        """
+        values = read_values(folder)
+        try:
+            return config_from_values(values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"no {error} in a token" if isinstance(error, KeyError) else str(error)
+            raise BundleError(
+                f"{folder / 'tokenizer_config.json'} is not CLIP's: {reason}. {COPY_AGAIN}"
+            ) from error
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json, overlaid with the two files of older checkpoints where those count."""
+    values = read_json_object(folder / "tokenizer_config.json", optional=True)
+    if "added_tokens_decoder" in values:
+        return values
+    values |= read_json_object(folder / "special_tokens_map.json", optional=True)
+    added = read_json_object(folder / "added_tokens.json", optional=True)
+    return values | {
+        "added_tokens_decoder": {index: {"content": token} for token, index in added.items()}
+    }
+
+
+def config_from_values(values: Mapping[str, Any]) -> TokenizerConfig:
+    """The configuration that the merged files spell out."""
+    set_roles = {role: values[role] for role in DEFAULT_ROLES if values.get(role) is not None}
+    roles = DEFAULT_ROLES | {role: content_of(entry) for role, entry in set_roles.items()}
+    max_length = int(values.get("model_max_length") or DEFAULT_MAX_LENGTH)
+    return TokenizerConfig(
+        roles=roles,
+        added_tokens=added_tokens(values["added_tokens_decoder"], set_roles, roles),
+        max_length=max_length if max_length < NO_MAX_LENGTH else DEFAULT_MAX_LENGTH,
+        padding_side=values.get("padding_side", "right"),
+        truncation_side=values.get("truncation_side", "right"),
+    )
+
+
+def added_tokens(
+    declared: Mapping[str, Mapping[str, Any]],
+    set_roles: Mapping[str, Any],
+    roles: Mapping[str, str],
+) -> tuple[AddedToken, ...]:
+    """The declared tokens in the order of their ids, then those that have a role only."""
+    tokens = [
+        added_token({"special": entry["content"] in roles.values()} | dict(entry), int(index))
+        for index, entry in sorted(declared.items(), key=lambda item: int(item[0]))
+    ]
+    for role, content in roles.items():
+        if content in {token.content for token in tokens}:
+            continue
+        entry = set_roles.get(role)
+        if not isinstance(entry, Mapping):
+            # CLIPTokenizer looks for padding in the text as written, for the others in lower case.
+            entry = {"content": content, "normalized": role != "pad_token"}
+        tokens.append(added_token({**entry, "special": True}, None))
+    return tuple(tokens)
+
+
+def added_token(entry: Mapping[str, Any], index: int | None) -> AddedToken:
+    """A token from a configuration's entry; what it leaves out, `tokenizers.AddedToken` decides."""
+    flags = {flag: bool(entry[flag]) for flag in FLAGS if flag in entry}
+    return AddedToken(entry["content"], flags, index)
+
+
+def content_of(token: str | Mapping[str, Any]) -> str:
+    """How a special token is written: configurations hold a string, or an object with its flags."""
+    return token if isinstance(token, str) else str(token["content"])
+
+
+def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object in a file; {} for an optional file that is not there. Raises BundleError."""
+    if optional and not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}. {COPY_AGAIN}") from error
+    if not isinstance(value, dict):
+        raise BundleError(
+            f"{path} holds a JSON {type(value).__name__}, and must hold an object. " + COPY_AGAIN
+        )
+    return value
