@@ -1,0 +1,101 @@
+"""The normal numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
+
+Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to within 1e-6: both round
+logarithm, sine and cosine to float32, each in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt.errors import RequestError
+
+Array: TypeAlias = npt.NDArray[np.float32]
+
+BLOCK = 16  # torch fills blocks of 16, eight cosines before eight sines; fewer values go one by one
+TWO_PI = np.float32(2 * math.pi)
+UNIT = np.float32(2**-24)
+
+
+class TorchNoise:
+    """A stream of standard normals, the same in the same order as torch's for this seed.
+
+    ``seed`` is 0 to 2**64 - 1, and as in torch only its low 32 bits count. Raises ``RequestError`` for any other.
+    """
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed < 2**64:
+            raise RequestError(f"seed: got {seed}, expected 0 to {2**64 - 1}")
+        self._words = np.random.RandomState(seed & 0xFFFFFFFF)  # MT19937, seeded as torch seeds it
+        self._second: float | None = (
+            None  # the half of a small draw's last pair that is still to come
+        )
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """The next ``torch.randn(shape)``: float32 of ``shape``."""
+        size = math.prod(shape)
+        values = self._large(size) if size >= BLOCK else self._small(size)
+        return values.reshape(shape)
+
+    def _large(self, size: int) -> Array:
+        values = self._uniform(size)
+        whole = size - size % BLOCK
+        values[:whole] = box_muller_blocks(values[:whole])
+        if (
+            whole < size
+        ):  # torch then draws the last 16 afresh, over values that it has already given
+            values[-BLOCK:] = box_muller_blocks(self._uniform(BLOCK))
+        return values
+
+    def _small(self, size: int) -> Array:
+        return np.asarray([self._one() for _ in range(size)], np.float32)
+
+    def _one(self) -> float:
+        """One value of a draw below 16, in float64. The pair's second half waits, also across calls."""
+        if self._second is not None:
+            value, self._second = self._second, None
+            return value
+        u1, u2 = self._uniform64(), self._uniform64()
+        radius, angle = math.sqrt(-2 * math.log1p(-u2)), 2 * math.pi * u1
+        self._second = radius * math.sin(angle)
+        return radius * math.cos(angle)
+
+    def _uniform(self, size: int) -> Array:
+        """Uniforms in [0, 1), of 24 bits: all that float32 can tell apart."""
+        words = self._words.randint(0, 2**32, size, np.uint32)
+        return (words & np.uint32(2**24 - 1)).astype(np.float32) * UNIT
+
+    def _uniform64(self) -> float:
+        """A uniform in [0, 1), of 53 bits out of two words, the high one first."""
+        high, low = self._words.randint(0, 2**32, 2, np.uint32).tolist()
+        return ((high << 32 | low) & (2**53 - 1)) / 2**53
+
+
+class BatchNoise:
+    """One stream for each image of a batch, so that an image is the same alone as among others.
+
+    What diffusers draws for a list of generators. ``seeds`` as for ``TorchNoise``.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._streams = tuple(TorchNoise(seed) for seed in seeds)
+
+    def normal(self, shape_of_one: tuple[int, ...]) -> Array:
+        """The next draw of every stream, (B, C, h, w), float32; ``shape_of_one`` is (1, C, h, w)."""
+        return np.concatenate([stream.normal(shape_of_one) for stream in self._streams])
+
+
+def box_muller_blocks(uniform: Array) -> Array:
+    """Normals from uniforms in [0, 1), sixteen at a time as torch's ``normal_fill`` makes them.
+
+    The size is a multiple of 16.
+    """
+    u1, u2 = uniform.reshape(-1, 2, BLOCK // 2).swapaxes(0, 1)  # (blocks, 8) each
+    radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - u1))
+    angle = TWO_PI * u2
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
