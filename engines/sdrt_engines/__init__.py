@@ -2,18 +2,29 @@
 
 from sdrt_engines.engine import Engine, FunctionEngine, Pinned
 from sdrt_engines.errors import EngineError, SdrtError, TargetError, TensorError, did_you_mean
-from sdrt_engines.tensor import Array, Signature, TensorSpec
+from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.onnxruntime_cpu import engine_from_onnx
+from sdrt_engines.target import Backend, Refusal, Resolution, Target, resolve_target
+from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
 
 __all__ = [
+    "DTYPES",
     "Array",
+    "Backend",
     "Engine",
     "EngineError",
     "FunctionEngine",
     "Pinned",
+    "Refusal",
+    "Resolution",
     "SdrtError",
     "Signature",
+    "Target",
     "TargetError",
     "TensorError",
     "TensorSpec",
     "did_you_mean",
+    "engine_from_onnx",
+    "resolve_target",
+    "signature_from_onnx",
 ]

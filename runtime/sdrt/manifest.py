@@ -11,16 +11,12 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-from sdrt_engines import Signature, TensorSpec
-
 from sdrt.errors import BundleError, did_you_mean
 from sdrt.json_fields import JsonFields, within
+from sdrt_engines import DTYPES, Signature, TensorSpec
 
 MANIFEST_NAME = "sdrt.json"
 FORMAT_VERSION = 1
-_DTYPE_NAMES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
-DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""The `cpu` backend: ONNX Runtime. The only file that imports it.
+
+Tried and left out, as none pays on a CPU (onnxruntime 1.31): I/O binding and OrtValues for pinned
+feeds (79 and 115 µs a call, plain `run` 41 µs: it wraps an array without copying it), and turning
+prepacking off (loads in nothing, but every matrix product is then three times slower).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from sdrt_engines.engine import Engine
+from sdrt_engines.errors import EngineError
+from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.tensor import Array, Signature, shape_text
+
+_LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
+
+
+def engine_from_onnx(
+    path: str | PathLike[str], *, name: str | None = None, num_threads: int | None = None
+) -> Engine:
+    """The network in the ONNX file at `path`, on the CPU; weights in files beside it are found.
+
+    `name` begins error messages, by default it is the path. `num_threads` None leaves the choice
+    to onnxruntime: one thread per physical core that this process may use. EngineError when the
+    file is missing, broken, or uses what onnxruntime does not know.
+    """
+    if num_threads is not None and num_threads < 1:
+        raise EngineError(f"num_threads: got {num_threads}, expected 1 or more, or None")
+    path = Path(path)
+    signature = signature_from_onnx(path)
+    onnxruntime = _onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = num_threads or 0
+    options.log_severity_level = _LOG_NOTHING
+    run_options = onnxruntime.RunOptions()
+    run_options.log_severity_level = _LOG_NOTHING
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no other common class
+        raise EngineError(f"{path}: does not load: {_reason(error)}: {_way_out(error)}") from error
+    return _CpuEngine(signature, name or str(path), session, run_options)
+
+
+def cpu_refusal() -> str | None:
+    """Why this backend cannot open here, or None."""
+    try:
+        _onnxruntime()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+class _CpuEngine(Engine):
+    def __init__(self, signature: Signature, name: str, session: Any, run_options: Any) -> None:
+        super().__init__(signature, name)
+        self._session = session
+        self._run_options = run_options
+
+    def _run(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array]:
+        try:
+            results = self._session.run(outputs, values, self._run_options)
+        except Exception as error:
+            feeds = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in values.items())
+            raise EngineError(
+                f"{self.name}: onnxruntime failed on {feeds}: {_reason(error)}: {_way_out(error)}"
+            ) from error
+        return dict(zip(outputs, results, strict=True))
+
+    def _release(self) -> None:
+        self._session = None  # the session frees its memory with its last reference
+
+
+def _onnxruntime() -> Any:
+    try:
+        with _silent_stderr():
+            import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"onnxruntime cannot be imported ({error}): pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing on stderr while onnxruntime is imported for the first time.
+
+    On machines with an unusual graphics card (WSL, Raspberry Pi) it warns that GPU discovery
+    failed, before any log level can be set: https://github.com/microsoft/onnxruntime/issues/27092
+    """
+    if "onnxruntime" in sys.modules:
+        yield
+        return
+    try:
+        stderr = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _reason(error: Exception) -> str:
+    """onnxruntime's message on one line, without its `[ONNXRuntimeError] : 1 : FAIL : `."""
+    return " ".join(str(error).split(" : ", 3)[-1].split())
+
+
+def _way_out(error: Exception) -> str:
+    message = str(error).lower()
+    if "external" in message:
+        return "its weights beside it are missing or cut short: copy the whole folder again"
+    if "alloc" in message or isinstance(error, MemoryError):
+        return "there is not enough memory: take a smaller size or batch, or end other programs"
+    return "export it again, or update onnxruntime"
