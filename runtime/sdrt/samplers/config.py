@@ -1,0 +1,137 @@
+"""From diffusers' ``scheduler_config.json`` and a name to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdrt.samplers.families import FAMILIES, SHORT_NAMES, SUFFIXES, Family
+from sdrt.samplers.options import RESPACING, Options, SamplerError, check_known
+from sdrt.samplers.plan import Plan, Steps
+from sdrt_engines.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """A scheduler and what its configuration says.
+
+    ``given`` is kept as it was written, also what this scheduler has no use for, because another
+    scheduler may have (diffusers' ``Other.from_config(scheduler.config)``). ``options`` is what
+    applies here: what is given, over the defaults of this scheduler. Two things belong to the model
+    and hold for every scheduler, also where diffusers' class has no such option:
+    ``rescale_betas_zero_snr`` and every ``beta_schedule``.
+    """
+
+    scheduler: str  # diffusers' class name
+    given: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in FAMILIES:
+            raise SamplerError(
+                f"scheduler {self.scheduler!r} is unknown; {did_you_mean(self.scheduler, FAMILIES)}"
+            )
+        check_known(self.given)
+        family = self._family
+        taken = {
+            name: self.given[name]
+            for name in self.given
+            if name in (*family.options, *_OF_THE_MODEL)
+        }
+        options = Options(**{**family.options, **taken})
+        if options.prediction_type not in family.prediction_types:
+            raise SamplerError(
+                f"{self.scheduler} can't use prediction_type {options.prediction_type!r}, "
+                f"expected one of {', '.join(family.prediction_types)}; choose another scheduler"
+            )
+        object.__setattr__(self, "options", options)
+
+    @classmethod
+    def from_diffusers(cls, config: Mapping[str, Any]) -> SamplerConfig:
+        """The scheduler that a ``scheduler_config.json`` describes.
+
+        Raises ``SamplerError`` for an unknown class, an option that no scheduler here knows, or a
+        wrong value.
+        """
+        if not isinstance(config.get("_class_name"), str):
+            raise SamplerError(
+                "the scheduler's configuration has no _class_name; expected a class of diffusers"
+            )
+        given = {name: value for name, value in config.items() if not name.startswith("_")}
+        return cls(config["_class_name"], given)
+
+    def renamed(self, name: str) -> SamplerConfig:
+        """Another scheduler for the same model, by diffusers' class name or a short name.
+
+        A class name keeps every option that is given. A short name says the whole variant:
+        ``"dpmpp_2m"`` has no Karras sigmas even where the configuration has, ``"dpmpp_2m_karras"``
+        has.
+        """
+        if name in FAMILIES:
+            return SamplerConfig(name, self.given)
+        stem, spelling = _split(name)
+        if stem not in SHORT_NAMES:
+            raise SamplerError(f"scheduler {name!r} is unknown; {did_you_mean(name, _all_names())}")
+        short = SHORT_NAMES[stem]
+        if spelling and spelling not in FAMILIES[short.scheduler].options:
+            raise SamplerError(
+                f"scheduler {name!r} does not exist: {stem} has no {spelling}; use {stem!r}"
+            )
+        sigmas = {option: option == spelling for option in RESPACING}
+        return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
+
+    def plan(
+        self,
+        num_inference_steps: int | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        eta: float = 0.0,
+        *,
+        use_clipped_model_output: bool = False,
+        mu: float | None = None,
+    ) -> Plan:
+        """The schedule and sampler for this many steps, or at these ``timesteps`` or ``sigmas``.
+
+        Raises ``SamplerError`` for steps that this scheduler can't take.
+        """
+        steps = Steps(
+            num_inference_steps,
+            None if timesteps is None else tuple(timesteps),
+            None if sigmas is None else tuple(sigmas),
+            eta,
+            use_clipped_model_output,
+            mu,
+        )
+        for name in ("timesteps", "sigmas", "eta", "mu"):
+            if getattr(steps, name) and name not in self._family.takes:
+                takers = (other for other, family in FAMILIES.items() if name in family.takes)
+                raise SamplerError(
+                    f"{self.scheduler} takes no {name}; these do: {', '.join(takers)}"
+                )
+        return self._family.plan(self.options, steps)
+
+    @property
+    def _family(self) -> Family:
+        return FAMILIES[self.scheduler]
+
+
+_OF_THE_MODEL = ("rescale_betas_zero_snr",)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """A short name without its suffix, and the option that the suffix sets."""
+    for suffix, option in SUFFIXES.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), option
+    return name, None
+
+
+def _all_names() -> list[str]:
+    suffixed = (
+        short + suffix
+        for short, name in SHORT_NAMES.items()
+        for suffix, option in SUFFIXES.items()
+        if option in FAMILIES[name.scheduler].options
+    )
+    return [*SHORT_NAMES, *suffixed, *FAMILIES]

@@ -1,0 +1,74 @@
+"""Euler's method on sigmas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from sdrt.samplers import tables
+from sdrt.samplers.options import RESPACING, SPACING, TRAINING, Options, SamplerError
+from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.prediction import Level, sigma_levels
+from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+
+OPTIONS = {
+    **TRAINING,
+    **SPACING,
+    **RESPACING,
+    "rescale_betas_zero_snr": False,
+    "interpolation_type": "linear",
+    "timestep_type": "discrete",
+    "sigma_min": None,
+    "sigma_max": None,
+    "final_sigmas_type": "zero",
+}
+
+
+def euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
+    """Algorithm 2 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364) without churn:
+    EulerDiscreteScheduler.
+    """
+    for here, there in steps:
+        prediction = yield Call(here.scale(x), here.t)
+        x0 = here.x0(x, prediction)
+        derivative = (x - x0) / here.sigma
+        x = yield Update(x + derivative * (there.sigma - here.sigma), here.index)
+    return x
+
+
+def _continuous(options: Options) -> bool:
+    """EDM's models are told log sigma / 4 instead of a timestep."""
+    return options.timestep_type == "continuous" and options.prediction_type == "v_prediction"
+
+
+def plan(options: Options, steps: Steps) -> Plan:
+    """The schedule of EulerDiscreteScheduler."""
+    all_sigmas = tables.train_sigmas(options)
+    if steps.sigmas is not None:
+        sigmas = np.asarray(steps.sigmas, np.float32)
+        if len(sigmas) < 2 or not (sigmas[:-1] > 0).all():
+            raise SamplerError(
+                f"sigmas: got {list(steps.sigmas)}, expected positive ones and a last one"
+            )
+        timesteps = tables.timesteps_from_sigmas(sigmas[:-1], all_sigmas)
+    else:
+        timesteps, sigmas = sigma_schedule(options, steps, all_sigmas)
+        last = all_sigmas[0] if options.final_sigmas_type == "sigma_min" else 0
+        sigmas = np.append(sigmas, last).astype(np.float32)
+    timesteps = timesteps.astype(np.float32)
+    if _continuous(options):
+        timesteps = 0.25 * np.log(sigmas[: len(timesteps)])
+    levels = sigma_levels(
+        np.append(timesteps, 0), sigmas[: len(timesteps) + 1], options.prediction_type
+    )
+    return Plan(
+        timesteps=timesteps,
+        sigmas=sigmas,
+        init_noise_sigma=init_noise_sigma(options, sigmas),
+        calls=levels[:-1],
+        steps=tuple(pairwise(levels)),
+        sampler=euler,
+    )

@@ -1,0 +1,177 @@
+"""Every option of diffusers' scheduler configurations that changes numbers, in one frozen
+dataclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+
+from sdrt_engines.errors import SdrtError, did_you_mean
+
+BetaSchedule: TypeAlias = Literal[
+    "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"
+]
+PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
+Spacing: TypeAlias = Literal["linspace", "leading", "trailing"]
+
+
+class SamplerError(SdrtError):
+    """A scheduler, option or number of steps that can't be used; says what is allowed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``scheduler_config.json`` says, under diffusers' names.
+
+    The defaults here are neutral: they are what a scheduler does that has no such option. Where
+    diffusers' default for a scheduler is another one, it stands in that scheduler's ``OPTIONS``.
+    """
+
+    # What the model was trained on
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    beta_schedule: BetaSchedule = "linear"
+    trained_betas: tuple[float, ...] | None = None
+    rescale_betas_zero_snr: bool = False
+    prediction_type: PredictionType = "epsilon"
+
+    # Where it is asked
+    timestep_spacing: Spacing = "linspace"
+    steps_offset: int = 0
+    timestep_type: Literal["discrete", "continuous"] = "discrete"
+    interpolation_type: Literal["linear", "log_linear"] = "linear"
+    use_karras_sigmas: bool = False
+    use_exponential_sigmas: bool = False
+    use_beta_sigmas: bool = False
+    use_lu_lambdas: bool = False
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+    lambda_min_clipped: float = float("-inf")
+    original_inference_steps: int = 50
+    timestep_scaling: float = 10.0
+
+    # Flow matching
+    shift: float = 1.0
+    use_flow_sigmas: bool = False
+    flow_shift: float = 1.0
+    use_dynamic_shifting: bool = False
+    time_shift_type: Literal["exponential", "linear"] = "exponential"
+    base_shift: float | None = 0.5  # these four are what pipelines compute mu from
+    max_shift: float | None = 1.15
+    base_image_seq_len: int = 256
+    max_image_seq_len: int = 4096
+    shift_terminal: float | None = None
+    invert_sigmas: bool = False
+    stochastic_sampling: bool = False
+
+    # What is done with the prediction
+    clip_sample: bool = False
+    clip_sample_range: float = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: float = 0.995
+    sample_max_value: float = 1.0
+
+    # The solver
+    set_alpha_to_one: bool = True
+    skip_prk_steps: bool = False
+    variance_type: str | None = None
+    solver_order: int = 2
+    algorithm_type: Literal[
+        "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"
+    ] = "dpmsolver++"
+    solver_type: Literal["midpoint", "heun", "logrho", "bh1", "bh2"] = "midpoint"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+    predict_x0: bool = True
+    disable_corrector: tuple[int, ...] = ()
+    solver_p: None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in _TYPES.items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), kind))
+        _check_range("num_train_timesteps", self.num_train_timesteps, 2, 1_000_000)
+        _check_range("solver_order", self.solver_order, 1, 3)
+        _check_range(
+            "original_inference_steps", self.original_inference_steps, 1, self.num_train_timesteps
+        )
+        spellings = [name for name in RESPACING if getattr(self, name)]
+        if len(spellings) > 1:
+            raise SamplerError(f"{' and '.join(spellings)} are both set; set one of them")
+        if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
+            raise SamplerError(
+                f"trained_betas: got {len(self.trained_betas)} values, "
+                f"expected num_train_timesteps ({self.num_train_timesteps})"
+            )
+
+
+# What schedulers have in common, with diffusers' defaults: the pieces of each family's OPTIONS
+TRAINING: Mapping[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+}
+SPACING: Mapping[str, Any] = {"timestep_spacing": "linspace", "steps_offset": 0}
+RESPACING: Mapping[str, Any] = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+THRESHOLDING: Mapping[str, Any] = {
+    "thresholding": False,
+    "dynamic_thresholding_ratio": 0.995,
+    "sample_max_value": 1.0,
+}
+
+_TYPES: Mapping[str, Any] = get_type_hints(Options)
+KNOWN = tuple(field.name for field in fields(Options))
+
+
+def check_known(given: Mapping[str, object]) -> None:
+    """Raises ``SamplerError`` for an option that no scheduler here knows. Underscored names are
+    diffusers' own.
+    """
+    for name in given:
+        if name not in KNOWN and not name.startswith("_"):
+            raise SamplerError(f"scheduler option {name!r} is unknown; {did_you_mean(name, KNOWN)}")
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise SamplerError(f"{name}: got {value}, expected {low} to {high}")
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind``, with JSON's spellings allowed (an int for a float, a list, null for
+    false).
+    """
+    choices = get_args(kind)
+    if kind is bool and value is None:
+        return False
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list | tuple):
+        value = tuple(value)
+        allowed = "tuple" in str(kind) and all(isinstance(item, int | float) for item in value)
+    elif choices and all(isinstance(choice, str) for choice in choices):
+        allowed = value in choices
+    else:
+        plain = tuple(choice for choice in choices or (kind,) if isinstance(choice, type))
+        allowed = isinstance(value, (*plain, *((int,) if float in plain else ())))
+        allowed = allowed and (bool in plain or not isinstance(value, bool))
+    if not allowed:
+        raise SamplerError(f"scheduler option {name}: got {value!r}, expected {_expected(kind)}")
+    return value
+
+
+def _expected(kind: Any) -> str:
+    choices = get_args(kind)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return f"one of {', '.join(choices)}"
+    return str(getattr(kind, "__name__", kind)) if not choices else str(kind)

@@ -1,0 +1,103 @@
+"""A plan: where the model will be asked, and what is done with its answers. Made once per request,
+used by many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt.samplers.options import SamplerError
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import Array, Noise, Sampler
+
+SamplerFn: TypeAlias = Callable[[Array, Sequence[Any], Noise], Sampler]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Which steps are wanted: a number of them, or the timesteps or sigmas themselves."""
+
+    num_inference_steps: int | None = None
+    timesteps: tuple[float, ...] | None = None
+    sigmas: tuple[float, ...] | None = None
+    eta: float = 0.0  # DDIM's and TCD's share of fresh noise
+    use_clipped_model_output: bool = False  # DDIM
+    mu: float | None = None  # of use_dynamic_shifting
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("timesteps", "sigmas") if getattr(self, name) is not None]
+        if len(given) == 2:
+            raise SamplerError("timesteps and sigmas are both given; give one of them")
+        if not given and self.num_inference_steps is None:
+            raise SamplerError("num_inference_steps is missing; give it, or timesteps, or sigmas")
+        for name in given:
+            self._check_custom(name, getattr(self, name))
+        if not 0 <= self.eta <= 1:
+            raise SamplerError(f"eta: got {self.eta}, expected 0 to 1")
+
+    @property
+    def custom(self) -> bool:
+        """Whether timesteps or sigmas are given instead of a number."""
+        return self.timesteps is not None or self.sigmas is not None
+
+    def _check_custom(self, name: str, values: tuple[float, ...]) -> None:
+        if not values:
+            raise SamplerError(f"{name}: got an empty list, expected at least one value")
+        if self.num_inference_steps is not None and self.num_inference_steps != len(values):
+            raise SamplerError(
+                f"num_inference_steps: got {self.num_inference_steps} together with "
+                f"{len(values)} {name}; give one of them"
+            )
+        if not all(np.isfinite(value) and value >= 0 for value in values):
+            raise SamplerError(f"{name}: got {list(values)}, expected finite values of at least 0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule with its sampler. ``timesteps`` has one entry for each call of the model.
+
+    ``steps`` are what the sampler walks through, ``calls_per_step`` calls each (diffusers'
+    ``scheduler.order``); ``calls`` is the noise level of each call, ``added`` the one that
+    ``add_noise`` gives at each timestep. They differ only where a solver looks between two levels
+    (KDPM2).
+    """
+
+    timesteps: npt.NDArray[Any]  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps
+    sigmas: Array | None  # diffusers' scheduler.sigmas
+    init_noise_sigma: float
+    calls: tuple[Level, ...]
+    steps: Sequence[Any]
+    sampler: SamplerFn
+    calls_per_step: int = 1
+    added: tuple[Level, ...] = ()
+
+    def run(self, x: Array, noise: Noise, start: int = 0) -> Sampler:
+        """The sampler from ``timesteps[start]`` on; ``x`` (B, C, h, w) is the noise, or the noised
+        picture, there.
+
+        ``noise`` gives standard normals of x's shape; it is called in diffusers' order. Raises
+        ``SamplerError`` when ``start`` is not where a step begins.
+        """
+        last = (len(self.steps) - 1) * self.calls_per_step
+        if not 0 <= start <= last or start % self.calls_per_step:
+            each = f", a multiple of {self.calls_per_step}" if self.calls_per_step > 1 else ""
+            raise SamplerError(f"start: got {start}, expected 0 to {last}{each}")
+        return self.sampler(x, self.steps[start // self.calls_per_step :], noise)
+
+    def add_noise(self, x0: Array, noise: Array, index: int) -> Array:
+        """``x0`` with the noise of ``timesteps[index]``, as diffusers' ``add_noise`` there
+        (img2img, inpainting).
+        """
+        level = (self.added or self.calls)[index]
+        noised: Array = x0 * level.alpha + noise * level.sigma
+        return noised
+
+    def denoised(self, sample: Array, prediction: Array, timestep: float) -> Array:
+        """The picture that a call's ``prediction`` sees in its ``sample``, for a preview."""
+        level = next(level for level in self.calls if level.t == timestep)
+        return level.x0(sample / level.c_in, prediction)

@@ -1,0 +1,54 @@
+"""The conversation between a sampler and whoever drives it.
+
+A sampler is a coroutine. It yields a ``Call`` to ask what the model says at a sample and a
+timestep, and is sent the prediction; it yields an ``Update`` when a step is done, and is sent the
+latents to go on with, usually the same ones. The driver owns the model, guidance, batching,
+previews and cancelling: ``drive`` is the smallest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.float32]
+AnyArray: TypeAlias = npt.NDArray[Any]  # where torch and numpy mix float32 and float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """What does the model say here? Send back its (guided) prediction, of the sample's shape."""
+
+    sample: Array  # (B, C, h, w), scaled as the model wants it
+    timestep: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """The latents after diffusers' ``index``-th ``scheduler.step()``; send back the latents to go
+    on with.
+    """
+
+    latents: Array  # (B, C, h, w)
+    index: int  # into Plan.timesteps
+
+
+Sampler: TypeAlias = Generator[Call | Update, Array, Array]
+Noise: TypeAlias = Callable[[], Array]  # standard normals of the latents' shape
+Model: TypeAlias = Callable[[Array, float], Array]  # (sample, timestep) -> prediction
+
+
+def drive(sampler: Sampler, model: Model) -> Array:
+    """The final latents (B, C, h, w) of ``sampler`` when ``model`` answers its calls."""
+    event = next(sampler)
+    while True:
+        answer = model(event.sample, event.timestep) if isinstance(event, Call) else event.latents
+        try:
+            event = sampler.send(answer)
+        except StopIteration as finished:
+            latents: Array = finished.value
+            return latents

@@ -1,0 +1,41 @@
+"""The schedule that Euler, Heun, LMS and KDPM2 share: sigmas interpolated at evenly spaced
+timesteps.
+"""
+
+from __future__ import annotations
+
+from sdrt.samplers import tables
+from sdrt.samplers.options import RESPACING, Options, SamplerError
+from sdrt.samplers.plan import Steps
+from sdrt.samplers.protocol import AnyArray, Array
+
+
+def sigma_schedule(options: Options, steps: Steps, all_sigmas: Array) -> tuple[AnyArray, AnyArray]:
+    """Timesteps and sigmas from high to low, (n,) each; the last sigma, of the picture, is not
+    among them.
+    """
+    if steps.timesteps is not None:
+        respaced = [name for name in RESPACING if getattr(options, name)]
+        if respaced:
+            raise SamplerError(
+                f"timesteps can't be given together with {respaced[0]}; give one of them"
+            )
+        timesteps: AnyArray = tables.custom_timesteps(steps.timesteps, options.num_train_timesteps)
+    else:
+        n = tables.check_num_steps(steps.num_inference_steps, options.num_train_timesteps)
+        timesteps = tables.interpolated_timesteps(options, n)
+    sigmas: AnyArray = tables.interpolated_sigmas(timesteps, all_sigmas)
+    if options.interpolation_type == "log_linear":
+        sigmas = tables.log_linear_sigmas(all_sigmas, len(timesteps) + 1)
+    respaced_sigmas = tables.respaced_sigmas(options, sigmas[0], sigmas[-1], len(timesteps))
+    if respaced_sigmas is None:
+        return timesteps, sigmas
+    return tables.timesteps_from_sigmas(respaced_sigmas, all_sigmas), respaced_sigmas
+
+
+def init_noise_sigma(options: Options, sigmas: Array) -> float:
+    """The spread of the first latents. With ``leading`` spacing the picture's own variance is part
+    of it.
+    """
+    sigma_max = sigmas.max()
+    return float(sigma_max if options.timestep_spacing != "leading" else (sigma_max**2 + 1) ** 0.5)

@@ -1,0 +1,300 @@
+"""Noise schedules as numbers: betas, sigmas, timesteps.
+
+Each function gives bit for bit what diffusers computes with torch and numpy, float32 where
+diffusers has float32 and float64 where it has float64: a timestep that rounds the other way is
+another picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt.samplers.options import Options, SamplerError
+from sdrt.samplers.protocol import AnyArray, Array
+
+Array64: TypeAlias = npt.NDArray[np.float64]
+
+ALMOST_ZERO_SNR = 2.0**-24  # diffusers' stand-in where sqrt(1 / alphas_cumprod) must stay finite
+
+
+# Training: what the model saw
+
+
+def betas_from_options(options: Options) -> Array:
+    """The variance added at each training timestep, (T,), as diffusers' ``betas``."""
+    n, start, end = options.num_train_timesteps, options.beta_start, options.beta_end
+    betas: AnyArray
+    if options.trained_betas is not None:
+        betas = np.asarray(options.trained_betas, np.float32)
+    elif options.beta_schedule == "linear":
+        betas = torch_linspace(start, end, n)
+    elif options.beta_schedule == "scaled_linear":
+        betas = torch_linspace(start**0.5, end**0.5, n) ** 2
+    elif options.beta_schedule == "sigmoid":  # GeoDiff
+        betas = 1 / (1 + np.exp(-torch_linspace(-6, 6, n))) * (end - start) + start
+    else:
+        betas = _betas_from_alpha_bar(options.beta_schedule, n)
+    if options.rescale_betas_zero_snr:
+        betas = rescale_zero_terminal_snr(betas)
+    return betas.astype(np.float32, copy=False)
+
+
+def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False) -> Array:
+    """The share of the picture left at each training timestep, (T,), as diffusers'
+    ``alphas_cumprod``.
+
+    ``finite_sigmas`` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
+    terminal SNR, as diffusers does wherever sigma = sqrt(1 / alphas_cumprod - 1) is needed.
+    """
+    alphas_cumprod = torch_cumprod(1 - betas_from_options(options))
+    if finite_sigmas and options.rescale_betas_zero_snr:
+        alphas_cumprod[-1] = ALMOST_ZERO_SNR
+    return alphas_cumprod
+
+
+def sigmas_from_alphas_cumprod(alphas_cumprod: Array) -> Array:
+    """The noise over the picture, sigma / alpha, (T,), rising."""
+    sigmas: Array = np.sqrt((1 - alphas_cumprod) / alphas_cumprod)
+    return sigmas
+
+
+def train_sigmas(options: Options) -> Array:
+    """Sigma at each training timestep, (T,), rising; finite also with zero terminal SNR."""
+    return sigmas_from_alphas_cumprod(alphas_cumprod_from_options(options, finite_sigmas=True))
+
+
+def rescale_zero_terminal_snr(betas: AnyArray) -> Array:
+    """Algorithm 1 of Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are
+    Flawed".
+    """
+    root = np.sqrt(torch_cumprod(1 - betas))
+    first, last = root[0], root[-1]
+    alphas_bar = ((root - last) * (first / (first - last))) ** 2
+    alphas = np.concatenate([alphas_bar[:1], alphas_bar[1:] / alphas_bar[:-1]])
+    rescaled: Array = 1 - alphas
+    return rescaled
+
+
+def _betas_from_alpha_bar(kind: str, n: int, max_beta: float = 0.999) -> Array:
+    """Nichol & Dhariwal 2021 (cosine), and diffusers' other closed forms of alpha bar."""
+
+    def alpha_bar(t: float) -> float:
+        if kind == "squaredcos_cap_v2":
+            return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+        if kind == "exp":
+            return math.exp(t * -12.0)
+        log_snr = -0.5 * math.copysign(1, 0.5 - t) * math.log(1 - 2 * math.fabs(0.5 - t) + 1e-6)
+        snr = math.exp(log_snr)  # laplace
+        return math.sqrt(snr / (1 + snr))
+
+    betas = [min(1 - alpha_bar((i + 1) / n) / alpha_bar(i / n), max_beta) for i in range(n)]
+    return np.asarray(betas, np.float32)
+
+
+# Inference: where it is asked
+
+
+def spaced_timesteps(options: Options, n: int) -> Array64:
+    """``n`` whole timesteps from high to low over the training range (Lin et al. 2023, table 2),
+    rounded.
+
+    ``linspace`` keeps fractions: DDIM's family rounds them, the sigma families interpolate.
+    """
+    total = options.num_train_timesteps
+    if options.timestep_spacing == "linspace":
+        return np.linspace(0, total - 1, n)[::-1]
+    if options.timestep_spacing == "leading":
+        return (np.arange(n) * (total // n))[::-1].astype(np.float64) + options.steps_offset
+    return np.arange(total, 0, -total / n).round() - 1
+
+
+def interpolated_timesteps(options: Options, n: int) -> Array:
+    """``spaced_timesteps`` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
+    return spaced_timesteps(options, n).astype(np.float32)
+
+
+def solver_timesteps(
+    options: Options, n: int, last_timestep: int | None = None
+) -> npt.NDArray[np.int64]:
+    """``n`` timesteps as the multistep solvers space them: ``n + 1`` points without the lowest.
+
+    ``last_timestep`` (exclusive) is below ``num_train_timesteps`` where ``lambda_min_clipped`` cuts
+    the noisiest off.
+    """
+    total = options.num_train_timesteps
+    last = total if last_timestep is None else last_timestep
+    spaced: AnyArray
+    if options.timestep_spacing == "linspace":
+        spaced = np.linspace(0, last - 1, n + 1).round()[:0:-1]
+    elif options.timestep_spacing == "leading":
+        spaced = (np.arange(n + 1) * (last // (n + 1)))[:0:-1] + options.steps_offset
+    else:
+        spaced = np.arange(last, 0, -total / n).round() - 1
+    return spaced.astype(np.int64)
+
+
+def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array64 | None:
+    """Karras, exponential or beta sigmas from high to low, (n,), or None when the options ask for
+    none of them.
+
+    The options' own ``sigma_max`` and ``sigma_min`` go first.
+    """
+    high = options.sigma_max if options.sigma_max is not None else float(sigma_max)
+    low = options.sigma_min if options.sigma_min is not None else float(sigma_min)
+    if options.use_karras_sigmas:
+        return karras_sigmas(high, low, n)
+    if options.use_exponential_sigmas:
+        return np.exp(np.linspace(math.log(high), math.log(low), n))
+    if options.use_beta_sigmas:
+        return low + beta_quantile(1 - np.linspace(0, 1, n)) * (high - low)
+    return None
+
+
+def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Array64:
+    """Equation 5 of Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative
+    Models".
+    """
+    ramp = np.linspace(0, 1, n)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    sigmas: Array64 = (high + ramp * (low - high)) ** rho
+    return sigmas
+
+
+def lu_sigmas(sigma_max: float, sigma_min: float, n: int) -> Array64:
+    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver), from log sigmas as diffusers'
+    ``use_lu_lambdas``.
+    """
+    ramp = np.linspace(0, 1, n)
+    low, high = math.log(sigma_min), math.log(sigma_max)
+    return np.exp(high + ramp * (low - high))
+
+
+def flow_sigmas(options: Options, n: int) -> Array64:
+    """The multistep solvers' shifted flow-matching sigmas (``use_flow_sigmas``), (n,), without the
+    last one.
+    """
+    sigmas = 1.0 - np.linspace(1, 1 / options.num_train_timesteps, n + 1)
+    return shifted_sigmas(sigmas, options.flow_shift)[:0:-1].copy()
+
+
+def shifted_sigmas(sigmas: AnyArray, shift: float) -> AnyArray:
+    """Equation 23 of Esser et al. 2024 (Stable Diffusion 3): more steps at high noise for larger
+    pictures.
+    """
+    shifted: AnyArray = shift * sigmas / (1 + (shift - 1) * sigmas)
+    return shifted
+
+
+def time_shifted_sigmas(options: Options, mu: float, sigmas: AnyArray) -> AnyArray:
+    """The shift of ``use_dynamic_shifting``, with ``mu`` from the picture's size (Flux)."""
+    scale = math.exp(mu) if options.time_shift_type == "exponential" else mu
+    shifted: AnyArray = scale / (scale + (1 / sigmas - 1))
+    return shifted
+
+
+def stretched_to_terminal(sigmas: AnyArray, shift_terminal: float) -> AnyArray:
+    """Sigmas stretched so that the last one is ``shift_terminal`` (LTX-Video)."""
+    rest = 1 - sigmas
+    stretched: AnyArray = 1 - rest / (rest[-1] / (1 - shift_terminal))
+    return stretched
+
+
+def interpolated_sigmas(timesteps: AnyArray, sigmas: Array) -> Array64:
+    """Sigma at fractional timesteps: linear between the training sigmas."""
+    return np.interp(timesteps, np.arange(len(sigmas)), sigmas)
+
+
+def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
+    """Fractional timesteps at which the training sigmas reach ``sigmas``: linear in log sigma, held
+    at the ends.
+
+    In the dtype of ``sigmas`` (diffusers' ``_sigma_to_t``).
+    """
+    log_all = np.log(all_sigmas)
+    log_sigma = np.log(np.maximum(sigmas, 1e-10))
+    low = np.searchsorted(log_all, log_sigma, side="right") - 1
+    low = low.clip(0, len(log_all) - 2)
+    low_log, high_log = log_all[low], log_all[low + 1]
+    w = ((low_log - log_sigma) / (low_log - high_log)).clip(0, 1)
+    timesteps: AnyArray = (1 - w) * low + w * (low + 1)
+    return timesteps
+
+
+def log_linear_sigmas(all_sigmas: Array, n: int) -> Array:
+    """``n`` sigmas of equal ratio over the training range, from high to low
+    (``interpolation_type="log_linear"``).
+    """
+    return np.exp(torch_linspace(float(np.log(all_sigmas[-1])), float(np.log(all_sigmas[0])), n))
+
+
+def beta_quantile(p: Array64, a: float = 0.6) -> Array64:
+    """The quantiles of the symmetric beta distribution B(a, a), to float64's precision, for ``p``
+    in 0..1.
+
+    "Beta Sampling is All You Need" (Lee et al. 2024, https://arxiv.org/abs/2407.12173) spaces
+    sigmas by them. The distribution's function is a power series that at least halves with every
+    term up to the median; Newton's method inverts it there, and symmetry gives the rest.
+    """
+    below = np.minimum(p, 1 - p)
+    log_norm = 2 * math.lgamma(a) - math.lgamma(2 * a)
+    powers = np.arange(60.0)
+    rising = np.cumprod(np.concatenate([[1.0], (powers[:-1] + 1 - a) / (powers[:-1] + 1)]))
+    series = rising / (a + powers)
+    x = (below * a * math.exp(log_norm)) ** (1 / a)
+    inside = below > 0
+    for _ in range(20):
+        y = x[inside]
+        value = y**a * np.polynomial.polynomial.polyval(y, series) * math.exp(-log_norm)
+        slope = (y * (1 - y)) ** (a - 1) * math.exp(-log_norm)
+        x[inside] = np.clip(y - (value - below[inside]) / slope, y / 2, 0.5)
+    return np.where(p <= 0.5, x, 1 - x)
+
+
+def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
+    """The number of steps when it is possible; raises ``SamplerError`` otherwise."""
+    if num_inference_steps is None or not 1 <= num_inference_steps <= limit:
+        raise SamplerError(f"num_inference_steps: got {num_inference_steps}, expected 1 to {limit}")
+    return num_inference_steps
+
+
+def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array64:
+    """The timesteps that were asked for; raises ``SamplerError`` unless they fall, and stay below
+    ``limit``.
+    """
+    if not all(earlier > later for earlier, later in pairwise(timesteps)):
+        raise SamplerError(
+            f"timesteps: got {list(timesteps)}, expected each to be below the one before"
+        )
+    if timesteps[0] >= limit:
+        raise SamplerError(f"timesteps: got {timesteps[0]} as the first, expected it below {limit}")
+    return np.asarray(timesteps, np.float64)
+
+
+# torch's arithmetic
+
+
+def torch_linspace(start: float, end: float, n: int) -> Array:
+    """``torch.linspace(start, end, n)`` in float32: the first half counts from the start, the
+    second from the end.
+
+    torch rounds once (a fused multiply-add), so the float32 start and step are combined in float64
+    here.
+    """
+    if n == 1:
+        return np.asarray([start], np.float32)
+    first, last = np.float32(start), np.float32(end)
+    step = float((last - first) / np.float32(n - 1))
+    i = np.arange(n)
+    line = np.where(i < n // 2, float(first) + step * i, float(last) - step * (n - 1 - i))
+    return line.astype(np.float32)
+
+
+def torch_cumprod(values: Array) -> Array:
+    """``torch.cumprod`` on the CPU: accumulates in float64, gives float32."""
+    return np.cumprod(values, dtype=np.float64).astype(np.float32)
