@@ -1,7 +1,7 @@
-"""The normal numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
+"""The numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
 
-Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to within 1e-6: both round
-logarithm, sine and cosine to float32, each in its own way.
+Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to within
+1e-6: both round logarithm, sine and cosine to float32, each in its own way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNIT = np.float32(2**-24)
 class TorchNoise:
     """A stream of standard normals, the same in the same order as torch's for this seed.
 
-    ``seed`` is 0 to 2**64 - 1, and as in torch only its low 32 bits count. Raises ``RequestError`` for any other.
+    ``seed`` is 0 to 2**64 - 1 (``RequestError`` otherwise); as in torch, its low 32 bits count.
     """
 
     def __init__(self, seed: int) -> None:
@@ -56,7 +56,7 @@ class TorchNoise:
         return np.asarray([self._one() for _ in range(size)], np.float32)
 
     def _one(self) -> float:
-        """One value of a draw below 16, in float64. The pair's second half waits, also across calls."""
+        """One value of a small draw, in float64. The pair's second half waits, also across calls."""
         if self._second is not None:
             value, self._second = self._second, None
             return value
@@ -72,7 +72,7 @@ class TorchNoise:
 
     def _uniform64(self) -> float:
         """A uniform in [0, 1), of 53 bits out of two words, the high one first."""
-        high, low = self._words.randint(0, 2**32, 2, np.uint32).tolist()
+        high, low = (int(word) for word in self._words.randint(0, 2**32, 2, np.uint32))
         return ((high << 32 | low) & (2**53 - 1)) / 2**53
 
 
@@ -86,7 +86,7 @@ class BatchNoise:
         self._streams = tuple(TorchNoise(seed) for seed in seeds)
 
     def normal(self, shape_of_one: tuple[int, ...]) -> Array:
-        """The next draw of every stream, (B, C, h, w), float32; ``shape_of_one`` is (1, C, h, w)."""
+        """Each stream's next draw, (B, C, h, w) float32; ``shape_of_one`` is (1, C, h, w)."""
         return np.concatenate([stream.normal(shape_of_one) for stream in self._streams])
 
 

@@ -1,4 +1,4 @@
-"""The documented values of torch's CPU normals; tests/parity/test_noise_live.py holds them beside a live torch."""
+"""Torch's documented CPU normals; tests/parity/test_noise_live.py compares with a live torch."""
 
 import time
 
