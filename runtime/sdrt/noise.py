@@ -1,7 +1,7 @@
 """The numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
 
-Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to within
-1e-6: both round logarithm, sine and cosine to float32, each in its own way.
+Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to
+within 1e-6: both round logarithm, sine and cosine to float32, each in its own way.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TorchNoise:
         return np.asarray([self._one() for _ in range(size)], np.float32)
 
     def _one(self) -> float:
-        """One value of a small draw, in float64. The pair's second half waits, also across calls."""
+        """One value of a small draw, from float64. A pair's second half waits for the next call."""
         if self._second is not None:
             value, self._second = self._second, None
             return value
