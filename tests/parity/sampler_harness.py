@@ -1,0 +1,171 @@
+"""Any sampler beside diffusers' scheduler: same timesteps, same sigmas, same latents after every step.
+
+A family adds rows with ``cases`` and calls ``check_case`` on each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from itertools import product
+from typing import Any
+
+import diffusers.schedulers
+import numpy as np
+import torch
+
+from sdrt.noise import TorchNoise
+from sdrt.samplers import Plan, SamplerConfig, Update
+
+SHAPE = (2, 4, 8, 8)
+SEED = 3
+STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SIGMAS = (
+    {},
+    {"use_karras_sigmas": True},
+    {"use_exponential_sigmas": True},
+    {"use_beta_sigmas": True},
+)
+ZERO_SNR = {"rescale_betas_zero_snr": True}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a scheduler of diffusers, its options, and which steps it takes."""
+
+    scheduler: str
+    options: Mapping[str, Any]
+    steps: int | None = 10
+    start: int = 0  # index into timesteps, as img2img
+    plan: Mapping[str, Any] = field(default_factory=dict)  # timesteps, sigmas, eta, ...
+
+    def __str__(self) -> str:
+        said = {**self.options, **self.plan} | ({"start": self.start} if self.start else {})
+        said = {name: value for name, value in said.items() if name not in STABLE_DIFFUSION}
+        parts = [self.scheduler.removesuffix("Scheduler"), str(self.steps)]
+        return "-".join([*parts, *(f"{name}={value}" for name, value in said.items())])
+
+
+def cases(
+    scheduler: str,
+    variants: Sequence[Mapping[str, Any]] = ({},),
+    *,
+    prediction_types: Sequence[str] = ("epsilon", "v_prediction", "sample"),
+    spacings: Sequence[str | None] = ("linspace", "leading", "trailing"),
+    steps: Sequence[int] = (10, 25),
+    base: Mapping[str, Any] = STABLE_DIFFUSION,
+    **plan: Any,
+) -> Iterator[Case]:
+    """Every variant × prediction type × spacing × number of steps."""
+    for variant, prediction_type, spacing, n in product(
+        variants, prediction_types, spacings, steps
+    ):
+        options = {**base, "prediction_type": prediction_type, **variant}
+        if spacing is not None:
+            options["timestep_spacing"] = spacing
+        if spacing == "leading":
+            options.setdefault("steps_offset", 1)
+        yield Case(scheduler, options, n, plan=plan)
+
+
+def check_case(case: Case) -> None:
+    """Timesteps exactly, sigmas to 1e-6, every step's latents to 1e-5 of its largest value."""
+    theirs, plan = scheduler_of(case), plan_of(case)
+    assert_same_timesteps(plan.timesteps, theirs.timesteps.numpy())
+    if plan.sigmas is not None:
+        np.testing.assert_allclose(plan.sigmas, theirs.sigmas.numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(plan.init_noise_sigma, float(theirs.init_noise_sigma), rtol=1e-6)
+
+    x = first_latents(case, plan)
+    expected = their_trajectory(theirs, case, x)
+    latents = our_trajectory(plan, case, x)
+    assert len(latents) == len(expected)
+    for index, (ours, other) in enumerate(zip(latents, expected, strict=True)):
+        assert ours.dtype == np.float32
+        assert np.isfinite(other).all(), f"diffusers gives NaN at step {index}: not a case"
+        difference = np.abs(ours - other).max() / np.abs(other).max()
+        assert difference <= 1e-5, f"step {index} of {len(expected)}: {difference:.1e} apart"
+
+
+def assert_same_timesteps(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Whole timesteps exactly; fractional ones to a ten-thousandth.
+
+    Fractional timesteps are read off the training sigmas, of which torch rounds a few in a thousand
+    the wrong way (its square root is MKL's, which is not the nearest float32).
+    """
+    assert ours.shape == theirs.shape
+    whole = theirs == np.round(theirs)
+    np.testing.assert_array_equal(ours[whole], theirs[whole])
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def plan_of(case: Case) -> Plan:
+    """Our plan, from the configuration that diffusers would have written."""
+    config = json.loads(json.dumps({"_class_name": case.scheduler, **case.options}))
+    return SamplerConfig.from_diffusers(config).plan(case.steps, **case.plan)
+
+
+def scheduler_of(case: Case) -> Any:
+    """Diffusers' scheduler with its timesteps set."""
+    scheduler = getattr(diffusers.schedulers, case.scheduler)(**case.options)
+    accepted = signature(scheduler.set_timesteps).parameters
+    custom = {name: case.plan[name] for name in case.plan if name in accepted}
+    steps = {} if {"timesteps", "sigmas"} & custom.keys() else {"num_inference_steps": case.steps}
+    scheduler.set_timesteps(**steps, **custom)
+    if case.start:
+        scheduler.set_begin_index(case.start)
+    return scheduler
+
+
+def model(sample: np.ndarray, timestep: float) -> np.ndarray:
+    """A smooth nonlinear stand-in for the UNet, shared by both sides."""
+    t = np.float32(timestep / 1000)
+    return np.tanh(sample * (np.float32(0.4) + t)) + np.float32(0.2) * np.sin(2 * sample + t)
+
+
+def first_latents(case: Case, plan: Plan) -> np.ndarray:
+    """Where the run starts: noise, or a noised picture when it starts in the middle."""
+    noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
+    if not case.start:
+        return noise * np.float32(plan.init_noise_sigma)
+    return plan.add_noise(np.full(SHAPE, 0.3, np.float32), noise, case.start)
+
+
+def their_trajectory(scheduler: Any, case: Case, x: np.ndarray) -> list[np.ndarray]:
+    """The latents after each of diffusers' steps, as a pipeline takes them."""
+    accepted = signature(scheduler.step).parameters
+    keywords = {name: case.plan[name] for name in case.plan if name in accepted}
+    if "generator" in accepted:
+        keywords["generator"] = torch.Generator().manual_seed(SEED)
+    latents, trajectory = torch.from_numpy(x), []
+    for t in scheduler.timesteps[case.start :]:
+        shown = latents
+        if hasattr(scheduler, "scale_model_input"):
+            shown = scheduler.scale_model_input(latents, t)
+        prediction = torch.from_numpy(model(shown.numpy(), float(t)))
+        latents = scheduler.step(prediction, t, latents, **keywords).prev_sample
+        trajectory.append(latents.numpy())
+    return trajectory
+
+
+def our_trajectory(plan: Plan, case: Case, x: np.ndarray) -> list[np.ndarray]:
+    """The latents of each update, whose indices follow each other."""
+    noise = TorchNoise(SEED)
+    sampler = plan.run(x, lambda: noise.normal(x.shape), case.start)
+    trajectory: list[np.ndarray] = []
+    event = next(sampler)
+    while True:
+        if isinstance(event, Update):
+            assert event.index == case.start + len(trajectory)
+            trajectory.append(event.latents)
+            answer = event.latents
+        else:
+            assert event.timestep == plan.timesteps[case.start + len(trajectory)]
+            answer = model(event.sample, event.timestep)
+        try:
+            event = sampler.send(answer)
+        except StopIteration as finished:
+            np.testing.assert_array_equal(finished.value, trajectory[-1])
+            return trajectory
