@@ -1,1 +1,1 @@
-"""The built-in demo model: a small Stable Diffusion of our own, drawn, trained and judged by these files."""
+"""The built-in demo model: a small Stable Diffusion of our own, drawn, trained and judged here."""

@@ -23,7 +23,7 @@ _DIRECTION: dict[Position, tuple[float, float]] = {
     "bottom": (0, 1),
 }
 
-Points = npt.NDArray[np.float64]  # (n, 2), x to the right and y down, the unit disc is the shape's radius
+Points = npt.NDArray[np.float64]  # (n, 2), x to the right and y down, in radii of the shape
 
 
 def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
@@ -42,7 +42,7 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
         case "star":
             turns = -np.pi / 2 + np.arange(10) * np.pi / 5
             radii = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
-            return (_polar(radii, turns) + (0, 0.08),)
+            return (_polar(radii, turns) + np.array([0, 0.08]),)
         case "cross":
             arm = 0.34
             corner = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm)]
@@ -54,8 +54,10 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
             return (np.stack([x / 16, -y / 16], axis=1) - (0, 0.12),)
 
 
-def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.float32]:
-    """How much of each pixel the shape covers, ``(128, 128)`` in 0..1; ``shift`` moves it by (x, y) pixels."""
+def mask_from_scene(
+    scene: Scene, shift: tuple[float, float] = (0.0, 0.0)
+) -> npt.NDArray[np.float32]:
+    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by ``shift`` (x, y)."""
     radius = RADIUS[scene.size]
     reach = min(FARTHEST, PICTURE_SIZE / 2 - radius - MARGIN)
     x, y = _DIRECTION[scene.position]
@@ -68,8 +70,10 @@ def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> np
     return np.asarray(canvas.reduce(_OVERSAMPLING), dtype=np.float32) / 255
 
 
-def picture_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.uint8]:
-    """The picture, ``(128, 128, 3)`` in 0..255."""
+def picture_from_scene(
+    scene: Scene, shift: tuple[float, float] = (0.0, 0.0)
+) -> npt.NDArray[np.uint8]:
+    """The picture, (128, 128, 3) in 0..255."""
     mask = mask_from_scene(scene, shift)[..., None]
     picture = mask * np.array(RGB[scene.colour]) + (1 - mask) * np.array(RGB[scene.ground])
     return np.rint(picture).astype(np.uint8)

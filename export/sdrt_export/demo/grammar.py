@@ -1,7 +1,8 @@
 """What the demo model can be asked for: every scene, and the captions that describe it.
 
-A scene is one coloured shape on a ground of another colour. A caption that names no size means a medium
-shape, one that names no position means the centre, so each caption has exactly one right answer.
+A scene is one coloured shape on a ground of another colour. A caption that names no size means a
+medium shape, one that names no position means the centre, so each caption has exactly one right
+answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a picture of the demo model shows: ground, colour, shape, place. numpy only, no learned parts.
+"""What a picture of the demo model shows: ground, colour, shape, place. No learned parts.
 
-The judge sees a picture and nothing else; what it reads off is compared with the scene that was asked for.
+The judge sees a picture and nothing else; what it reads off is compared with the scene that was
+asked for.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Sighting:
 
 
 def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
-    """Looks at one picture ``(128, 128, 3)`` in 0..255."""
+    """Looks at one picture (128, 128, 3) in 0..255."""
     pixels = picture.astype(np.float32)
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
     ground = np.median(border, axis=0)
@@ -51,7 +52,10 @@ def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
     if mask.mean() < _SMALLEST_AREA:
         return Sighting(_nearest_colour(ground), None, None, None)
     return Sighting(
-        _nearest_colour(ground), _nearest_colour(colour), _nearest_shape(mask), _nearest_position(mask)
+        _nearest_colour(ground),
+        _nearest_colour(colour),
+        _nearest_shape(mask),
+        _nearest_position(mask),
     )
 
 
@@ -67,7 +71,7 @@ def _nearest_colour(rgb: npt.NDArray[np.float32]) -> Colour:
 
 
 def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
-    """The direction in which the bounding box's centre lies, or the centre when it lies close to it."""
+    """Where the bounding box's centre lies, seen from the picture's centre."""
     top, bottom, left, right = _bounding_box(mask)
     x, y = (left + right) / 2 - PICTURE_SIZE / 2, (top + bottom) / 2 - PICTURE_SIZE / 2
     if max(abs(x), abs(y)) < 9:
@@ -78,7 +82,7 @@ def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
 
 
 def _nearest_shape(mask: npt.NDArray[np.bool_]) -> Shape:
-    """The shape whose template, scaled to the same bounding box, overlaps best (intersection over union)."""
+    """The shape whose template in the same bounding box has the largest intersection over union."""
     scaled = _scale_to_box(mask)
     overlaps = [(scaled & t).sum() / (scaled | t).sum() for t in _templates()]
     return SHAPES[int(np.argmax(overlaps))]
@@ -91,7 +95,7 @@ def _templates() -> tuple[npt.NDArray[np.bool_], ...]:
 
 
 def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask's bounding box, padded to a square so that a slim diamond stays slim, at template size."""
+    """The mask's bounding box at template size, as a square so that a slim diamond stays slim."""
     top, bottom, left, right = _bounding_box(mask)
     side = max(bottom - top, right - left)
     offsets = (np.arange(_TEMPLATE_SIZE) + 0.5) / _TEMPLATE_SIZE - 0.5
@@ -102,7 +106,7 @@ def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right (half open), of rows and columns that hold more than a stray pixel or two."""
+    """Top, bottom, left, right (half open) of what is more than a stray pixel a row or column."""
     rows, columns = (np.nonzero(mask.sum(axis) > 1)[0] for axis in (1, 0))
     if not len(rows) or not len(columns):
         rows, columns = np.nonzero(mask)
@@ -110,7 +114,7 @@ def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def _inner(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask without its rim of one pixel, where colours mix; the mask itself if nothing else is left."""
+    """The mask without its rim of one pixel, where colours mix, if anything else is left."""
     inner = mask.copy()
     for axis in (0, 1):
         for step in (-1, 1):

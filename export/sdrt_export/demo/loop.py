@@ -1,14 +1,13 @@
-"""The training loop that every stage shares: Adam, warm-up and cosine decay, weight averaging, resuming.
+"""The training loop of every stage: Adam, warm-up and cosine decay, weight averaging, resuming.
 
-Under ``torchrun`` each process takes its share of every batch. On a CPU one single-threaded process a core is
-nearly twice as fast as one process with a thread a core, because the layers are small.
+Under ``torchrun`` each process takes its share of every batch. On a CPU one single-threaded process
+a core is nearly twice as fast as one process with a thread a core, because the layers are small.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,9 +47,9 @@ def train(
 ) -> nn.Module:
     """Trains ``module`` in place and returns its averaged copy.
 
-    ``loss_at(step, rng)`` gives the loss of this process's share of a batch; its ``rng`` depends on the step
-    and the process alone, so that a run which was stopped and resumed from ``save_path`` sees the batches that
-    an unbroken run sees.
+    ``loss_at(step, rng)`` gives the loss of this process's share of a batch; its ``rng`` depends on
+    the step and the process alone, so that a run which was stopped and resumed from ``save_path``
+    sees the batches that an unbroken run sees.
     """
     average = copy.deepcopy(module).requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=1e-3)
@@ -95,7 +94,8 @@ def _average_gradients(module: nn.Module) -> None:
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     together = torch.cat([gradient.flatten() for gradient in gradients]) / num_processes()
     distributed.all_reduce(together)
-    for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+    means = together.split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
@@ -112,7 +112,7 @@ def _save(path: Path, step: int, *parts: nn.Module | torch.optim.Optimizer) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     torch.save({"step": step, "parts": [part.state_dict() for part in parts]}, unfinished)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def _resume(path: Path, *parts: nn.Module | torch.optim.Optimizer) -> int:

@@ -31,16 +31,28 @@ BATCH = 128
 
 _WORD_END = "</w>"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
-_CHOICES = {"shape": SHAPES, "colour": COLOURS, "ground": COLOURS, "size": SIZES, "position": POSITIONS}
+_CHOICES = {
+    "shape": SHAPES,
+    "colour": COLOURS,
+    "ground": COLOURS,
+    "size": SIZES,
+    "position": POSITIONS,
+}
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learns the merges from captions and writes the four files of a CLIP tokenizer into ``folder``."""
+    """Learns the merges from captions and writes a CLIP tokenizer's files into ``folder``."""
     rng = np.random.default_rng(0)
     captions = [draw_caption(ALL_SCENES[i], rng) for i in rng.integers(len(ALL_SCENES), size=4000)]
     merges = _learn_merges([*captions, *map(caption_from_scene, ALL_SCENES)])
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(letter + _WORD_END for letter in letters), *map("".join, merges), _START, _END]
+    tokens = [
+        *letters,
+        *(letter + _WORD_END for letter in letters),
+        *map("".join, merges),
+        _START,
+        _END,
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: number for number, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
@@ -58,7 +70,8 @@ def _learn_merges(captions: list[str]) -> list[tuple[str, str]]:
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     learner.train_from_iterator(
-        captions, trainers.BpeTrainer(vocab_size=2000, end_of_word_suffix=_WORD_END, show_progress=False)
+        captions,
+        trainers.BpeTrainer(vocab_size=2000, end_of_word_suffix=_WORD_END, show_progress=False),
     )
     return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
 
@@ -89,12 +102,14 @@ def tokens_from_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> torch
 
 
 def train_to_read(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, work: Path) -> CLIPTextModel:
-    """Teaches the text encoder to tell the attributes of a caption apart, before the UNet learns from it.
+    """Teaches the text encoder to tell a caption's attributes apart, before the UNet needs it.
 
-    A text encoder that starts at random gives the UNet much the same vectors for every caption; half a minute
-    of classification makes the UNet's conditioning learn about ten times faster.
+    A text encoder that starts at random gives the UNet much the same vectors for every caption;
+    half a minute of classification makes the UNet's conditioning learn about ten times faster.
     """
-    heads = nn.ModuleDict({name: nn.Linear(HIDDEN_SIZE, len(kinds)) for name, kinds in _CHOICES.items()})
+    heads = nn.ModuleDict(
+        {name: nn.Linear(HIDDEN_SIZE, len(kinds)) for name, kinds in _CHOICES.items()}
+    )
     reader = nn.ModuleDict({"encoder": encoder, "heads": heads})
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
@@ -102,7 +117,8 @@ def train_to_read(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, work: Path) 
         captions = [draw_caption(scene, rng) for scene in scenes]
         hidden = encoder(tokens_from_captions(tokenizer, captions)).last_hidden_state.mean(1)
         losses = [
-            functional.cross_entropy(heads[name](hidden), _labels(scenes, name)) for name in _CHOICES
+            functional.cross_entropy(heads[name](hidden), _labels(scenes, name))
+            for name in _CHOICES
         ]
         return torch.stack(losses).sum()
 

@@ -1,7 +1,10 @@
-"""Trains the demo model from nothing: ``torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT``.
+"""Trains the demo model from nothing.
 
-One process for each core. Every stage keeps its state in WORK and goes on from there
-when it was stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt export``.
+    torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT
+
+runs one process a core. Every stage keeps its state in WORK and goes on from there
+when it was stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt
+export``.
 """
 
 from __future__ import annotations
@@ -14,25 +17,36 @@ import torch.distributed
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sdrt_export.demo.text import make_tokenizer, new_text_encoder, tokens_from_captions, train_to_read
+from sdrt_export.demo.text import (
+    make_tokenizer,
+    new_text_encoder,
+    tokens_from_captions,
+    train_to_read,
+)
 from sdrt_export.demo.unet import encode_scenes, new_scheduler, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
 
 
 def train_demo(work: Path, checkpoint: Path) -> None:
-    """All stages, in order: autoencoder, tokenizer and text encoder, then UNet and text encoder together."""
+    """All stages: autoencoder, tokenizer, text encoder, then UNet and text encoder together."""
     torch.manual_seed(0)
     vae = _trained_vae(work)
     tokenizer = make_tokenizer(work / "tokenizer")
     encoder = train_to_read(new_text_encoder(tokenizer), tokenizer, work)
     latents = encode_scenes(vae, tokenizer)
     empty = tokens_from_captions(tokenizer, [""])
-    unet, encoder = train_unet(new_unet(), encoder.train().requires_grad_(True), latents, empty, work)
+    unet, encoder = train_unet(
+        new_unet(), encoder.train().requires_grad_(True), latents, empty, work
+    )
     save_checkpoint(checkpoint, vae, tokenizer, encoder, unet)
 
 
 def save_checkpoint(
-    folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, encoder: CLIPTextModel, unet: torch.nn.Module
+    folder: Path,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    encoder: CLIPTextModel,
+    unet: torch.nn.Module,
 ) -> None:
     """Writes a diffusers checkpoint with fp16 safetensors."""
     pipeline = StableDiffusionPipeline(

@@ -1,4 +1,6 @@
-"""The demo's UNet2DConditionModel, trained together with its text encoder on latents of drawn scenes."""
+"""The demo's UNet2DConditionModel, trained together with its text encoder on latents of drawn
+scenes.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,25 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
-from sdrt_export.demo.loop import Schedule, num_processes, train
+from sdrt_export.demo.loop import Schedule, num_processes, rank, train
 from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
 from sdrt_export.demo.vae import tensor_from_pictures
 
 LATENT_SIZE = 16
-DENOISING = Schedule(num_steps=5500, learning_rate=1e-3, num_warmup_steps=200)
+DENOISING = Schedule(num_steps=5000, learning_rate=1e-3, num_warmup_steps=200)
 BATCH = 64
-NUM_LATENTS = 24_000
+NUM_LATENTS = 10_000  # for each process
 CAPTIONS_PER_LATENT = 4
 CAPTION_DROPOUT = 0.1  # the share of empty captions, for classifier-free guidance
 SHAPE_WEIGHT = 4.0  # how much more a latent cell counts where the shape lies
-NOISY_BIAS = 0.6  # exponent below 1: more of the training at high noise, where a scene's attributes are decided
+NOISY_BIAS = 0.6  # exponent; below 1 trains more at high noise, where the attributes are decided
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The training set: latents (n, 4, 16, 16), loss weights (n, 1, 16, 16), token ids (n, captions, 32)."""
+    """The training set: latents (n, 4, 16, 16), loss weights (n, 1, 16, 16), token ids (n,
+    captions, 32).
+    """
 
     samples: torch.Tensor
     weights: torch.Tensor
@@ -54,7 +58,9 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """v-prediction down to pure noise: colours and places are then learnt from the text alone at the first step."""
+    """v-prediction down to pure noise: colours and places are then learnt from the text alone at
+    the first step.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -70,16 +76,22 @@ def new_scheduler() -> DDIMScheduler:
 
 @torch.no_grad()
 def encode_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, num: int = NUM_LATENTS) -> Latents:
-    """Draws ``num`` scenes and encodes them, with several captions each; the same ones every time."""
-    rng = np.random.default_rng(1)
+    """Draws this process's ``num`` scenes and encodes them, with several captions each; always the
+    same ones.
+    """
+    rng = np.random.default_rng([1, rank()])
     samples, weights, captions = [], [], []
     for chosen in np.array_split(rng.integers(len(ALL_SCENES), size=num), max(1, num // 64)):
         scenes = [(ALL_SCENES[i], draw_shift(rng)) for i in chosen]
         pictures = np.stack([picture_from_scene(*scene) for scene in scenes])
         samples.append(vae.encode(tensor_from_pictures(pictures)).latent_dist.mode())
         masks = torch.from_numpy(np.stack([mask_from_scene(*scene) for scene in scenes]))
-        weights.append(1 + SHAPE_WEIGHT * functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None])
-        captions += [draw_caption(scene, rng) for scene, _ in scenes for _ in range(CAPTIONS_PER_LATENT)]
+        weights.append(
+            1 + SHAPE_WEIGHT * functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]
+        )
+        captions += [
+            draw_caption(scene, rng) for scene, _ in scenes for _ in range(CAPTIONS_PER_LATENT)
+        ]
     tokens = tokens_from_captions(tokenizer, captions)
     weight = torch.cat(weights)
     return Latents(
@@ -88,9 +100,15 @@ def encode_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, num: int = NUM_L
 
 
 def train_unet(
-    unet: UNet2DConditionModel, encoder: CLIPTextModel, latents: Latents, empty: torch.Tensor, work: Path
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    latents: Latents,
+    empty: torch.Tensor,
+    work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains both, or goes on with the run kept in ``work``; ``empty`` (1, 32) is the empty caption's tokens."""
+    """Trains both, or goes on with the run kept in ``work``; ``empty`` (1, 32) is the empty
+    caption's tokens.
+    """
     scheduler = new_scheduler()
     signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
     noisiness = (1 - scheduler.alphas_cumprod).sqrt()

@@ -1,4 +1,6 @@
-"""The demo's AutoencoderKL: 128×128 pictures to latents 4×16×16 of zero mean and unit spread, and back."""
+"""The demo's AutoencoderKL: 128×128 pictures to latents 4×16×16 of zero mean and unit spread, and
+back.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,12 @@ from sdrt_export.demo.drawing import PICTURE_SIZE, draw_shift, mask_from_scene, 
 from sdrt_export.demo.grammar import ALL_SCENES
 from sdrt_export.demo.loop import Schedule, num_processes, train
 
-KL_WEIGHT = 5e-4  # per latent element: keeps latents near unit scale, leaves the decoder tolerant of small errors
+KL_WEIGHT = (
+    5e-4  # per latent element: latents near unit scale, a decoder that forgives small errors
+)
 
-# Most of the training sees crops of half the side: a quarter of the work, and every crop shows an edge.
+# Most of the training sees crops of half the side: a quarter of the work, and every crop shows an
+# edge.
 CROPS = Schedule(num_steps=2800, learning_rate=2e-3)
 WHOLE = Schedule(num_steps=250, learning_rate=4e-4, num_warmup_steps=20)
 CROP_SIZE = PICTURE_SIZE // 2
@@ -40,7 +45,9 @@ def new_vae() -> AutoencoderKL:
 
 
 def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
-    """Trains the autoencoder, or goes on with the run kept in ``work``; the result's latents are normalised."""
+    """Trains the autoencoder, or goes on with the run kept in ``work``; the result's latents are
+    normalised.
+    """
     torch.manual_seed(0)
     vae = new_vae().to(memory_format=torch.channels_last)
     pictures, centres = _draw_pictures(num_pictures)
@@ -55,7 +62,12 @@ def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
         return vae_loss(vae, tensor_from_pictures(np.stack(crops)))
 
     def loss_of_whole(step: int, rng: np.random.Generator) -> torch.Tensor:
-        return vae_loss(vae, tensor_from_pictures(pictures[rng.integers(num_pictures, size=BATCH // 2 // num_processes())]))
+        return vae_loss(
+            vae,
+            tensor_from_pictures(
+                pictures[rng.integers(num_pictures, size=BATCH // 2 // num_processes())]
+            ),
+        )
 
     average = train("VAE, crops", vae, loss_of_crops, CROPS, work / "vae_crops.pt")
     vae.load_state_dict(average.state_dict())
@@ -65,7 +77,8 @@ def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
 
 
 def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
-    """Absolute and squared error of the reconstruction, and the KL divergence per latent element."""
+    """Absolute and squared error of the reconstruction, and the KL divergence per latent
+    element."""
     posterior = vae.encode(pictures).latent_dist
     rebuilt = vae.decode(posterior.sample()).sample
     error = functional.l1_loss(rebuilt, pictures) + functional.mse_loss(rebuilt, pictures)
@@ -75,7 +88,8 @@ def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def normalize_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
-    """Rescales the two 1×1 convolutions around the latents so that each channel has mean 0 and spread 1.
+    """Rescales the two 1×1 convolutions around the latents so that each channel has mean 0 and
+    spread 1.
 
     The pictures stay what they were; the UNet gets latents that need no scaling factor.
     """
@@ -96,7 +110,8 @@ def tensor_from_pictures(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Pictures ``(n, 128, 128, 3)`` and the centres ``(n, 2)`` of their shapes, (x, y) in pixels."""
+    """Pictures ``(n, 128, 128, 3)`` and the centres ``(n, 2)`` of their shapes, (x, y) in
+    pixels."""
     rng = np.random.default_rng(0)
     pictures = np.empty((num_pictures, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
     centres = np.empty((num_pictures, 2), np.int64)
@@ -108,7 +123,11 @@ def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArra
     return pictures, centres
 
 
-def _draw_corners(centres: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Upper left corners ``(n, 2)`` of crops that hold the shape's centre and lie inside the picture."""
+def _draw_corners(
+    centres: npt.NDArray[np.int64], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Upper left corners ``(n, 2)`` of crops that hold the shape's centre and lie inside the
+    picture.
+    """
     inside = rng.integers(8, CROP_SIZE - 8, size=centres.shape)
     return np.clip(centres - inside, 0, PICTURE_SIZE - CROP_SIZE)

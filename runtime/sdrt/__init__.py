@@ -1,0 +1,14 @@
+"""Stable Diffusion inference on ONNX and TensorRT engines, without PyTorch.
+
+pipe = sdrt.Pipeline.open("demo")
+pipe("a large red circle on a white background", seed=7).images[0].save("circle.png")
+"""
+
+from sdrt.bundle import Bundle
+from sdrt.errors import SdrtError
+from sdrt.pipeline import Pipeline
+from sdrt.request import Request
+from sdrt.result import Result, Step
+
+__all__ = ["Bundle", "Pipeline", "Request", "Result", "SdrtError", "Step"]
+__version__ = "0.1.0"

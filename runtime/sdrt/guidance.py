@@ -1,0 +1,39 @@
+"""Classifier-free guidance: two predictions in, one out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+def guide(
+    unconditional: Array, conditional: Array, guidance_scale: float, rescale: float = 0.0
+) -> Array:
+    """The guided prediction (B, C, h, w) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
+
+    ``rescale`` in 0..1 pulls the spread of the result back to that of the conditional prediction,
+    which keeps high guidance from over-exposing (Lin et al. 2023, https://arxiv.org/abs/2305.08891,
+    section 3.4).
+    """
+    guided = unconditional + guidance_scale * (conditional - unconditional)
+    if rescale == 0.0:
+        return guided
+    axes = tuple(range(1, guided.ndim))
+    spread = conditional.std(axes, ddof=1, keepdims=True) / guided.std(axes, ddof=1, keepdims=True)
+    return guided * (rescale * spread + (1 - rescale))
+
+
+def guidance_scale_embedding(guidance_scale: float, size: int) -> Array:
+    """The guidance scale as sines and cosines (1, size), which distilled UNets take as
+    ``timestep_cond``.
+
+    Source: diffusers' ``get_guidance_scale_embedding`` (Luo et al. 2023,
+    https://arxiv.org/abs/2310.04378).
+    """
+    half = size // 2
+    frequencies = np.exp(-np.log(10000.0) / (half - 1) * np.arange(half))
+    angles = 1000.0 * (guidance_scale - 1) * frequencies
+    embedding = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(size % 2)])
+    return embedding[None].astype(np.float32)

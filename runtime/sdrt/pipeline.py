@@ -1,0 +1,289 @@
+"""From a request to images: encode the prompts, denoise, decode."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt import tensor_names as names
+from sdrt.bundle import Bundle
+from sdrt.errors import NonFiniteError, RequestError
+from sdrt.guidance import guidance_scale_embedding, guide
+from sdrt.noise import BatchNoise
+from sdrt.request import Request
+from sdrt.result import Result, Step, Stream, Timings
+from sdrt.samplers import Call, Plan, Sampler, SamplerConfig
+from sdrt.text_encoding import embed_prompts
+from sdrt.tokenizer import ClipTokenizer
+from sdrt_engines import Engine, Resolution, resolve_target
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Array = npt.NDArray[np.float32]
+Predict = Callable[[Call], Array]
+
+_MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
+
+
+class Pipeline:
+    """A bundle on a target. May be called from several threads at once: a request holds its own
+    state.
+    """
+
+    def __init__(self, bundle: Bundle, resolution: Resolution) -> None:
+        self.bundle = bundle
+        self.target = resolution.target
+        self.refusals = resolution.refusals  # what "auto" tried before, and why it did not open
+        self._engines: dict[str, Engine] = {}
+        self._tokenizer: ClipTokenizer | None = None
+        self._loading = threading.RLock()
+
+    @classmethod
+    def open(cls, bundle: str | PathLike[str], target: str = "auto") -> Pipeline:
+        """Opens a bundle folder, or ``"demo"``; its engines are loaded when a request first needs
+        them.
+
+        Raises ``BundleError`` for a missing or broken bundle, ``TargetError`` for a target that
+        does not open.
+        """
+        return cls(Bundle.open(bundle), resolve_target(target))
+
+    def __call__(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Result:
+        """The images of a prompt; ``keywords`` are the fields of ``Request``."""
+        stream = self.stream(prompt, **keywords)
+        for _ in stream:
+            pass
+        return stream.result
+
+    def stream(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Stream:
+        """The same, step by step; nothing is computed before the first step is taken."""
+        request = prompt if isinstance(prompt, Request) else Request.from_keywords(prompt, keywords)
+        request = self.resolve(request)
+        return Stream(self._generate(request, self._plan(request)))
+
+    def resolve(self, request: Request) -> Request:
+        """The request with each ``None`` replaced by what will be used; refuses what this bundle
+        can't do.
+        """
+        defaults = self.bundle.manifest.defaults
+        sample_size = self.bundle.sample_size * self.bundle.vae_scale_factor
+        resolved = replace(
+            request,
+            height=_first(request.height, sample_size),
+            width=_first(request.width, sample_size),
+            num_inference_steps=_num_steps(request, defaults),
+            guidance_scale=_first(request.guidance_scale, defaults.get("guidance_scale"), 7.5),
+            seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
+        )
+        for side in ("height", "width"):
+            value, factor = getattr(resolved, side), self.bundle.vae_scale_factor
+            if value % factor:
+                below, above = value // factor * factor, (value // factor + 1) * factor
+                raise RequestError(
+                    f"{side}: got {value}, expected a multiple of {factor}, such as "
+                    f"{max(below, factor)} or {above}"
+                )
+        return resolved
+
+    def close(self) -> None:
+        """Closes every engine that was opened."""
+        with self._loading:
+            for engine in self._engines.values():
+                engine.close()
+            self._engines.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _generate(self, request: Request, plan: Plan) -> Generator[Step, None, Result]:
+        clock = _Clock()
+        seeds = tuple(_seed(request) + i for i in range(request.num_images))
+        noise = BatchNoise(seeds)
+        shape = self._latent_shape(request)
+
+        predict = self._predictor(request, clock)
+        latents = noise.normal(shape) * plan.init_noise_sigma  # (B, C, h, w)
+        sampler = plan.run(latents, lambda: noise.normal(shape))
+        latents = yield from self._denoise(plan, sampler, predict)
+        images = self._decode(latents, clock)
+
+        return Result(
+            images=images,
+            seeds=seeds,
+            latents=latents,
+            request=request,
+            engine=str(self.target),
+            timings=clock.timings(),
+        )
+
+    def _denoise(
+        self, plan: Plan, sampler: Sampler, predict: Predict
+    ) -> Generator[Step, None, Array]:
+        """Answers the sampler's calls with the model's predictions; its value is the final
+        latents."""
+        event = next(sampler)
+        while True:
+            if isinstance(event, Call):
+                call, answer = event, predict(event)
+                preview = partial(self._preview, plan, call, answer)
+            else:
+                yield Step(event.index, len(plan.timesteps), call.timestep, event.latents, preview)
+                answer = event.latents
+            try:
+                event = sampler.send(answer)
+            except StopIteration as finished:
+                latents: Array = finished.value
+                return latents
+
+    def _predictor(self, request: Request, clock: _Clock) -> Predict:
+        """The UNet with this request's text and guidance, as a function of the sampler's call."""
+        unet = self._engine(names.UNET)
+        inputs = {spec.name: spec for spec in unet.signature.inputs}
+        scale = request.guidance_scale
+        distilled = names.TIMESTEP_COND in inputs  # guidance is an input of the UNet itself
+        guided = scale > 1 and not distilled
+        with clock("text_encoder"):
+            embeddings = self._embed(request, guided)  # (B or 2B, L, D)
+        num_rows = len(embeddings)
+        feeds = {names.ENCODER_HIDDEN_STATES: unet.pin(names.ENCODER_HIDDEN_STATES, embeddings)}
+        if distilled:
+            size = int(inputs[names.TIMESTEP_COND].shape[1])
+            embedding = np.repeat(guidance_scale_embedding(scale, size), num_rows, axis=0)
+            feeds[names.TIMESTEP_COND] = unet.pin(names.TIMESTEP_COND, embedding)
+        timestep = inputs[names.TIMESTEP]
+        timestep_shape = (num_rows,) if timestep.shape else ()
+
+        def predict(call: Call) -> Array:
+            sample = np.concatenate([call.sample, call.sample]) if guided else call.sample
+            feeds[names.SAMPLE] = sample  # (B or 2B, C, h, w)
+            feeds[names.TIMESTEP] = np.full(timestep_shape, call.timestep, timestep.dtype)
+            with clock("unet"):
+                prediction = unet.run(feeds)[names.OUT_SAMPLE]
+            _require_finite(names.UNET, prediction)
+            if not guided:
+                return prediction
+            half = num_rows // 2
+            return guide(prediction[:half], prediction[half:], scale, request.guidance_rescale)
+
+        return predict
+
+    def _embed(self, request: Request, guided: bool) -> Array:
+        """Text embeddings, the negative prompts' first when guidance needs them."""
+        prompts = (*request.negative_prompts, *request.prompts) if guided else request.prompts
+        engine = self._engine(names.TEXT_ENCODER)
+        embeddings = embed_prompts(self._open_tokenizer(), engine, prompts, request.clip_skip)
+        _require_finite(names.TEXT_ENCODER, embeddings)
+        return embeddings
+
+    def _decode(self, latents: Array, clock: _Clock | None = None) -> tuple[Image, ...]:
+        """Latents (B, C, h, w) to PIL images, one at a time: decoding needs the most memory of
+        all."""
+        from PIL.Image import fromarray
+
+        engine = self._engine(names.VAE_DECODER)
+        images = []
+        for latent in latents:
+            scaled = latent[None] / self.bundle.scaling_factor + self.bundle.shift_factor
+            with (clock or _Clock())("vae_decoder"):
+                sample = engine.run({names.LATENT_SAMPLE: scaled.astype(np.float32)})[names.SAMPLE]
+            _require_finite(names.VAE_DECODER, sample)
+            pixels = np.rint((sample[0] / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8)  # (3, H, W)
+            images.append(fromarray(pixels.transpose(1, 2, 0)))
+        return tuple(images)
+
+    def _preview(self, plan: Plan, call: Call, prediction: Array) -> tuple[Image, ...]:
+        return self._decode(plan.denoised(call.sample, prediction, call.timestep))
+
+    def _plan(self, request: Request) -> Plan:
+        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
+        if request.scheduler is not None:
+            config = config.renamed(request.scheduler)
+        return config.plan(
+            num_inference_steps=request.num_inference_steps,
+            timesteps=request.timesteps,
+            sigmas=request.sigmas,
+            eta=request.eta,
+        )
+
+    def _latent_shape(self, request: Request) -> tuple[int, int, int, int]:
+        """Of one image: (1, C, h, w)."""
+        factor = self.bundle.vae_scale_factor
+        assert request.height and request.width  # resolved
+        return 1, self.bundle.latent_channels, request.height // factor, request.width // factor
+
+    def _engine(self, name: str) -> Engine:
+        with self._loading:
+            if name not in self._engines:
+                self._engines[name] = self.bundle.open_engine(name, self.target)
+            return self._engines[name]
+
+    def _open_tokenizer(self) -> ClipTokenizer:
+        with self._loading:
+            if self._tokenizer is None:
+                self._tokenizer = ClipTokenizer.open(self.bundle.tokenizer_folder)
+            return self._tokenizer
+
+
+class _Clock:
+    """Adds up the seconds spent in each component."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._spent: dict[str, float] = {"text_encoder": 0.0, "unet": 0.0, "vae_decoder": 0.0}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] += time.perf_counter() - start
+
+    def timings(self) -> Timings:
+        total = time.perf_counter() - self._start
+        return Timings(**self._spent, host=total - sum(self._spent.values()), total=total)
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _num_steps(request: Request, defaults: dict[str, Any]) -> int:
+    custom = _first(request.timesteps, request.sigmas, ())
+    return _first(
+        len(custom) or None, request.num_inference_steps, defaults.get("num_inference_steps"), 50
+    )
+
+
+def _seed(request: Request) -> int:
+    assert request.seed is not None  # resolved
+    return request.seed
+
+
+def _require_finite(component: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise NonFiniteError(
+            f"{component}: {np.count_nonzero(~np.isfinite(array))} of {array.size} output values "
+            "are NaN or infinite, so there is no picture to hand over; use target cpu, or export "
+            "the checkpoint again"
+        )

@@ -1,0 +1,135 @@
+"""What a caller asks for: one frozen object, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sdrt.errors import RequestError, did_you_mean
+
+MAX_STEPS = 1000  # as many as the training's timesteps
+MAX_SIDE = 8192  # pixels
+MAX_IMAGES = 1024
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text-to-image request with diffusers' parameter names.
+
+    ``None`` means: what the bundle recommends, else diffusers' default. A sequence of prompts gives
+    ``num_images_per_prompt`` images of each. Image ``i`` has seed ``seed + i`` and can be made
+    again alone.
+
+    Raises ``RequestError`` naming the field, the value and what is allowed.
+    """
+
+    prompt: str | Sequence[str]
+    negative_prompt: str | Sequence[str] = ""
+    height: int | None = None  # pixels
+    width: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_rescale: float = 0.0
+    num_images_per_prompt: int = 1
+    seed: int | None = None  # None: one is drawn and told in the result
+    scheduler: str | None = None  # a short name or a diffusers class name
+    eta: float = 0.0  # DDIM's share of fresh noise
+    clip_skip: int | None = None
+    timesteps: Sequence[int] | None = None
+    sigmas: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt", "timesteps", "sigmas"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                object.__setattr__(self, name, tuple(value))  # a caller's list may change later
+        self._check_prompts()
+        for name, low, high in (
+            ("height", 8, MAX_SIDE),
+            ("width", 8, MAX_SIDE),
+            ("num_inference_steps", 1, MAX_STEPS),
+            ("num_images_per_prompt", 1, MAX_IMAGES),
+            ("seed", 0, MAX_SEED),
+            ("clip_skip", 0, 100),
+        ):
+            _check_integer(name, getattr(self, name), low, high)
+        for name, low, high in (
+            ("guidance_scale", 0.0, 1000.0),
+            ("guidance_rescale", 0.0, 1.0),
+            ("eta", 0.0, 1.0),
+        ):
+            _check_number(name, getattr(self, name), low, high)
+        if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
+            raise RequestError(
+                f"seed: {self.seed} + {self.num_images - 1} images exceeds {MAX_SEED}"
+            )
+        if self.timesteps is not None and self.sigmas is not None:
+            raise RequestError("timesteps and sigmas were both given: give one of them")
+
+    @classmethod
+    def from_keywords(cls, prompt: str | Sequence[str], keywords: dict[str, Any]) -> Request:
+        """A request from a call's keywords; an unknown one is told together with the nearest known
+        one.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise RequestError(f"unknown parameter {name!r}: {did_you_mean(name, known)}")
+        return cls(prompt, **keywords)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt of every image, in the order of the images."""
+        return self._repeat(self.prompt)
+
+    @property
+    def negative_prompts(self) -> tuple[str, ...]:
+        """The negative prompt of every image."""
+        if isinstance(self.negative_prompt, str):
+            return (self.negative_prompt,) * self.num_images
+        return self._repeat(self.negative_prompt)
+
+    @property
+    def num_images(self) -> int:
+        """How many images come out."""
+        num_prompts = 1 if isinstance(self.prompt, str) else len(self.prompt)
+        return num_prompts * self.num_images_per_prompt
+
+    def _repeat(self, texts: str | Sequence[str]) -> tuple[str, ...]:
+        texts = (texts,) if isinstance(texts, str) else texts
+        return tuple(text for text in texts for _ in range(self.num_images_per_prompt))
+
+    def _check_prompts(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            texts = getattr(self, name)
+            for text in (texts,) if isinstance(texts, str) else texts:
+                if not isinstance(text, str):
+                    raise RequestError(f"{name}: got {text!r}, expected a text or a list of texts")
+        if not isinstance(self.prompt, str) and not self.prompt:
+            raise RequestError("prompt: got an empty list, expected at least one text")
+        negative = self.negative_prompt
+        if isinstance(negative, str):
+            return
+        num_prompts = 1 if isinstance(self.prompt, str) else len(self.prompt)
+        if len(negative) != num_prompts:
+            raise RequestError(
+                f"negative_prompt: got {len(negative)} texts for {num_prompts} prompts, expected "
+                "one for all of them or one for each"
+            )
+
+
+def _check_integer(name: str, value: object, low: int, high: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(f"{name}: got {value!r}, expected a whole number from {low} to {high}")
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+        raise RequestError(f"{name}: got {value!r}, expected a number from {low:g} to {high:g}")

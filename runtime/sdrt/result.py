@@ -1,0 +1,90 @@
+"""What comes back: steps while the images form, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt.errors import SdrtError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sdrt.request import Request
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall seconds of one request: in each component's engine, and outside of all engines
+    (``host``).
+    """
+
+    text_encoder: float
+    unet: float
+    vae_decoder: float
+    host: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The images of one request, with all that is needed to make them again."""
+
+    images: tuple[Image, ...]
+    seeds: tuple[int, ...]  # one per image
+    latents: Array  # (B, C, h, w), before the VAE decoder's scaling
+    request: Request  # with every None resolved
+    engine: str  # the target that ran it
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state after one step of the sampler. Leaving the loop over steps cancels the request."""
+
+    index: int  # counts from 0
+    total: int
+    timestep: float
+    latents: Array  # (B, C, h, w)
+    _preview: Callable[[], tuple[Image, ...]] = field(repr=False)
+
+    def preview(self) -> tuple[Image, ...]:
+        """What the model expects the images to become, decoded by the VAE; costs one decoding per
+        call.
+        """
+        return self._preview()
+
+
+class Stream(Iterator[Step]):
+    """The steps of a running request; once they have all been taken, ``result`` holds the
+    images."""
+
+    def __init__(self, steps: Generator[Step, None, Result]) -> None:
+        self._steps = steps
+        self._result: Result | None = None
+
+    def __next__(self) -> Step:
+        try:
+            return next(self._steps)
+        except StopIteration as finished:
+            self._result = finished.value or self._result
+            raise StopIteration from None
+
+    @property
+    def result(self) -> Result:
+        """The images. Raises ``SdrtError`` before the last step has been taken."""
+        if self._result is None:
+            raise SdrtError(
+                "the stream has not finished: take all of its steps before asking for its result"
+            )
+        return self._result
+
+    def close(self) -> None:
+        """Cancels the request."""
+        self._steps.close()
