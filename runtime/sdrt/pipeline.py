@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -42,11 +42,14 @@ class Pipeline:
     state.
     """
 
-    def __init__(self, bundle: Bundle, resolution: Resolution) -> None:
+    def __init__(
+        self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
+    ) -> None:
+        """``engines`` take the place of the bundle's own, by the component's name."""
         self.bundle = bundle
         self.target = resolution.target
         self.refusals = resolution.refusals  # what "auto" tried before, and why it did not open
-        self._engines: dict[str, Engine] = {}
+        self._engines = dict(engines or {})
         self._tokenizer: ClipTokenizer | None = None
         self._loading = threading.RLock()
 

@@ -44,7 +44,7 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt", "timesteps", "sigmas"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
+            if isinstance(value, Sequence) and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))  # a caller's list may change later
         self._check_prompts()
         for name, low, high in (
@@ -105,7 +105,7 @@ class Request:
     def _check_prompts(self) -> None:
         for name in ("prompt", "negative_prompt"):
             texts = getattr(self, name)
-            for text in (texts,) if isinstance(texts, str) else texts:
+            for text in texts if isinstance(texts, tuple) else (texts,):
                 if not isinstance(text, str):
                     raise RequestError(f"{name}: got {text!r}, expected a text or a list of texts")
         if not isinstance(self.prompt, str) and not self.prompt:
