@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdrt.errors import BundleError, did_you_mean
@@ -131,6 +131,11 @@ class Manifest:
                 created=_iso_time(fields.text("created")),
                 defaults=fields.child("defaults").values,
             )
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """`sdrt.json` in the folder `root`."""
+    (root / MANIFEST_NAME).write_text(manifest.to_json() + "\n", encoding="utf-8")
 
 
 def _understood(version: int) -> int:

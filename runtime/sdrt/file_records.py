@@ -1,0 +1,53 @@
+"""Takes down what a file is, and says later whether it still is that."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePath
+
+from sdrt.errors import BundleError
+from sdrt.manifest import FileRecord
+
+
+def record_file(root: Path, path: str | PurePath) -> FileRecord:
+    """The record of the file at `path`, which is relative to `root` or inside it."""
+    full = root / path
+    relative = full.relative_to(root).as_posix()
+    return FileRecord(relative, _sha256_of(full), full.stat().st_size)
+
+
+def verify_file(root: Path, record: FileRecord) -> Path:
+    """Where the file is, once it is known to be the recorded one.
+
+    BundleError when it is missing, lies outside `root` (a symlink can lead there), or has another
+    size or hash. A record without a hash is believed when the file exists.
+    """
+    path = root / record.path
+    try:
+        if not path.is_file():
+            raise BundleError(f"{path}: this file of the bundle is missing: export it again")
+        if record.sha256 is not None:
+            _compare(path, root, record.sha256, record.size)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    return path
+
+
+def _compare(path: Path, root: Path, sha256: str, size: int) -> None:
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(
+            f"{path}: leads out of the bundle, to {path.resolve()}: put the file itself there"
+        )
+    got_size = path.stat().st_size  # at once, where hashing takes seconds
+    if got_size != size:
+        raise BundleError(f"{path}: got {got_size} bytes, expected {size}: export it again")
+    got = _sha256_of(path)
+    if got != sha256:
+        raise BundleError(
+            f"{path}: the file has changed: got sha256 {got}, expected {sha256}: export it again"
+        )
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # reads in chunks
