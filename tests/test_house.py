@@ -1,0 +1,34 @@
+"""What the house promises about itself: its public names, its licence, its shape."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import sdrt
+
+HOUSE = Path(__file__).parent.parent
+PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(sdrt.__all__) == ["Bundle", "Pipeline", "Request", "Result", "SdrtError", "Step"]
+
+
+@pytest.mark.parametrize("name", sdrt.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(sdrt, name).__doc__
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert sdrt.__version__ == PROJECT["version"]
+
+
+def test_the_lean_package_is_lean() -> None:
+    names = {requirement.partition(">=")[0] for requirement in PROJECT["dependencies"]}
+    assert names == {"numpy", "onnxruntime", "tokenizers", "Pillow", "rich"}
+
+
+@pytest.mark.parametrize("package", ["engines/sdrt_engines", "runtime/sdrt", "export/sdrt_export"])
+def test_every_package_is_typed(package: str) -> None:
+    assert (HOUSE / package / "py.typed").is_file()
