@@ -23,7 +23,7 @@ from sdrt_export.demo.text import (
     tokens_from_captions,
     train_to_read,
 )
-from sdrt_export.demo.unet import encode_scenes, new_scheduler, new_unet, train_unet
+from sdrt_export.demo.unet import latents_of_scenes, new_scheduler, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
 
 
@@ -33,7 +33,7 @@ def train_demo(work: Path, checkpoint: Path) -> None:
     vae = _trained_vae(work)
     tokenizer = make_tokenizer(work / "tokenizer")
     encoder = train_to_read(new_text_encoder(tokenizer), tokenizer, work)
-    latents = encode_scenes(vae, tokenizer)
+    latents = latents_of_scenes(vae, tokenizer, work)
     empty = tokens_from_captions(tokenizer, [""])
     unet, encoder = train_unet(
         new_unet(), encoder.train().requires_grad_(True), latents, empty, work

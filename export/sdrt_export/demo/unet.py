@@ -1,6 +1,4 @@
-"""The demo's UNet2DConditionModel, trained together with its text encoder on latents of drawn
-scenes.
-"""
+"""The demo's UNet2DConditionModel, trained with its text encoder on latents of drawn scenes."""
 
 from __future__ import annotations
 
@@ -32,13 +30,11 @@ NOISY_BIAS = 0.6  # exponent; below 1 trains more at high noise, where the attri
 
 @dataclass(frozen=True)
 class Latents:
-    """The training set: latents (n, 4, 16, 16), loss weights (n, 1, 16, 16), token ids (n,
-    captions, 32).
-    """
+    """The training set of one process."""
 
-    samples: torch.Tensor
-    weights: torch.Tensor
-    tokens: torch.Tensor
+    samples: torch.Tensor  # (n, 4, 16, 16)
+    weights: torch.Tensor  # (n, 1, 16, 16), of each latent cell in the loss
+    tokens: torch.Tensor  # (n, captions, 32)
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -74,28 +70,31 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
+def latents_of_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Latents:
+    """This process's training set, drawn and encoded once and then kept in ``work``."""
+    path = work / f"latents-{rank()}-of-{num_processes()}.pt"
+    if not path.exists():
+        rng = np.random.default_rng([1, rank()])
+        batches = [_encode_scenes(vae, tokenizer, rng) for _ in range(NUM_LATENTS // BATCH)]
+        torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
+    return Latents(*torch.load(path, weights_only=True))
+
+
 @torch.no_grad()
-def encode_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, num: int = NUM_LATENTS) -> Latents:
-    """Draws this process's ``num`` scenes and encodes them, with several captions each; always the
-    same ones.
-    """
-    rng = np.random.default_rng([1, rank()])
-    samples, weights, captions = [], [], []
-    for chosen in np.array_split(rng.integers(len(ALL_SCENES), size=num), max(1, num // 64)):
-        scenes = [(ALL_SCENES[i], draw_shift(rng)) for i in chosen]
-        pictures = np.stack([picture_from_scene(*scene) for scene in scenes])
-        samples.append(vae.encode(tensor_from_pictures(pictures)).latent_dist.mode())
-        masks = torch.from_numpy(np.stack([mask_from_scene(*scene) for scene in scenes]))
-        weights.append(
-            1 + SHAPE_WEIGHT * functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]
-        )
-        captions += [
-            draw_caption(scene, rng) for scene, _ in scenes for _ in range(CAPTIONS_PER_LATENT)
-        ]
-    tokens = tokens_from_captions(tokenizer, captions)
-    weight = torch.cat(weights)
-    return Latents(
-        torch.cat(samples), weight / weight.mean(), tokens.view(num, CAPTIONS_PER_LATENT, -1)
+def _encode_scenes(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples, weights and tokens of one batch of scenes."""
+    scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
+    shifts = [draw_shift(rng) for _ in scenes]
+    pictures = np.stack(list(map(picture_from_scene, scenes, shifts)))
+    masks = torch.from_numpy(np.stack(list(map(mask_from_scene, scenes, shifts))))
+    cells = functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]  # (B, 1, 16, 16)
+    captions = [draw_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_LATENT)]
+    return (
+        vae.encode(tensor_from_pictures(pictures)).latent_dist.mode(),
+        1 + SHAPE_WEIGHT * cells,
+        tokens_from_captions(tokenizer, captions).view(BATCH, CAPTIONS_PER_LATENT, -1),
     )
 
 
@@ -106,9 +105,7 @@ def train_unet(
     empty: torch.Tensor,
     work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains both, or goes on with the run kept in ``work``; ``empty`` (1, 32) is the empty
-    caption's tokens.
-    """
+    """Trains both, or goes on with the run in ``work``; ``empty`` (1, 32) is no caption's tokens."""
     scheduler = new_scheduler()
     signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
     noisiness = (1 - scheduler.alphas_cumprod).sqrt()
@@ -124,7 +121,8 @@ def train_unet(
         eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         context = encoder(tokens).last_hidden_state  # (B, 32, 96)
         v = unet(a * x0 + s * eps, t, context).sample
-        return (latents.weights[chosen] * (v - (a * eps - s * x0)) ** 2).mean()
+        weights = latents.weights[chosen]
+        return (weights * (v - (a * eps - s * x0)) ** 2).mean() / weights.mean()
 
     both = nn.ModuleDict({"unet": unet, "text_encoder": encoder})
     average = train("UNet", both, loss_at, DENOISING, work / "unet.pt")
