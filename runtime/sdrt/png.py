@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdrt.a1111 import parameters_from_text, text_from_parameters
+from sdrt.atomic import appearing_file
 from sdrt.errors import RequestError, SdrtError
 
 if TYPE_CHECKING:
@@ -21,18 +20,17 @@ TEXT_KEY = "parameters"  # what A1111 and its kin read and write
 
 
 def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a PNG that carries its parameters; the file appears whole or not at all.
+    """Writes a PNG that carries its parameters, and the folders on its way, whole or not at all.
 
     Raises SdrtError where it cannot be written.
     """
+    content = png_bytes(image, parameters)
     try:
-        write_whole(Path(path), png_bytes(image, parameters))
+        with appearing_file(path) as draft:
+            draft.write_bytes(content)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SdrtError(
-            f"{path} cannot be written: {reason}. Name a file in a folder that exists, that you "
-            "may write to, and that has space left"
-        ) from error
+        raise SdrtError(f"cannot write '{path}': {reason}: choose another path") from error
 
 
 def png_bytes(image: Image, parameters: Mapping[str, Any]) -> bytes:
@@ -46,18 +44,6 @@ def png_bytes(image: Image, parameters: Mapping[str, Any]) -> bytes:
     file = BytesIO()
     image.save(file, format="PNG", pnginfo=info)
     return file.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside `path` and renames, so that nobody ever sees half a file."""
-    part = path.parent / f".sdrt-{secrets.token_hex(8)}.part"
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError, ValueError):
-            part.unlink()
-        raise
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:
