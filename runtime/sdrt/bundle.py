@@ -116,7 +116,7 @@ class Bundle:
     def _from_config(self, name: str, convert: Callable[[JsonFields], T]) -> T:
         path = self._config_path(name)
         fields = self._fields(path)
-        with within(f"{self.root / path}: "):
+        with within(str(self.root / path)):
             return convert(fields)
 
     def _config_path(self, name: str) -> str:
@@ -174,5 +174,5 @@ def _manifest_from_file(path: Path) -> Manifest:
         text = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    with within(f"{path.parent}: "):
+    with within(str(path.parent)):
         return Manifest.from_json(text)

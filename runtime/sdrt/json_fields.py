@@ -13,16 +13,28 @@ from sdrt.errors import BundleError, SdrtError
 T = TypeVar("T")
 
 
+class FieldError(BundleError):
+    """A field is missing or malformed; the message begins with its name."""
+
+
 @contextmanager
 def within(where: str) -> Iterator[None]:
-    """Errors raised inside become a BundleError that begins with `where`.
-
-    Nested, the parts add up: `sdrt.json: components[1].files[0].size: got ...`.
-    """
+    """Errors raised inside become a BundleError that begins with `where`: `sdrt.json: ...`."""
     try:
         yield
     except SdrtError as error:
-        raise BundleError(f"{where}{error}").with_traceback(error.__traceback__) from None
+        raise BundleError(f"{where}: {error}").with_traceback(error.__traceback__) from None
+
+
+@contextmanager
+def _within_field(name: str) -> Iterator[None]:
+    """The same one level further down: `components[1].files[0].size: ...`."""
+    try:
+        yield
+    except SdrtError as error:
+        joint = "." if isinstance(error, FieldError) else ": "
+        message = f"{name}{joint}{error}"
+        raise FieldError(message).with_traceback(error.__traceback__) from None
 
 
 class JsonFields:
@@ -84,25 +96,26 @@ class JsonFields:
 
     def convert(self, name: str, convert: Callable[[JsonFields], T]) -> T:
         """`convert` of the object called `name`."""
-        with within(f"{name}."):
-            return convert(self.child(name))
+        child = self.child(name)
+        with _within_field(name):
+            return convert(child)
 
     def convert_each(self, name: str, convert: Callable[[JsonFields], T]) -> tuple[T, ...]:
         """`convert` of each object in the array called `name`."""
         converted = []
         for index, value in enumerate(self.array(name)):
-            with within(f"{name}[{index}]."):
+            with _within_field(f"{name}[{index}]"):
                 converted.append(convert(JsonFields(value)))
         return tuple(converted)
 
     def _value(self, name: str) -> Any:
         if name not in self.values:
-            raise BundleError(f"{name}: missing")
+            raise FieldError(f"{name}: missing")
         return self.values[name]
 
 
-def _wrong(name: str, value: object, expected: str) -> BundleError:
-    return BundleError(f"{name}: got {_kind(value)}, expected {expected}")
+def _wrong(name: str, value: object, expected: str) -> FieldError:
+    return FieldError(f"{name}: got {_kind(value)}, expected {expected}")
 
 
 def _kind(value: object) -> str:

@@ -119,7 +119,7 @@ class Manifest:
 
         Fields that this version does not know are skipped.
         """
-        with within(f"{MANIFEST_NAME}: "):
+        with within(MANIFEST_NAME):
             fields = JsonFields.parse(text)
             return cls(
                 format_version=_understood(fields.integer("format_version")),

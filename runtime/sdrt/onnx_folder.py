@@ -24,7 +24,7 @@ def manifest_from_folder(root: Path) -> Manifest:
     index_path, unet_path = root / MODEL_INDEX, root / "unet" / "config.json"
     index = fields_from_file(index_path)
     unet = fields_from_file(unet_path).values if unet_path.exists() else {}
-    with within(f"{index_path}: "):
+    with within(str(index_path)):
         family = family_from_configs(index.text("_class_name"), unet)
         diffusers = index.text("_diffusers_version", default="unknown")
     return Manifest(
@@ -64,7 +64,7 @@ def fields_from_file(path: Path) -> JsonFields:
         text = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    with within(f"{path}: "):
+    with within(str(path)):
         return JsonFields.parse(text)
 
 
