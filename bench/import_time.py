@@ -1,0 +1,59 @@
+"""How long `import sdrt` takes, beside bare Python, numpy, and what it is an alternative to.
+
+Every round starts one new interpreter per statement, so that all see the same machine. What is
+recorded is the time over bare Python of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+from recording import Measurement, record, versions_of
+
+STATEMENTS = {
+    "import numpy": "import numpy",
+    "import sdrt": "import sdrt",
+    "import diffusers' pipeline": "from diffusers import StableDiffusionPipeline",
+}
+TARGET_MS = 150
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+
+    for statement in STATEMENTS.values():
+        milliseconds(statement)  # the first import writes bytecode and warms the disk's cache
+    times: dict[str, list[float]] = {name: [] for name in STATEMENTS}
+    bare_times = []
+    for _ in range(rounds):
+        bare = milliseconds("pass")
+        bare_times.append(bare)
+        for name, statement in STATEMENTS.items():
+            times[name].append(milliseconds(statement) - bare)
+
+    versions = versions_of("sdrt", "numpy", "torch", "diffusers", "transformers")
+    notes = {"import sdrt": {"target": f"at most {TARGET_MS} ms over bare Python"}}
+    record(
+        "import_time",
+        [Measurement("bare Python", "ms", tuple(bare_times))]
+        + [
+            Measurement(f"{name}, over bare", "ms", tuple(values), versions, notes.get(name, {}))
+            for name, values in times.items()
+        ],
+    )
+
+
+def milliseconds(statement: str) -> float:
+    """From the start to the end of an interpreter that runs a statement."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return (time.perf_counter() - start) * 1000
+
+
+if __name__ == "__main__":
+    main()

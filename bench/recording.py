@@ -1,0 +1,118 @@
+"""Rows of measurements: one JSON line each in bench/results/, and a table on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing, measured some times: `values` are all of them, in the order in which they came."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what was measured
+    notes: Mapping[str, Any] = field(default_factory=dict)  # settings, targets, ratios
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The spread: half of the values lie between these two."""
+        if len(self.values) == 1:
+            return self.values[0], self.values[0]
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+
+def record(bench: str, measurements: Sequence[Measurement]) -> None:
+    """Appends a row per measurement to results/<bench>.jsonl and prints them."""
+    RESULTS.mkdir(exist_ok=True)
+    common = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    with (RESULTS / f"{bench}.jsonl").open("a", encoding="utf-8") as file:
+        for measurement in measurements:
+            file.write(json.dumps(row(bench, measurement) | common, ensure_ascii=False) + "\n")
+    Console().print(table(bench, measurements))
+
+
+def row(bench: str, measurement: Measurement) -> dict[str, Any]:
+    """What a line in results/ holds of a measurement."""
+    return {
+        "bench": bench,
+        "name": measurement.name,
+        "unit": measurement.unit,
+        "median": round(measurement.median, 6),
+        "quartiles": [round(value, 6) for value in measurement.quartiles],
+        "num_runs": len(measurement.values),
+        "notes": dict(measurement.notes),
+        "versions": dict(measurement.versions),
+    }
+
+
+def table(bench: str, measurements: Sequence[Measurement]) -> Table:
+    """The same for reading."""
+    result = Table("", "median", "half of the runs", "runs", "notes", title=bench)
+    for measurement in measurements:
+        low, high = measurement.quartiles
+        notes = ", ".join(f"{name} {value}" for name, value in measurement.notes.items())
+        result.add_row(
+            measurement.name,
+            f"{readable(measurement.median)} {measurement.unit}",
+            f"{readable(low)} to {readable(high)}",
+            str(len(measurement.values)),
+            notes,
+        )
+    return result
+
+
+def readable(value: float) -> str:
+    """A number with three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """The versions of installed packages; one that is not installed is left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def cpu_model() -> str:
+    """The CPU's name as Linux tells it, elsewhere what Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
