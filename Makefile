@@ -57,5 +57,5 @@ clean:
 
 .venv-demo/installed: pyproject.toml $(shell find runtime engines export -type f ! -name '*.pyc')
 	test -x .venv-demo/bin/python || { $(NEW_VENV) .venv-demo; }
-	.venv-demo/bin/python -m pip install --quiet .
+	.venv-demo/bin/python -m pip install --quiet --no-compile .
 	touch $@
