@@ -171,9 +171,7 @@ def tiny_pipeline(name: str) -> StableDiffusionPipeline:
 def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
     """A tokenizer in CLIP's format, whose merges are learnt from `CORPUS`."""
     merges = _learn_merges()
-    letters = sorted(
-        pre_tokenizers.ByteLevel.alphabet()
-    )  # "!" comes first and gets number 0, as in CLIP
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # "!" comes first, as in CLIP
     tokens = [
         *letters,
         *(letter + _WORD_END for letter in letters),
@@ -186,8 +184,11 @@ def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
         Path(folder, "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
         lines = ["#version: 0.2", *map(" ".join, merges)]
         Path(folder, "merges.txt").write_text("\n".join(lines) + "\n")
-        return CLIPTokenizer.from_pretrained(
-            folder, pad_token=pad_token, model_max_length=MAX_LENGTH
+        return CLIPTokenizer(
+            Path(folder, "vocab.json"),
+            Path(folder, "merges.txt"),
+            pad_token=pad_token,
+            model_max_length=MAX_LENGTH,
         )
 
 

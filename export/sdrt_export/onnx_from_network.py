@@ -1,0 +1,212 @@
+"""A network to an ONNX file: traced without weights, which then go straight from torch to the disk.
+
+Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured with torch 2.13 on
+a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
+43 s of processor time, most of it symbolic arithmetic about sizes, and this one 2.5 s; both graphs
+give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and
+`fold_constants` remove for the greater part. Its patterns (InstanceNormalization for group norms,
+MatMul and Softmax for attention) are those that engines' optimisers look for.
+
+Why without weights: no serialised copy in memory and no limit of 2 GB; the greatest memory in use
+is the model's own plus one tensor. And the initialisers are called what the weights are called in
+the checkpoint; one that was folded has the operator behind its name: `….to_q.weight.Transpose`.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias
+
+import onnx
+import torch
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
+
+from sdrt.onnx_folder import MODEL_NAME
+from sdrt_engines import TensorSpec
+from sdrt_export.errors import ExportError
+from sdrt_export.networks import Network, Size
+
+WeightType: TypeAlias = Literal["fp32", "fp16"]
+Tensors: TypeAlias = dict[str, torch.Tensor]
+
+DATA_NAME = "model.onnx_data"  # as optimum calls it
+OPSET = 17  # the first with LayerNormalization
+TRACED = Size(batch=2, height=16, width=24, sequence=77)
+PAGE = 4096  # bytes; what is smaller stays in model.onnx, the rest starts at a page: easy to map
+
+
+def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
+    """Writes `model.onnx` and, for the large tensors, `model.onnx_data`; the paths, in this order.
+
+    With "fp16" the data file holds halves, and each is cast to float32 in front of its use, so that
+    all sums stay float32; engines fold the casts when they load. Round the weights before
+    (`round_weights`): a tensor that float16 would change stays float32.
+    """
+    model = trace(network)
+    tensors = fold_constants(model.graph, network.state_dict())
+    model_path, data_path = folder / MODEL_NAME, folder / DATA_NAME
+    with data_path.open("wb") as data:
+        attach(model.graph, tensors, data, weights)
+        has_data = data.tell() > 0
+    model_path.write_bytes(model.SerializeToString())
+    if has_data:
+        return [model_path, data_path]
+    data_path.unlink()
+    return [model_path]
+
+
+def trace(network: Network) -> ModelProto:
+    """The network's graph. Its weights are inputs, under their names in `network`."""
+    network.simplify()
+    signature = network.signature
+    open_axes = {
+        spec.name: [axis for axis, dim in enumerate(spec.shape) if isinstance(dim, str)]
+        for spec in signature.inputs
+    }
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns of every size that it takes for a constant; those that matter show when
+        # the graph is compared with torch at other sizes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            network.inputs_at(TRACED, torch.Generator().manual_seed(0)),
+            file,
+            dynamo=False,
+            export_params=False,
+            do_constant_folding=False,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in signature.inputs],
+            output_names=[spec.name for spec in signature.outputs],
+            dynamic_axes=open_axes,
+        )
+    model = onnx.load_model_from_string(file.getvalue())
+    graph = model.graph
+    del graph.input[:], graph.output[:]  # the weights are among the inputs; sizes get odd names
+    graph.input.extend(_value_from_spec(spec) for spec in signature.inputs)
+    graph.output.extend(_value_from_spec(spec) for spec in signature.outputs)
+    return model
+
+
+def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
+    element_type = helper.np_dtype_to_tensor_dtype(spec.dtype)
+    return helper.make_tensor_value_info(spec.name, element_type, spec.shape)
+
+
+def fold_constants(graph: GraphProto, weights: Tensors) -> Tensors:
+    """Takes Constant nodes, and those that only view a constant or a weight, out of the graph.
+
+    Returns the tensors that the remaining nodes use, under the names that the graph then has for
+    them. A view shares its weight's memory.
+    """
+    known = dict(weights)  # by the name in the traced graph
+    final = {name: name.removeprefix("model.") for name in weights}
+    nodes = []
+    for node in graph.node:
+        tensor = _folded(node, known)
+        if tensor is None:
+            nodes.append(node)
+            continue
+        (output,) = node.output
+        known[output] = tensor
+        if node.input:
+            final[output] = f"{final[node.input[0]]}.{node.op_type}"
+        elif tensor.numel() <= 4:  # sizes, axes, factors: the value is the best name
+            final[output] = f"{str(tensor.dtype).removeprefix('torch.')} {tensor.tolist()}"
+        else:
+            final[output] = output
+    tensors: Tensors = {}
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if name in known:
+                node.input[place] = final[name]
+                tensors[final[name]] = known[name]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return tensors
+
+
+def _folded(node: NodeProto, known: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """What the node gives, where that is a constant, or a view of known tensors; otherwise None."""
+    if node.op_type == "Constant":
+        return torch.from_numpy(numpy_helper.to_array(node.attribute[0].t).copy())
+    if not all(name in known for name in node.input):
+        return None
+    match node.op_type:
+        case "Transpose":
+            return known[node.input[0]].permute(*node.attribute[0].ints)
+        case "Unsqueeze":
+            tensor, axes = (known[name] for name in node.input)
+            for axis in sorted(axes.tolist()):
+                tensor = tensor.unsqueeze(axis)
+            return tensor
+    return None
+
+
+def attach(graph: GraphProto, tensors: Tensors, data: BinaryIO, weights: WeightType) -> None:
+    """Makes the tensors the graph's initialisers: large ones in `data`, small ones inside."""
+    casts = []
+    for name, tensor in tensors.items():
+        half = _exact_half(tensor) if weights == "fp16" else None
+        if half is None:
+            graph.initializer.append(_initializer(name, tensor, data))
+        else:
+            stored = f"{name}.fp16"
+            graph.initializer.append(_initializer(stored, half, data))
+            casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The tensor in float16, where it is worth the cast and loses nothing."""
+    if tensor.dtype != torch.float32 or tensor.nbytes < PAGE:
+        return None
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else None
+
+
+def _initializer(name: str, tensor: torch.Tensor, data: BinaryIO) -> TensorProto:
+    array = tensor.detach().contiguous().numpy()
+    if array.nbytes < PAGE:
+        return numpy_helper.from_array(array, name)
+    offset = -(-data.tell() // PAGE) * PAGE
+    data.seek(offset)
+    data.write(array.data)
+    proto = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    place = {"location": DATA_NAME, "offset": offset, "length": array.nbytes}
+    for key, value in place.items():
+        proto.external_data.add(key=key, value=str(value))
+    return proto
+
+
+def round_weights(network: Network) -> None:
+    """Rounds the network's weights to what float16 holds, in place.
+
+    ExportError where one is too large for it.
+    """
+    for name, weight in network.named_parameters():
+        rounded = weight.half()
+        if not rounded.isfinite().all():
+            raise ExportError(
+                f"{network.name}: {name.removeprefix('model.')} reaches {weight.abs().max():.3g}, "
+                "float16 ends at 65504: export with float32 weights"
+            )
+        weight.copy_(rounded)
