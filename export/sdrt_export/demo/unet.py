@@ -21,7 +21,7 @@ from sdrt_export.demo.vae import tensor_from_pictures
 LATENT_SIZE = 16
 DENOISING = Schedule(num_steps=5000, learning_rate=1e-3, num_warmup_steps=200)
 BATCH = 64
-NUM_LATENTS = 10_000  # for each process
+NUM_LATENTS = 4_992  # for each process
 CAPTIONS_PER_LATENT = 4
 CAPTION_DROPOUT = 0.1  # the share of empty captions, for classifier-free guidance
 SHAPE_WEIGHT = 4.0  # how much more a latent cell counts where the shape lies
@@ -105,7 +105,7 @@ def train_unet(
     empty: torch.Tensor,
     work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains both, or goes on with the run in ``work``; ``empty`` (1, 32) is no caption's tokens."""
+    """Trains both, or goes on with the run in ``work``; ``empty`` (1, 32) is the empty caption."""
     scheduler = new_scheduler()
     signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
     noisiness = (1 - scheduler.alphas_cumprod).sqrt()

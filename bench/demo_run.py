@@ -1,0 +1,93 @@
+"""From process start to picture: `sdrt run demo` beside diffusers, same weights, same picture.
+
+Both are whole processes, started in turn; the first round warms the disk's cache and is not
+counted. The two pictures are compared, so that the race is between equals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from recording import Measurement, record, versions_of
+
+CHECKPOINT = Path(__file__).parents[1] / "export" / "sdrt_export" / "demo_checkpoint"
+PROMPT = "a large red circle on a white background"
+STEPS, SEED, GUIDANCE = 20, 7, 3.0
+TARGET_RATIO = 0.2
+TOLERANCE = 2  # of 255
+
+DIFFUSERS = """
+import sys, torch
+from diffusers import StableDiffusionPipeline
+checkpoint, prompt, steps, seed, guidance, output = sys.argv[1:]
+pipe = StableDiffusionPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+pipe.set_progress_bar_config(disable=True)
+image = pipe(prompt, num_inference_steps=int(steps), guidance_scale=float(guidance),
+             generator=torch.Generator().manual_seed(int(seed))).images[0]
+image.save(output)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder, "sdrt.png"), Path(folder, "diffusers.png")
+        times = [
+            (seconds(sdrt_command(ours)), seconds(diffusers_command(theirs)))
+            for _ in range(1 + rounds)
+        ][1:]
+        difference = largest_difference(ours, theirs)
+    if difference > TOLERANCE:
+        sys.exit(f"the pictures differ by {difference}/255, expected at most {TOLERANCE}/255")
+
+    sdrt_times, diffusers_times = zip(*times, strict=True)
+    ratios = tuple(a / b for a, b in times)
+    same = {"steps": STEPS, "largest difference": f"{difference}/255"}
+    record(
+        "demo_run",
+        [
+            Measurement("sdrt run demo", "s", sdrt_times, versions_of("sdrt", "onnxruntime"), same),
+            Measurement("diffusers", "s", diffusers_times, versions_of("diffusers", "torch"), same),
+            Measurement(
+                "sdrt / diffusers", "×", ratios, notes={"target": f"at most {TARGET_RATIO}"}
+            ),
+        ],
+    )
+
+
+def sdrt_command(output: Path) -> list[str]:
+    options = ["--steps", STEPS, "--seed", SEED, "--guidance-scale", GUIDANCE, "-o", output, "-q"]
+    return [sys.executable, "-m", "sdrt", "run", "demo", PROMPT, *map(str, options)]
+
+
+def diffusers_command(output: Path) -> list[str]:
+    values = [CHECKPOINT, PROMPT, STEPS, SEED, GUIDANCE, output]
+    return [sys.executable, "-c", DIFFUSERS, *map(str, values)]
+
+
+def seconds(command: list[str]) -> float:
+    """The wall time of a whole process."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def largest_difference(a: Path, b: Path) -> int:
+    """Between two pictures' pixels, of 255."""
+    pixels = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (a, b))
+    first, second = pixels
+    return int(np.abs(first - second).max())
+
+
+if __name__ == "__main__":
+    main()
