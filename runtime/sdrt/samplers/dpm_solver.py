@@ -1,0 +1,165 @@
+"""DPM-Solver and DPM-Solver++, multistep: each step remembers what the model said before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from sdrt.samplers.exponential import (
+    Algorithm,
+    History,
+    Reading,
+    combine,
+    log_snr,
+    reads_data,
+    reads_noise,
+    span_between,
+)
+from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options, SamplerError
+from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.solver_schedule import (
+    FLOW,
+    LIMITS,
+    SolverStep,
+    final_sigma,
+    last_timestep,
+    solver_plan,
+    solver_schedule,
+    with_flow_shift,
+)
+
+SOLVER = {
+    "solver_order": 2,
+    "algorithm_type": "dpmsolver++",
+    "solver_type": "midpoint",
+    "variance_type": None,
+    "lambda_min_clipped": float("-inf"),
+    "lower_order_final": True,
+    "final_sigmas_type": "zero",
+}
+OPTIONS = {
+    **TRAINING,
+    **SPACING,
+    **RESPACING,
+    **THRESHOLDING,
+    **SOLVER,
+    **FLOW,
+    **LIMITS,
+    "use_lu_lambdas": False,
+    "euler_at_final": False,
+    "rescale_betas_zero_snr": False,
+}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Which equation is solved and how: ``read`` gives what it integrates, noise or data."""
+
+    algorithm: Algorithm
+    kind: Literal["midpoint", "heun"]
+    read: Reading
+
+    @property
+    def stochastic(self) -> bool:
+        return self.algorithm.startswith("sde")
+
+
+def dpm_solver(x: Array, steps: Sequence[SolverStep], noise: Noise, *, solver: Solver) -> Sampler:
+    """DPM-Solver++(1M to 3M), Lu et al. 2022 (https://arxiv.org/abs/2211.01095, algorithm 2), its
+    SDE, and both for DPM-Solver: DPMSolverMultistepScheduler.
+    """
+    history: History = []
+    for step in steps:
+        prediction = yield Call(x, step.here.t)
+        history = [(step.here, solver.read(step.here, x, prediction)), *history[:2]]
+        z = noise() if solver.stochastic else None
+        x = multistep_update(solver, x, history[: step.order], step.there, z)
+        x = yield Update(x, step.here.index)
+    return x
+
+
+def multistep_update(
+    solver: Solver, x: Array, history: History, t: Level, z: Array | None
+) -> Array:
+    """``x`` at level t, by the formula of as many orders as the history is long."""
+    (s0, m0), *older = history
+    span = span_between(solver.algorithm, s0, t)
+    terms = [(span.decay, x), (span.w0, m0)]
+    if older:
+        s1, m1 = older[0]
+        h0 = log_snr(s0) - log_snr(s1)
+        D1 = (m0 - m1) * (span.h / h0)
+    if len(older) == 1:
+        terms.append((span.w1 if solver.kind == "heun" else span.w0 / 2, D1))
+    elif len(older) == 2:
+        s2, m2 = older[1]
+        h1 = log_snr(s1) - log_snr(s2)
+        change = D1 - (m1 - m2) * (span.h / h1)
+        terms.append((span.w1, D1 + change * (h0 / (h0 + h1))))
+        terms.append((span.w2, change * (span.h / (h0 + h1))))
+    if z is not None:
+        terms.append((span.spread, z))
+    return combine(*terms)
+
+
+def solver_from_options(options: Options) -> Solver:
+    """The solver of a configuration; what another scheduler left in it becomes the default.
+
+    Raises ``SamplerError`` for combinations that have no formula.
+    """
+    algorithm: Algorithm = "dpmsolver++"
+    if options.algorithm_type != "deis":
+        algorithm = options.algorithm_type
+    if algorithm.endswith("++"):
+        return Solver(algorithm, kind_of(options), reads_data(options))
+    for option, value, other in [
+        ("final_sigmas_type", "zero", "'sigma_min'"),
+        ("prediction_type", "flow_prediction", "algorithm_type 'dpmsolver++'"),
+    ]:
+        if getattr(options, option) == value:
+            raise SamplerError(
+                f"{option} {value!r} can't go with algorithm_type {algorithm!r}; use {other}"
+            )
+    return Solver(algorithm, kind_of(options), reads_noise(options))
+
+
+def kind_of(options: Options) -> Literal["midpoint", "heun"]:
+    return "heun" if options.solver_type == "heun" else "midpoint"
+
+
+def orders(options: Options, n: int) -> list[int]:
+    """The highest order of each of n steps: the last two are kept simple in short runs."""
+    short = options.lower_order_final and n < 15
+    highest = [options.solver_order] * n
+    if short and n > 1:
+        highest[-2] = min(options.solver_order, 2)
+    if short or options.euler_at_final or options.final_sigmas_type == "zero":
+        highest[-1] = 1
+    return highest
+
+
+def plan(options: Options, steps: Steps) -> Plan:
+    """The schedule of DPMSolverMultistepScheduler."""
+    solver = solver_from_options(options)
+    if solver.algorithm == "sde-dpmsolver" and options.solver_order == 3:
+        raise SamplerError("algorithm_type 'sde-dpmsolver' has no solver_order 3; use 2")
+    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
+    timesteps, sigmas = solver_schedule(
+        options,
+        steps,
+        last_timestep=last_timestep(options),
+        whole=options.beta_schedule != "squaredcos_cap_v2",
+    )
+    return solver_plan(
+        options,
+        timesteps,
+        np.append(sigmas, final_sigma(options)),
+        orders(options, len(timesteps)),
+        partial(dpm_solver, solver=solver),
+    )

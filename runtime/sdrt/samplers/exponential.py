@@ -1,0 +1,124 @@
+"""The exponential integrator that DPM-Solver, DPM-Solver++ and UniPC are made of.
+
+In half the log SNR, ``lambda = log(alpha / sigma)``, a step solves the linear part of the diffusion
+equation exactly, and expands only the model's output (Lu et al. 2022, DPM-Solver, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sdrt.samplers.options import Options
+from sdrt.samplers.prediction import Level, limit_from_options
+from sdrt.samplers.protocol import Array
+
+Algorithm: TypeAlias = Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"]
+Reading: TypeAlias = Callable[[Level, Array, Array], Array]
+History: TypeAlias = list[tuple[Level, Array]]  # where the model was read and what, newest first
+
+
+def log_snr(level: Level) -> float:
+    """The papers' lambda, half the log signal-to-noise ratio; infinite for the picture itself.
+
+    Rounded to float32 as in diffusers: in short steps the difference of two shows it.
+    """
+    if not level.sigma:
+        return math.inf
+    return float(np.float32(math.log(level.alpha)) - np.float32(math.log(level.sigma)))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From level s to level t: ``x_t = decay * x_s + w0 * D0 + w1 * D1 + w2 * D2 + spread * z``.
+
+    ``D0`` is the model's output at s, ``D1`` and ``D2`` its first and second derivative in lambda,
+    times ``h`` and ``h²``; ``z`` is fresh noise. ``scale`` and ``k`` are of the integral that they
+    are weighed by, ``scale * ∫ exp(k * s) ds`` over 0..1.
+    """
+
+    h: float
+    decay: float
+    scale: float
+    k: float
+    spread: float = 0.0
+
+    @property
+    def w0(self) -> float:
+        return -self.scale * math.expm1(self.k)
+
+    @property
+    def w1(self) -> float:
+        return self.scale * (1 - _phi1(self.k))
+
+    @property
+    def w2(self) -> float:
+        """Diffusers' SDE formula has -1/2 where the integral gives +1/2; so it is here."""
+        half = -0.5 if self.spread else 0.5
+        return -self.scale * (_phi2(self.k) - half)
+
+
+def span_between(algorithm: Algorithm, s: Level, t: Level) -> Span:
+    """DPM-Solver's span from s to t in noise prediction, DPM-Solver++'s in data prediction.
+
+    Lu et al. 2022, https://arxiv.org/abs/2206.00927 and https://arxiv.org/abs/2211.01095.
+    """
+    h = log_snr(t) - log_snr(s)
+    if algorithm == "dpmsolver++":
+        return Span(h, t.sigma / s.sigma, t.alpha, -h)
+    if algorithm == "dpmsolver":
+        return Span(h, t.alpha / s.alpha, t.sigma, h)
+    if algorithm == "sde-dpmsolver++":
+        spread = t.sigma * math.sqrt(-math.expm1(-2 * h))
+        return Span(h, t.sigma / s.sigma * math.exp(-h), t.alpha, -2 * h, spread)
+    spread = t.sigma * math.sqrt(math.expm1(2 * h))
+    return Span(h, t.alpha / s.alpha, 2 * t.sigma, h, spread)
+
+
+def reads_noise(options: Options) -> Reading:
+    """What DPM-Solver integrates: the noise that a prediction sees in a sample."""
+    limit = limit_from_options(options)
+
+    def eps(level: Level, x: Array, prediction: Array) -> Array:
+        if not options.thresholding:
+            return level.eps(x, prediction)
+        x0 = limit(level.x0(x, prediction))
+        return (x - x0 * level.alpha) / level.sigma
+
+    return _without_variance(options, eps)
+
+
+def reads_data(options: Options) -> Reading:
+    """What DPM-Solver++ integrates: the picture that a prediction sees in a sample."""
+    limit = limit_from_options(options)
+    return _without_variance(options, lambda level, x, out: limit(level.x0(x, out)))
+
+
+def _without_variance(options: Options, read: Reading) -> Reading:
+    """Models of a learned variance give it in the channels after the prediction's."""
+    if options.variance_type not in ("learned", "learned_range"):
+        return read
+    return lambda level, x, out: read(level, x, out[:, : x.shape[1]])
+
+
+def combine(*terms: tuple[float, Array]) -> Array:
+    """The sum of weight times array, in float32."""
+    (weight, array), *rest = terms
+    total = array * weight
+    for weight, array in rest:
+        total += array * weight
+    return total
+
+
+def _phi1(k: float) -> float:
+    """(exp(k) - 1) / k, the mean of exp(k * s) over s in 0..1."""
+    return math.expm1(k) / k if k else 1.0
+
+
+def _phi2(k: float) -> float:
+    """(exp(k) - 1 - k) / k²"""
+    return (_phi1(k) - 1) / k if k else 0.5

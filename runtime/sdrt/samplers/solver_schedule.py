@@ -1,0 +1,149 @@
+"""The schedule that DPM-Solver, UniPC and DEIS share, and what one step of it knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from sdrt.samplers import tables
+from sdrt.samplers.options import RESPACING, Options, SamplerError
+from sdrt.samplers.plan import Plan, SamplerFn, Steps
+from sdrt.samplers.prediction import Level, levels
+from sdrt.samplers.protocol import AnyArray, Array
+
+FLOW = {
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
+    "use_dynamic_shifting": False,
+    "time_shift_type": "exponential",
+}
+LIMITS = {"sigma_min": None, "sigma_max": None}  # diffusers reads them where a config has them
+
+
+@dataclass(frozen=True, slots=True)
+class SolverStep:
+    """From one noise level to the next, by a formula of at most this order."""
+
+    here: Level
+    there: Level
+    order: int
+
+
+def solver_schedule(
+    options: Options, steps: Steps, *, last_timestep: int | None = None, whole: bool = True
+) -> tuple[AnyArray, AnyArray]:
+    """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
+
+    ``whole``: Karras' and Lu's timesteps are rounded, not cut. ``last_timestep`` is as in
+    ``tables.solver_timesteps``.
+    """
+    all_sigmas = tables.train_sigmas(options)
+    if steps.timesteps is not None:
+        return _custom_schedule(options, steps.timesteps, all_sigmas)
+    n = tables.check_num_steps(steps.num_inference_steps, options.num_train_timesteps)
+    if options.use_lu_lambdas and not options.use_karras_sigmas:
+        sigmas = tables.lu_sigmas(float(all_sigmas[-1]), float(all_sigmas[0]), n)
+        return _timesteps_of(sigmas, all_sigmas, rounded=whole), sigmas
+    respaced = tables.respaced_sigmas(options, all_sigmas[-1], all_sigmas[0], n)
+    if respaced is not None:
+        rounded = options.use_karras_sigmas and whole
+        return _timesteps_of(respaced, all_sigmas, rounded=rounded), respaced
+    if options.use_flow_sigmas:
+        sigmas = tables.flow_sigmas(options, n)
+        return sigmas * options.num_train_timesteps, sigmas
+    timesteps = tables.solver_timesteps(options, n, last_timestep)
+    return timesteps, tables.interpolated_sigmas(timesteps, all_sigmas)
+
+
+def _custom_schedule(
+    options: Options, timesteps: Sequence[float], all_sigmas: Array
+) -> tuple[AnyArray, AnyArray]:
+    for name in (*RESPACING, "use_lu_lambdas", "use_flow_sigmas"):
+        if getattr(options, name):
+            raise SamplerError(f"timesteps can't be given together with {name}; give one of them")
+    whole = tables.custom_timesteps(timesteps, options.num_train_timesteps).astype(np.int64)
+    return whole, tables.interpolated_sigmas(whole, all_sigmas)
+
+
+def _timesteps_of(sigmas: AnyArray, all_sigmas: Array, *, rounded: bool) -> AnyArray:
+    timesteps = tables.timesteps_from_sigmas(sigmas, all_sigmas)
+    return timesteps.round() if rounded else timesteps
+
+
+def last_timestep(options: Options) -> int:
+    """Below which timesteps are spaced: where lambda is not yet under ``lambda_min_clipped``."""
+    alphas_cumprod = tables.alphas_cumprod_from_options(options, finite_sigmas=True)
+    lambdas = np.log(np.sqrt(alphas_cumprod)) - np.log(np.sqrt(1 - alphas_cumprod))
+    return options.num_train_timesteps - int((lambdas < options.lambda_min_clipped).sum())
+
+
+def final_sigma(options: Options) -> float:
+    """The sigma that ``final_sigmas_type`` ends in: the picture, or the training's lowest."""
+    return 0.0 if options.final_sigmas_type == "zero" else float(tables.train_sigmas(options)[0])
+
+
+def with_flow_shift(options: Options, mu: float | None) -> float:
+    """``flow_shift``, or where the picture's size gives ``mu``, exp(mu) (use_dynamic_shifting)."""
+    if mu is None:
+        return options.flow_shift
+    if not options.use_dynamic_shifting or options.time_shift_type != "exponential":
+        raise SamplerError("mu is given, but use_dynamic_shifting=true with exponential is not set")
+    return math.exp(mu)
+
+
+def solver_plan(
+    options: Options,
+    timesteps: AnyArray,
+    sigmas: AnyArray,
+    orders: Sequence[int],
+    sampler: SamplerFn,
+) -> Plan:
+    """The plan for n ``timesteps`` and n + 1 ``sigmas``, with a highest order for each step."""
+    timesteps, sigmas = timesteps.astype(np.int64), sigmas.astype(np.float32)
+    all_levels = solver_levels(options, timesteps, sigmas)
+    return Plan(
+        timesteps=timesteps,
+        sigmas=sigmas,
+        init_noise_sigma=1.0,
+        calls=all_levels[:-1],
+        steps=[
+            SolverStep(*pair, order)
+            for pair, order in zip(pairwise(all_levels), orders, strict=True)
+        ],
+        sampler=sampler,
+    )
+
+
+def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
+    """A level for each sigma, the final one too: ``alpha² + sigma² = 1``, or for flow sigmas
+    ``alpha + sigma = 1``.
+
+    Raises ``SamplerError`` where the noise doesn't fall at every step, or the options contradict
+    each other.
+    """
+    if not (np.diff(sigmas)[:-1] < 0).all():
+        raise SamplerError(
+            f"num_inference_steps: got {len(timesteps)}, too many for this schedule, where two "
+            "steps have the same noise; use fewer, or another timestep_spacing"
+        )
+    flow = options.prediction_type == "flow_prediction"
+    if flow != options.use_flow_sigmas and (flow or options.prediction_type == "v_prediction"):
+        raise SamplerError(
+            f"prediction_type {options.prediction_type!r} can't go with use_flow_sigmas="
+            f"{str(options.use_flow_sigmas).lower()}; flow_prediction needs flow sigmas, "
+            "v_prediction has none"
+        )
+    timesteps = np.append(timesteps, 0)
+    if not options.use_flow_sigmas:
+        alphas = 1 / np.sqrt(sigmas**2 + 1)
+        return levels(timesteps, alphas, sigmas * alphas, options.prediction_type)
+    if sigmas[0] >= 1:
+        raise SamplerError(
+            f"use_flow_sigmas needs sigmas below 1, got {sigmas[0]:.4g}; "
+            f"set {' or '.join(name for name in RESPACING if getattr(options, name))} to false"
+        )
+    return levels(timesteps, 1 - sigmas, sigmas, options.prediction_type)

@@ -1,0 +1,206 @@
+"""UniPC: a predictor as DPM-Solver's, and a corrector that asks nothing more of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from sdrt.samplers import tables
+from sdrt.samplers.exponential import (
+    Algorithm,
+    History,
+    Reading,
+    combine,
+    log_snr,
+    reads_data,
+    reads_noise,
+    span_between,
+)
+from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options, SamplerError
+from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.solver_schedule import (
+    FLOW,
+    LIMITS,
+    SolverStep,
+    final_sigma,
+    solver_plan,
+    solver_schedule,
+)
+
+OPTIONS = {
+    **TRAINING,
+    **SPACING,
+    **RESPACING,
+    **THRESHOLDING,
+    **FLOW,
+    **LIMITS,
+    "rescale_betas_zero_snr": False,
+    "solver_order": 2,
+    "solver_type": "bh2",
+    "predict_x0": True,
+    "lower_order_final": True,
+    "disable_corrector": (),
+    "solver_p": None,
+    "final_sigmas_type": "zero",
+    "shift_terminal": None,
+}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Which equation is solved, and with which of the paper's two functions B(h)."""
+
+    algorithm: Algorithm
+    bh2: bool
+    read: Reading
+
+
+def unipc(
+    x: Array,
+    steps: Sequence[SolverStep],
+    noise: Noise,
+    *,
+    solver: Solver,
+    uncorrected: frozenset[int],
+) -> Sampler:
+    """UniPC, Zhao et al. 2023 (https://arxiv.org/abs/2302.04867, algorithms 5 to 8):
+    UniPCMultistepScheduler.
+    """
+    history: History = []
+    x_last, order = x, 0
+    for step in steps:
+        prediction = yield Call(x, step.here.t)
+        m = solver.read(step.here, x, prediction)
+        if history and step.here.index - 1 not in uncorrected:
+            x = update(solver, x_last, history[:order], step.here, m)
+        history = [(step.here, m), *history[:2]]
+        order = min(step.order, len(history))
+        x_last = x
+        x = update(solver, x, history[:order], step.there)
+        x = yield Update(x, step.here.index)
+    return x
+
+
+def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | None = None) -> Array:
+    """``x`` at level t from the history (newest first): UniP, or UniC when ``m_t``, what the model
+    said at t, is known.
+    """
+    (s0, m0), *older = history
+    span = span_between(solver.algorithm, s0, t)
+    terms = [(span.decay, x), (span.w0, m0)]
+    if not span.h:  # a final step of no length (final_sigmas_type "sigma_min")
+        older = []
+    nodes = [((log_snr(s) - log_snr(s0)) / span.h, m) for s, m in older]
+    if m_t is not None:
+        nodes.append((1.0, m_t))
+    ratios = [ratio for ratio, _ in nodes]
+    B = math.expm1(span.k) if solver.bh2 else span.k
+    for (ratio, m), rho in zip(nodes, node_weights(ratios, span.k, B), strict=True):
+        terms.append((-span.scale * B * rho / ratio, m - m0))
+    return combine(*terms)
+
+
+def node_weights(ratios: list[float], k: float, B: float) -> AnyArray:
+    """The paper's rho: weights of the differences at these ``ratios`` of the step, such that the
+    formula is exact for polynomials.
+    """
+    if len(ratios) <= 1:
+        return np.full(len(ratios), 0.5)  # exact only for h -> 0; the paper's and diffusers' choice
+    phi, factorial, b = math.expm1(k) / k - 1, 1, []
+    for i in range(2, len(ratios) + 2):
+        b.append(phi * factorial / B)
+        factorial *= i
+        phi = phi / k - 1 / factorial
+    R = np.vander(ratios, increasing=True).T
+    return np.linalg.solve(R, b)
+
+
+def solver_from_options(options: Options) -> Solver:
+    """The solver of a configuration; another scheduler's solver_type becomes the default.
+
+    Raises ``SamplerError`` for combinations that have no formula.
+    """
+    bh2 = options.solver_type != "bh1"
+    if options.predict_x0:
+        return Solver("dpmsolver++", bh2, reads_data(options))
+    for option, value, other in [
+        ("final_sigmas_type", "zero", "'sigma_min'"),
+        ("prediction_type", "flow_prediction", "predict_x0=true"),
+    ]:
+        if getattr(options, option) == value:
+            raise SamplerError(f"{option} {value!r} can't go with predict_x0=false; use {other}")
+    return Solver("dpmsolver", bh2, reads_noise(replace(options, thresholding=False)))
+
+
+def orders(options: Options, n: int) -> list[int]:
+    """The highest order of each of n steps: it falls at the end unless told otherwise."""
+    if options.lower_order_final:
+        return [min(options.solver_order, n - i) for i in range(n)]
+    if options.solver_order > 1 and options.final_sigmas_type == "zero":
+        raise SamplerError(
+            "lower_order_final=false can't go with final_sigmas_type 'zero'; use 'sigma_min'"
+        )
+    return [options.solver_order] * n
+
+
+def flow_schedule(options: Options, steps: Steps) -> tuple[AnyArray, AnyArray]:
+    """Timesteps and flow sigmas from high to low, (n,) each, shifted as the options say."""
+    total = options.num_train_timesteps
+    if steps.sigmas is not None:
+        sigmas: AnyArray = np.asarray(steps.sigmas, np.float64)
+    else:
+        n = tables.check_num_steps(steps.num_inference_steps, total)
+        sigmas = np.linspace(1, 1 / total, n + 1)[:-1]
+    if steps.mu is not None:
+        sigmas = tables.time_shifted_sigmas(options, steps.mu, sigmas)
+    else:
+        sigmas = tables.shifted_sigmas(sigmas, options.flow_shift)
+    if options.shift_terminal:
+        sigmas = tables.stretched_to_terminal(sigmas, options.shift_terminal)
+    if abs(sigmas[0] - 1) < 1e-6:
+        sigmas[0] -= 1e-6  # where there is no picture at all, lambda would be infinite
+    return sigmas * total, sigmas
+
+
+def schedule(options: Options, steps: Steps) -> tuple[AnyArray, AnyArray]:
+    """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
+
+    Raises ``SamplerError`` for options that go with flow sigmas only.
+    """
+    respaced = any(getattr(options, name) for name in RESPACING)
+    if options.use_flow_sigmas and not respaced:
+        return flow_schedule(options, steps)
+    for name, value in [("shift_terminal", options.shift_terminal), ("sigmas", steps.sigmas)]:
+        if value is not None:
+            raise SamplerError(f"{name} needs use_flow_sigmas=true, without Karras or other sigmas")
+    timesteps, sigmas = solver_schedule(options, steps)
+    if options.use_flow_sigmas and options.use_karras_sigmas:
+        sigmas = sigmas / (sigmas + 1)
+        timesteps = sigmas * options.num_train_timesteps
+    return timesteps, sigmas
+
+
+def plan(options: Options, steps: Steps) -> Plan:
+    """The schedule of UniPCMultistepScheduler."""
+    if options.use_dynamic_shifting != (steps.mu is not None):
+        raise SamplerError("use_dynamic_shifting=true and mu need each other; give both or none")
+    timesteps, sigmas = schedule(options, steps)
+    respaced = options.use_flow_sigmas or any(getattr(options, name) for name in RESPACING)
+    final = sigmas[-1] if respaced and options.final_sigmas_type == "sigma_min" else None
+    return solver_plan(
+        options,
+        timesteps,
+        np.append(sigmas, final_sigma(options) if final is None else final),
+        orders(options, len(timesteps)),
+        partial(
+            unipc,
+            solver=solver_from_options(options),
+            uncorrected=frozenset(options.disable_corrector),
+        ),
+    )
