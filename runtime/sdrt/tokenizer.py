@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError
-from sdrt.tokenizer_config import COPY_AGAIN, TokenizerConfig
+from sdrt.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -117,21 +117,19 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
     """The pipeline that CLIPConverter builds from vocab.json and merges.txt."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    vocab, merges = folder / "vocab.json", folder / "merges.txt"
-    for path in (vocab, merges):
-        if not path.is_file():
-            raise BundleError(f"{path} is missing. {COPY_AGAIN}")
+    vocab = read_json_object(folder / "vocab.json")
+    merges = read_merges(folder / "merges.txt", vocab)
     try:
-        model = models.BPE.from_file(
-            str(vocab),
-            str(merges),
+        model = models.BPE(
+            vocab,
+            merges,
             unk_token=roles["unk_token"],
             end_of_word_suffix="</w>",
             continuing_subword_prefix="",
         )
     except Exception as error:  # the library raises plain Exceptions
         raise BundleError(
-            f"{vocab} and {merges.name} are not a vocabulary with its merges: {error}. {COPY_AGAIN}"
+            f"{folder / 'vocab.json'} is not a vocabulary: {error}. {COPY_AGAIN}"
         ) from error
     backend = Tokenizer(model)
     backend.normalizer = normalizers.Sequence(
@@ -144,8 +142,8 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
         ]
     )
     backend.post_processor = processors.RobertaProcessing(
-        sep=id_of(backend, roles["eos_token"], folder),
-        cls=id_of(backend, roles["bos_token"], folder),
+        id_of(backend, roles["eos_token"], folder),
+        id_of(backend, roles["bos_token"], folder),
         trim_offsets=False,
         add_prefix_space=False,
     )
@@ -160,6 +158,28 @@ def backend_from_json(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions
         raise BundleError(f"{path} is not a saved tokenizer: {error}. {COPY_AGAIN}") from error
+
+
+def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The pairs of merges.txt, in order; its first line is a version.
+
+    Raises BundleError. A pair that makes no token of the vocabulary is found here, because the
+    library's answer to it is a panic.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").strip().split("\n")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}. {COPY_AGAIN}") from error
+    merges = []
+    for number, line in enumerate(lines[1:], start=2):
+        left, _, right = line.partition(" ")
+        if not (left in vocab and right in vocab and left + right in vocab):
+            raise BundleError(
+                f"{path}, line {number}: {line!r} is not two tokens of vocab.json that make a "
+                f"third. {COPY_AGAIN}"
+            )
+        merges.append((left, right))
+    return merges
 
 
 def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> None:
