@@ -92,7 +92,7 @@ def _draw(pipeline: Pipeline, request: Request, console: Console) -> Result:
     console.print(
         f"{request.num_images} × {request.width}×{request.height}, "
         f"{request.num_inference_steps} steps on {stream.result.engine} in {times.total:.2f} s: "
-        f"text {times.text_encoder:.2f}, UNet {times.unet:.2f}, VAE {times.vae_decoder:.2f}, "
+        f"loading {times.loading:.2f}, text {times.text_encoder:.2f}, UNet {times.unet:.2f}, VAE {times.vae_decoder:.2f}, "
         f"host {times.host:.2f}",
         highlight=False,
     )

@@ -124,6 +124,9 @@ class Pipeline:
         noise = BatchNoise(seeds)
         shape = self._latent_shape(request)
 
+        with clock("loading"):
+            for name in (names.TEXT_ENCODER, names.UNET, names.VAE_DECODER):
+                self._engine(name)
         predict = self._predictor(request, clock)
         latents = noise.normal(shape) * plan.init_noise_sigma  # (B, C, h, w)
         sampler = plan.run(latents, lambda: noise.normal(shape))
@@ -252,7 +255,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._spent: dict[str, float] = {"text_encoder": 0.0, "unet": 0.0, "vae_decoder": 0.0}
+        self._spent = dict.fromkeys(("loading", "text_encoder", "unet", "vae_decoder"), 0.0)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:

@@ -21,10 +21,9 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds of one request: in each component's engine, and outside of all engines
-    (``host``).
-    """
+    """Wall seconds of one request: loading engines, in each engine, and in none (``host``)."""
 
+    loading: float
     text_encoder: float
     unet: float
     vae_decoder: float
