@@ -140,6 +140,7 @@ def without(*tokens: str) -> str:
     return json.dumps({token: index for token, index in VOCAB.items() if token not in tokens})
 
 
+LAST = MERGES[-1].replace(" ", "")
 CAT_IS_7 = '{"added_tokens_decoder": {"7": {"content": "<cat>"}}}'
 BROKEN = [
     ("vocab.json", None, "vocab.json cannot be read: .* No such file"),
@@ -147,7 +148,7 @@ BROKEN = [
     ("vocab.json", "[]", "vocab.json holds a JSON list"),
     ("vocab.json", without(EOS), "has no '<|endoftext|>'"),
     ("vocab.json", without(BOS), "has no '<|startoftext|>'"),
-    ("vocab.json", without(MERGES[-1].replace(" ", "")), f"line {len(MERGES) + 1}: .* make a third"),
+    ("vocab.json", without(LAST), f"line {len(MERGES) + 1}: .* make a third"),
     ("vocab.json", json.dumps({**VOCAB, "r": "one"}), "vocab.json is not a vocabulary"),
     ("merges.txt", None, "merges.txt cannot be read: .* No such file"),
     ("merges.txt", f"#version\n{MERGES[0]}\nred\n", "line 3: 'red' is not two"),
