@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,14 @@ def _draw(pipeline: Pipeline, request: Request, console: Console) -> Result:
             progress.update(
                 bar, description="denoising", total=step.total, completed=step.index + 1
             )
-    times = stream.result.timings
+    spent = asdict(stream.result.timings)
+    total = spent.pop("total")
     console.print(
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{request.num_inference_steps} steps on {stream.result.engine} in {times.total:.2f} s: "
-        f"loading {times.loading:.2f}, text {times.text_encoder:.2f}, UNet {times.unet:.2f}, VAE {times.vae_decoder:.2f}, "
-        f"host {times.host:.2f}",
+        f"{request.num_inference_steps} steps on {stream.result.engine} in {total:.2f} s: "
+        + ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in spent.items()),
         highlight=False,
+        soft_wrap=True,
     )
     return stream.result
 
