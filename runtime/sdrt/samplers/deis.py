@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.exponential import History, Reading, combine, reads_noise, span_between
+from sdrt.samplers.exponential import History, Reading, combine, reads_noise_of_data, span_between
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
@@ -108,5 +108,5 @@ def plan(options: Options, steps: Steps) -> Plan:
         timesteps,
         np.append(sigmas, final),
         orders(options, len(timesteps)),
-        partial(deis, read=reads_noise(options)),
+        partial(deis, read=reads_noise_of_data(options)),
     )

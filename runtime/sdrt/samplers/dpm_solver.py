@@ -14,9 +14,9 @@ from sdrt.samplers.exponential import (
     History,
     Reading,
     combine,
-    log_snr,
     reads_data,
     reads_noise,
+    rise,
     span_between,
 )
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options, SamplerError
@@ -93,13 +93,13 @@ def multistep_update(
     terms = [(span.decay, x), (span.w0, m0)]
     if older:
         s1, m1 = older[0]
-        h0 = log_snr(s0) - log_snr(s1)
+        h0 = rise(s1, s0)
         D1 = (m0 - m1) * (span.h / h0)
     if len(older) == 1:
         terms.append((span.w1 if solver.kind == "heun" else span.w0 / 2, D1))
     elif len(older) == 2:
         s2, m2 = older[1]
-        h1 = log_snr(s1) - log_snr(s2)
+        h1 = rise(s2, s1)
         change = D1 - (m1 - m2) * (span.h / h1)
         terms.append((span.w1, D1 + change * (h0 / (h0 + h1))))
         terms.append((span.w2, change * (span.h / (h0 + h1))))

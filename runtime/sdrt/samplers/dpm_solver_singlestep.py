@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
-from sdrt.samplers.exponential import History, combine, log_snr, span_between
+from sdrt.samplers.exponential import History, combine, rise, span_between
 from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options, SamplerError
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
@@ -77,7 +77,7 @@ def singlestep_update(solver: Solver, x: Array, block: History, t: Level, z: Arr
 
 def _fractions(h: float, s: Level, later: History) -> list[tuple[float, Array]]:
     """How far into the span from s each later output lies, newest first."""
-    return [((log_snr(s_i) - log_snr(s)) / h, m_i) for s_i, m_i in later]
+    return [(rise(s, s_i) / h, m_i) for s_i, m_i in later]
 
 
 def orders(options: Options, n: int) -> list[int]:

@@ -22,14 +22,12 @@ Reading: TypeAlias = Callable[[Level, Array, Array], Array]
 History: TypeAlias = list[tuple[Level, Array]]  # where the model was read and what, newest first
 
 
-def log_snr(level: Level) -> float:
-    """The papers' lambda, half the log signal-to-noise ratio; infinite for the picture itself.
+def rise(s: Level, t: Level) -> float:
+    """How far the papers' lambda rises from level s to t; infinitely to the picture itself.
 
-    Rounded to float32 as in diffusers: in short steps the difference of two shows it.
+    In float32 as in diffusers: in very short and very long steps the latents show it.
     """
-    if not level.sigma:
-        return math.inf
-    return float(np.float32(math.log(level.alpha)) - np.float32(math.log(level.sigma)))
+    return float(_lambda(t) - _lambda(s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def span_between(algorithm: Algorithm, s: Level, t: Level) -> Span:
 
     Lu et al. 2022, https://arxiv.org/abs/2206.00927 and https://arxiv.org/abs/2211.01095.
     """
-    h = log_snr(t) - log_snr(s)
+    h = rise(s, t)
     if algorithm == "dpmsolver++":
         return Span(h, t.sigma / s.sigma, t.alpha, -h)
     if algorithm == "dpmsolver":
@@ -79,23 +77,23 @@ def span_between(algorithm: Algorithm, s: Level, t: Level) -> Span:
     return Span(h, t.alpha / s.alpha, 2 * t.sigma, h, spread)
 
 
-def reads_noise(options: Options) -> Reading:
-    """What DPM-Solver integrates: the noise that a prediction sees in a sample."""
-    limit = limit_from_options(options)
-
-    def eps(level: Level, x: Array, prediction: Array) -> Array:
-        if not options.thresholding:
-            return level.eps(x, prediction)
-        x0 = limit(level.x0(x, prediction))
-        return (x - x0 * level.alpha) / level.sigma
-
-    return _without_variance(options, eps)
-
-
 def reads_data(options: Options) -> Reading:
     """What DPM-Solver++ integrates: the picture that a prediction sees in a sample."""
     limit = limit_from_options(options)
     return _without_variance(options, lambda level, x, out: limit(level.x0(x, out)))
+
+
+def reads_noise(options: Options) -> Reading:
+    """What DPM-Solver integrates: the noise that a prediction sees in a sample."""
+    if options.thresholding:
+        return reads_noise_of_data(options)
+    return _without_variance(options, lambda level, x, out: level.eps(x, out))
+
+
+def reads_noise_of_data(options: Options) -> Reading:
+    """The noise again, but as what the picture leaves of a sample; it rounds as diffusers does."""
+    x0 = reads_data(options)
+    return lambda level, x, out: (x - x0(level, x, out) * level.alpha) / level.sigma
 
 
 def _without_variance(options: Options, read: Reading) -> Reading:
@@ -112,6 +110,13 @@ def combine(*terms: tuple[float, Array]) -> Array:
     for weight, array in rest:
         total += array * weight
     return total
+
+
+def _lambda(level: Level) -> np.float32:
+    """Half the log signal-to-noise ratio."""
+    if not level.sigma:
+        return np.float32(math.inf)
+    return np.float32(math.log(level.alpha)) - np.float32(math.log(level.sigma))
 
 
 def _phi1(k: float) -> float:

@@ -15,9 +15,9 @@ from sdrt.samplers.exponential import (
     History,
     Reading,
     combine,
-    log_snr,
     reads_data,
     reads_noise,
+    rise,
     span_between,
 )
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options, SamplerError
@@ -96,7 +96,7 @@ def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | No
     terms = [(span.decay, x), (span.w0, m0)]
     if not span.h:  # a final step of no length (final_sigmas_type "sigma_min")
         older = []
-    nodes = [((log_snr(s) - log_snr(s0)) / span.h, m) for s, m in older]
+    nodes = [(rise(s0, s) / span.h, m) for s, m in older]
     if m_t is not None:
         nodes.append((1.0, m_t))
     ratios = [ratio for ratio, _ in nodes]
