@@ -10,7 +10,14 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.exponential import History, Reading, combine, reads_noise_of_data, span_between
+from sdrt.samplers.exponential import (
+    History,
+    Reading,
+    combine,
+    reads_noise_of_data,
+    remembered,
+    span_between,
+)
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
@@ -43,7 +50,7 @@ def deis(x: Array, steps: Sequence[SolverStep], noise: Noise, *, read: Reading) 
     history: History = []
     for step in steps:
         prediction = yield Call(x, step.here.t)
-        history = [(step.here, read(step.here, x, prediction)), *history[:2]]
+        history = remembered(history, step.here, read(step.here, x, prediction))
         x = update(x, history[: step.order], step.there)
         x = yield Update(x, step.here.index)
     return x

@@ -16,6 +16,7 @@ from sdrt.samplers.exponential import (
     combine,
     reads_data,
     reads_noise,
+    remembered,
     rise,
     span_between,
 )
@@ -77,7 +78,7 @@ def dpm_solver(x: Array, steps: Sequence[SolverStep], noise: Noise, *, solver: S
     history: History = []
     for step in steps:
         prediction = yield Call(x, step.here.t)
-        history = [(step.here, solver.read(step.here, x, prediction)), *history[:2]]
+        history = remembered(history, step.here, solver.read(step.here, x, prediction))
         z = noise() if solver.stochastic else None
         x = multistep_update(solver, x, history[: step.order], step.there, z)
         x = yield Update(x, step.here.index)

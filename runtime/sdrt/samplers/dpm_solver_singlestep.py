@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
-from sdrt.samplers.exponential import History, combine, rise, span_between
+from sdrt.samplers.exponential import History, combine, remembered, rise, span_between
 from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options, SamplerError
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
@@ -45,7 +45,7 @@ def dpm_solver_singlestep(
     history: History = []
     for step in steps:
         prediction = yield Call(x, step.here.t)
-        history = [(step.here, solver.read(step.here, x, prediction)), *history[:2]]
+        history = remembered(history, step.here, solver.read(step.here, x, prediction))
         z = noise() if solver.stochastic else None
         block = history[: step.order]
         if len(block) == 1:

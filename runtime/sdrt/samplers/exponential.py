@@ -103,6 +103,15 @@ def _without_variance(options: Options, read: Reading) -> Reading:
     return lambda level, x, out: read(level, x, out[:, : x.shape[1]])
 
 
+def remembered(history: History, level: Level, output: Array) -> History:
+    """The history with one more output in front; three at most, and of each level the newest.
+
+    A thousand steps round to some timestep twice: there is no derivative between the two.
+    """
+    older = (entry for entry in history if entry[0].sigma != level.sigma)
+    return [(level, output), *older][:3]
+
+
 def combine(*terms: tuple[float, Array]) -> Array:
     """The sum of weight times array, in float32."""
     (weight, array), *rest = terms

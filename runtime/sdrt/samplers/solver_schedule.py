@@ -122,13 +122,13 @@ def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple
     """A level for each sigma, the final one too: ``alpha² + sigma² = 1``, or for flow sigmas
     ``alpha + sigma = 1``.
 
-    Raises ``SamplerError`` where the noise doesn't fall at every step, or the options contradict
-    each other.
+    Raises ``SamplerError`` where the noise doesn't fall, or the options contradict each other.
     """
-    if not (np.diff(sigmas)[:-1] < 0).all():
+    falls = np.diff(sigmas[:-1])
+    if (falls > 0).any() or (falls.size and not falls.any()):
         raise SamplerError(
-            f"num_inference_steps: got {len(timesteps)}, too many for this schedule, where two "
-            "steps have the same noise; use fewer, or another timestep_spacing"
+            f"num_inference_steps: got {len(timesteps)}, too many for this schedule, where the "
+            "noise would not fall; use fewer, or another timestep_spacing"
         )
     flow = options.prediction_type == "flow_prediction"
     if flow != options.use_flow_sigmas and (flow or options.prediction_type == "v_prediction"):

@@ -17,6 +17,7 @@ from sdrt.samplers.exponential import (
     combine,
     reads_data,
     reads_noise,
+    remembered,
     rise,
     span_between,
 )
@@ -79,7 +80,7 @@ def unipc(
         m = solver.read(step.here, x, prediction)
         if history and step.here.index - 1 not in uncorrected:
             x = update(solver, x_last, history[:order], step.here, m)
-        history = [(step.here, m), *history[:2]]
+        history = remembered(history, step.here, m)
         order = min(step.order, len(history))
         x_last = x
         x = update(solver, x, history[:order], step.there)
