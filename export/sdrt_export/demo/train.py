@@ -10,6 +10,7 @@ export``.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ import torch.distributed
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdrt_export.demo.loop import rank
 from sdrt_export.demo.text import (
     make_tokenizer,
     new_text_encoder,
@@ -25,6 +27,10 @@ from sdrt_export.demo.text import (
 )
 from sdrt_export.demo.unet import latents_of_scenes, new_scheduler, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
+from sdrt_export.exporting import DEFAULTS_NAME
+
+# High guidance over-exposes what was trained down to pure noise.
+DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 20}
 
 
 def train_demo(work: Path, checkpoint: Path) -> None:
@@ -38,7 +44,8 @@ def train_demo(work: Path, checkpoint: Path) -> None:
     unet, encoder = train_unet(
         new_unet(), encoder.train().requires_grad_(True), latents, empty, work
     )
-    save_checkpoint(checkpoint, vae, tokenizer, encoder, unet)
+    if rank() == 0:
+        save_checkpoint(checkpoint, vae, tokenizer, encoder, unet)
 
 
 def save_checkpoint(
@@ -60,6 +67,7 @@ def save_checkpoint(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder)
+    (folder / DEFAULTS_NAME).write_text(json.dumps(DEFAULTS) + "\n")
 
 
 def _trained_vae(work: Path) -> AutoencoderKL:

@@ -1,0 +1,65 @@
+"""The judge of the demo model is itself judged: on true pictures, spoilt ones and wrong ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sdrt_export.demo.drawing import PICTURE_SIZE, draw_shift, picture_from_scene
+from sdrt_export.demo.grammar import ALL_SCENES, COLOURS, POSITIONS, RGB, SHAPES, Scene
+from sdrt_export.demo.judge import ATTRIBUTES, score, sight
+
+SCENE = Scene("star", "blue", "yellow", "medium", "left")
+
+
+def _true_pictures(num):
+    rng = np.random.default_rng(11)
+    chosen = rng.choice(len(ALL_SCENES), num, replace=False)
+    return [(ALL_SCENES[i], picture_from_scene(ALL_SCENES[i], draw_shift(rng))) for i in chosen]
+
+
+def test_true_pictures_are_read_without_an_error():
+    assert score(_true_pictures(600)) == dict.fromkeys((*ATTRIBUTES, "all"), 1.0)
+
+
+def test_noise_and_blur_do_not_change_the_verdict():
+    rng = np.random.default_rng(12)
+    spoilt = []
+    for scene, picture in _true_pictures(200):
+        soft = (picture.astype(float) + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+        noisy = soft + rng.normal(0, 8, soft.shape)
+        spoilt.append((scene, noisy.clip(0, 255).astype(np.uint8)))
+    assert score(spoilt)["all"] >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("attribute", "others"),
+    [
+        ("shape", [s for s in SHAPES if s != SCENE.shape]),
+        ("colour", [c for c in COLOURS if c not in (SCENE.colour, SCENE.ground)]),
+        ("ground", [c for c in COLOURS if c not in (SCENE.colour, SCENE.ground)]),
+        ("position", [p for p in POSITIONS if p != SCENE.position]),
+    ],
+)
+def test_exactly_the_wrong_attribute_is_found(attribute, others):
+    for other in others:
+        picture = picture_from_scene(replace(SCENE, **{attribute: other}))
+        wrong = [name for name, right in sight(picture).agreement(SCENE).items() if not right]
+        assert wrong == [attribute]
+
+
+def test_an_empty_ground_has_no_shape():
+    empty = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), RGB["yellow"], np.uint8)
+    assert sight(empty).shape is None
+    assert score([(SCENE, empty)]) == {
+        "colour": 0,
+        "ground": 1,
+        "shape": 0,
+        "position": 0,
+        "all": 0,
+    }
+
+
+def test_pure_noise_is_not_the_scene():
+    noise = np.random.default_rng(13).integers(0, 256, (PICTURE_SIZE, PICTURE_SIZE, 3))
+    assert not all(sight(noise.astype(np.uint8)).agreement(SCENE).values())
