@@ -22,7 +22,8 @@ def guide(
         return guided
     axes = tuple(range(1, guided.ndim))
     spread = conditional.std(axes, ddof=1, keepdims=True) / guided.std(axes, ddof=1, keepdims=True)
-    return guided * (rescale * spread + (1 - rescale))
+    rescaled: Array = guided * (rescale * spread + (1 - rescale))
+    return rescaled
 
 
 def guidance_scale_embedding(guidance_scale: float, size: int) -> Array:
@@ -33,7 +34,10 @@ def guidance_scale_embedding(guidance_scale: float, size: int) -> Array:
     https://arxiv.org/abs/2310.04378).
     """
     half = size // 2
-    frequencies = np.exp(-np.log(10000.0) / (half - 1) * np.arange(half))
-    angles = 1000.0 * (guidance_scale - 1) * frequencies
-    embedding = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(size % 2)])
-    return embedding[None].astype(np.float32)
+    step = np.log(np.float32(10000)) / np.float32(half - 1)
+    exponents = np.arange(half, dtype=np.float32) * -step
+    # The angles are large, so each rounding to float32 that torch makes shows in them; its exp is
+    # nearer to the float64 one than numpy's in float32.
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = np.float32(guidance_scale - 1) * np.float32(1000) * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles), np.zeros(size % 2, np.float32)])[None]

@@ -166,12 +166,14 @@ class Pipeline:
         unet = self._engine(names.UNET)
         inputs = {spec.name: spec for spec in unet.signature.inputs}
         scale = request.guidance_scale
+        assert scale is not None  # resolved
         distilled = names.TIMESTEP_COND in inputs  # guidance is an input of the UNet itself
         guided = scale > 1 and not distilled
         with clock("text_encoder"):
             embeddings = self._embed(request, guided)  # (B or 2B, L, D)
         num_rows = len(embeddings)
-        feeds = {names.ENCODER_HIDDEN_STATES: unet.pin(names.ENCODER_HIDDEN_STATES, embeddings)}
+        text = unet.pin(names.ENCODER_HIDDEN_STATES, embeddings)
+        feeds: dict[str, Any] = {names.ENCODER_HIDDEN_STATES: text}
         if distilled:
             size = int(inputs[names.TIMESTEP_COND].shape[1])
             embedding = np.repeat(guidance_scale_embedding(scale, size), num_rows, axis=0)
@@ -195,9 +197,13 @@ class Pipeline:
 
     def _embed(self, request: Request, guided: bool) -> Array:
         """Text embeddings, the negative prompts' first when guidance needs them."""
-        prompts = (*request.negative_prompts, *request.prompts) if guided else request.prompts
-        engine = self._engine(names.TEXT_ENCODER)
-        embeddings = embed_prompts(self._open_tokenizer(), engine, prompts, request.clip_skip)
+        embeddings = embed_prompts(
+            self._open_tokenizer(),
+            self._engine(names.TEXT_ENCODER),
+            request.prompts,
+            request.negative_prompts if guided else (),
+            request.clip_skip,
+        )
         _require_finite(names.TEXT_ENCODER, embeddings)
         return embeddings
 
@@ -274,11 +280,11 @@ def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _num_steps(request: Request, defaults: dict[str, Any]) -> int:
+def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
     custom = _first(request.timesteps, request.sigmas, ())
-    return _first(
-        len(custom) or None, request.num_inference_steps, defaults.get("num_inference_steps"), 50
-    )
+    default = defaults.get("num_inference_steps")
+    num_steps: int = _first(len(custom) or None, request.num_inference_steps, default, 50)
+    return num_steps
 
 
 def _seed(request: Request) -> int:

@@ -56,12 +56,8 @@ class Request:
             ("clip_skip", 0, 100),
         ):
             _check_integer(name, getattr(self, name), low, high)
-        for name, low, high in (
-            ("guidance_scale", 0.0, 1000.0),
-            ("guidance_rescale", 0.0, 1.0),
-            ("eta", 0.0, 1.0),
-        ):
-            _check_number(name, getattr(self, name), low, high)
+        for name, highest in (("guidance_scale", 1000), ("guidance_rescale", 1), ("eta", 1)):
+            _check_number(name, getattr(self, name), 0, highest)
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise RequestError(
                 f"seed: {self.seed} + {self.num_images - 1} images exceeds {MAX_SEED}"

@@ -16,19 +16,27 @@ Array = npt.NDArray[np.float32]
 
 
 def embed_prompts(
-    tokenizer: ClipTokenizer, engine: Engine, prompts: Sequence[str], clip_skip: int | None = None
+    tokenizer: ClipTokenizer,
+    engine: Engine,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str] = (),
+    clip_skip: int | None = None,
 ) -> Array:
-    """The text encoder's view of each prompt (B, L, D); equal prompts are encoded once.
+    """The text encoder's view of the negative prompts, then of the prompts, (N + B, L, D).
 
-    ``clip_skip`` leaves out that many of the last layers, as diffusers does: the hidden state
-    before them goes through the final layer norm.
+    Equal prompts are encoded once. ``clip_skip`` leaves out that many of the last layers: the
+    hidden state before them goes through the final layer norm. It holds for the prompts alone, as
+    in diffusers' ``StableDiffusionPipeline.encode_prompt``.
     """
-    output = _output_name(engine, clip_skip)
-    unique = list(dict.fromkeys(prompts))
+    skipped = _output_name(engine, clip_skip)
+    wanted = [(names.LAST_HIDDEN_STATE, text) for text in negative_prompts]
+    wanted += [(skipped, text) for text in prompts]
+    outputs = list(dict.fromkeys(output for output, _ in wanted))
+    texts = list(dict.fromkeys(text for _, text in wanted))
     spec = next(spec for spec in engine.signature.inputs if spec.name == names.INPUT_IDS)
-    ids = tokenizer.encode_batch(unique).astype(spec.dtype)  # (U, L)
-    embeddings = engine.run({names.INPUT_IDS: ids}, outputs=[output])[output]  # (U, L, D)
-    return embeddings[[unique.index(prompt) for prompt in prompts]]
+    ids = tokenizer.encode_batch(texts).astype(spec.dtype)  # (U, L)
+    states = engine.run({names.INPUT_IDS: ids}, outputs)  # (U, L, D) each
+    return np.stack([states[output][texts.index(text)] for output, text in wanted])
 
 
 def _output_name(engine: Engine, clip_skip: int | None) -> str:

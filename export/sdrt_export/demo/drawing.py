@@ -67,7 +67,7 @@ def mask_from_scene(
     for fill, outline in zip((255, 0), outlines_from_shape(scene.shape), strict=False):
         corners = (centre + radius * outline) * _OVERSAMPLING
         pen.polygon([tuple(corner) for corner in corners], fill=fill)
-    return np.asarray(canvas.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+    return np.asarray(canvas.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
 
 
 def picture_from_scene(
@@ -76,7 +76,8 @@ def picture_from_scene(
     """The picture, (128, 128, 3) in 0..255."""
     mask = mask_from_scene(scene, shift)[..., None]
     picture = mask * np.array(RGB[scene.colour]) + (1 - mask) * np.array(RGB[scene.ground])
-    return np.rint(picture).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(picture).astype(np.uint8)
+    return pixels
 
 
 def draw_shift(rng: np.random.Generator) -> tuple[float, float]:

@@ -102,7 +102,10 @@ def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     rows = np.floor((top + bottom) / 2 + offsets * side).astype(int)
     columns = np.floor((left + right) / 2 + offsets * side).astype(int)
     padded = np.pad(mask, PICTURE_SIZE // 2)
-    return padded[np.ix_(rows + PICTURE_SIZE // 2, columns + PICTURE_SIZE // 2)]
+    box: npt.NDArray[np.bool_] = padded[
+        np.ix_(rows + PICTURE_SIZE // 2, columns + PICTURE_SIZE // 2)
+    ]
+    return box
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:

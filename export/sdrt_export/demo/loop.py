@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def rank() -> int:
 def num_processes() -> int:
     """How many processes share each batch."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+@contextmanager
+def rank_zero_first() -> Iterator[None]:
+    """For writing files that every process reads: the first process goes before the others."""
+    if rank() > 0:
+        distributed.barrier()
+    yield
+    if rank() == 0 and num_processes() > 1:
+        distributed.barrier()
 
 
 def _average_gradients(module: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""Draws the README's picture with the built-in model: ``python -m sdrt_export.demo.sheet OUT.png``."""
+"""Draws the README's picture with the built-in model.
+
+python -m sdrt_export.demo.sheet docs/demo.png
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ COLUMNS, GAP = 6, 4  # pictures, pixels
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     with sdrt.Pipeline.open("demo") as pipeline:

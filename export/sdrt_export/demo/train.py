@@ -2,9 +2,8 @@
 
     torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT
 
-runs one process a core. Every stage keeps its state in WORK and goes on from there
-when it was stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt
-export``.
+runs one process a core. Every stage keeps its state in WORK and goes on from there when it was
+stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt export``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch.distributed
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sdrt_export.demo.loop import rank
+from sdrt_export.demo.loop import rank, rank_zero_first
 from sdrt_export.demo.text import (
     make_tokenizer,
     new_text_encoder,
@@ -37,7 +36,8 @@ def train_demo(work: Path, checkpoint: Path) -> None:
     """All stages: autoencoder, tokenizer, text encoder, then UNet and text encoder together."""
     torch.manual_seed(0)
     vae = _trained_vae(work)
-    tokenizer = make_tokenizer(work / "tokenizer")
+    with rank_zero_first():
+        tokenizer = make_tokenizer(work / "tokenizer")
     encoder = train_to_read(new_text_encoder(tokenizer), tokenizer, work)
     latents = latents_of_scenes(vae, tokenizer, work)
     empty = tokens_from_captions(tokenizer, [""])
@@ -74,7 +74,8 @@ def _trained_vae(work: Path) -> AutoencoderKL:
     if (work / "vae").exists():
         return AutoencoderKL.from_pretrained(work / "vae")
     vae = train_vae(work)
-    vae.save_pretrained(work / "vae")
+    if rank() == 0:
+        vae.save_pretrained(work / "vae")
     return vae
 
 

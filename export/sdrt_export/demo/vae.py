@@ -130,4 +130,5 @@ def _draw_corners(
     picture.
     """
     inside = rng.integers(8, CROP_SIZE - 8, size=centres.shape)
-    return np.clip(centres - inside, 0, PICTURE_SIZE - CROP_SIZE)
+    corners: npt.NDArray[np.int64] = np.clip(centres - inside, 0, PICTURE_SIZE - CROP_SIZE)
+    return corners
