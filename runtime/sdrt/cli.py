@@ -20,7 +20,7 @@ from sdrt.errors import SdrtError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
+    warnings.formatwarning = _format_warning
     try:
         options.command(options)
     except SdrtError as error:
@@ -133,5 +133,5 @@ def _inspect(options: argparse.Namespace) -> None:
     inspect(options.bundle, as_json=options.json)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
-    sys.stderr.write(f"sdrt: warning: {message}\n")
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return f"sdrt: warning: {message}\n"
