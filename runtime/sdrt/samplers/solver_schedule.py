@@ -110,10 +110,10 @@ def solver_plan(
         sigmas=sigmas,
         init_noise_sigma=1.0,
         calls=all_levels[:-1],
-        steps=[
+        steps=tuple(
             SolverStep(*pair, order)
             for pair, order in zip(pairwise(all_levels), orders, strict=True)
-        ],
+        ),
         sampler=sampler,
     )
 
@@ -143,7 +143,7 @@ def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple
         return levels(timesteps, alphas, sigmas * alphas, options.prediction_type)
     if sigmas[0] >= 1:
         raise SamplerError(
-            f"use_flow_sigmas needs sigmas below 1, got {sigmas[0]:.4g}; "
-            f"set {' or '.join(name for name in RESPACING if getattr(options, name))} to false"
+            f"use_flow_sigmas needs sigmas below 1, got {sigmas[0]:.4g}; set use_karras_sigmas and "
+            "the like to false"
         )
     return levels(timesteps, 1 - sigmas, sigmas, options.prediction_type)

@@ -107,19 +107,20 @@ def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | No
     return combine(*terms)
 
 
-def node_weights(ratios: list[float], k: float, B: float) -> AnyArray:
+def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
     """The paper's rho: weights of the differences at these ``ratios`` of the step, such that the
     formula is exact for polynomials.
     """
     if len(ratios) <= 1:
-        return np.full(len(ratios), 0.5)  # exact only for h -> 0; the paper's and diffusers' choice
+        return [0.5] * len(ratios)  # the limit for short steps, as in the paper and in diffusers
     phi, factorial, b = math.expm1(k) / k - 1, 1, []
     for i in range(2, len(ratios) + 2):
         b.append(phi * factorial / B)
         factorial *= i
         phi = phi / k - 1 / factorial
     R = np.vander(ratios, increasing=True).T
-    return np.linalg.solve(R, b)
+    weights: list[float] = np.linalg.solve(R, b).tolist()
+    return weights
 
 
 def solver_from_options(options: Options) -> Solver:
