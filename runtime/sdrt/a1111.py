@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
+from sdrt.samplers.families import SHORT_NAMES
 
 NEGATIVE = "Negative prompt:"
 FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -31,7 +32,6 @@ SAMPLERS = {
     "kdpm2_a": "DPM2 a",
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_sde": "DPM++ SDE",
     "dpmpp_3m_sde": "DPM++ 3M SDE",
     "ddim": "DDIM",
     "ddpm": "DDPM",
@@ -45,7 +45,6 @@ SCHEDULES = {"_karras": "Karras", "_exponential": "Exponential", "_beta": "Beta"
 # What "Schedule type: Automatic" means there; a text without a schedule type is older: none.
 AUTOMATIC = {
     "DPM++ 2M": "Karras",
-    "DPM++ SDE": "Karras",
     "DPM++ 2M SDE": "Exponential",
     "DPM++ 3M SDE": "Exponential",
     "DPM2": "Karras",
@@ -119,9 +118,12 @@ def split_prompts(lines: list[str]) -> tuple[str, str]:
 def sampler_name(scheduler: str) -> str:
     """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; any other name, a diffusers class say, as it is."""
     stem, suffix = split_suffix(scheduler)
-    if stem not in SAMPLERS:
-        return scheduler
-    return f"{SAMPLERS[stem]} {SCHEDULES[suffix]}" if suffix else SAMPLERS[stem]
+    for name, sampler in SAMPLERS.items():
+        if stem in SHORT_NAMES and SHORT_NAMES[stem] == SHORT_NAMES.get(
+            name
+        ):  # stem may be an alias
+            return f"{sampler} {SCHEDULES[suffix]}" if suffix else sampler
+    return scheduler
 
 
 def split_suffix(scheduler: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdrt.a1111 import SAMPLERS, SCHEDULES, parameters_from_text, text_from_parameters
 from sdrt.errors import RequestError, SdrtError
 from sdrt.png import png_bytes, read_parameters, save_png
-from sdrt.samplers.families import SUFFIXES
+from sdrt.samplers.families import SHORT_NAMES, SUFFIXES
 
 IMAGE = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
 PARAMETERS = {
@@ -176,6 +176,25 @@ def test_samplers_get_their_short_names(written: str, scheduler: str) -> None:
     assert parameters_from_text(text)["scheduler"] == scheduler
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_of_the_table_has_its_short_name(name: str) -> None:
+    assert name in SHORT_NAMES
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "sampler"),
+    [
+        ("euler_a", "Euler a"),
+        ("euler_ancestral", "Euler a"),
+        ("dpmpp_2m_sde_karras", "DPM++ 2M SDE Karras"),
+        ("dpmpp_3m", "dpmpp_3m"),
+        ("DDIMScheduler", "DDIMScheduler"),
+    ],
+)
+def test_schedulers_are_written_as_a1111_knows_them(scheduler: str, sampler: str) -> None:
+    assert text_from_parameters({"scheduler": scheduler}) == f"\nSampler: {sampler}"
+
+
 def test_schedules_are_the_suffixes_of_short_names() -> None:
     assert set(SCHEDULES) == set(SUFFIXES)
 
@@ -235,7 +254,7 @@ def test_a_cut_file_is_an_error_wherever_it_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file/a.png", "Not a directory"),
+        ("file/a.png", "cannot write .*: choose another path"),
         ("folder", "is not a file"),
         ("x" * 300 + ".png", "File name too long"),
         ("null\0.png", "null byte"),
