@@ -81,6 +81,14 @@ class SamplerConfig:
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
+    def corrected(self) -> SamplerConfig:
+        """What diffusers' ``StableDiffusionPipeline`` makes of an old configuration when it opens:
+        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given.
+        """
+        known = self._family.options.keys() | self.given.keys()
+        corrections = {name: value for name, value in _CORRECTIONS.items() if name in known}
+        return SamplerConfig(self.scheduler, {**self.given, **corrections})
+
     def plan(
         self,
         num_inference_steps: int | None = None,
@@ -117,6 +125,7 @@ class SamplerConfig:
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
+_CORRECTIONS: Mapping[str, Any] = {"steps_offset": 1, "clip_sample": False}
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -97,7 +97,7 @@ class Plan:
         noised: Array = x0 * level.alpha + noise * level.sigma
         return noised
 
-    def denoised(self, sample: Array, prediction: Array, timestep: float) -> Array:
-        """The picture that a call's ``prediction`` sees in its ``sample``, for a preview."""
-        level = next(level for level in self.calls if level.t == timestep)
+    def denoised(self, sample: Array, prediction: Array, index: int) -> Array:
+        """The picture that the prediction at ``timesteps[index]`` sees in its call's ``sample``."""
+        level = self.calls[index]
         return level.x0(sample / level.c_in, prediction)
