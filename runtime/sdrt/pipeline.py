@@ -105,7 +105,6 @@ class Pipeline:
         with self._loading:
             for engine in self._engines.values():
                 engine.close()
-            self._engines.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +129,7 @@ class Pipeline:
         predict = self._predictor(request, clock)
         latents = noise.normal(shape) * plan.init_noise_sigma  # (B, C, h, w)
         sampler = plan.run(latents, lambda: noise.normal(shape))
-        latents = yield from self._denoise(plan, sampler, predict)
+        latents = yield from self._denoise(plan, sampler, predict, clock)
         images = self._decode(latents, clock)
 
         return Result(
@@ -143,18 +142,20 @@ class Pipeline:
         )
 
     def _denoise(
-        self, plan: Plan, sampler: Sampler, predict: Predict
+        self, plan: Plan, sampler: Sampler, predict: Predict, clock: _Clock
     ) -> Generator[Step, None, Array]:
         """Answers the sampler's calls with the model's predictions; its value is the final
         latents."""
         event = next(sampler)
         while True:
             if isinstance(event, Call):
-                call, answer = event, predict(event)
-                preview = partial(self._preview, plan, call, answer)
+                call, prediction = event, predict(event)
+                answer = prediction
             else:
-                yield Step(event.index, len(plan.timesteps), call.timestep, event.latents, preview)
-                answer = event.latents
+                index, answer = event.index, event.latents
+                preview = partial(self._preview, plan, call, prediction, index)
+                with clock("caller"):
+                    yield Step(index, len(plan.timesteps), call.timestep, answer, preview)
             try:
                 event = sampler.send(answer)
             except StopIteration as finished:
@@ -223,11 +224,11 @@ class Pipeline:
             images.append(fromarray(pixels.transpose(1, 2, 0)))
         return tuple(images)
 
-    def _preview(self, plan: Plan, call: Call, prediction: Array) -> tuple[Image, ...]:
-        return self._decode(plan.denoised(call.sample, prediction, call.timestep))
+    def _preview(self, plan: Plan, call: Call, prediction: Array, index: int) -> tuple[Image, ...]:
+        return self._decode(plan.denoised(call.sample, prediction, index))
 
     def _plan(self, request: Request) -> Plan:
-        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
+        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config).corrected()
         if request.scheduler is not None:
             config = config.renamed(request.scheduler)
         return config.plan(
@@ -257,11 +258,12 @@ class Pipeline:
 
 
 class _Clock:
-    """Adds up the seconds spent in each component."""
+    """Adds up the seconds spent in each component, and with the caller between two steps."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._spent = dict.fromkeys(("loading", "text_encoder", "unet", "vae_decoder"), 0.0)
+        parts = ("loading", "text_encoder", "unet", "vae_decoder", "caller")
+        self._spent = dict.fromkeys(parts, 0.0)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -272,8 +274,9 @@ class _Clock:
             self._spent[name] += time.perf_counter() - start
 
     def timings(self) -> Timings:
-        total = time.perf_counter() - self._start
-        return Timings(**self._spent, host=total - sum(self._spent.values()), total=total)
+        spent = dict(self._spent)
+        total = time.perf_counter() - self._start - spent.pop("caller")
+        return Timings(**spent, host=total - sum(spent.values()), total=total)
 
 
 def _first(*values: Any) -> Any:

@@ -21,7 +21,10 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds of one request: loading engines, in each engine, and in none (``host``)."""
+    """Wall seconds of one request: loading engines, in each engine, and in none (``host``).
+
+    What the caller does between two steps of a stream, previews included, is not counted.
+    """
 
     loading: float
     text_encoder: float

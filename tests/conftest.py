@@ -1,0 +1,40 @@
+"""What every tier shares."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here are tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes a recipe's checkpoint the first time that it is asked for."""
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    @cache
+    def folder_of(recipe: str) -> Path:
+        from checkpoints import tiny_checkpoint  # torch, which the default tier does without
+
+        return tiny_checkpoint(recipe, root / recipe)
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Callable[[str], Path]
+) -> Callable[[str], Path]:
+    """Exports a recipe's checkpoint the first time that it is asked for."""
+    root = tmp_path_factory.mktemp("bundles")
+
+    @cache
+    def folder_of(recipe: str) -> Path:
+        from sdrt_export.exporting import export_checkpoint
+
+        return export_checkpoint(tiny_checkpoint(recipe), root / recipe)
+
+    return folder_of

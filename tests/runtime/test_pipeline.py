@@ -1,0 +1,425 @@
+"""The pipeline over networks that are Python functions: every number in a picture is traceable."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdrt import Bundle, Pipeline, Request, SdrtError
+from sdrt.errors import NonFiniteError, RequestError
+from sdrt.pipeline import Array
+from sdrt_engines import EngineError, FunctionEngine, Signature, resolve_target
+from support.bundle_folder import write_json, write_onnx_folder
+from support.clip_folder import write_clip_folder
+from support.onnx_writer import spec
+
+CIRCLE, STAR, BLURRY = "a red circle", "a small blue star", "blurry"
+NUM_LAYERS = 2  # of the text encoder
+WIDTH = 3  # of its states
+STATES = ("last_hidden_state", *(f"normed_hidden_states.{i}" for i in range(NUM_LAYERS + 1)))
+LATENTS = ("B", 4, "h", "w")
+
+TEXT_ENCODER = Signature(
+    (spec("input_ids", "int64", "B", 77),),
+    tuple(spec(name, "float32", "B", 77, WIDTH) for name in STATES),
+)
+UNET = Signature(
+    (
+        spec("sample", "float32", *LATENTS),
+        spec("timestep", "float32", "B"),
+        spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
+    ),
+    (spec("out_sample", "float32", *LATENTS),),
+)
+DISTILLED_UNET = Signature((*UNET.inputs, spec("timestep_cond", "float32", "B", 16)), UNET.outputs)
+VAE_DECODER = Signature(
+    (spec("latent_sample", "float32", *LATENTS),), (spec("sample", "float32", "B", 3, "H", "W"),)
+)
+
+
+def encode(feeds: dict[str, Array]) -> dict[str, Array]:
+    """States that differ for each text, token and layer."""
+    tokens = np.sin(feeds["input_ids"])[..., None]  # (B, 77, 1)
+    last = np.repeat(tokens, WIDTH, axis=2).astype(np.float32)
+    layers = {f"normed_hidden_states.{i}": last * (i - NUM_LAYERS) + i for i in range(3)}
+    return {"last_hidden_state": last, **layers}
+
+
+def predict(feeds: dict[str, Array]) -> dict[str, Array]:
+    """A prediction that heeds the sample, the timestep and the text, each row for itself."""
+    text = feeds["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
+    timestep = np.float32(feeds["timestep"] / 1000).reshape(-1, 1, 1, 1)
+    sample = feeds["sample"] * (timestep + np.float32(0.5)) + text
+    return {"out_sample": sample / (1 + abs(sample))}
+
+
+def decode(feeds: dict[str, Array]) -> dict[str, Array]:
+    """Three of the four channels, each pixel eight by eight times."""
+    latents = feeds["latent_sample"][:, :3] / 20
+    return {"sample": latents.repeat(8, axis=2).repeat(8, axis=3)}
+
+
+NETWORKS = {
+    "text_encoder": (TEXT_ENCODER, encode),
+    "unet": (UNET, predict),
+    "vae_decoder": (VAE_DECODER, decode),
+}
+OUTPUT = {"text_encoder": "last_hidden_state", "unet": "out_sample", "vae_decoder": "sample"}
+
+
+class Networks:
+    """The three engines of a pipeline, and what each was fed."""
+
+    def __init__(self, **replaced: object) -> None:
+        self.feeds: dict[str, list[dict[str, Array]]] = {name: [] for name in NETWORKS}
+        self.engines = {
+            name: FunctionEngine(signature, self._recorded(name, function), name=name)
+            for name, (signature, function) in (NETWORKS | replaced).items()
+        }
+
+    @property
+    def num_runs(self) -> dict[str, int]:
+        return {name: len(feeds) for name, feeds in self.feeds.items()}
+
+    def _recorded(self, name: str, function: Callable) -> Callable:
+        def run(feeds: dict[str, Array]) -> dict[str, Array]:
+            self.feeds[name].append({key: np.array(value) for key, value in feeds.items()})
+            return function(feeds)
+
+        return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_onnx_folder(tmp_path_factory.mktemp("bundle") / "bundle")
+    shutil.rmtree(root / "tokenizer")
+    write_clip_folder(root / "tokenizer")
+    return root
+
+
+@pytest.fixture
+def networks() -> Networks:
+    return Networks()
+
+
+@pytest.fixture
+def pipe(folder: Path, networks: Networks) -> Pipeline:
+    return pipeline_of(folder, networks)
+
+
+def pipeline_of(folder: Path, networks: Networks, **defaults: object) -> Pipeline:
+    bundle = Bundle.open(folder)
+    bundle = replace(bundle, manifest=replace(bundle.manifest, defaults=defaults))
+    return Pipeline(bundle, resolve_target("cpu"), networks.engines)
+
+
+def pixels(images: object) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in images])  # (B, H, W, 3)
+
+
+# --- what goes where ---
+
+
+def test_a_picture_has_the_size_that_was_asked_for(pipe):
+    result = pipe(CIRCLE, width=64, height=24, num_inference_steps=2, seed=0)
+    assert result.images[0].size == (64, 24)
+    assert result.images[0].mode == "RGB"
+    assert result.latents.shape == (1, 4, 3, 8)
+    assert result.latents.dtype == np.float32
+    assert len(np.unique(pixels(result.images))) > 10
+
+
+def test_the_latents_are_scaled_for_the_vae(pipe, networks):
+    result = pipe(CIRCLE, num_inference_steps=2, seed=0)
+    (feeds,) = networks.feeds["vae_decoder"]
+    np.testing.assert_allclose(feeds["latent_sample"], result.latents / 0.13, rtol=1e-6)
+
+
+def test_old_schedules_are_corrected_as_diffusers_corrects_them(folder, tmp_path, networks):
+    root = shutil.copytree(folder, tmp_path / "bundle")
+    old = {"_class_name": "DDIMScheduler", "steps_offset": 0, "clip_sample": True}
+    write_json(root / "scheduler" / "scheduler_config.json", old)
+    result = pipeline_of(root, networks)(CIRCLE, num_inference_steps=5, seed=0)
+    timesteps = [int(feeds["timestep"][0]) for feeds in networks.feeds["unet"]]
+    assert timesteps == [801, 601, 401, 201, 1]
+    assert abs(result.latents).max() > 1  # not clipped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheduler": "ddim", "eta": 0.5},
+        {"scheduler": "euler_a"},
+        {"scheduler": "dpmpp_2m_sde", "guidance_scale": 0},
+        {"guidance_rescale": 0.7, "clip_skip": 1},
+    ],
+)
+def test_an_image_of_a_batch_can_be_made_again_alone(pipe, options):
+    options = {"num_inference_steps": 4, **options}
+    prompts, negatives = [CIRCLE, STAR], [BLURRY, ""]
+    batch = pipe(prompts, negative_prompt=negatives, num_images_per_prompt=2, seed=40, **options)
+    assert batch.seeds == (40, 41, 42, 43)
+    for i, seed in enumerate(batch.seeds):
+        alone = pipe(prompts[i // 2], negative_prompt=negatives[i // 2], seed=seed, **options)
+        np.testing.assert_allclose(batch.latents[i], alone.latents[0], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(pixels(batch.images)[i], pixels(alone.images)[0])
+    assert len({image.tobytes() for image in batch.images}) == 4
+
+
+@pytest.mark.parametrize(("scale", "halves"), [(0, 1), (1, 1), (1.01, 2), (7.5, 2)])
+def test_guidance_up_to_one_runs_half_the_batch(pipe, networks, scale, halves):
+    pipe(CIRCLE, guidance_scale=scale, num_images_per_prompt=3, num_inference_steps=2, seed=0)
+    for feeds in networks.feeds["unet"]:
+        assert {len(feed) for feed in feeds.values()} == {3 * halves}
+
+
+def test_the_negative_prompts_are_the_first_half(pipe, networks):
+    pipe([CIRCLE, STAR], negative_prompt=BLURRY, num_inference_steps=1, seed=0)
+    pipe([BLURRY, CIRCLE, STAR], guidance_scale=1, num_inference_steps=1, seed=0)
+    guided, plain = (feeds["encoder_hidden_states"] for feeds in networks.feeds["unet"])
+    np.testing.assert_array_equal(guided, plain[[0, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("scale", [0, 1])
+def test_without_guidance_negative_prompts_do_not_matter(pipe, scale):
+    with_negative, without = (
+        pipe(CIRCLE, negative_prompt=text, guidance_scale=scale, num_inference_steps=3, seed=0)
+        for text in (BLURRY, "")
+    )
+    np.testing.assert_array_equal(with_negative.latents, without.latents)
+
+
+def test_equal_prompts_are_encoded_once(pipe, networks):
+    pipe([CIRCLE, STAR, CIRCLE], negative_prompt=STAR, num_images_per_prompt=2, seed=0)
+    (feeds,) = networks.feeds["text_encoder"]
+    assert feeds["input_ids"].shape == (2, 77)
+
+
+@pytest.mark.parametrize("clip_skip", [0, 1, 2])
+def test_clip_skip_holds_for_the_prompts_alone(pipe, networks, clip_skip):
+    pipe(CIRCLE, negative_prompt=CIRCLE, clip_skip=clip_skip, num_inference_steps=1, seed=0)
+    (text,), (unet,) = networks.feeds["text_encoder"], networks.feeds["unet"]
+    states = {name: state[0] for name, state in encode(text).items()}
+    layer = f"normed_hidden_states.{NUM_LAYERS - clip_skip}" if clip_skip else "last_hidden_state"
+    negative, positive = unet["encoder_hidden_states"]
+    np.testing.assert_array_equal(negative, states["last_hidden_state"])
+    np.testing.assert_array_equal(positive, states[layer])
+
+
+def test_a_distilled_unet_is_given_the_guidance(folder):
+    networks = Networks(unet=(DISTILLED_UNET, predict))
+    pipe = pipeline_of(folder, networks)
+    pipe([CIRCLE, STAR], guidance_scale=8.0, num_inference_steps=1, seed=0)
+    (feeds,) = networks.feeds["unet"]
+    assert feeds["timestep_cond"].shape == (2, 16)  # no second half
+    np.testing.assert_allclose(feeds["timestep_cond"][:, 0], math.sin(7000), atol=1e-3)
+    assert feeds["encoder_hidden_states"].shape == (2, 77, WIDTH)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_an_optimum_unet_is_given_a_single_timestep(folder, dtype):
+    inputs = (UNET.inputs[0], spec("timestep", dtype), UNET.inputs[2])
+    networks = Networks(unet=(Signature(inputs, UNET.outputs), predict))
+    pipeline_of(folder, networks)(CIRCLE, num_inference_steps=5, seed=0)
+    timesteps = [feeds["timestep"] for feeds in networks.feeds["unet"]]
+    assert [timestep.item() for timestep in timesteps] == [801, 601, 401, 201, 1]
+    assert {(timestep.shape, timestep.dtype.name) for timestep in timesteps} == {((), dtype)}
+
+
+# --- step by step ---
+
+
+def test_nothing_is_computed_before_the_first_step_is_taken(pipe, networks):
+    stream = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
+    assert networks.num_runs == {"text_encoder": 0, "unet": 0, "vae_decoder": 0}
+    next(stream)
+    assert networks.num_runs == {"text_encoder": 1, "unet": 1, "vae_decoder": 0}
+
+
+def test_steps_count_up_and_end_with_the_result(pipe):
+    stream = pipe.stream(Request(CIRCLE, num_inference_steps=4, seed=0))
+    steps = list(stream)
+    assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [step.timestep for step in steps] == [751, 501, 251, 1]
+    np.testing.assert_array_equal(steps[-1].latents, stream.result.latents)
+    assert next(stream, None) is None
+    assert stream.result.seeds == (0,)
+
+
+def test_previews_approach_the_picture(pipe):
+    stream = pipe.stream([CIRCLE, STAR], num_inference_steps=6, seed=3)
+    previews = [pixels(step.preview()) for step in stream]
+    images = pixels(stream.result.images)
+    assert {preview.shape for preview in previews} == {(2, 128, 128, 3)}
+    far, near = (
+        abs(preview.astype(int) - images).mean() for preview in (previews[0], previews[-1])
+    )
+    assert near < far / 4
+
+
+def test_a_preview_can_be_asked_for_later(pipe):
+    first, second, *_ = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
+    (again, *_) = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
+    np.testing.assert_array_equal(pixels(first.preview()), pixels(again.preview()))
+    assert (pixels(first.preview()) != pixels(second.preview())).any()
+
+
+def test_leaving_the_loop_cancels(pipe, networks):
+    stream = pipe.stream(CIRCLE, num_inference_steps=10, seed=0)
+    for step in stream:
+        if step.index == 2:
+            break
+    assert networks.num_runs == {"text_encoder": 1, "unet": 3, "vae_decoder": 0}
+    with pytest.raises(SdrtError, match="has not finished: take all of its steps"):
+        _ = stream.result
+    stream.close()
+    assert next(stream, None) is None
+    assert networks.num_runs["unet"] == 3
+
+
+def test_timings_add_up(folder, networks):
+    def slow(feeds: dict[str, Array]) -> dict[str, Array]:
+        time.sleep(0.01)
+        return predict(feeds)
+
+    networks = Networks(unet=(UNET, slow))
+    stream = pipeline_of(folder, networks).stream(CIRCLE, num_inference_steps=3, seed=0)
+    start = time.perf_counter()
+    for _ in stream:
+        time.sleep(0.05)  # the caller's time is not the request's
+    elapsed = time.perf_counter() - start
+    seconds = asdict(stream.result.timings)
+    total = seconds.pop("total")
+    assert sum(seconds.values()) == pytest.approx(total)
+    assert min(seconds.values()) >= 0
+    assert seconds["unet"] >= 0.03
+    assert total <= elapsed - 0.15
+
+
+# --- many at once ---
+
+
+def test_threads_do_not_disturb_each_other(pipe):
+    requests = [
+        Request(prompt, seed=seed, num_inference_steps=5, scheduler=scheduler, guidance_scale=scale)
+        for seed, scheduler in enumerate(("ddim", "pndm", "euler_a", "dpmpp_2m"))
+        for prompt, scale in ((CIRCLE, 7.5), (STAR, 1))
+    ]
+    one_after_another = [pixels(pipe(request).images) for request in requests]
+    with ThreadPoolExecutor(4) as pool:
+        at_once = [pixels(result.images) for result in pool.map(pipe, requests)]
+    np.testing.assert_array_equal(at_once, one_after_another)
+
+
+def test_a_closed_pipeline_says_so(pipe):
+    with pipe:
+        pipe(CIRCLE, num_inference_steps=1, seed=0)
+    with pytest.raises(EngineError, match="closed"):
+        pipe(CIRCLE, num_inference_steps=1, seed=0)
+
+
+# --- what a request leaves open ---
+
+
+def test_what_is_left_open_is_resolved(pipe):
+    resolved = pipe.resolve(Request(CIRCLE))
+    assert (resolved.height, resolved.width) == (128, 128)  # 16 latents of 8 pixels
+    assert (resolved.num_inference_steps, resolved.guidance_scale) == (50, 7.5)
+    assert resolved.seed in range(2**32)
+    assert resolved.seed != pipe.resolve(Request(CIRCLE)).seed
+
+
+def test_the_bundle_may_recommend(folder, networks):
+    pipe = pipeline_of(folder, networks, guidance_scale=0.0, num_inference_steps=7)
+    resolved = pipe.resolve(Request(CIRCLE))
+    assert (resolved.num_inference_steps, resolved.guidance_scale) == (7, 0.0)
+    given = pipe.resolve(Request(CIRCLE, num_inference_steps=3, guidance_scale=2))
+    assert (given.num_inference_steps, given.guidance_scale) == (3, 2)
+
+
+def test_zero_is_given(folder, networks):
+    pipe = pipeline_of(folder, networks, guidance_scale=5.0)
+    resolved = pipe.resolve(Request(CIRCLE, seed=0, guidance_scale=0))
+    assert (resolved.seed, resolved.guidance_scale) == (0, 0)
+
+
+def test_timesteps_are_counted(pipe, networks):
+    timesteps = [999, 600, 20]
+    result = pipe(CIRCLE, scheduler="euler", timesteps=timesteps, seed=0)
+    assert [feeds["timestep"][0] for feeds in networks.feeds["unet"]] == timesteps
+    assert result.request.num_inference_steps == 3
+
+
+def test_a_drawn_seed_makes_the_image_again(pipe):
+    result = pipe(CIRCLE, num_inference_steps=2)
+    again = pipe(CIRCLE, num_inference_steps=2, seed=result.seeds[0])
+    np.testing.assert_array_equal(pixels(result.images), pixels(again.images))
+    assert result.request.seed == result.seeds[0]
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 100}, "width: got 100, expected a multiple of 8, such as 96 or 104"),
+        ({"height": 9}, "height: got 9, expected a multiple of 8, such as 8 or 16"),
+        ({"clip_skip": 3}, "clip_skip: got 3, but this text encoder has only 2 layers"),
+        ({"scheduler": "eulr"}, "did you mean 'euler'"),
+        ({"scheduler": "euler", "eta": 0.5}, "EulerDiscreteScheduler takes no eta"),
+        ({"scheduler": "pndm", "timesteps": [5, 1]}, "PNDMScheduler takes no timesteps"),
+        ({"cfg_scale": 3}, "unknown parameter 'cfg_scale'"),
+    ],
+)
+def test_impossible_requests_are_refused_before_a_step(pipe, networks, options, message):
+    with pytest.raises(SdrtError) as caught:
+        pipe(CIRCLE, **options)
+    assert message in str(caught.value)
+    assert networks.num_runs["unet"] == 0
+
+
+def test_clip_skip_needs_hidden_states(folder):
+    last_alone = Signature(TEXT_ENCODER.inputs, TEXT_ENCODER.outputs[:1])
+    networks = Networks(
+        text_encoder=(last_alone, lambda feeds: {STATES[0]: encode(feeds)[STATES[0]]})
+    )
+    with pytest.raises(RequestError, match="no hidden states among its outputs"):
+        pipeline_of(folder, networks)(CIRCLE, clip_skip=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("component", NETWORKS)
+def test_a_broken_number_aborts_and_names_the_component(folder, component, value):
+    signature, function = NETWORKS[component]
+
+    def broken(feeds: dict[str, Array]) -> dict[str, Array]:
+        outputs = {name: array.copy() for name, array in function(feeds).items()}
+        outputs[OUTPUT[component]].flat[5] = value
+        return outputs
+
+    pipe = pipeline_of(folder, Networks(**{component: (signature, broken)}))
+    with pytest.raises(NonFiniteError) as caught:
+        pipe(CIRCLE, num_inference_steps=2, seed=0)
+    assert str(caught.value).startswith(f"{component}: 1 of ")
+    assert "NaN or infinite" in str(caught.value)
+
+
+def test_a_number_that_breaks_on_the_way_aborts_there(folder):
+    def broken_at_the_end(feeds: dict[str, Array]) -> dict[str, Array]:
+        outputs = predict(feeds)
+        return {name: array / (feeds["timestep"][0] > 300) for name, array in outputs.items()}
+
+    stream = pipeline_of(folder, Networks(unet=(UNET, broken_at_the_end))).stream(
+        CIRCLE, num_inference_steps=4, seed=0
+    )
+    with np.errstate(divide="ignore"), pytest.raises(NonFiniteError, match="unet"):
+        for step in stream:
+            last = step.timestep
+    assert last == 501
