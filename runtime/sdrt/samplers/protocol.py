@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.float32]
-AnyArray: TypeAlias = npt.NDArray[Any]  # where torch and numpy mix float32 and float64
+# float32 wherever latents flow; numpy's stubs would lose that at the first `array / float`
+Array: TypeAlias = npt.NDArray[Any]
+AnyArray: TypeAlias = npt.NDArray[Any]  # float32 or float64, as torch and numpy mix them
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt.samplers.options import Options, SamplerError
+from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
 
 Array64: TypeAlias = npt.NDArray[np.float64]
@@ -112,6 +113,32 @@ def spaced_timesteps(options: Options, n: int) -> Array64:
     if options.timestep_spacing == "leading":
         return (np.arange(n) * (total // n))[::-1].astype(np.float64) + options.steps_offset
     return np.arange(total, 0, -total / n).round() - 1
+
+
+def diffusion_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]:
+    """Whole timesteps as DDIM, DDPM and PNDM space them, or those that were asked for."""
+    total = options.num_train_timesteps
+    if steps.timesteps is not None:
+        return custom_timesteps(steps.timesteps, total).astype(np.int64)
+    n = check_num_steps(steps.num_inference_steps, total)
+    timesteps = spaced_timesteps(options, n).round().astype(np.int64)
+    if timesteps[0] >= total:
+        raise SamplerError(
+            f"steps_offset: {options.steps_offset} moves the first of {n} timesteps to "
+            f"{timesteps[0]}, expected it below {total}; take fewer steps"
+        )
+    return timesteps
+
+
+def stride(options: Options, steps: Steps) -> int:
+    """How far DDIM and PNDM step, whatever the spacing."""
+    assert steps.num_inference_steps is not None
+    return options.num_train_timesteps // steps.num_inference_steps
+
+
+def at_or(values: Array, indices: npt.NDArray[np.int64], beyond: np.float32) -> Array:
+    """``values[indices]``, and ``beyond`` for negative indices."""
+    return np.where(indices >= 0, values[indices.clip(0)], beyond)
 
 
 def interpolated_timesteps(options: Options, n: int) -> Array:
