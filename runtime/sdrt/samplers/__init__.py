@@ -1,7 +1,7 @@
 """Samplers: coroutines that turn noise into latents, and the schedules that they follow."""
 
+from sdrt.errors import SamplerError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.samplers.options import SamplerError
 from sdrt.samplers.plan import Plan
 from sdrt.samplers.protocol import Call, Sampler, Update, drive
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdrt.errors import SamplerError, did_you_mean
 from sdrt.samplers.families import FAMILIES, SHORT_NAMES, SUFFIXES, Family
-from sdrt.samplers.options import RESPACING, Options, SamplerError, check_known
+from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.plan import Plan, Steps
-from sdrt_engines.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.ddim import variance
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, SamplerError
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import (
     Level,

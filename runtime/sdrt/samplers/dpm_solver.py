@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers.exponential import (
     Algorithm,
     History,
@@ -20,7 +21,7 @@ from sdrt.samplers.exponential import (
     rise,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options, SamplerError
+from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update

@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
 from sdrt.samplers.exponential import History, combine, remembered, rise, span_between
-from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options, SamplerError
+from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update

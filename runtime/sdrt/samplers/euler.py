@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import RESPACING, SPACING, TRAINING, Options, SamplerError
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
@@ -18,11 +19,10 @@ OPTIONS = {
     **TRAINING,
     **SPACING,
     **RESPACING,
+    **LIMITS,
     "rescale_betas_zero_snr": False,
     "interpolation_type": "linear",
     "timestep_type": "discrete",
-    "sigma_min": None,
-    "sigma_max": None,
     "final_sigmas_type": "zero",
 }
 

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import RESPACING, Options, SamplerError
+from sdrt.samplers.options import LIMITS, RESPACING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, flow_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
@@ -18,6 +19,7 @@ HEUN_OPTIONS = {"num_train_timesteps": 1000, "shift": 1.0}
 EULER_OPTIONS = {
     **HEUN_OPTIONS,
     **RESPACING,
+    **LIMITS,
     "use_dynamic_shifting": False,
     "base_shift": 0.5,
     "max_shift": 1.15,

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, Limit, limit_from_options, sigma_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
@@ -18,6 +18,7 @@ OPTIONS = {
     **TRAINING,
     **SPACING,
     **RESPACING,
+    **LIMITS,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "clip_sample": False,

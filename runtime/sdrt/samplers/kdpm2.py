@@ -10,13 +10,20 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.euler_ancestral import ancestral_sigmas
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
 
-OPTIONS = {**TRAINING, **SPACING, **RESPACING, "beta_start": 0.00085, "beta_end": 0.012}
+OPTIONS = {
+    **TRAINING,
+    **SPACING,
+    **RESPACING,
+    **LIMITS,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+}
 
 
 class Step(NamedTuple):

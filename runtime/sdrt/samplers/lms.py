@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
 
-OPTIONS = {**TRAINING, **SPACING, **RESPACING}
+OPTIONS = {**TRAINING, **SPACING, **RESPACING, **LIMITS}
 ORDER = 4
 
 
@@ -39,6 +40,8 @@ def lms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
 
 def plan(options: Options, steps: Steps) -> Plan:
     """The schedule of LMSDiscreteScheduler."""
+    if options.use_karras_sigmas:  # diffusers' LMS reads these for its other sigmas only
+        options = replace(options, sigma_min=None, sigma_max=None)
     timesteps, sigmas = sigma_schedule(options, steps, tables.train_sigmas(options))
     timesteps = timesteps.astype(np.float32)
     sigmas = np.append(sigmas, 0).astype(np.float32)

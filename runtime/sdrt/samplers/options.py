@@ -6,19 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from sdrt_engines.errors import SdrtError, did_you_mean
+from sdrt.errors import SamplerError
 
 BetaSchedule: TypeAlias = Literal[
     "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"
 ]
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 Spacing: TypeAlias = Literal["linspace", "leading", "trailing"]
-
-
-class SamplerError(SdrtError):
-    """A scheduler, option or number of steps that can't be used; says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,10 @@ RESPACING: Mapping[str, Any] = {
     "use_exponential_sigmas": False,
     "use_beta_sigmas": False,
 }
+LIMITS: Mapping[str, Any] = {  # read by every scheduler that respaces, from any config with them
+    "sigma_min": None,
+    "sigma_max": None,
+}
 THRESHOLDING: Mapping[str, Any] = {
     "thresholding": False,
     "dynamic_thresholding_ratio": 0.995,
@@ -134,12 +136,15 @@ KNOWN = tuple(field.name for field in fields(Options))
 
 
 def check_known(given: Mapping[str, object]) -> None:
-    """Raises ``SamplerError`` for an option that no scheduler here knows. Underscored names are
-    diffusers' own.
+    """Raises ``SamplerError`` for an option that no scheduler here knows.
+
+    Underscored names are diffusers' own.
     """
     for name in given:
         if name not in KNOWN and not name.startswith("_"):
-            raise SamplerError(f"scheduler option {name!r} is unknown; {did_you_mean(name, KNOWN)}")
+            close = get_close_matches(name, KNOWN, n=1)
+            advice = f"did you mean '{close[0]}'?" if close else "remove it if it has no effect"
+            raise SamplerError(f"scheduler option {name!r} is unknown; {advice}")
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
@@ -148,30 +153,37 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind``, with JSON's spellings allowed (an int for a float, a list, null for
-    false).
-    """
-    choices = get_args(kind)
+    """``value`` as ``kind``; JSON may say 1 for 1.0, null for false, and has lists for tuples."""
     if kind is bool and value is None:
-        return False
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, list | tuple):
+        value = False
+    if isinstance(value, list):
         value = tuple(value)
-        allowed = "tuple" in str(kind) and all(isinstance(item, int | float) for item in value)
-    elif choices and all(isinstance(choice, str) for choice in choices):
-        allowed = value in choices
-    else:
-        plain = tuple(choice for choice in choices or (kind,) if isinstance(choice, type))
-        allowed = isinstance(value, (*plain, *((int,) if float in plain else ())))
-        allowed = allowed and (bool in plain or not isinstance(value, bool))
-    if not allowed:
+    if float in (kind, *get_args(kind)) and type(value) is int:
+        value = float(value)
+    if not _fits(value, kind):
         raise SamplerError(f"scheduler option {name}: got {value!r}, expected {_expected(kind)}")
     return value
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in choices
+    if origin is UnionType:
+        return any(_fits(value, choice) for choice in choices)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 def _expected(kind: Any) -> str:
-    choices = get_args(kind)
-    if choices and all(isinstance(choice, str) for choice in choices):
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
         return f"one of {', '.join(choices)}"
-    return str(getattr(kind, "__name__", kind)) if not choices else str(kind)
+    if origin is UnionType:
+        return " or ".join(map(_expected, choices))
+    if origin is tuple:
+        return "a list of numbers"
+    return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}.get(
+        kind, "null"
+    )

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sdrt.samplers.options import SamplerError
+from sdrt.errors import SamplerError
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Noise, Sampler
 

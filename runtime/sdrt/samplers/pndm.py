@@ -8,8 +8,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, TRAINING, Options, SamplerError
+from sdrt.samplers.options import SPACING, TRAINING, Options
 from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level, variance_preserving_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
@@ -151,5 +152,4 @@ def _transfers(
 def _adams_bashforth(ets: Sequence[Array]) -> Array:
     """The predictions so far, the newest last, extrapolated over the coming step."""
     weights = ADAMS_BASHFORTH[len(ets) - 1]
-    mixed: Array = sum(e * weight for e, weight in zip(ets, weights, strict=True))
-    return mixed
+    return np.asarray(sum(e * weight for e, weight in zip(ets, weights, strict=True)))

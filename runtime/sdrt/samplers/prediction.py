@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from sdrt.samplers.options import Options, PredictionType, SamplerError
+from sdrt.errors import SamplerError
+from sdrt.samplers.options import Options, PredictionType
 from sdrt.samplers.protocol import AnyArray, Array
 
 Limit: TypeAlias = Callable[[Array], Array]

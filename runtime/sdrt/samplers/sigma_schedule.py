@@ -4,8 +4,9 @@ timesteps.
 
 from __future__ import annotations
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import RESPACING, Options, SamplerError
+from sdrt.samplers.options import RESPACING, Options
 from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import RESPACING, Options, SamplerError
+from sdrt.samplers.options import RESPACING, Options
 from sdrt.samplers.plan import Plan, SamplerFn, Steps
 from sdrt.samplers.prediction import Level, levels
 from sdrt.samplers.protocol import AnyArray, Array

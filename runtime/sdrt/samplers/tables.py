@@ -15,7 +15,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sdrt.samplers.options import Options, SamplerError
+from sdrt.errors import SamplerError
+from sdrt.samplers.options import Options
 from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
 

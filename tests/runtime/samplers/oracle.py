@@ -37,13 +37,14 @@ def oracle_loop(
 ) -> np.ndarray:
     """The final sample from ``timesteps[start]`` on.
 
-    Diffusers' tests of sigma-space schedulers give ``step()`` the *scaled* sample, as no pipeline does:
+    Diffusers' tests of sigma-space schedulers give ``step()`` the *scaled* sample, as no pipeline
+    does:
 
         sample = scheduler.scale_model_input(sample, t)
         sample = scheduler.step(model(sample, t), t, sample)
 
-    ``scaled_to_step`` does the same: the latents of each step are scaled before they are handed to the sampler, and
-    the model sees what the sampler was handed, not what it scaled once more.
+    ``scaled_to_step`` does the same: the latents of each step are scaled before they are handed to
+    the sampler, and the model sees what the sampler was handed, not what it scaled once more.
     """
 
     def scaled(x: np.ndarray, index: int) -> np.ndarray:
