@@ -11,33 +11,62 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import sdrt
-from sdrt.errors import SdrtError
+from sdrt.errors import SdrtError, UsageError, did_you_mean
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
-    options = _parser().parse_args(arguments)
     warnings.formatwarning = _format_warning
+    try:
+        options = _parser().parse_args(arguments)
+    except UsageError as error:
+        return _tell(error)
     try:
         options.command(options)
     except SdrtError as error:
         if options.debug:
             raise
-        sys.stderr.write(f"sdrt: {error}\n")
-        return 1
+        return _tell(error)
     except KeyboardInterrupt:
         sys.stderr.write("sdrt: interrupted, nothing was written\n")
         return 130
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _tell(error: SdrtError) -> int:
+    """One line on stderr, whatever the message holds, and the exit code."""
+    sys.stderr.write(f"sdrt: {' '.join(str(error).split())}\n")
+    return 2 if isinstance(error, UsageError) else 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError with one line, which names what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        for argument in unknown:
+            if argument.startswith("-"):
+                near = did_you_mean(argument, self._option_string_actions)
+                self.error(f"no option {argument}, {near}")
+            self.error(f"{argument!r} is one argument too many: put quotes around a prompt")
+        return options, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(value, action.choices)
+            raise argparse.ArgumentError(action, f"got {value!r}, {near}")
+
+
+def _parser() -> _Parser:
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser("sdrt", description=(sdrt.__doc__ or "").partition("\n")[0])
+    parser = _Parser("sdrt", description=(sdrt.__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"sdrt {sdrt.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", parents=[common], help="draw images with a bundle"))
@@ -54,39 +83,77 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "bundle", nargs="?", help='a bundle folder, or "demo"; from --from-image if left out'
     )
     parser.add_argument("prompt", nargs="?", help="what to draw; from --from-image if left out")
-    parser.add_argument("-o", "--output", type=Path, help="PNG to write (default: sdrt-SEED.png)")
-    parser.add_argument("-n", "--negative-prompt", help="what to keep away from")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
+    )
+    parser.add_argument("-n", "--negative-prompt", metavar="TEXT", help="what to keep away from")
     parser.add_argument(
         "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
     )
     parser.add_argument(
-        "--steps", type=int, dest="num_inference_steps", help="number of denoising steps"
+        *("--steps", "--num-inference-steps"),
+        type=_whole_number,
+        metavar="N",
+        dest="num_inference_steps",
+        help="number of denoising steps",
     )
     parser.add_argument(
-        "--guidance-scale", type=float, help="how strongly the prompt guides (1 = not at all)"
+        "--guidance-scale",
+        type=_number,
+        metavar="X",
+        help="how strongly the prompt guides (1 = not at all)",
     )
     parser.add_argument(
-        "--guidance-rescale", type=float, help="0..1, against over-exposure by high guidance"
+        "--guidance-rescale",
+        type=_number,
+        metavar="X",
+        help="0..1, against over-exposure by high guidance",
     )
     parser.add_argument(
-        "--scheduler", help="e.g. euler, dpmpp_2m_karras, or a diffusers class name"
+        "--scheduler", metavar="NAME", help="e.g. euler, dpmpp_2m_karras, or a diffusers class name"
     )
-    parser.add_argument("-W", "--width", type=int, help="pixels")
-    parser.add_argument("-H", "--height", type=int, help="pixels")
+    parser.add_argument("-W", "--width", type=_whole_number, metavar="N", help="pixels")
+    parser.add_argument("-H", "--height", type=_whole_number, metavar="N", help="pixels")
     parser.add_argument(
-        "--num-images", type=int, dest="num_images_per_prompt", help="seeds count up from --seed"
+        *("--num-images", "--num-images-per-prompt"),
+        type=_whole_number,
+        metavar="N",
+        dest="num_images_per_prompt",
+        help="seeds count up from --seed",
     )
     parser.add_argument(
-        "-s", "--seed", type=int, help="default: a random one, which the PNG then carries"
+        *("-s", "--seed"),
+        type=_whole_number,
+        metavar="N",
+        help="default: a random one, which the PNG then carries",
     )
-    parser.add_argument("--eta", type=float, help="share of fresh noise for DDIM, 0..1")
     parser.add_argument(
-        "--clip-skip", type=int, help="leave out that many of the text encoder's last layers"
+        "--eta", type=_number, metavar="X", help="share of fresh noise for DDIM, 0..1"
+    )
+    parser.add_argument(
+        "--clip-skip",
+        type=_whole_number,
+        metavar="N",
+        help="leave out that many of the text encoder's last layers",
     )
     parser.add_argument(
         "--target", default="auto", help="where to run: auto, cpu, … (default: auto)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

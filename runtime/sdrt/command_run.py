@@ -6,20 +6,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from sdrt.errors import SdrtError
+from sdrt.errors import SdrtError, UsageError
 from sdrt.pipeline import Pipeline
 from sdrt.png import read_parameters, save_png
 from sdrt.request import Request
-from sdrt.result import Result
+from sdrt.result import Result, Step
 
 _REQUEST_FIELDS = tuple(field.name for field in fields(Request))
+_OTHER_FIELDS = ("bundle", "model", "version")  # what else a PNG may say, without changing pixels
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,29 +31,43 @@ def run(options: argparse.Namespace) -> None:
     with Pipeline.open(bundle, options.target) as pipeline:
         request = pipeline.resolve(request)
         paths = _output_paths(options.output, request)
-        result = _draw(pipeline, request, Console(stderr=True, quiet=options.quiet))
+        stream = pipeline.stream(request)
+        _take(stream, show=not options.quiet and sys.stderr.isatty())
         for path, image, parameters in zip(
-            paths, result.images, _parameters(pipeline, bundle, result), strict=True
+            paths, stream.result.images, _parameters(pipeline, bundle, stream.result), strict=True
         ):
             save_png(image, path, parameters)
     if not options.quiet:
-        Console(highlight=False).print("\n".join(map(str, paths)))
+        sys.stderr.write(_summary(stream.result) + "\n")
+        sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 
 def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     """The bundle and the request: what the PNG says, overridden by what the command line says."""
-    recorded = read_parameters(options.from_image) if options.from_image else {}
+    recorded = _recorded(options.from_image) if options.from_image else {}
     given = {name: value for name, value in vars(options).items() if value is not None}
-    values = recorded | given
+    values = {**recorded, **given}
     for name in ("bundle", "prompt"):
         if name not in values:
-            raise SdrtError(
+            raise UsageError(
                 f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
             )
-    keywords = {
-        name: values[name] for name in _REQUEST_FIELDS if name in values and name != "prompt"
-    }
-    return str(values["bundle"]), Request(values["prompt"], **keywords)
+    return str(values["bundle"]), Request(
+        **{name: values[name] for name in _REQUEST_FIELDS if name in values}
+    )
+
+
+def _recorded(path: Path) -> Mapping[str, Any]:
+    """What a PNG says. Warns of what cannot be followed, as that makes it another picture."""
+    recorded = read_parameters(path)
+    unknown = [name for name in recorded if name not in (*_REQUEST_FIELDS, *_OTHER_FIELDS)]
+    if unknown:
+        warnings.warn(
+            f"{path} was made with {', '.join(unknown)}, which this version does not know: "
+            "the picture will be another one",
+            stacklevel=2,
+        )
+    return recorded
 
 
 def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
@@ -59,45 +75,50 @@ def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
     output = output or Path(f"sdrt-{request.seed}.png")
     if output.suffix.lower() != ".png":
         raise SdrtError(
-            f"{output}: images are PNGs, which can carry their parameters; name it *.png"
+            f"{output}: images are PNGs, which can carry their parameters: name it *.png"
         )
     paths = [output]
     if request.num_images > 1:
         paths = [output.with_stem(f"{output.stem}-{i + 1}") for i in range(request.num_images)]
     for path in paths:
-        if path.is_dir():
-            raise SdrtError(f"{path}: is a folder, expected the name of a PNG to write")
-        if not path.parent.is_dir():
-            raise SdrtError(f"{path}: folder {path.parent} does not exist; make it first")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise SdrtError(f"{path}: not writable; choose another place with -o")
+        _require_writable(path)
     return tuple(paths)
 
 
-def _draw(pipeline: Pipeline, request: Request, console: Console) -> Result:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("loading", total=None)
-        stream = pipeline.stream(request)
-        for step in stream:
-            progress.update(
-                bar, description="denoising", total=step.total, completed=step.index + 1
-            )
-    spent = asdict(stream.result.timings)
-    total = spent.pop("total")
-    console.print(
+def _require_writable(path: Path) -> None:
+    """Tries it: permissions alone do not say so for root, or on a read-only disk."""
+    try:
+        if path.is_dir():
+            raise SdrtError(f"{path}: is a folder, expected the name of a PNG to write")
+        if not path.parent.is_dir():
+            raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise SdrtError(f"{path}: this file must not be changed: choose another name with -o")
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SdrtError(
+            f"{path}: cannot be written: {error.strerror}: choose another place with -o"
+        ) from error
+
+
+def _take(steps: Iterator[Step], *, show: bool) -> None:
+    if show:
+        from sdrt.progress import shown  # rich takes a tenth of a second to import
+
+        steps = shown(steps)
+    for _ in steps:
+        pass
+
+
+def _summary(result: Result) -> str:
+    request, seconds = result.request, asdict(result.timings)
+    total = seconds.pop("total")
+    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in seconds.items())
+    return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{request.num_inference_steps} steps on {stream.result.engine} in {total:.2f} s: "
-        + ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in spent.items()),
-        highlight=False,
-        soft_wrap=True,
+        f"{request.num_inference_steps} steps on {result.engine} in {total:.2f} s: "
+        f"{', '.join(parts)}"
     )
-    return stream.result
 
 
 def _parameters(pipeline: Pipeline, bundle: str, result: Result) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ __all__ = [
     "RequestError",
     "SamplerError",
     "SdrtError",
+    "UsageError",
     "did_you_mean",
 ]
 
@@ -26,3 +27,7 @@ class SamplerError(SdrtError):
 
 class NonFiniteError(SdrtError):
     """A network's output holds NaN or infinity, so there is no picture to hand over."""
+
+
+class UsageError(SdrtError):
+    """The command line was used wrongly."""
