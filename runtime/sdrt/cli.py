@@ -10,6 +10,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ from sdrt.errors import SdrtError, UsageError, did_you_mean
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     warnings.formatwarning = _format_warning
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every letter
     try:
         options = _parser().parse_args(arguments)
     except UsageError as error:
@@ -137,7 +140,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="leave out that many of the text encoder's last layers",
     )
     parser.add_argument(
-        "--target", default="auto", help="where to run: auto, cpu, … (default: auto)"
+        "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from sdrt.bundle import Bundle
-from sdrt.manifest import Component, Manifest
-from sdrt_engines import TensorSpec
+from sdrt.manifest import Manifest
+from sdrt_engines.tensor import shape_text
 
 
 def inspect(path: str, *, as_json: bool) -> None:
@@ -18,48 +20,48 @@ def inspect(path: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(manifest.to_json() + "\n")
         return
-    console = Console(highlight=False)
-    console.print(_facts(manifest))
-    console.print(_components(manifest.components))
-    console.print(_tensors(manifest.components))
+    console = Console(highlight=False, markup=False, emoji=False)  # a source is not ours to style
+    for table in (_facts, _components, _tensors):
+        console.print(table(manifest))
+        console.print()
 
 
 def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_row("family", manifest.family)
     table.add_row("source", manifest.source)
-    table.add_row(
-        "made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
-    )
-    table.add_row(
-        "defaults", ", ".join(f"{name} {value}" for name, value in manifest.defaults.items())
-    )
+    table.add_row("created", manifest.created)
+    table.add_row("made with", _listed(manifest.tools))
+    table.add_row("defaults", _listed(manifest.defaults))
     return table
 
 
-def _components(components: tuple[Component, ...]) -> Table:
-    table = Table(
-        "component", "precision", "size", "max abs error", "PSNR", title="Components, beside torch"
-    )
-    for component in components:
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
+
+
+def _components(manifest: Manifest) -> Table:
+    table = _table("component", "weights")
+    for heading in ("size", "error beside torch", "PSNR"):
+        table.add_column(heading, justify="right")
+    for component in manifest.components:
         megabytes = sum(file.size for file in component.files) / 1e6
         parity = component.parity
-        figures = (
-            (f"{parity.max_abs:.1e}", f"{parity.psnr:.0f} dB") if parity else ("unknown", "unknown")
-        )
+        figures = (f"{parity.max_abs:.1e}", f"{parity.psnr:.0f} dB") if parity else ("unknown",) * 2
         table.add_row(component.name, component.precision, f"{megabytes:.1f} MB", *figures)
     return table
 
 
-def _tensors(components: tuple[Component, ...]) -> Table:
-    table = Table("component", "tensor", "dtype", "shape", title="Signatures")
-    for component in components:
-        for arrow, specs in (("→", component.signature.inputs), ("←", component.signature.outputs)):
+def _tensors(manifest: Manifest) -> Table:
+    table = _table("component", "", "tensor", "dtype", "shape")
+    for component in manifest.components:
+        signature = component.signature
+        for way, specs in (("in", signature.inputs), ("out", signature.outputs)):
             for spec in specs:
-                table.add_row(component.name, f"{arrow} {spec.name}", str(spec.dtype), _shape(spec))
-        table.add_section()
+                shape = shape_text(spec.shape)
+                table.add_row(component.name, way, spec.name, str(spec.dtype), shape)
     return table
 
 
-def _shape(spec: TensorSpec) -> str:
-    return " × ".join(map(str, spec.shape)) or "scalar"
+def _table(*headings: str) -> Table:
+    return Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
