@@ -49,10 +49,11 @@ class JsonFields:
         self.values: dict[str, Any] = value
 
     @classmethod
-    def parse(cls, text: str | bytes) -> JsonFields:
-        """The object that `text` holds."""
+    def parse(cls, text: str | bytes, *, infinities: bool = False) -> JsonFields:
+        """The object that `text` holds; `infinities` lets the word Infinity stand for a number."""
+        constant = _infinity if infinities else _refuse_constant
         try:
-            return cls(json.loads(text, parse_constant=_refuse_constant))
+            return cls(json.loads(text, parse_constant=constant))
         except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError too
             raise BundleError(f"not valid JSON ({error})") from error
 
@@ -122,6 +123,10 @@ def _kind(value: object) -> str:
     """How JSON says the value; long ones are cut."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _infinity(name: str) -> float:
+    return _refuse_constant(name) if name == "NaN" else float(name)
 
 
 def _refuse_constant(name: str) -> float:

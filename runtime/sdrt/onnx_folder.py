@@ -59,13 +59,16 @@ def family_from_configs(pipeline_class: str, unet_config: Mapping[str, Any]) -> 
 
 
 def fields_from_file(path: Path) -> JsonFields:
-    """The JSON object in the file at `path`."""
+    """The JSON object in the configuration at `path`.
+
+    An infinity may stand in it: diffusers writes `"lambda_min_clipped": -Infinity`.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path)):
-        return JsonFields.parse(text)
+        return JsonFields.parse(text, infinities=True)
 
 
 def _component_from_folder(root: Path, folder: Path) -> Component:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ def test_a_malformed_configuration_is_named(
     with pytest.raises(BundleError) as caught:
         getattr(Bundle.open(root), read)
     assert str(caught.value).startswith(f"{root / path / 'config.json'}: {message}")
+
+
+def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
+    """As what diffusers writes for its DPM-Solvers does, though JSON has no word for it."""
+    config = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -math.inf}
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / "scheduler/scheduler_config.json", config)
+    assert Bundle.open(root).scheduler_config == config
+    write_json(root / "scheduler/scheduler_config.json", {"beta_end": math.nan})
+    with pytest.raises(BundleError, match="NaN is not JSON"):
+        _ = Bundle.open(root).scheduler_config
 
 
 def test_a_missing_component_tells_what_there_is(root: Path) -> None:
