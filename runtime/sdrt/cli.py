@@ -182,19 +182,16 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    try:
+    try:  # the exporter checks the checkpoint before it imports what takes long
         from sdrt_export.exporting import export_checkpoint
+
+        export_checkpoint(
+            options.source, options.output, weights=options.weights, replace=options.replace
+        )
     except ModuleNotFoundError as error:
-        _explain_missing(error)
-    export_checkpoint(
-        options.source, options.output, weights=options.weights, replace=options.replace
-    )
-
-
-def _explain_missing(error: ModuleNotFoundError) -> NoReturn:
-    raise SdrtError(
-        f"'sdrt export' needs {error.name}, which is not installed: pip install 'sdrt[export]'"
-    ) from error
+        raise SdrtError(
+            f"'sdrt export' needs {error.name}, which is not installed: pip install 'sdrt[export]'"
+        ) from error
 
 
 def _inspect(options: argparse.Namespace) -> None:

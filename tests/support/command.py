@@ -1,0 +1,45 @@
+"""Runs the command line as a process of its own, and says what became of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_DRIVER = """
+import sys
+from sdrt.cli import main
+code = main(sys.argv[1:])
+print("loaded", *sys.modules)
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one process: its exit code, what it printed, and the packages it had loaded at its end."""
+
+    code: int
+    out: tuple[str, ...]  # lines
+    err: tuple[str, ...]
+    loaded: frozenset[str]
+
+
+def run_sdrt(*arguments: object, folder: Path, before: str = "") -> Outcome:
+    """`sdrt` with these arguments, in `folder`. The code `before` runs first in its process."""
+    process = subprocess.run(
+        [sys.executable, "-c", before + _DRIVER, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    *out, loaded = process.stdout.splitlines() or [""]
+    return Outcome(
+        code=process.returncode,
+        out=tuple(out),
+        err=tuple(process.stderr.splitlines()),
+        loaded=frozenset(name.partition(".")[0] for name in loaded.split()),
+    )
