@@ -6,7 +6,7 @@ A family adds rows with ``cases`` and calls ``check_case`` on each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import signature
@@ -19,6 +19,8 @@ import torch
 
 from sdrt.noise import TorchNoise
 from sdrt.samplers import Plan, SamplerConfig, Update
+
+Model = Callable[[np.ndarray, float], np.ndarray]
 
 SHAPE = (2, 4, 8, 8)
 SEED = 3
@@ -74,12 +76,18 @@ def cases(
         yield Case(scheduler, options, n, start, plan)
 
 
+def model(sample: np.ndarray, timestep: float) -> np.ndarray:
+    """A smooth nonlinear stand-in for the UNet, shared by both sides."""
+    t = np.float32(timestep / 1000)
+    return np.tanh(sample * (np.float32(0.4) + t)) + np.float32(0.2) * np.sin(2 * sample + t)
+
+
 def product_of(**values: Sequence[Any]) -> list[dict[str, Any]]:
     """Every combination of the options' values."""
     return [dict(zip(values, row, strict=True)) for row in product(*values.values())]
 
 
-def check_case(case: Case) -> None:
+def check_case(case: Case, model: Model = model) -> None:
     """Timesteps exactly, sigmas to 1e-6, every step's latents to 1e-5.
 
     The latents' difference is relative to the largest value before or after the step: float32
@@ -93,8 +101,8 @@ def check_case(case: Case) -> None:
     np.testing.assert_allclose(plan.init_noise_sigma, init_noise_sigma, rtol=1e-6)
 
     x = first_latents(case, plan)
-    expected = their_trajectory(theirs, case, x)
-    latents = our_trajectory(plan, case, x)
+    expected = their_trajectory(theirs, case, x, model)
+    latents = our_trajectory(plan, case, x, model)
     assert len(latents) == len(expected)
     before = np.abs(x).max()
     for index, (ours, other) in enumerate(zip(latents, expected, strict=True)):
@@ -139,13 +147,7 @@ def scheduler_of(case: Case) -> Any:
 @lru_cache(maxsize=1)
 def _scheduler(name: str, options: str) -> Any:
     """Made once for the cases that differ in their steps: some take a third of a second."""
-    return getattr(diffusers.schedulers, name)(**json.loads(options))
-
-
-def model(sample: np.ndarray, timestep: float) -> np.ndarray:
-    """A smooth nonlinear stand-in for the UNet, shared by both sides."""
-    t = np.float32(timestep / 1000)
-    return np.tanh(sample * (np.float32(0.4) + t)) + np.float32(0.2) * np.sin(2 * sample + t)
+    return getattr(diffusers.schedulers, name).from_config(json.loads(options))
 
 
 def first_latents(case: Case, plan: Plan) -> np.ndarray:
@@ -156,7 +158,7 @@ def first_latents(case: Case, plan: Plan) -> np.ndarray:
     return plan.add_noise(np.full(SHAPE, 0.3, np.float32), noise, case.start)
 
 
-def their_trajectory(scheduler: Any, case: Case, x: np.ndarray) -> list[np.ndarray]:
+def their_trajectory(scheduler: Any, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
     """The latents after each of diffusers' steps, as a pipeline takes them."""
     accepted = signature(scheduler.step).parameters
     keywords = {name: case.plan[name] for name in case.plan if name in accepted}
@@ -173,7 +175,7 @@ def their_trajectory(scheduler: Any, case: Case, x: np.ndarray) -> list[np.ndarr
     return trajectory
 
 
-def our_trajectory(plan: Plan, case: Case, x: np.ndarray) -> list[np.ndarray]:
+def our_trajectory(plan: Plan, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
     """The latents of each update, whose indices follow each other."""
     noise = TorchNoise(SEED)
     sampler = plan.run(x, lambda: noise.normal(x.shape), case.start)

@@ -104,6 +104,18 @@ ROWS = [
     *cases("KDPM2DiscreteScheduler", prediction_types=V, spacings=["linspace"]),
     *cases("KDPM2AncestralDiscreteScheduler", SIGMAS, prediction_types=EPSILON_OR_V, base=SHORT),
     *cases("KDPM2AncestralDiscreteScheduler", prediction_types=V, spacings=["linspace"]),
+    # The limits that some configurations carry
+    *(
+        case
+        for name in ("LMSDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete")
+        for case in cases(
+            f"{name}Scheduler",
+            [{"sigma_min": 0.1, "sigma_max": 1.2, **sigmas} for sigmas in SIGMAS],
+            prediction_types=V,
+            spacings=["leading"],
+            base=SHORT,
+        )
+    ),
     # LCM, TCD
     *cases("LCMScheduler", [{}, CLIPPED, THRESHOLDED, {"timestep_scaling": 1.0}], spacings=[None]),
     *cases("LCMScheduler", [ZERO_SNR], prediction_types=V, spacings=[None], steps=(1, 4)),
@@ -115,6 +127,11 @@ ROWS = [
     # Flow matching
     *cases("FlowMatchEulerDiscreteScheduler", [{"shift": 3.0, **s} for s in SIGMAS], **FLOW),
     *cases("FlowMatchEulerDiscreteScheduler", FLOW_VARIANTS, **FLOW),
+    *cases(
+        "FlowMatchEulerDiscreteScheduler",
+        [{"sigma_min": 0.02, "sigma_max": 0.9, **sigmas} for sigmas in SIGMAS],
+        **FLOW,
+    ),
     *cases(
         "FlowMatchEulerDiscreteScheduler",
         product_of(use_dynamic_shifting=[True], time_shift_type=["exponential", "linear"]),

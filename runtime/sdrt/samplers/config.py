@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
-from sdrt.errors import SamplerError, did_you_mean
+from sdrt.errors import SamplerError
 from sdrt.samplers.families import FAMILIES, SHORT_NAMES, SUFFIXES, Family
 from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.plan import Plan, Steps
@@ -30,7 +31,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.scheduler not in FAMILIES:
             raise SamplerError(
-                f"scheduler {self.scheduler!r} is unknown; {did_you_mean(self.scheduler, FAMILIES)}"
+                f"scheduler {self.scheduler!r} is unknown; {_did_you_mean(self.scheduler, FAMILIES)}"
             )
         check_known(self.given)
         family = self._family
@@ -72,7 +73,9 @@ class SamplerConfig:
             return SamplerConfig(name, self.given)
         stem, spelling = _split(name)
         if stem not in SHORT_NAMES:
-            raise SamplerError(f"scheduler {name!r} is unknown; {did_you_mean(name, _all_names())}")
+            raise SamplerError(
+                f"scheduler {name!r} is unknown; {_did_you_mean(name, _all_names())}"
+            )
         short = SHORT_NAMES[stem]
         if spelling and spelling not in FAMILIES[short.scheduler].options:
             raise SamplerError(
@@ -144,3 +147,11 @@ def _all_names() -> list[str]:
         if option in FAMILIES[name.scheduler].options
     )
     return [*SHORT_NAMES, *suffixed, *FAMILIES]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    by_lower = {other.lower(): other for other in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    if close:
+        return f"did you mean '{by_lower[close[0]]}'?"
+    return f"known: {', '.join(SHORT_NAMES)}, and diffusers' class names of these"
