@@ -64,7 +64,7 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
         )
     if folder.exists():
         raise CheckpointError(_advice_on_file(folder))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
         from sdrt_export.hub import folder_from_hub  # imports the Hub's library
 
         return checkpoint_from_folder(folder_from_hub(text), text)

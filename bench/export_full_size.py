@@ -1,0 +1,102 @@
+"""Exports Stable Diffusion 1.5's architecture at full size, with random weights.
+
+Each network in a process of its own, then all of them as `sdrt export` does it. Takes minutes, and
+8 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from recording import Measurement, record, versions_of
+
+MAX_GIB = 12
+
+# Times do not count the imports; memory does.
+NETWORK = """
+import json, resource, sys, time
+from pathlib import Path
+from sdrt_export.checkpoint import checkpoint_from_source
+from sdrt_export.component import export_component
+name, checkpoint, bundle, weights = sys.argv[1:]
+start = time.perf_counter()
+component = export_component(
+    name, checkpoint_from_source(checkpoint), Path(bundle), weights, lambda stage: None
+)
+print(json.dumps({
+    "seconds": time.perf_counter() - start,
+    "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "megabytes": sum(file.size for file in component.files) / 1e6,
+    "psnr": component.parity.psnr,
+}))
+"""
+
+WHOLE = """
+import json, resource, sys, time
+from sdrt.bundle import Bundle
+from sdrt_export.exporting import export_checkpoint
+checkpoint, bundle, weights = sys.argv[1:]
+start = time.perf_counter()
+components = Bundle.open(export_checkpoint(checkpoint, bundle, weights=weights)).manifest.components
+print(json.dumps({
+    "seconds": time.perf_counter() - start,
+    "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "megabytes": sum(file.size for component in components for file in component.files) / 1e6,
+    "psnr": min(component.parity.psnr for component in components),
+}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", choices=["fp32", "fp16"], default="fp32")
+    parser.add_argument("--checkpoint", type=Path, help="default: one is made, and removed")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        checkpoint = options.checkpoint or synthetic_checkpoint(Path(work))
+        measurements = []
+        for name in ("text_encoder", "unet", "vae_decoder", "vae_encoder"):
+            with tempfile.TemporaryDirectory(dir=work) as bundle:
+                figures = run(NETWORK, name, checkpoint, bundle, options.weights)
+            measurements += measurements_of(name, figures, options.weights)
+        figures = run(WHOLE, checkpoint, Path(work, "bundle"), options.weights)
+        measurements += measurements_of("whole export", figures, options.weights)
+    record("export_full_size", measurements)
+
+
+def synthetic_checkpoint(work: Path) -> Path:
+    from sdrt_export.synthetic import make_checkpoint
+
+    return make_checkpoint(work / "checkpoint")
+
+
+def run(program: str, *arguments: object) -> dict[str, float]:
+    """The figures that the program prints, run in a new process."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    figures: dict[str, float] = json.loads(result.stdout)
+    return figures
+
+
+def measurements_of(name: str, figures: dict[str, float], weights: str) -> list[Measurement]:
+    """Time and peak memory, with what came out in the notes."""
+    notes = {
+        "weights": weights,
+        "MB written": round(figures["megabytes"]),
+        "PSNR": f"{figures['psnr']:.0f} dB",
+    }
+    versions = versions_of("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
+    target = {"target": f"at most {MAX_GIB} GiB"}
+    return [
+        Measurement(f"{name}, time", "s", (figures["seconds"],), versions, notes),
+        Measurement(f"{name}, peak memory", "GiB", (figures["gib"],), versions, notes | target),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Every network beside diffusers and transformers themselves, at sizes that were never traced."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from checkpoints import RECIPES, tiny_pipeline
+from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
+from sdrt_export.networks import Network, Size, TextEncoder, UNet, VaeDecoder, VaeEncoder
+from sdrt_export.onnx_from_network import round_weights, write_onnx
+from sdrt_export.parity import parity_of
+
+pytestmark = [
+    pytest.mark.export,
+    # diffusers' Euler ancestral, with NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
+
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+MIN_PSNR = 110.0  # dB: float32 in another order
+
+
+def run(network: Network, folder: Path, *inputs: torch.Tensor) -> dict[str, Array]:
+    """What the exported network gives."""
+    model = write_onnx(network, folder)[0]
+    assert signature_from_onnx(model) == network.signature
+    names = [spec.name for spec in network.signature.inputs]
+    with engine_from_onnx(model) as engine:
+        return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
+
+
+def assert_near(expected: torch.Tensor, got: Array) -> None:
+    parity = parity_of(expected.numpy(), got)
+    assert parity.psnr >= MIN_PSNR, parity
+
+
+@every_recipe
+def test_unet_at_an_odd_size_and_a_step_per_sample(name: str, tmp_path: Path) -> None:
+    unet = tiny_pipeline(name).unet
+    random = torch.Generator().manual_seed(1)
+    sample = torch.randn(3, unet.config.in_channels, 11, 7, generator=random)
+    timestep = torch.tensor([999.0, 0.0, 481.0])
+    context = torch.randn(3, 100, unet.config.cross_attention_dim, generator=random)
+    inputs = [sample, timestep, context]
+    if name == "lcm":
+        inputs.append(torch.randn(3, unet.config.time_cond_proj_dim, generator=random))
+    with torch.no_grad():
+        expected = unet(*inputs[:3], timestep_cond=inputs[3] if name == "lcm" else None).sample
+
+    assert_near(expected, run(UNet(unet), tmp_path, *inputs)["out_sample"])
+
+
+@every_recipe
+def test_text_encoder_with_every_layer(name: str, tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(name)
+    encoder = pipeline.text_encoder
+    prompts = ["a red circle", "masterpiece, an old café", "", "x " * 100, "12 dogs"]
+    tokens = pipeline.tokenizer(
+        prompts, padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    with torch.no_grad():
+        expected = encoder(tokens, output_hidden_states=True)
+        norm = encoder.text_model.final_layer_norm
+        normed = [norm(states) for states in expected.hidden_states]
+
+    got = run(TextEncoder(encoder), tmp_path, tokens)
+
+    assert_near(expected.last_hidden_state, got["last_hidden_state"])
+    assert_near(expected.pooler_output, got["pooler_output"])
+    for i, states in enumerate(expected.hidden_states):
+        assert_near(states, got[f"hidden_states.{i}"])
+        assert_near(normed[i], got[f"normed_hidden_states.{i}"])
+    assert len(got) == 2 + 2 * (encoder.config.num_hidden_layers + 1)
+
+
+def test_clip_skip_reads_a_normed_state(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("deep")
+    expected, _ = pipeline.encode_prompt("a red circle", "cpu", 1, False, clip_skip=1)
+    tokens = pipeline.tokenizer("a red circle", padding="max_length", return_tensors="pt").input_ids
+
+    got = run(TextEncoder(pipeline.text_encoder), tmp_path, tokens)
+
+    num_layers = pipeline.text_encoder.config.num_hidden_layers
+    assert_near(expected.detach(), got[f"normed_hidden_states.{num_layers - 1}"])
+
+
+@every_recipe
+def test_vae_decoder(name: str, tmp_path: Path) -> None:
+    vae = tiny_pipeline(name).vae
+    random = torch.Generator().manual_seed(2)
+    latents = torch.randn(1, vae.config.latent_channels, 5, 12, generator=random)
+    with torch.no_grad():
+        expected = vae.decode(latents).sample
+
+    assert_near(expected, run(VaeDecoder(vae), tmp_path, latents)["sample"])
+
+
+@every_recipe
+def test_vae_encoder(name: str, tmp_path: Path) -> None:
+    vae = tiny_pipeline(name).vae
+    random = torch.Generator().manual_seed(3)
+    pictures = torch.rand(3, 3, 40, 72, generator=random) * 2 - 1
+    with torch.no_grad():
+        expected = vae.encode(pictures).latent_dist.parameters
+
+    assert_near(expected, run(VaeEncoder(vae), tmp_path, pictures)["latent_parameters"])
+
+
+def text_encoder_of(pipeline: StableDiffusionPipeline) -> Network:
+    return TextEncoder(pipeline.text_encoder)
+
+
+def unet_of(pipeline: StableDiffusionPipeline) -> Network:
+    return UNet(pipeline.unet)
+
+
+@pytest.mark.parametrize("network_of", [text_encoder_of, unet_of])
+def test_halves_give_the_very_numbers_of_rounded_weights(
+    network_of: Callable[[StableDiffusionPipeline], Network], tmp_path: Path
+) -> None:
+    """The casts are exact, wherever the engine does them."""
+    network = network_of(tiny_pipeline("v_prediction"))
+    round_weights(network)
+    outputs, sizes = [], []
+    for weights in ("fp32", "fp16"):
+        folder = tmp_path / weights
+        folder.mkdir()
+        model, data = write_onnx(network, folder, weights)
+        sizes.append(data.stat().st_size)
+        inputs = network.inputs_at(Size(2, 8, 12, 77), torch.Generator().manual_seed(4))
+        feeds = {
+            spec.name: tensor.numpy()
+            for spec, tensor in zip(network.signature.inputs, inputs, strict=True)
+        }
+        with engine_from_onnx(model) as engine:
+            outputs.append(engine.run(feeds))
+    for name, expected in outputs[0].items():
+        np.testing.assert_array_equal(outputs[1][name], expected)
+    assert sizes[1] < 0.6 * sizes[0]
