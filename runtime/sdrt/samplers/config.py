@@ -30,9 +30,8 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.scheduler not in FAMILIES:
-            raise SamplerError(
-                f"scheduler {self.scheduler!r} is unknown; {_did_you_mean(self.scheduler, FAMILIES)}"
-            )
+            advice = _did_you_mean(self.scheduler, FAMILIES)
+            raise SamplerError(f"scheduler {self.scheduler!r} is unknown; {advice}")
         check_known(self.given)
         family = self._family
         taken = {

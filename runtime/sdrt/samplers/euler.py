@@ -28,8 +28,9 @@ OPTIONS = {
 
 
 def euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
-    """Algorithm 2 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364) without churn:
-    EulerDiscreteScheduler.
+    """Algorithm 2 of Karras et al. 2022 without churn: EulerDiscreteScheduler.
+
+    https://arxiv.org/abs/2206.00364
     """
     for here, there in steps:
         prediction = yield Call(here.scale(x), here.t)

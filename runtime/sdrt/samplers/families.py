@@ -32,9 +32,7 @@ from sdrt.samplers.plan import Plan, Steps
 
 @dataclass(frozen=True)
 class Family:
-    """A scheduler class of diffusers: the options that it takes with its defaults, and how it
-    plans.
-    """
+    """A scheduler class of diffusers: its options with their defaults, and how it plans."""
 
     options: Mapping[str, Any]
     plan: Callable[[Options, Steps], Plan]

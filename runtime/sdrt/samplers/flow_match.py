@@ -33,8 +33,10 @@ EULER_OPTIONS = {
 
 
 def flow_euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
-    """Section 2 of Esser et al. 2024 (https://arxiv.org/abs/2403.03206):
-    FlowMatchEulerDiscreteScheduler. The prediction is the velocity, noise minus picture.
+    """Euler on the straight line from noise to picture: FlowMatchEulerDiscreteScheduler.
+
+    Section 2 of Esser et al. 2024, https://arxiv.org/abs/2403.03206. The prediction is the
+    velocity, noise minus picture.
     """
     for here, there in steps:
         velocity = yield Call(here.scale(x), here.t)

@@ -36,8 +36,10 @@ class Step(NamedTuple):
 
 
 def kdpm2(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
-    """Algorithm 2 of Karras et al. 2022 with DPM-Solver-2's midpoint (Lu et al. 2022,
-    https://arxiv.org/abs/2206.00927): KDPM2DiscreteScheduler, KDPM2AncestralDiscreteScheduler.
+    """Crowson's ``sample_dpm_2`` and ``sample_dpm_2_ancestral``: KDPM2(Ancestral)DiscreteScheduler.
+
+    DPM-Solver-2 (Lu et al. 2022, https://arxiv.org/abs/2206.00927) with the midpoint in log sigma
+    (Karras et al. 2022, algorithm 2).
     """
     for here, middle, sigma_down, sigma_up in steps:
         prediction = yield Call(here.scale(x), here.t)

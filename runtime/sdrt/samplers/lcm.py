@@ -91,8 +91,9 @@ class TcdStep(NamedTuple):
 
 
 def tcd(x: Array, steps: Sequence[TcdStep], noise: Noise, *, stochastic: bool) -> Sampler:
-    """Strategic stochastic sampling of Zheng et al. 2024, section 4.2
-    (https://arxiv.org/abs/2402.19159): TCDScheduler. Its gamma is diffusers' eta.
+    """Strategic stochastic sampling of Zheng et al. 2024, section 4.2: TCDScheduler.
+
+    https://arxiv.org/abs/2402.19159; its gamma is diffusers' eta.
     """
     for step in steps:
         here = step.here

@@ -1,6 +1,4 @@
-"""Every option of diffusers' scheduler configurations that changes numbers, in one frozen
-dataclass.
-"""
+"""Every option of diffusers' scheduler configurations that changes numbers."""
 
 from __future__ import annotations
 

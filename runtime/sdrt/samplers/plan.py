@@ -1,6 +1,4 @@
-"""A plan: where the model will be asked, and what is done with its answers. Made once per request,
-used by many.
-"""
+"""A plan: where the model will be asked, and what is done with its answers."""
 
 from __future__ import annotations
 
@@ -77,8 +75,7 @@ class Plan:
     added: tuple[Level, ...] = ()
 
     def run(self, x: Array, noise: Noise, start: int = 0) -> Sampler:
-        """The sampler from ``timesteps[start]`` on; ``x`` (B, C, h, w) is the noise, or the noised
-        picture, there.
+        """The sampler from ``timesteps[start]`` on, of ``x`` (B, C, h, w) at that noise level.
 
         ``noise`` gives standard normals of x's shape; it is called in diffusers' order. Raises
         ``SamplerError`` when ``start`` is not where a step begins.
@@ -90,9 +87,7 @@ class Plan:
         return self.sampler(x, self.steps[start // self.calls_per_step :], noise)
 
     def add_noise(self, x0: Array, noise: Array, index: int) -> Array:
-        """``x0`` with the noise of ``timesteps[index]``, as diffusers' ``add_noise`` there
-        (img2img, inpainting).
-        """
+        """``x0`` with the noise of ``timesteps[index]``: diffusers' ``add_noise`` for img2img."""
         level = (self.added or self.calls)[index]
         noised: Array = x0 * level.alpha + noise * level.sigma
         return noised

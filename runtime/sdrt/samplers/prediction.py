@@ -138,9 +138,7 @@ def limit_from_options(options: Options) -> Limit:
 
 
 def threshold(x0: Array, ratio: float, max_value: float) -> Array:
-    """Dynamic thresholding (Saharia et al. 2022, Imagen, section 2.3): each image's bound is a
-    quantile of it.
-    """
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3), by a quantile of each image."""
     bound = np.quantile(np.abs(x0).reshape(len(x0), -1), ratio, axis=1)
     bound = np.minimum(np.maximum(bound, 1), max_value).astype(x0.dtype)
     bound = bound.reshape(-1, *(1,) * (x0.ndim - 1))  # (B, 1, 1, 1)

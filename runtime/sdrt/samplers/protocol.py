@@ -29,8 +29,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
-    """The latents after diffusers' ``index``-th ``scheduler.step()``; send back the latents to go
-    on with.
+    """The latents after the ``index``-th ``scheduler.step()`` of diffusers.
+
+    Send back the latents to go on with.
     """
 
     latents: Array  # (B, C, h, w)

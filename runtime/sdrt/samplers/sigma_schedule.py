@@ -1,6 +1,4 @@
-"""The schedule that Euler, Heun, LMS and KDPM2 share: sigmas interpolated at evenly spaced
-timesteps.
-"""
+"""The schedule that Euler, Heun, LMS and KDPM2 share: sigmas at evenly spaced timesteps."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from sdrt.samplers.protocol import AnyArray, Array
 
 
 def sigma_schedule(options: Options, steps: Steps, all_sigmas: Array) -> tuple[AnyArray, AnyArray]:
-    """Timesteps and sigmas from high to low, (n,) each; the last sigma, of the picture, is not
-    among them.
-    """
+    """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them."""
     if steps.timesteps is not None:
         respaced = [name for name in RESPACING if getattr(options, name)]
         if respaced:
@@ -35,8 +31,6 @@ def sigma_schedule(options: Options, steps: Steps, all_sigmas: Array) -> tuple[A
 
 
 def init_noise_sigma(options: Options, sigmas: Array) -> float:
-    """The spread of the first latents. With ``leading`` spacing the picture's own variance is part
-    of it.
-    """
+    """The spread of the first latents; ``leading`` spacing adds the picture's own variance."""
     sigma_max = sigmas.max()
     return float(sigma_max if options.timestep_spacing != "leading" else (sigma_max**2 + 1) ** 0.5)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt.errors import SamplerError
+from sdrt.samplers.numerics import beta_quantile, torch_cumprod, torch_linspace
 from sdrt.samplers.options import Options
 from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
@@ -48,8 +49,7 @@ def betas_from_options(options: Options) -> Array:
 
 
 def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False) -> Array:
-    """The share of the picture left at each training timestep, (T,), as diffusers'
-    ``alphas_cumprod``.
+    """The share of the picture left at each training timestep, (T,): ``alphas_cumprod``.
 
     ``finite_sigmas`` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
     terminal SNR, as diffusers does wherever sigma = sqrt(1 / alphas_cumprod - 1) is needed.
@@ -72,9 +72,7 @@ def train_sigmas(options: Options) -> Array:
 
 
 def rescale_zero_terminal_snr(betas: AnyArray) -> Array:
-    """Algorithm 1 of Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are
-    Flawed".
-    """
+    """Algorithm 1 of Lin et al. 2023 (https://arxiv.org/abs/2305.08891)."""
     root = np.sqrt(torch_cumprod(1 - betas))
     first, last = root[0], root[-1]
     alphas_bar = ((root - last) * (first / (first - last))) ** 2
@@ -103,10 +101,9 @@ def _betas_from_alpha_bar(kind: str, n: int, max_beta: float = 0.999) -> Array:
 
 
 def spaced_timesteps(options: Options, n: int) -> Array64:
-    """``n`` whole timesteps from high to low over the training range (Lin et al. 2023, table 2),
-    rounded.
+    """``n`` timesteps from high to low over the training range (Lin et al. 2023, table 2).
 
-    ``linspace`` keeps fractions: DDIM's family rounds them, the sigma families interpolate.
+    ``linspace`` gives fractions: DDIM's family rounds them, the sigma families interpolate.
     """
     total = options.num_train_timesteps
     if options.timestep_spacing == "linspace":
@@ -168,8 +165,7 @@ def solver_timesteps(
 
 
 def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array64 | None:
-    """Karras, exponential or beta sigmas from high to low, (n,), or None when the options ask for
-    none of them.
+    """Karras, exponential or beta sigmas from high to low, (n,); None when none are asked for.
 
     The options' own ``sigma_max`` and ``sigma_min`` go first.
     """
@@ -185,9 +181,7 @@ def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int
 
 
 def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Array64:
-    """Equation 5 of Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative
-    Models".
-    """
+    """Equation 5 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364)."""
     ramp = np.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas: Array64 = (high + ramp * (low - high)) ** rho
@@ -195,26 +189,20 @@ def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) 
 
 
 def lu_sigmas(sigma_max: float, sigma_min: float, n: int) -> Array64:
-    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver), from log sigmas as diffusers'
-    ``use_lu_lambdas``.
-    """
+    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver): ``use_lu_lambdas``."""
     ramp = np.linspace(0, 1, n)
     low, high = math.log(sigma_min), math.log(sigma_max)
     return np.exp(high + ramp * (low - high))
 
 
 def flow_sigmas(options: Options, n: int) -> Array64:
-    """The multistep solvers' shifted flow-matching sigmas (``use_flow_sigmas``), (n,), without the
-    last one.
-    """
+    """The solvers' shifted flow-matching sigmas (``use_flow_sigmas``), (n,)."""
     sigmas = 1.0 - np.linspace(1, 1 / options.num_train_timesteps, n + 1)
     return shifted_sigmas(sigmas, options.flow_shift)[:0:-1].copy()
 
 
 def shifted_sigmas(sigmas: AnyArray, shift: float) -> AnyArray:
-    """Equation 23 of Esser et al. 2024 (Stable Diffusion 3): more steps at high noise for larger
-    pictures.
-    """
+    """Equation 23 of Esser et al. 2024 (Stable Diffusion 3): more steps at high noise."""
     shifted: AnyArray = shift * sigmas / (1 + (shift - 1) * sigmas)
     return shifted
 
@@ -239,10 +227,9 @@ def interpolated_sigmas(timesteps: AnyArray, sigmas: Array) -> Array64:
 
 
 def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
-    """Fractional timesteps at which the training sigmas reach ``sigmas``: linear in log sigma, held
-    at the ends.
+    """Fractional timesteps at which the training sigmas reach ``sigmas``.
 
-    In the dtype of ``sigmas`` (diffusers' ``_sigma_to_t``).
+    Linear in log sigma, held at the ends: diffusers' ``_sigma_to_t``.
     """
     log_all = np.log(all_sigmas)
     log_sigma = np.log(np.maximum(sigmas, 1e-10))
@@ -255,33 +242,8 @@ def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
 
 
 def log_linear_sigmas(all_sigmas: Array, n: int) -> Array:
-    """``n`` sigmas of equal ratio over the training range, from high to low
-    (``interpolation_type="log_linear"``).
-    """
+    """``n`` sigmas of equal ratio from high to low (``interpolation_type="log_linear"``)."""
     return np.exp(torch_linspace(float(np.log(all_sigmas[-1])), float(np.log(all_sigmas[0])), n))
-
-
-def beta_quantile(p: Array64, a: float = 0.6) -> Array64:
-    """The quantiles of the symmetric beta distribution B(a, a), to float64's precision, for ``p``
-    in 0..1.
-
-    "Beta Sampling is All You Need" (Lee et al. 2024, https://arxiv.org/abs/2407.12173) spaces
-    sigmas by them. The distribution's function is a power series that at least halves with every
-    term up to the median; Newton's method inverts it there, and symmetry gives the rest.
-    """
-    below = np.minimum(p, 1 - p)
-    log_norm = 2 * math.lgamma(a) - math.lgamma(2 * a)
-    powers = np.arange(60.0)
-    rising = np.cumprod(np.concatenate([[1.0], (powers[:-1] + 1 - a) / (powers[:-1] + 1)]))
-    series = rising / (a + powers)
-    x = (below * a * math.exp(log_norm)) ** (1 / a)
-    inside = below > 0
-    for _ in range(20):
-        y = x[inside]
-        value = y**a * np.polynomial.polynomial.polyval(y, series) * math.exp(-log_norm)
-        slope = (y * (1 - y)) ** (a - 1) * math.exp(-log_norm)
-        x[inside] = np.clip(y - (value - below[inside]) / slope, y / 2, 0.5)
-    return np.where(p <= 0.5, x, 1 - x)
 
 
 def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
@@ -292,9 +254,7 @@ def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
 
 
 def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array64:
-    """The timesteps that were asked for; raises ``SamplerError`` unless they fall, and stay below
-    ``limit``.
-    """
+    """The timesteps asked for; raises ``SamplerError`` unless they fall from below ``limit``."""
     if not all(earlier > later for earlier, later in pairwise(timesteps)):
         raise SamplerError(
             f"timesteps: got {list(timesteps)}, expected each to be below the one before"
@@ -302,27 +262,3 @@ def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array64:
     if timesteps[0] >= limit:
         raise SamplerError(f"timesteps: got {timesteps[0]} as the first, expected it below {limit}")
     return np.asarray(timesteps, np.float64)
-
-
-# torch's arithmetic
-
-
-def torch_linspace(start: float, end: float, n: int) -> Array:
-    """``torch.linspace(start, end, n)`` in float32: the first half counts from the start, the
-    second from the end.
-
-    torch rounds once (a fused multiply-add), so the float32 start and step are combined in float64
-    here.
-    """
-    if n == 1:
-        return np.asarray([start], np.float32)
-    first, last = np.float32(start), np.float32(end)
-    step = float((last - first) / np.float32(n - 1))
-    i = np.arange(n)
-    line = np.where(i < n // 2, float(first) + step * i, float(last) - step * (n - 1 - i))
-    return line.astype(np.float32)
-
-
-def torch_cumprod(values: Array) -> Array:
-    """``torch.cumprod`` on the CPU: accumulates in float64, gives float32."""
-    return np.cumprod(values, dtype=np.float64).astype(np.float32)
