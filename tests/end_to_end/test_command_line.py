@@ -21,6 +21,7 @@ from sdrt.errors import BundleError
 from sdrt.progress import shown
 from sdrt.result import Step
 from support.command import Outcome, run_sdrt
+from support.toy_bundle import write_toy_bundle
 
 PROMPT = "a large red circle on a white background"
 NOT_FOR_RUNNING = (
@@ -139,11 +140,18 @@ def test_a_picture_is_reproduced_bit_for_bit(
     assert capfd.readouterr() == ("", "")
 
 
-def test_one_option_overrides_what_the_picture_says(single: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.png"
-    assert main(["run", "--from-image", str(single), "--eta", "0", "-o", str(other)]) == 0
-    assert recorded(other) == recorded(single) | {"eta": 0.0}
-    assert (pixels(other) != pixels(single)).any()
+def test_one_option_overrides_what_the_picture_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_toy_bundle(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "toy", PROMPT, "--steps", "2", "-s", "0", "-o", "one.png"]) == 0
+    assert main(["run", "--from-image", "one.png", "--seed", "1", "-o", "other.png"]) == 0
+    one, other = (recorded(Path(name)) for name in ("one.png", "other.png"))
+    assert one["bundle"] == str(tmp_path / "toy")
+    assert (one["seed"], one["guidance_scale"]) == (0, 3.0)  # the bundle's own guidance
+    assert other == one | {"seed": 1}
+    assert (pixels(Path("one.png")) != pixels(Path("other.png"))).any()
 
 
 def test_pictures_of_other_programs_lend_their_parameters(

@@ -1,0 +1,263 @@
+"""Bad input: one line on stderr that tells the way out, the exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import sdrt
+from sdrt.cli import main
+from sdrt.file_records import record_file
+from support.command import run_sdrt
+from support.toy_bundle import write_toy_bundle
+
+DRAW = ["run", "bundle", "a red circle", "--steps", "1"]
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user stands, beside a bundle."""
+    monkeypatch.chdir(tmp_path)
+    write_toy_bundle(tmp_path / "bundle")
+    return tmp_path
+
+
+def entries(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def refusal(arguments: list[str], folder: Path, capture: Capture, code: int = 1) -> str:
+    """The one line that a command line which cannot work gives."""
+    before = entries(folder)
+    assert main(arguments) == code
+    printed = capture.readouterr()
+    assert printed.out == ""
+    assert entries(folder) == before
+    (line,) = printed.err.splitlines()
+    assert line.startswith("sdrt: ")
+    return line.removeprefix("sdrt: ")
+
+
+# --- the command line itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND (see sdrt --help)"),
+        (["rnu"], "argument COMMAND: got 'rnu', did you mean 'run'? (see sdrt --help)"),
+        (["run"], "no bundle was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of"),
+        (["run", "bundle"], "no prompt was given: sdrt run BUNDLE PROMPT, or --from-image with a"),
+        ([*DRAW, "--guidence-scale", "3"], "no option --guidence-scale, did you mean '--guidance-"),
+        ([*DRAW, "on", "white"], "'on' is one argument too many: put quotes around a prompt"),
+        ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
+        ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),
+        ([*DRAW, "--width", "9.5"], "argument -W/--width: got '9.5', expected a whole number"),
+        ([*DRAW, "--eta", "much"], "argument --eta: got 'much', expected a number (see sdrt run"),
+        (
+            ["inspect", "bundle", "--jsn"],
+            "no option --jsn, did you mean '--json'? (see sdrt inspect",
+        ),
+        (["export", "demo"], "the following arguments are required: -o/--output (see sdrt export"),
+        (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: Capture) -> None:
+    assert message in refusal(arguments, folder, capsys, code=2)
+
+
+# --- what is asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheduler", "eluer"], "scheduler 'eluer' is unknown; did you mean 'euler'?"),
+        (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
+        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta; these do:"),
+        (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
+        (["--target", "cuda"], "target 'cuda' is not built yet in this version of sdrt: use 'cpu'"),
+        (["-W", "100"], "width: got 100, expected a multiple of 8, such as 96 or 104"),
+        (["-H", "7"], "height: got 7, expected a whole number from 8 to 8192"),
+        (["-H", "0"], "height: got 0, expected a whole number from 8 to 8192"),
+        (["-W", "-64"], "width: got -64, expected a whole number from 8 to 8192"),
+        (["-W", "1000000"], "width: got 1000000, expected a whole number from 8 to 8192"),
+        (["--steps", "0"], "num_inference_steps: got 0, expected a whole number from 1 to 1000"),
+        (["--steps", "-5"], "num_inference_steps: got -5, expected a whole number from 1 to 1000"),
+        (["--steps", "99999"], "num_inference_steps: got 99999, expected a whole number from 1 to"),
+        (["--guidance-scale", "nan"], "guidance_scale: got nan, expected a number from 0 to 1000"),
+        (["--guidance-scale", "inf"], "guidance_scale: got inf, expected a number from 0 to 1000"),
+        (["--guidance-scale", "-1"], "guidance_scale: got -1.0, expected a number from 0 to 1000"),
+        (["--guidance-rescale", "2"], "guidance_rescale: got 2.0, expected a number from 0 to 1"),
+        (["--eta", "nan"], "eta: got nan, expected a number from 0 to 1"),
+        (["--seed", "-1"], "seed: got -1, expected a whole number from 0 to 18446744073709551615"),
+        (["--seed", str(2**64)], "seed: got 18446744073709551616, expected a whole number from 0"),
+        (["--num-images", "0"], "num_images_per_prompt: got 0, expected a whole number from 1 to"),
+        (["--clip-skip", "-1"], "clip_skip: got -1, expected a whole number from 0 to 100"),
+        (["-o", "out.jpg"], "out.jpg: images are PNGs, which can carry their parameters: name it"),
+        (["-o", "gone/out.png"], "gone/out.png: there is no folder 'gone': make it first"),
+        (["-o", "folder.png"], "folder.png: is a folder, expected the name of a PNG to write"),
+        (["-o", "/proc/out.png"], "/proc/out.png: cannot be written: "),
+        (["-o", f"{'x' * 300}.png"], ".png: cannot be written: File name too long: choose another"),
+        (["--from-image", "gone.png"], "gone.png cannot be read: No such file"),
+        (["--from-image", "notes.txt"], "notes.txt is not a PNG, or a broken one; only a PNG"),
+        (["--from-image", "bare.png"], "bare.png does not say how it was made: it has no 'sdrt'"),
+    ],
+)
+def test_impossible_requests(
+    options: list[str], message: str, folder: Path, capsys: Capture
+) -> None:
+    (folder / "folder.png").mkdir()
+    (folder / "notes.txt").write_text("a red circle")
+    Image.new("RGB", (8, 8)).save("bare.png")
+    assert message in refusal([*DRAW, *options], folder, capsys)
+
+
+def test_an_empty_list_of_prompts() -> None:
+    pipeline = sdrt.Pipeline.open("bundle")
+    with pytest.raises(sdrt.SdrtError, match="prompt: got an empty list, expected at least one"):
+        pipeline([])
+
+
+# --- bundles
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
+    """Another file, with a manifest that says it should be so."""
+    (bundle / path).write_bytes(content)
+    record = record_file(bundle, path)
+
+    def change(manifest: dict) -> None:
+        for owner in (manifest, *manifest["components"]):
+            owner["files"] = [
+                vars(record) if file["path"] == path else file for file in owner["files"]
+            ]
+
+    edit(bundle / "sdrt.json", change)
+
+
+def no_bundle(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def a_file_for_a_bundle(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+    bundle.write_text("model")
+
+
+def an_empty_folder(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+    bundle.mkdir()
+
+
+def a_broken_manifest(bundle: Path) -> None:
+    (bundle / "sdrt.json").write_text('{"format_version": 1,')
+
+
+def a_later_manifest(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda manifest: manifest.update(format_version=2))
+
+
+def a_path_upwards(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="../secret.json"))
+
+
+def an_absolute_path(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="/etc/passwd"))
+
+
+def a_symlink_outside(bundle: Path) -> None:
+    outside = bundle.parent / "outside.onnx"
+    (bundle / "unet/model.onnx").rename(outside)
+    (bundle / "unet/model.onnx").symlink_to(outside)
+
+
+def a_changed_byte(bundle: Path) -> None:
+    path = bundle / "unet/model.onnx_data"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_missing_file(bundle: Path) -> None:
+    (bundle / "text_encoder/model.onnx").unlink()
+
+
+def a_truncated_network(bundle: Path) -> None:
+    content = (bundle / "unet/model.onnx").read_bytes()
+    replace_recorded(bundle, "unet/model.onnx", content[: len(content) // 2])
+
+
+def truncated_weights(bundle: Path) -> None:
+    content = (bundle / "unet/model.onnx_data").read_bytes()
+    replace_recorded(bundle, "unet/model.onnx_data", content[: len(content) // 2])
+
+
+def an_unknown_scheduler(bundle: Path) -> None:
+    path = "scheduler/scheduler_config.json"
+    replace_recorded(bundle, path, b'{"_class_name": "EulerDiscretScheduler"}')
+
+
+def an_unknown_option(bundle: Path) -> None:
+    path = "scheduler/scheduler_config.json"
+    replace_recorded(bundle, path, b'{"_class_name": "DDIMScheduler", "beta_strat": 0.1}')
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (no_bundle, "no bundle at 'bundle': `sdrt export CHECKPOINT -o bundle` makes one, 'demo'"),
+        (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
+        (an_empty_folder, "'bundle' holds neither sdrt.json nor model_index.json, so it is no"),
+        (a_broken_manifest, "bundle: sdrt.json: not valid JSON"),
+        (a_later_manifest, "bundle: sdrt.json: format_version: got 2, this sdrt reads 1: use the"),
+        (a_path_upwards, "files[0]: path: got '../secret.json', expected a path inside the bundle"),
+        (an_absolute_path, "files[0]: path: got '/etc/passwd', expected a path inside the bundle"),
+        (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),
+        (a_changed_byte, "bundle/unet/model.onnx_data: the file has changed: got sha256 "),
+        (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
+        (a_truncated_network, "bundle/unet/model.onnx: no ONNX model: "),
+        (truncated_weights, "bundle/unet/model.onnx: does not load: "),
+        (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown; did you mean 'EulerDiscreteSc"),
+        (an_unknown_option, "beta_strat"),
+    ],
+)
+def test_broken_bundles(
+    harm: Callable[[Path], None], message: str, folder: Path, capsys: Capture
+) -> None:
+    harm(folder / "bundle")
+    assert message in refusal(DRAW, folder, capsys)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_decoder"])
+def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture) -> None:
+    write_toy_bundle(folder / "broken", nan_from=component)
+    message = refusal(["run", "broken", "a red circle", "--steps", "1"], folder, capsys)
+    assert message.startswith(f"{component}: ")
+    assert "output values are NaN or infinite, so there is no picture to hand over" in message
+
+
+def test_a_full_disk(folder: Path) -> None:
+    """A process that may write no more than 100 bytes to a file meets what a full disk gives."""
+    before = entries(folder)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    outcome = run_sdrt(*DRAW, "-o", "out.png", folder=folder, before=limit)
+    assert outcome.code == 1
+    assert outcome.out == ()
+    (line,) = outcome.err
+    assert line.startswith("sdrt: cannot write ")
+    assert "out.png': File too large: choose another path" in line
+    assert entries(folder) == before

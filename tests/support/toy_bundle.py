@@ -1,0 +1,105 @@
+"""Writes a bundle of three real networks that load in a millisecond: a table of words, a product,
+an enlargement. Its pictures mean nothing, and it runs like any other bundle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sdrt.file_records import record_file
+from sdrt.manifest import Component, Manifest, write_manifest
+from sdrt_engines import Array, Signature
+from support.bundle_folder import CONFIGS, write_json
+from support.clip_folder import clip_vocabulary, write_clip_folder
+from support.onnx_writer import Node, onnx_model, spec
+
+WEIGHTS = "model.onnx_data"
+WIDTH = 4  # of the text encoder's states
+LATENTS = ("B", 4, "h", "w")
+
+SIGNATURES = {
+    "text_encoder": Signature(
+        (spec("input_ids", "int64", "B", 77),),
+        (spec("last_hidden_state", "float32", "B", 77, WIDTH),),
+    ),
+    "unet": Signature(
+        (
+            spec("sample", "float32", *LATENTS),
+            spec("timestep", "float32", "B"),
+            spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
+        ),
+        (spec("out_sample", "float32", *LATENTS),),
+    ),
+    "vae_decoder": Signature(
+        (spec("latent_sample", "float32", *LATENTS),),
+        (spec("sample", "float32", "B", 3, "H", "W"),),
+    ),
+}
+NODES: dict[str, list[Node]] = {
+    "text_encoder": [("Gather", ["words", "input_ids"], ["last_hidden_state"])],
+    "unet": [("Mul", ["sample", "factor"], ["out_sample"])],
+    "vae_decoder": [
+        ("Slice", ["latent_sample", "begin", "end", "axis"], ["colours"]),
+        ("Resize", ["colours", "", "scales"], ["large"]),
+        ("Mul", ["large", "factor"], ["sample"]),
+    ],
+}
+
+
+def write_toy_bundle(root: Path, nan_from: str | None = None) -> Path:
+    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN."""
+    for path, config in CONFIGS.items():
+        write_json(root / path, config)
+    write_clip_folder(root / "tokenizer")
+    components = tuple(_component(root, name, name == nan_from) for name in SIGNATURES)
+    networks = {file.path for component in components for file in component.files}
+    paths = (path.relative_to(root).as_posix() for path in root.rglob("*.*"))
+    manifest = Manifest(
+        family="stable-diffusion-1",
+        components=components,
+        files=tuple(record_file(root, path) for path in sorted(paths) if path not in networks),
+        source="tests",
+        tools={"torch": "2.13.0"},
+        created="2025-11-20T23:00:00+00:00",
+        defaults={"guidance_scale": 3.0},
+    )
+    write_manifest(root, manifest)
+    return root
+
+
+def _component(root: Path, name: str, nan: bool) -> Component:
+    weights = _weights(nan)[name]
+    beside = name == "unet"  # shapes are worked out from the weights of the VAE
+    model = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if beside else None)
+    contents = {"model.onnx": model}
+    if beside:
+        contents[WEIGHTS] = b"".join(array.tobytes() for array in weights.values())
+    for file, content in contents.items():
+        (root / name / file).write_bytes(content)
+    return Component(
+        name=name,
+        model=f"{name}/model.onnx",
+        signature=SIGNATURES[name],
+        precision="float32",
+        files=tuple(record_file(root, f"{name}/{file}") for file in contents),
+        parity=None,
+    )
+
+
+def _weights(nan: bool) -> dict[str, dict[str, Array]]:
+    unit = np.float32(np.nan if nan else 1)
+    vocabulary, _ = clip_vocabulary()
+    words = np.arange(len(vocabulary) * WIDTH, dtype=np.float32).reshape(-1, WIDTH)
+    return {
+        "text_encoder": {"words": words * unit},
+        "unet": {"factor": np.array([0.5], np.float32) * unit},
+        "vae_decoder": {
+            "begin": np.array([0]),
+            "end": np.array([3]),
+            "axis": np.array([1]),
+            "scales": np.array([1, 1, 8, 8], np.float32),
+            "factor": np.array([0.1], np.float32) * unit,
+        },
+    }
