@@ -185,8 +185,8 @@ def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
         lines = ["#version: 0.2", *map(" ".join, merges)]
         Path(folder, "merges.txt").write_text("\n".join(lines) + "\n")
         return CLIPTokenizer(
-            Path(folder, "vocab.json"),
-            Path(folder, "merges.txt"),
+            str(Path(folder, "vocab.json")),
+            str(Path(folder, "merges.txt")),
             pad_token=pad_token,
             model_max_length=MAX_LENGTH,
         )
