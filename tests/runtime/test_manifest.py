@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +35,26 @@ MANIFEST = Manifest(
     created="2025-11-20T23:00:00+00:00",
     defaults={"guidance_scale": 5.0},
 )
+
+
+def paths_into(value: Any, *keys: Any) -> Iterator[tuple[Any, ...]]:
+    """The keys to everything inside a JSON value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        yield (*keys, key)
+        if isinstance(inner, dict | list):
+            yield from paths_into(inner, *keys, key)
+
+
+def damaged(keys: tuple[Any, ...], value: Any) -> str:
+    """The manifest's text with another value at `keys`, or with nothing there for `...`."""
+    document = parent = json.loads(MANIFEST.to_json())
+    for key in keys[:-1]:
+        parent = parent[key]
+    parent[keys[-1]] = value
+    if value is ...:
+        del parent[keys[-1]]
+    return json.dumps(document)
 
 
 def test_what_is_written_is_read() -> None:
@@ -104,14 +126,8 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
     ],
 )
 def test_every_malformed_field_is_named(keys: tuple[Any, ...], value: Any, message: str) -> None:
-    document = parent = json.loads(MANIFEST.to_json())
-    for key in keys[:-1]:
-        parent = parent[key]
-    parent[keys[-1]] = value
-    if value is ...:
-        del parent[keys[-1]]
     with pytest.raises(BundleError) as caught:
-        Manifest.from_json(json.dumps(document))
+        Manifest.from_json(damaged(keys, value))
     assert str(caught.value).startswith("sdrt.json: ")
     assert message in str(caught.value)
 
@@ -154,3 +170,24 @@ def test_parity_is_a_distance() -> None:
         Parity(math.nan, 100)
     with pytest.raises(BundleError, match="psnr: got NaN"):
         Parity(0.1, math.nan)
+
+
+PATHS = list(paths_into(json.loads(MANIFEST.to_json())))
+MAY_BE_ABSENT = ("parity", "psnr", "torch", "diffusers", "guidance_scale")
+
+
+@pytest.mark.parametrize("keys", [keys for keys in PATHS if isinstance(keys[-1], str)])
+def test_a_missing_field_is_named(keys: tuple[Any, ...]) -> None:
+    if keys[-1] in MAY_BE_ABSENT:
+        Manifest.from_json(damaged(keys, ...))
+    else:
+        with pytest.raises(BundleError, match=rf"{keys[-1]}: missing$"):
+            Manifest.from_json(damaged(keys, ...))
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1.5, 10**30, "", "x", [], {}, [None], {"": []}])
+def test_no_value_surprises_the_reader(value: Any) -> None:
+    for keys in PATHS:
+        with suppress(BundleError):  # any other error is a failure
+            manifest = Manifest.from_json(damaged(keys, value))
+            assert Manifest.from_json(manifest.to_json()) == manifest
