@@ -19,7 +19,7 @@ from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
 from sdrt_export.demo.vae import tensor_from_pictures
 
 LATENT_SIZE = 16
-DENOISING = Schedule(num_steps=5000, learning_rate=1e-3, num_warmup_steps=200)
+DENOISING = Schedule(num_steps=2400, learning_rate=1e-3, num_warmup_steps=200)
 BATCH = 64
 NUM_LATENTS = 4_992  # for each process
 CAPTIONS_PER_LATENT = 4
