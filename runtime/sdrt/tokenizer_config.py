@@ -46,6 +46,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.max_length < 3:
             raise ValueError(f"model_max_length is {self.max_length}, and must be at least 3")
+        if not self.roles["pad_token"]:
+            raise ValueError("pad_token is empty")
         for name in ("padding_side", "truncation_side"):
             if getattr(self, name) not in ("left", "right"):
                 raise ValueError(

@@ -159,6 +159,7 @@ BROKEN = [
     ("tokenizer_config.json", '{"padding_side": "top"}', "padding_side is 'top'"),
     ("tokenizer_config.json", '{"pad_token": {}}', "no 'content' in a token"),
     ("tokenizer_config.json", '{"pad_token": 3}', "is not CLIP's"),
+    ("tokenizer_config.json", '{"pad_token": ""}', "pad_token is empty"),
     ("tokenizer_config.json", '{"added_tokens_decoder": []}', "is not CLIP's"),
     ("tokenizer_config.json", CAT_IS_7, "'<cat>' is token [0-9]+ by the vocabulary and 7 by"),
     ("special_tokens_map.json", "null", "special_tokens_map.json holds a JSON NoneType"),
