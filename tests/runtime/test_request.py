@@ -29,7 +29,10 @@ from sdrt.request import Request
         ({"negative_prompt": ["a", "b"]}, "negative_prompt: got 2 texts for 1 prompts"),
         ({"negative_prompt": 3}, "negative_prompt: got 3, expected a text"),
         ({"timesteps": [1], "sigmas": [1.0]}, "timesteps and sigmas were both given"),
-        ({"guidence_scale": 3}, "unknown parameter 'guidence_scale': did you mean 'guidance_scale'"),
+        (
+            {"guidence_scale": 3},
+            "unknown parameter 'guidence_scale': did you mean 'guidance_scale'",
+        ),
     ],
 )
 def test_impossible_values_are_refused_by_name(keywords, message):
@@ -40,7 +43,11 @@ def test_impossible_values_are_refused_by_name(keywords, message):
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [([], "prompt: got an empty list"), ([1], "prompt: got 1, expected"), (None, "prompt: got None")],
+    [
+        ([], "prompt: got an empty list"),
+        ([1], "prompt: got 1, expected"),
+        (None, "prompt: got None"),
+    ],
 )
 def test_impossible_prompts_are_refused(prompt, message):
     with pytest.raises(RequestError) as caught:
