@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import filter as matching
 from os import PathLike
 from pathlib import Path
@@ -39,10 +39,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder in diffusers' layout. `source` is what the user called it."""
+    """A checked folder in diffusers' layout."""
 
     folder: Path
-    source: str
+    source: str  # what the user called it, and the commit where it is from the Hub
     family: str  # "stable-diffusion-1" or "-2"
     weights: Mapping[str, Weights]  # by the names of `WEIGHTS_NAMES`
 
@@ -67,7 +67,9 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
         from sdrt_export.hub import folder_from_hub  # imports the Hub's library
 
-        return checkpoint_from_folder(folder_from_hub(text), text)
+        folder = folder_from_hub(text)
+        commit = folder.name  # what the Hub's cache calls a snapshot
+        return replace(checkpoint_from_folder(folder, text), source=f"{text}@{commit}")
     raise CheckpointError(
         f"no checkpoint at '{text}': expected a diffusers folder, a Hub id such as 'owner/name', "
         f"or '{DEMO}'"

@@ -48,8 +48,9 @@ def folder_from_hub(repo: str) -> Path:
             "and `hf auth login` if it is private"
         ) from error
     except Exception as error:  # each HTTP library has errors of its own
+        reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"'{repo}' is no folder here, and the Hub does not give it ({error}): "
+            f"'{repo}' is no folder here, and the Hub does not give it ({reason}): "
             "check the network, or export from a folder"
         ) from error
 
@@ -61,7 +62,7 @@ def _names_in(repo: str) -> list[str]:
     except (RepositoryNotFoundError, HFValidationError):
         raise
     except Exception:
-        folder = Path(snapshot_download(repo, local_files_only=True))
+        folder = _downloaded(repo, SMALL_FILES)  # the library falls back on its cache
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hub_server import hub_server
+from support.hub_server import COMMIT, hub_server
 
 pytestmark = pytest.mark.export
 
@@ -19,7 +19,8 @@ import sys
 from sdrt.errors import SdrtError
 from sdrt_export.checkpoint import checkpoint_from_source
 try:
-    print(checkpoint_from_source(sys.argv[1]).folder)
+    checkpoint = checkpoint_from_source(sys.argv[1])
+    print(checkpoint.folder, checkpoint.source)
 except SdrtError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -61,7 +62,7 @@ def test_only_what_an_export_reads_is_downloaded_and_then_kept(
         sent = set(server.sent)
     offline = find(REPO, server.url, tmp_path, HF_HUB_OFFLINE="1")
 
-    folder = Path(first.stdout.strip())
+    folder, source = first.stdout.split()
     weights = {name for name in sent if name.endswith((".safetensors", ".bin", ".ckpt"))}
     assert weights == {
         "text_encoder/model.safetensors",
@@ -69,7 +70,10 @@ def test_only_what_an_export_reads_is_downloaded_and_then_kept(
         "vae/diffusion_pytorch_model.safetensors",
     }
     assert "README.md" not in sent
-    assert (folder / "tokenizer" / "vocab.json").is_file()
+    assert source == f"{REPO}@{COMMIT}"
+    assert {path.name for path in Path(folder, "tokenizer").iterdir()} == {
+        path.name for path in (repository / "tokenizer").iterdir()
+    }
     assert offline.stdout == first.stdout, offline.stderr
 
 

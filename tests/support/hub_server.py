@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == f"{api}/revision/main":
             siblings = [{"rfilename": path} for path in paths]
             self._send_json({"id": self.server.repo, "sha": COMMIT, "siblings": siblings})
-        elif path == f"{api}/tree/main":
+        elif path in (f"{api}/tree/main", f"{api}/tree/{COMMIT}"):
             kind = {"type": "file", "oid": COMMIT}
             self._send_json([kind | {"path": path, "size": paths[path]} for path in paths])
         elif path.startswith(files):
