@@ -1,7 +1,14 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
 from sdrt_engines.engine import Engine, FunctionEngine, Pinned
-from sdrt_engines.errors import EngineError, SdrtError, TargetError, TensorError, did_you_mean
+from sdrt_engines.errors import (
+    EngineError,
+    SdrtError,
+    TargetError,
+    TensorError,
+    did_you_mean,
+    nearest,
+)
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
 from sdrt_engines.target import Backend, Refusal, Resolution, Target, resolve_target
@@ -25,6 +32,7 @@ __all__ = [
     "TensorSpec",
     "did_you_mean",
     "engine_from_onnx",
+    "nearest",
     "resolve_target",
     "signature_from_onnx",
 ]

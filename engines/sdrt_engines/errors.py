@@ -26,10 +26,16 @@ class TargetError(EngineError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about the unknown `word`: the name that is meant, or all that exist."""
+    names = list(known)
+    if near := nearest(word, names):
+        return f"did you mean '{near}'?"
+    return f"known: {', '.join(names) or 'none'}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name that is meant by the unknown `word`, in upper or lower case, if one is near."""
     from difflib import get_close_matches  # only errors need it
 
-    names = list(known)
-    close = get_close_matches(word.lower(), names, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(names) or 'none'}"
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None

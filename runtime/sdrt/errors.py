@@ -1,6 +1,6 @@
 """What the runtime can raise. All of it is a `SdrtError`."""
 
-from sdrt_engines.errors import SdrtError, did_you_mean
+from sdrt_engines.errors import SdrtError, did_you_mean, nearest
 
 __all__ = [
     "BundleError",
@@ -10,6 +10,7 @@ __all__ = [
     "SdrtError",
     "UsageError",
     "did_you_mean",
+    "nearest",
 ]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from sdrt.errors import SamplerError
+from sdrt.errors import SamplerError, nearest
 from sdrt.samplers.families import FAMILIES, SHORT_NAMES, SUFFIXES, Family
 from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.plan import Plan, Steps
@@ -149,8 +148,6 @@ def _all_names() -> list[str]:
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    by_lower = {other.lower(): other for other in known}
-    close = get_close_matches(name.lower(), by_lower, n=1)
-    if close:
-        return f"did you mean '{by_lower[close[0]]}'?"
+    if near := nearest(name, known):
+        return f"did you mean '{near}'?"
     return f"known: {', '.join(SHORT_NAMES)}, and diffusers' class names of these"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from sdrt.errors import SamplerError
+from sdrt.errors import SamplerError, nearest
 
 BetaSchedule: TypeAlias = Literal[
     "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"
@@ -140,8 +139,8 @@ def check_known(given: Mapping[str, object]) -> None:
     """
     for name in given:
         if name not in KNOWN and not name.startswith("_"):
-            close = get_close_matches(name, KNOWN, n=1)
-            advice = f"did you mean '{close[0]}'?" if close else "remove it if it has no effect"
+            near = nearest(name, KNOWN)
+            advice = f"did you mean '{near}'?" if near else "remove it if it has no effect"
             raise SamplerError(f"scheduler option {name!r} is unknown; {advice}")
 
 
