@@ -26,7 +26,7 @@ from sdrt.result import Result, Step, Stream, Timings
 from sdrt.samplers import Call, Plan, Sampler, SamplerConfig
 from sdrt.text_encoding import embed_prompts
 from sdrt.tokenizer import ClipTokenizer
-from sdrt_engines import Engine, Resolution, resolve_target
+from sdrt_engines import Engine, Resolution, TensorSpec, resolve_target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -180,12 +180,11 @@ class Pipeline:
             embedding = np.repeat(guidance_scale_embedding(scale, size), num_rows, axis=0)
             feeds[names.TIMESTEP_COND] = unet.pin(names.TIMESTEP_COND, embedding)
         timestep = inputs[names.TIMESTEP]
-        timestep_shape = (num_rows,) if timestep.shape else ()
 
         def predict(call: Call) -> Array:
             sample = np.concatenate([call.sample, call.sample]) if guided else call.sample
             feeds[names.SAMPLE] = sample  # (B or 2B, C, h, w)
-            feeds[names.TIMESTEP] = np.full(timestep_shape, call.timestep, timestep.dtype)
+            feeds[names.TIMESTEP] = _timestep_feed(timestep, call.timestep, num_rows)
             with clock("unet"):
                 prediction = unet.run(feeds)[names.OUT_SAMPLE]
             _require_finite(names.UNET, prediction)
@@ -228,10 +227,10 @@ class Pipeline:
         return self._decode(plan.denoised(call.sample, prediction, index))
 
     def _plan(self, request: Request) -> Plan:
-        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config).corrected()
+        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
         if request.scheduler is not None:
             config = config.renamed(request.scheduler)
-        return config.plan(
+        return config.corrected().plan(
             num_inference_steps=request.num_inference_steps,
             timesteps=request.timesteps,
             sigmas=request.sigmas,
@@ -293,6 +292,16 @@ def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
 def _seed(request: Request) -> int:
     assert request.seed is not None  # resolved
     return request.seed
+
+
+def _timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> npt.NDArray[Any]:
+    """The timestep for each row, or the one scalar that optimum's UNets take."""
+    if spec.dtype.kind == "i" and timestep % 1:
+        raise RequestError(
+            f"scheduler: asks at timestep {timestep:g}, but this UNet takes whole numbers alone "
+            f"({spec.dtype}); choose another scheduler, or export the checkpoint again"
+        )
+    return np.full((num_rows,) if spec.shape else (), timestep, spec.dtype)
 
 
 def _require_finite(component: str, array: Array) -> None:
