@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
@@ -22,11 +23,12 @@ from sdrt.tokenizer import TruncatedPromptWarning
 from sdrt_engines import FunctionEngine, resolve_target
 
 Ours: TypeAlias = Callable[[str], Pipeline]
-Theirs: TypeAlias = Callable[[str], StableDiffusionPipeline]
+Theirs: TypeAlias = Callable[..., StableDiffusionPipeline]  # recipe, scheduler's name
 
 pytestmark = [
     pytest.mark.parity,
-    # diffusers' own: it hands torch tensors to numpy
+    # diffusers' own: what it says of an old schedule; it hands torch tensors to numpy
+    pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
 ]
@@ -97,28 +99,32 @@ class Drawn:
 
 @pytest.fixture(scope="module")
 def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
-    @cache
-    def opened(recipe: str) -> StableDiffusionPipeline:
-        pipe = StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe))
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+    loaded = cache(lambda recipe: StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe)))
+
+    def opened(recipe: str, scheduler: str | None = None) -> StableDiffusionPipeline:
+        """With a fresh scheduler: the checkpoint's own, or another one for its model."""
+        pipe = loaded(recipe)
+        kind, options = type(pipe.scheduler), {}
+        if scheduler:
+            name, options = THEIR_SCHEDULERS[scheduler]
+            kind = getattr(diffusers, name)
+        config = kind.load_config(tiny_checkpoint(recipe), subfolder="scheduler")
+        return with_scheduler(pipe, kind.from_config(config, **options))
 
     return opened
+
+
+def with_scheduler(pipe: StableDiffusionPipeline, scheduler: Any) -> StableDiffusionPipeline:
+    """The same networks in a new pipeline, which corrects old schedules when it is made."""
+    parts = pipe.components | {"scheduler": scheduler}
+    pipe = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture(scope="module")
 def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
     return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), target="cpu"))
-
-
-@contextmanager
-def scheduler_of(pipe: StableDiffusionPipeline, name: str | None) -> Iterator[Any]:
-    """A fresh scheduler in the pipeline: of the kind that it opened with, or another one."""
-    own = pipe.scheduler
-    kind, options = THEIR_SCHEDULERS[name] if name else (type(own).__name__, {})
-    pipe.scheduler = getattr(diffusers, kind).from_config(own.config, **options)
-    yield pipe.scheduler
-    pipe.scheduler = own
 
 
 def generators(count: int) -> list[torch.Generator]:
@@ -134,10 +140,9 @@ def drawn_by_diffusers(pipe: StableDiffusionPipeline, case: Case) -> Drawn:
         latents.append(tensors["latents"].numpy())
         return tensors
 
-    with scheduler_of(pipe, case.scheduler):
-        images = pipe(
-            **case.request, generator=generators(case.num_images), callback_on_step_end=note
-        ).images
+    images = pipe(
+        **case.request, generator=generators(case.num_images), callback_on_step_end=note
+    ).images
     return Drawn(timesteps, latents, pixels(images))
 
 
@@ -202,7 +207,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same_picture(case: Case, ours: Ours, theirs: Theirs) -> None:
-    expected = drawn_by_diffusers(theirs(case.recipe), case)
+    expected = drawn_by_diffusers(theirs(case.recipe, case.scheduler), case)
     assert_same(drawn_by_us(ours(case.recipe), case), expected)
 
 
@@ -232,25 +237,41 @@ def test_same_initial_latents(case: Case, ours: Ours, theirs: Theirs) -> None:
         return {"out_sample": feeds["sample"]}
 
     engine = FunctionEngine(bundle.component("unet").signature, unet)
-    pipe = Pipeline(bundle, resolve_target("cpu"), {"unet": engine})
-    next(pipe.stream(**case.request, scheduler=case.scheduler, seed=SEED, guidance_scale=1))
-    np.testing.assert_allclose(shown[0], their_first_sample(theirs(case.recipe), case), atol=1e-6)
+    request = case.request | {"scheduler": case.scheduler, "guidance_scale": 1, "seed": SEED}
+    next(Pipeline(bundle, resolve_target("cpu"), {"unet": engine}).stream(**request))
+    pipe = theirs(case.recipe, case.scheduler)
+    np.testing.assert_allclose(shown[0], their_first_sample(pipe, case), atol=1e-6)
 
 
 def their_first_sample(pipe: StableDiffusionPipeline, case: Case) -> np.ndarray:
     size = pipe.unet.config.sample_size * pipe.vae_scale_factor
-    with scheduler_of(pipe, case.scheduler) as scheduler:
-        scheduler.set_timesteps(case.request["num_inference_steps"])
-        latents = pipe.prepare_latents(
-            case.num_images,
-            pipe.unet.config.in_channels,
-            case.request.get("height", size),
-            case.request.get("width", size),
-            torch.float32,
-            torch.device("cpu"),
-            generators(case.num_images),
-        )
-        return scheduler.scale_model_input(latents, scheduler.timesteps[0]).numpy()
+    pipe.scheduler.set_timesteps(case.request["num_inference_steps"])
+    latents = pipe.prepare_latents(
+        case.num_images,
+        pipe.unet.config.in_channels,
+        case.request.get("height", size),
+        case.request.get("width", size),
+        torch.float32,
+        torch.device("cpu"),
+        generators(case.num_images),
+    )
+    return pipe.scheduler.scale_model_input(latents, pipe.scheduler.timesteps[0]).numpy()
+
+
+@pytest.mark.parametrize(
+    "old",
+    [{"steps_offset": 0, "clip_sample": True}, {"beta_end": 0.012, "set_alpha_to_one": False}],
+)
+def test_old_schedules_are_corrected_alike(
+    old: dict[str, Any], tiny_bundle: Callable[[str], Path], theirs: Theirs, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle("classic"), tmp_path / "folder")
+    (folder / "sdrt.json").unlink()  # it knows the file that changes now
+    config = {"_class_name": "DDIMScheduler", **old}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    drawn = drawn_by_us(Pipeline.open(folder), case("classic"))
+    pipe = with_scheduler(theirs("classic"), diffusers.DDIMScheduler(**old))
+    assert_same(drawn, drawn_by_diffusers(pipe, case("classic")))
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "heun", "lcm", "ddpm", "euler_a"])
@@ -258,18 +279,17 @@ def test_same_previews(scheduler: str, ours: Ours, theirs: Theirs) -> None:
     """At every step, the decoded ``pred_original_sample`` of diffusers' scheduler."""
     request = case("classic", scheduler, prompt=[CIRCLE, STAR]).request
     expected: list[np.ndarray] = []
-    pipe = theirs("classic")
-    with scheduler_of(pipe, scheduler) as their_scheduler:
-        step = their_scheduler.step
+    pipe = theirs("classic", scheduler)
+    step = pipe.scheduler.step
 
-        @wraps(step)  # the pipeline looks at its parameters
-        def noting_step(*args: Any, return_dict: bool = True, **keywords: Any) -> tuple[Any]:
-            output = step(*args, **keywords)
-            expected.append(decoded(pipe, prediction_in(output)))
-            return (output.prev_sample,)
+    @wraps(step)  # the pipeline looks at its parameters
+    def noting_step(*args: Any, return_dict: bool = True, **keywords: Any) -> tuple[Any]:
+        output = step(*args, **keywords)
+        expected.append(decoded(pipe, prediction_in(output)))
+        return (output.prev_sample,)
 
-        their_scheduler.step = noting_step
-        pipe(**request, generator=generators(2))
+    pipe.scheduler.step = noting_step
+    pipe(**request, generator=generators(2))
     steps = list(ours("classic").stream(**request, scheduler=scheduler, seed=SEED))
     assert len(steps) == len(expected)
     for step, pictures in zip(steps, expected, strict=True):

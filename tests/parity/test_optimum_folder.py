@@ -1,0 +1,115 @@
+"""Folders that optimum-onnx 0.1.0 exported run here, and ours run there.
+
+Optimum's UNet takes one timestep, a float32 scalar; ours takes one for each row. There, a pipeline
+feeds ours a vector of one ("might be inefficient", it warns), which the graph spreads over the
+rows, so the picture is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from sdrt import Pipeline
+from sdrt.cli import main
+from sdrt.errors import RequestError
+
+pytestmark = [
+    pytest.mark.parity,
+    # diffusers' own: it asks optimum's text encoder for its number of layers
+    pytest.mark.filterwarnings("ignore:Accessing config attribute `num_hidden_layers`"),
+]
+
+RECIPE = "classic"
+PROMPTS = ["a red circle on a white background", "three cats"]
+Draw: TypeAlias = Callable[..., np.ndarray]  # keywords of a pipeline -> (B, H, W, 3)
+REQUESTS = [
+    {"prompt": PROMPTS, "guidance_scale": 1.0},
+    {"prompt": PROMPTS[0], "negative_prompt": "blurry"},
+    {"prompt": PROMPTS, "negative_prompt": ["blurry", ""], "width": 64, "height": 24},
+]
+
+
+@pytest.fixture(scope="module")
+def optimum_folder(
+    tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What `optimum-cli export onnx --model CHECKPOINT --task text-to-image FOLDER` writes."""
+    folder = tmp_path_factory.mktemp("optimum") / "folder"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses torch's older exporter
+        from optimum.exporters.onnx import main_export
+
+        checkpoint = str(tiny_checkpoint(RECIPE))
+        main_export(checkpoint, output=folder, task="text-to-image", do_validation=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def draw_there(tiny_checkpoint: Callable[[str], Path]) -> Draw:
+    return drawing(StableDiffusionPipeline.from_pretrained(tiny_checkpoint(RECIPE)))
+
+
+def drawing(pipe: StableDiffusionPipeline) -> Draw:
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw(prompt: str | Sequence[str], **options: Any) -> np.ndarray:
+        count = 1 if isinstance(prompt, str) else len(prompt)
+        generator = [torch.Generator().manual_seed(seed) for seed in range(count)]
+        return pixels(pipe(prompt, generator=generator, num_inference_steps=5, **options).images)
+
+    return draw
+
+
+def pixels(images: Sequence[Any]) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in images]).astype(int)
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=str)
+def test_their_folder_gives_the_same_picture_here(
+    optimum_folder: Path, draw_there: Draw, request_: dict[str, Any]
+) -> None:
+    pipe = Pipeline.open(optimum_folder, target="cpu")
+    assert pipe.bundle.component("unet").signature.inputs[1].shape == ()  # the scalar timestep
+    ours = pixels(pipe(**request_, seed=0, num_inference_steps=5).images)
+    theirs = draw_there(**request_)
+    assert theirs.std() > 5, "a flat picture proves nothing"
+    assert abs(ours - theirs).max() <= 2
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=str)
+def test_our_folder_gives_the_same_picture_there(
+    tiny_bundle: Callable[[str], Path], draw_there: Draw, request_: dict[str, Any]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optimum.onnxruntime import ORTStableDiffusionPipeline
+    pipe = ORTStableDiffusionPipeline.from_pretrained(tiny_bundle(RECIPE))
+    assert abs(drawing(pipe)(**request_) - draw_there(**request_)).max() <= 2
+
+
+def test_clip_skip_is_refused(optimum_folder: Path) -> None:
+    pipe = Pipeline.open(optimum_folder, target="cpu")
+    with pytest.raises(RequestError) as caught:
+        pipe(PROMPTS[0], clip_skip=1)
+    assert "no hidden states among its outputs (optimum does not export them)" in str(caught.value)
+    assert "export with 'sdrt export'" in str(caught.value)
+
+
+def test_it_can_be_inspected(optimum_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(optimum_folder)]) == 0
+    table = capsys.readouterr().out
+    for text in ("stable-diffusion-1", "text_encoder", "vae_encoder", "encoder_hidden_states"):
+        assert text in table
+    assert main(["inspect", str(optimum_folder), "--json"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    names = [component["name"] for component in manifest["components"]]
+    assert names == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
