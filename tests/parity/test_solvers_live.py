@@ -216,7 +216,7 @@ def test_each_step_from_diffusers_latents(case: Case) -> None:
     """Where differences grow: every step is diffusers' when it starts from diffusers' latents."""
     plan = plan_of(case)
     x = first_latents(case, plan)
-    expected = iter(their_trajectory(scheduler_of(case), case, x))
+    expected = iter(their_trajectory(scheduler_of(case), case, x, model))
     noise = TorchNoise(SEED)
     sampler = plan.run(x, lambda: noise.normal(x.shape))
     event, num_steps = next(sampler), 0
