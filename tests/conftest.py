@@ -1,5 +1,6 @@
 """What every tier shares."""
 
+import gc
 import os
 from collections.abc import Callable
 from functools import cache
@@ -35,6 +36,7 @@ def tiny_bundle(
     def folder_of(recipe: str) -> Path:
         from sdrt_export.exporting import export_checkpoint
 
+        gc.freeze()  # torch collects garbage at each export: not through all that is imported
         return export_checkpoint(tiny_checkpoint(recipe), root / recipe)
 
     return folder_of

@@ -18,10 +18,15 @@ pytestmark = pytest.mark.parity
 CHECKPOINT = Path(sdrt_export.__file__).parent / "demo_checkpoint"
 PROMPTS = ["a large red circle on a white background", "a small blue star on a black background"]
 REQUESTS = [
-    {"num_inference_steps": 20},
-    {"num_inference_steps": 10, "guidance_scale": 1.0},
-    {"num_inference_steps": 8, "negative_prompt": ["blue", "circle"], "guidance_rescale": 0.7},
-    {"num_inference_steps": 5, "width": 72, "height": 88},  # 9 × 11 latents
+    {"prompt": PROMPTS[0], "num_inference_steps": 20},
+    {"prompt": PROMPTS[1], "num_inference_steps": 6, "width": 72, "height": 88},  # latents 9 × 11
+    {"prompt": PROMPTS, "num_inference_steps": 6, "guidance_scale": 1.0},
+    {
+        "prompt": PROMPTS,
+        "num_inference_steps": 5,
+        "negative_prompt": ["blue", "circle"],
+        "guidance_rescale": 0.7,
+    },
 ]
 
 
@@ -41,7 +46,7 @@ def theirs() -> StableDiffusionPipeline:
 def test_same_picture(
     ours: Pipeline, theirs: StableDiffusionPipeline, options: dict[str, Any]
 ) -> None:
-    result = ours(PROMPTS, seed=7, **options)
+    result = ours(**options, seed=7)
     latents: list[np.ndarray] = []
 
     def note(pipe: object, index: int, t: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +54,6 @@ def test_same_picture(
         return tensors
 
     expected = theirs(
-        PROMPTS,
         **{"guidance_scale": result.request.guidance_scale} | options,
         generator=[torch.Generator().manual_seed(seed) for seed in result.seeds],
         callback_on_step_end=note,
