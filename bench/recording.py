@@ -18,6 +18,9 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 
+# A process that may not write bytecode compiles every import anew; no user's process does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @dataclass(frozen=True)
 class Measurement:
