@@ -38,14 +38,15 @@ class PlainAttention:
 
 def attend(attn: Attention, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     """softmax(QKᵀ / √d) V and the output projection, (B, L, D)."""
-    num_samples = x.shape[0]
+    head_dim = attn.inner_dim // attn.heads
 
     def split_heads(projected: torch.Tensor) -> torch.Tensor:  # (B, heads, L, d)
-        heads = projected.reshape(num_samples, -1, attn.heads, attn.inner_dim // attn.heads)
+        heads = projected.reshape(projected.shape[0], -1, attn.heads, head_dim)
         return heads.transpose(1, 2)
 
     query = split_heads(attn.to_q(x) * attn.scale)
     key, value = split_heads(attn.to_k(context)), split_heads(attn.to_v(context))
     weights = (query @ key.transpose(-1, -2)).softmax(-1)  # (B, heads, L, L of the context)
-    attended = (weights @ value).transpose(1, 2).reshape(num_samples, -1, attn.inner_dim)
-    return attn.to_out[0](attended)  # to_out[1] is dropout
+    attended = (weights @ value).transpose(1, 2)  # (B, L, heads, d)
+    merged = attended.reshape(attended.shape[0], -1, attn.inner_dim)
+    return attn.to_out[0](merged)  # to_out[1] is dropout

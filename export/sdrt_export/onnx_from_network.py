@@ -4,7 +4,7 @@ Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured
 a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
 43 s of processor time, most of it symbolic arithmetic about sizes, and this one 2.5 s; both graphs
 give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and
-`fold_constants` remove for the greater part. Its patterns (InstanceNormalization for group norms,
+`fold` remove for the greater part. Its patterns (InstanceNormalization for group norms,
 MatMul and Softmax for attention) are those that engines' optimisers look for.
 
 Why without weights: no serialised copy in memory and no limit of 2 GB; the greatest memory in use
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
@@ -25,7 +24,6 @@ import torch
 from onnx import (
     GraphProto,
     ModelProto,
-    NodeProto,
     TensorProto,
     ValueInfoProto,
     helper,
@@ -33,12 +31,12 @@ from onnx import (
 )
 
 from sdrt.onnx_folder import MODEL_NAME
-from sdrt_engines import TensorSpec
+from sdrt_engines import Signature, TensorSpec
 from sdrt_export.errors import ExportError
+from sdrt_export.graph_folding import Tensors, fold
 from sdrt_export.networks import Network, Size
 
 WeightType: TypeAlias = Literal["fp32", "fp16"]
-Tensors: TypeAlias = dict[str, torch.Tensor]
 
 DATA_NAME = "model.onnx_data"  # as optimum calls it
 OPSET = 17  # the first with LayerNormalization
@@ -54,7 +52,8 @@ def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> 
     (`round_weights`): a tensor that float16 would change stays float32.
     """
     model = trace(network)
-    tensors = fold_constants(model.graph, network.state_dict())
+    tensors = fold(model, network.state_dict())
+    describe(model.graph, network.signature)
     model_path, data_path = folder / MODEL_NAME, folder / DATA_NAME
     with data_path.open("wb") as data:
         attach(model.graph, tensors, data, weights)
@@ -91,67 +90,19 @@ def trace(network: Network) -> ModelProto:
             output_names=[spec.name for spec in signature.outputs],
             dynamic_axes=open_axes,
         )
-    model = onnx.load_model_from_string(file.getvalue())
-    graph = model.graph
-    del graph.input[:], graph.output[:]  # the weights are among the inputs; sizes get odd names
+    return onnx.load_model_from_string(file.getvalue())
+
+
+def describe(graph: GraphProto, signature: Signature) -> None:
+    """Gives inputs and outputs the shapes of the signature; a traced size has no good name."""
+    del graph.input[:], graph.output[:]
     graph.input.extend(_value_from_spec(spec) for spec in signature.inputs)
     graph.output.extend(_value_from_spec(spec) for spec in signature.outputs)
-    return model
 
 
 def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
     element_type = helper.np_dtype_to_tensor_dtype(spec.dtype)
     return helper.make_tensor_value_info(spec.name, element_type, spec.shape)
-
-
-def fold_constants(graph: GraphProto, weights: Tensors) -> Tensors:
-    """Takes Constant nodes, and those that only view a constant or a weight, out of the graph.
-
-    Returns the tensors that the remaining nodes use, under the names that the graph then has for
-    them. A view shares its weight's memory.
-    """
-    known = dict(weights)  # by the name in the traced graph
-    final = {name: name.removeprefix("model.") for name in weights}
-    nodes = []
-    for node in graph.node:
-        tensor = _folded(node, known)
-        if tensor is None:
-            nodes.append(node)
-            continue
-        (output,) = node.output
-        known[output] = tensor
-        if node.input:
-            final[output] = f"{final[node.input[0]]}.{node.op_type}"
-        elif tensor.numel() <= 4:  # sizes, axes, factors: the value is the best name
-            final[output] = f"{str(tensor.dtype).removeprefix('torch.')} {tensor.tolist()}"
-        else:
-            final[output] = output
-    tensors: Tensors = {}
-    for node in nodes:
-        for place, name in enumerate(node.input):
-            if name in known:
-                node.input[place] = final[name]
-                tensors[final[name]] = known[name]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return tensors
-
-
-def _folded(node: NodeProto, known: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """What the node gives, where that is a constant, or a view of known tensors; otherwise None."""
-    if node.op_type == "Constant":
-        return torch.from_numpy(numpy_helper.to_array(node.attribute[0].t).copy())
-    if not all(name in known for name in node.input):
-        return None
-    match node.op_type:
-        case "Transpose":
-            return known[node.input[0]].permute(*node.attribute[0].ints)
-        case "Unsqueeze":
-            tensor, axes = (known[name] for name in node.input)
-            for axis in sorted(axes.tolist()):
-                tensor = tensor.unsqueeze(axis)
-            return tensor
-    return None
 
 
 def attach(graph: GraphProto, tensors: Tensors, data: BinaryIO, weights: WeightType) -> None:

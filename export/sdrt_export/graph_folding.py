@@ -1,0 +1,173 @@
+"""Makes a traced graph smaller: what is known before a run is computed now.
+
+Tracing leaves long chains of arithmetic on sizes, most of them in front of a Reshape of whose
+result all sizes but one are known. Engines fold few of them, and take the longer to load the more
+nodes there are. What is known, ONNX's own shape inference tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import onnx
+import torch
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+Tensors: TypeAlias = dict[str, torch.Tensor]
+Dims: TypeAlias = Sequence[int | str]  # equal names are equal sizes; "" may be any
+
+PREFIX = "model."  # of a weight's name in a `Network`; the rest is its name in the checkpoint
+
+_ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": lambda a, b: torch.div(a, b, rounding_mode="trunc"),
+}
+
+
+def fold(model: ModelProto, weights: Tensors) -> Tensors:
+    """Takes out of the graph constants, views of weights, and all that follows from known sizes.
+
+    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use, by
+    the names that they use them under: weights are called as in the checkpoint, with the operator
+    behind it where one was folded (`….to_q.weight.Transpose`), short constants by their value
+    (`int64 [0, 2, -1]`). A view shares its weight's memory.
+    """
+    graph = model.graph
+    facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, dict(weights))
+    names = {name: name.removeprefix(PREFIX) for name in weights}
+    nodes = []
+    for node in graph.node:
+        tensor = facts.value_of(node)
+        if tensor is not None:
+            facts.values[node.output[0]], names[node.output[0]] = tensor, _name(node, tensor, names)
+            continue
+        nodes.append(facts.single_size(node) or node)
+        target = facts.target_of(node)
+        if target is not None:
+            node.input[1] = f"{node.output[0]}.shape"
+            facts.values[node.input[1]], names[node.input[1]] = target, _literal(target)
+    nodes = _needed(nodes, {value.name for value in graph.output})
+    tensors: Tensors = {}
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if name in facts.values:
+                node.input[place] = names[name]
+                tensors[names[name]] = facts.values[name]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return tensors
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a graph. Names are those of the traced graph."""
+
+    shapes: Mapping[str, Dims]
+    producers: Mapping[str, NodeProto]
+    values: Tensors  # grows from the inputs to the outputs
+
+    def value_of(self, node: NodeProto) -> torch.Tensor | None:
+        """What the node gives, where that is known."""
+        if node.op_type == "Constant":
+            return torch.from_numpy(numpy_helper.to_array(node.attribute[0].t).copy())
+        if node.op_type == "Shape":
+            return _tensor_from_dims(self.shapes.get(node.input[0]))
+        if node.op_type == "Gather" and self.sizes_behind(node):
+            dims, index = self.sizes_behind(node), self.values[node.input[1]]
+            chosen = _tensor_from_dims([dims[i] for i in index.flatten().tolist()])
+            return None if chosen is None else chosen.reshape(index.shape)
+        if all(name in self.values for name in node.input):
+            return _computed(node, [self.values[name] for name in node.input])
+        return None
+
+    def sizes_behind(self, gather: NodeProto) -> Dims:
+        """The shape that a Gather picks known places of; empty where it does something else."""
+        shape = self.producers.get(gather.input[0])
+        if shape is None or shape.op_type != "Shape" or gather.input[1] not in self.values:
+            return ()
+        return self.shapes.get(shape.input[0], ())
+
+    def single_size(self, node: NodeProto) -> NodeProto | None:
+        """One node instead of three, where Shape, Gather and Unsqueeze ask for a single size."""
+        gather = self.producers.get(node.input[0]) if node.op_type == "Unsqueeze" else None
+        if gather is None or gather.op_type != "Gather" or not self.sizes_behind(gather):
+            return None
+        index = self.values[gather.input[1]]
+        if index.ndim != 0 or index < 0:
+            return None
+        (source,) = self.producers[gather.input[0]].input
+        axis = int(index)
+        return helper.make_node("Shape", [source], list(node.output), start=axis, end=axis + 1)
+
+    def target_of(self, node: NodeProto) -> torch.Tensor | None:
+        """What a Reshape may be told: sizes, 0 for one that stays, -1 for the one that is left."""
+        if node.op_type != "Reshape":
+            return None
+        before, after = (self.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+        target = [
+            dim if isinstance(dim, int) else 0 if dim and [dim] == before[axis : axis + 1] else -1
+            for axis, dim in enumerate(after)
+        ]
+        return torch.tensor(target) if target and target.count(-1) <= 1 else None
+
+
+def _shapes_in(model: ModelProto) -> dict[str, Dims]:
+    """What is known of each tensor's shape."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {
+        value.name: [
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param
+            for dim in value.type.tensor_type.shape.dim
+        ]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def _tensor_from_dims(dims: Dims | None) -> torch.Tensor | None:
+    """The sizes, where each is a number."""
+    if dims is None or any(isinstance(dim, str) for dim in dims):
+        return None
+    return torch.tensor(dims, dtype=torch.int64)
+
+
+def _computed(node: NodeProto, inputs: list[torch.Tensor]) -> torch.Tensor | None:
+    """What a view of weights, or arithmetic on sizes, gives."""
+    first, *others = inputs
+    match node.op_type:
+        case "Transpose":
+            return first.permute(*node.attribute[0].ints)
+        case "Unsqueeze":
+            for axis in sorted(others[0].tolist()):
+                first = first.unsqueeze(axis)
+            return first
+        case "Concat" if first.ndim == 1 and first.dtype == torch.int64:
+            return torch.cat(inputs)
+        case op if op in _ARITHMETIC and first.dtype == torch.int64:
+            return _ARITHMETIC[op](first, *others)
+    return None
+
+
+def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
+    """The nodes that the outputs depend on."""
+    needed, wanted = [], set(outputs)
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            needed.append(node)
+            wanted |= set(node.input)
+    return needed[::-1]
+
+
+def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str]) -> str:
+    if tensor.numel() <= 4 and not tensor.is_floating_point():
+        return _literal(tensor)
+    viewed = names.get(node.input[0]) if node.input else None
+    return f"{viewed}.{node.op_type}" if viewed else node.output[0]
+
+
+def _literal(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tensor.tolist()}"
