@@ -3,9 +3,9 @@
 Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured with torch 2.13 on
 a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
 43 s of processor time, most of it symbolic arithmetic about sizes, and this one 2.5 s; both graphs
-give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and
-`fold` remove for the greater part. Its patterns (InstanceNormalization for group norms,
-MatMul and Softmax for attention) are those that engines' optimisers look for.
+give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and `fold`
+remove for the greater part. Its patterns (InstanceNormalization for group norms, MatMul and Softmax
+for attention) are those that engines' optimisers look for.
 
 Why without weights: no serialised copy in memory and no limit of 2 GB; the greatest memory in use
 is the model's own plus one tensor. And the initialisers are called what the weights are called in
