@@ -13,6 +13,8 @@ TEXT_ENCODER: Final = "text_encoder"
 UNET: Final = "unet"
 VAE_DECODER: Final = "vae_decoder"
 VAE_ENCODER: Final = "vae_encoder"
+# The same UNet, weights included, with the residuals of ControlNets as inputs.
+UNET_CONTROLLED: Final = "unet_controlled"
 
 # Text encoder
 INPUT_IDS: Final = "input_ids"  # (B, L) int64
@@ -29,6 +31,22 @@ OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 # VAE
 LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
 LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
+
+
+# ControlNet: takes what the UNet takes, and a picture in 0..1; its outputs, scaled and summed, are
+# the controlled UNet's inputs of the same names
+CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
+MID_BLOCK_RESIDUAL: Final = "mid_block_residual"  # (B, C_mid, h_mid, w_mid)
+
+
+def down_block_residual(index: int) -> str:
+    """ControlNet: what is added to the UNet's skip connection ``index``, (B, C_i, h_i, w_i)."""
+    return f"down_block_residuals.{index}"
+
+
+def controlnet(name: str) -> str:
+    """The network of the ControlNet that users call ``name``."""
+    return f"controlnet_{name}"
 
 
 def hidden_state(index: int) -> str:
