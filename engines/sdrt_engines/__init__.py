@@ -1,5 +1,6 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
+from sdrt_engines.dimensions import shape_at
 from sdrt_engines.engine import Engine, FunctionEngine, Pinned
 from sdrt_engines.errors import (
     EngineError,
@@ -34,5 +35,6 @@ __all__ = [
     "engine_from_onnx",
     "nearest",
     "resolve_target",
+    "shape_at",
     "signature_from_onnx",
 ]

@@ -139,10 +139,55 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="leave out that many of the text encoder's last layers",
     )
+    _add_pictures(parser.add_argument_group("pictures"))
+    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
         "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_pictures(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--image", metavar="PICTURE", help="begin with this picture")
+    group.add_argument(
+        *("--mask", "--mask-image"),
+        metavar="PICTURE",
+        dest="mask_image",
+        help="paint only where this one is white",
+    )
+    group.add_argument(
+        "--strength",
+        type=_number,
+        metavar="X",
+        help="0..1, how much of the picture is made anew (default: 0.8, with a mask 1)",
+    )
+    group.add_argument(
+        "--padding-mask-crop",
+        type=_whole_number,
+        metavar="N",
+        help="draw only the mask and N pixels around it, larger, and paste it back",
+    )
+    group.add_argument(
+        "--resize",
+        choices=["crop", "pad", "stretch"],
+        help="how pictures take another shape than their own",
+    )
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    for option, value, meaning in (
+        ("--control", "NAME=PICTURE", "draw along this picture"),
+        ("--control-scale", "NAME=X", "how much it counts (default: 1)"),
+        ("--control-window", "NAME=START:END", "from which to which share of the steps (0:1)"),
+        ("--annotate", "NAME=ANNOTATOR", "make the control picture from it first, with canny"),
+    ):
+        group.add_argument(option, action="append", metavar=value, help=meaning)
+    group.add_argument(
+        "--guess-mode",
+        action="store_true",
+        default=None,
+        help="let the control pictures decide where the prompt is silent",
+    )
 
 
 def _whole_number(text: str) -> int:
