@@ -86,7 +86,7 @@ class Pipeline:
         config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
         if request.scheduler is not None:
             config = config.renamed(request.scheduler)
-        return config.corrected().plan(
+        return config.corrected(inpainting=request.mask is not None).plan(
             num_inference_steps=request.num_inference_steps,
             timesteps=request.timesteps,
             sigmas=request.sigmas,
