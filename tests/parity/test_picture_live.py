@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 
 from checkpoints import RECIPES
+from parity.pictures import mask, picture
 from parity.pipeline_harness import (
     BLURRY,
     CIRCLE,
@@ -43,19 +44,6 @@ SCHEDULERS = (
 )
 STRENGTHS = (0.2, 0.75, 1.0)
 BLENDING = [name for name in RECIPES if name not in ("inpaint", "wide_latents")]
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours: what is between two pixels matters little."""
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def mask(width: int, height: int, *, soft: bool = False) -> Image.Image:
-    drawn = Image.new("L", (width, height))
-    box = (width // 4, height // 3, width * 3 // 4, height * 2 // 3)
-    ImageDraw.Draw(drawn).ellipse(box, fill=255)
-    return drawn.filter(ImageFilter.GaussianBlur(3)) if soft else drawn
 
 
 def image_to_image(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
