@@ -11,12 +11,13 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.onnx_folder import MODEL_INDEX
-from sdrt_export.compatibility import family_of_folder, host_of_folder
+from sdrt_export.compatibility import family_of_folder
 from sdrt_export.controlnet_checkpoint import (
     PREFIX,
     ControlNetCheckpoint,
     controlnets_in_checkpoint,
 )
+from sdrt_export.controlnet_compatibility import host_of_folder
 from sdrt_export.errors import CheckpointError
 from sdrt_export.hub import Wanted, folder_from_hub, is_hub_id
 from sdrt_export.weights_files import (

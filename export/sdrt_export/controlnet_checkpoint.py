@@ -15,7 +15,7 @@ from typing import TypeAlias
 from sdrt.errors import SdrtError
 from sdrt.onnx_folder import MODEL_INDEX, fields_from_file
 from sdrt.tensor_names import controlnet as network_name
-from sdrt_export.compatibility import Host, complaints_about_controlnet
+from sdrt_export.controlnet_compatibility import Host, complaints_about_controlnet
 from sdrt_export.errors import CheckpointError
 from sdrt_export.hub import Wanted, folder_from_hub, is_hub_id
 from sdrt_export.weights_files import (

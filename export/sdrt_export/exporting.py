@@ -28,12 +28,12 @@ from sdrt.json_fields import JsonFields
 from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest, write_manifest
 from sdrt.onnx_folder import MODEL_INDEX, fields_from_file
 from sdrt_export.checkpoint import WEIGHTS_NAMES, Checkpoint, checkpoint_from_source
-from sdrt_export.compatibility import Host, host_of_folder
 from sdrt_export.controlnet_checkpoint import (
     ControlNetCheckpoint,
     Sources,
     controlnets_from_sources,
 )
+from sdrt_export.controlnet_compatibility import Host, host_of_folder
 from sdrt_export.errors import CheckpointError, ExportError
 
 WeightType: TypeAlias = Literal["fp32", "fp16"]

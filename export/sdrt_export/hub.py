@@ -30,12 +30,7 @@ def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
     Also its name with the commit. Small files come first and are checked, so that what sdrt cannot
     export costs no gigabytes. CheckpointError for that, and where the Hub does not give it.
     """
-    # here: it takes long to import
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors  # here: it takes long to import
 
     try:
         weights = wanted.weights_among(_names_in(repo, wanted))
@@ -43,12 +38,12 @@ def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
         folder = _downloaded(repo, (*wanted.small_files, *weights))
     except CheckpointError:
         raise
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise CheckpointError(
             f"'{repo}' is gated: accept its terms on https://huggingface.co/{repo}, "
             "then `hf auth login`"
         ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise CheckpointError(
             f"'{repo}' is neither a folder here nor a checkpoint on the Hub: check the name, "
             "and `hf auth login` if it is private"
@@ -64,12 +59,11 @@ def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
 
 def _names_in(repo: str, wanted: Wanted) -> list[str]:
     """The names of the repository's files; without a network, of those in the cache."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, errors
 
     try:
         return HfApi().list_repo_files(repo)
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
     except Exception:
         folder = _downloaded(repo, wanted.small_files)  # the library falls back on its cache
