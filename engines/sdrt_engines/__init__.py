@@ -11,18 +11,32 @@ from sdrt_engines.errors import (
 )
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
-from sdrt_engines.target import Backend, Refusal, Resolution, Target, resolve_target
+from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
+from sdrt_engines.target import (
+    BACKENDS,
+    Backend,
+    Backends,
+    Refusal,
+    Refuse,
+    Resolution,
+    Target,
+    openvino_precision,
+    resolve_target,
+)
 from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
 
 __all__ = [
+    "BACKENDS",
     "DTYPES",
     "Array",
     "Backend",
+    "Backends",
     "Engine",
     "EngineError",
     "FunctionEngine",
     "Pinned",
     "Refusal",
+    "Refuse",
     "Resolution",
     "SdrtError",
     "Signature",
@@ -33,6 +47,9 @@ __all__ = [
     "did_you_mean",
     "engine_from_onnx",
     "nearest",
+    "openvino_engine_from_onnx",
+    "openvino_precision",
+    "openvino_refusal",
     "resolve_target",
     "signature_from_onnx",
 ]
