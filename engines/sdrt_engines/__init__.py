@@ -11,6 +11,7 @@ from sdrt_engines.errors import (
 )
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
+from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
 from sdrt_engines.target import (
     BACKENDS,
@@ -44,6 +45,7 @@ __all__ = [
     "TargetError",
     "TensorError",
     "TensorSpec",
+    "cuda_engine_from_onnx",
     "did_you_mean",
     "engine_from_onnx",
     "nearest",

@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError
+from sdrt_engines.errors import EngineError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, shape_text
 
@@ -76,7 +76,7 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
         return f"openvino is not installed: {_INSTALL}"
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
         return f"openvino cannot be imported ({error}): {_INSTALL}"
     except RuntimeError as error:
         return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"
@@ -176,9 +176,8 @@ def _reason(error: Exception) -> str:
 
 
 def _way_out(error: Exception) -> str:
-    message = str(error).lower()
-    if "externally stored" in message:
+    if "externally stored" in str(error):
         return "its weights beside it are missing or cut short: copy the whole folder again"
-    if "alloc" in message or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "there is not enough memory: take a smaller size or batch, or end other programs"
     return "use target 'cpu', export it again, or update openvino"

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean
 from sdrt_engines.onnxruntime_cpu import cpu_refusal
+from sdrt_engines.onnxruntime_cuda import cuda_refusal
 from sdrt_engines.openvino_cpu import OpenVinoPrecision, openvino_refusal
 
 log = logging.getLogger("sdrt")
@@ -132,7 +133,7 @@ def _not_built_yet(target: Target) -> str:
 BACKENDS: Backends = (
     ("tensorrt", _not_built_yet),
     ("tensorrt-rtx", _not_built_yet),
-    ("cuda", _not_built_yet),
+    ("cuda", lambda target: cuda_refusal()),
     ("openvino", lambda target: openvino_refusal(openvino_precision(target))),
     ("cpu", lambda target: cpu_refusal()),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from os import PathLike
@@ -12,8 +12,14 @@ from typing import Any, TypeVar
 from sdrt.errors import BundleError
 from sdrt.file_records import verify_file
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import MANIFEST_NAME, Component, Manifest
-from sdrt.onnx_folder import MODEL_INDEX, fields_from_file, manifest_from_folder, onnx_folders
+from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
+from sdrt.onnx_folder import (
+    MODEL_INDEX,
+    MODEL_NAME,
+    fields_from_file,
+    manifest_from_folder,
+    onnx_folders,
+)
 from sdrt_engines import (
     BACKENDS,
     Backends,
@@ -21,6 +27,7 @@ from sdrt_engines import (
     Refuse,
     Resolution,
     Target,
+    cuda_engine_from_onnx,
     engine_from_onnx,
     openvino_engine_from_onnx,
     openvino_precision,
@@ -91,13 +98,25 @@ class Bundle:
         """The component called `name`, ready to run on `target`; its files are verified first."""
         component = self.component(name)
         target = self.resolve(target).target
-        for record in component.files:
+        model, records = self.onnx_for(component, target)
+        for record in records:
             verify_file(self.root, record)
-        path = self.root / component.model
-        if target.backend == "openvino":
-            precision = openvino_precision(target)
-            return openvino_engine_from_onnx(path, precision=precision, name=name)
-        return engine_from_onnx(path, name=name)
+        match target.backend:
+            case "cuda":
+                return cuda_engine_from_onnx(self.root / model, name=name)
+            case "openvino":
+                precision = openvino_precision(target)
+                return openvino_engine_from_onnx(self.root / model, precision=precision, name=name)
+            case _:
+                return engine_from_onnx(self.root / model, name=name)
+
+    def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
+        """The graph that a target runs, and all its files: its own where one was built for it."""
+        folder = f"{engines_path(target)}/{component.name}/"
+        built = [record for record in self.manifest.files if record.path.startswith(folder)]
+        if built:
+            return f"{folder}{MODEL_NAME}", built
+        return component.model, component.files
 
     def component_config(self, name: str) -> dict[str, Any]:
         """diffusers' or transformers' `config.json` of a component."""

@@ -18,7 +18,9 @@ from sdrt_engines import (
     TensorError,
     engine_from_onnx,
     openvino_engine_from_onnx,
+    signature_from_onnx,
 )
+from sdrt_engines.onnxruntime_cuda import BoundEngine
 from support.onnx_writer import ELEMENT_TYPES, onnx_model, spec
 
 Opener: TypeAlias = Callable[..., Engine]
@@ -36,18 +38,35 @@ UNKNOWN_OPERATOR = onnx_model(SIGNATURE, [("Frobnicate", ["sample"], ["out"])])
 SAMPLE = np.arange(8, dtype=np.float32).reshape(2, 4)
 FEEDS = {"sample": SAMPLE, "index": np.array([0, 3])}
 
-LIBRARIES = {engine_from_onnx: "onnxruntime", openvino_engine_from_onnx: "openvino"}
+
+def open_bound(path: Path, *, name: str | None = None, num_threads: int | None = None) -> Engine:
+    """What `cuda_engine_from_onnx` opens, with the CPU as its device."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return BoundEngine(signature_from_onnx(path), name or str(path), session, "cpu")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(
-            opener, id=library, marks=pytest.mark.skipif(not find_spec(library), reason=library)
-        )
-        for opener, library in LIBRARIES.items()
-    ]
-)
+OPENERS = [
+    pytest.param(engine_from_onnx, id="onnxruntime"),
+    pytest.param(
+        openvino_engine_from_onnx,
+        id="openvino",
+        marks=pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed"),
+    ),
+]
+
+
+@pytest.fixture(params=OPENERS)
 def open_onnx(request: pytest.FixtureRequest) -> Opener:
+    opener: Opener = request.param
+    return opener
+
+
+@pytest.fixture(params=[*OPENERS, pytest.param(open_bound, id="bound")])
+def open_any(request: pytest.FixtureRequest) -> Opener:
     opener: Opener = request.param
     return opener
 
@@ -60,8 +79,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(open_onnx: Opener, path: Path) -> Iterator[Engine]:
-    with open_onnx(path, name="unet", num_threads=1) as engine:
+def engine(open_any: Opener, path: Path) -> Iterator[Engine]:
+    with open_any(path, name="unet", num_threads=1) as engine:
         yield engine
 
 
@@ -113,7 +132,7 @@ def test_threads_share_an_engine(engine: Engine) -> None:
 
 
 def test_a_failure_inside_the_network_is_told_once(
-    open_onnx: Opener, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    open_any: Opener, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.onnx"
     signature = Signature(
@@ -121,12 +140,12 @@ def test_a_failure_inside_the_network_is_told_once(
         (spec("out", "float32", "h", "w"),),
     )
     path.write_bytes(onnx_model(signature, [("Reshape", ["sample", "shape"], ["out"])]))
-    with open_onnx(path, name="unet") as engine:
+    with open_any(path, name="unet") as engine:
         assert engine.run({"sample": SAMPLE, "shape": np.array([8, 1])})["out"].shape == (8, 1)
         with pytest.raises(EngineError) as caught:
             engine.run({"sample": SAMPLE, "shape": np.array([3, 2])})
         message = str(caught.value)
-        library = LIBRARIES[open_onnx]
+        library = "openvino" if open_any is openvino_engine_from_onnx else "onnxruntime"
         assert message.startswith(f"unet: {library} failed on sample (2, 4), shape (2,): ")
         assert "reshape" in message.lower()
         for own in ("ONNXRuntimeError", "Exception from", "Check '", "\n"):
@@ -135,44 +154,54 @@ def test_a_failure_inside_the_network_is_told_once(
         engine.run({"sample": SAMPLE, "shape": np.array([8, 1])})  # it can still run
 
 
+def test_a_size_that_only_a_run_shows(open_any: Opener, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    signature = Signature((spec("x", "int64", "n"),), (spec("y", "int64", 1, "found"),))
+    path.write_bytes(onnx_model(signature, [("NonZero", ["x"], ["y"])]))
+    with open_any(path) as engine:
+        for x in ([0, 1, 1], [1, 1, 1], [0, 0, 1], [1, 0, 1]):
+            y = engine.run({"x": np.array(x)})["y"]
+            assert y.tolist() == [np.nonzero(x)[0].tolist()]
+
+
 @pytest.mark.parametrize("dtype", [name for name in ELEMENT_TYPES if name != "bool"])
-def test_every_dtype(open_onnx: Opener, tmp_path: Path, dtype: str) -> None:
+def test_every_dtype(open_any: Opener, tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "model.onnx"
     signature = Signature((spec("x", dtype, "B"),), (spec("y", dtype, "n", "B"),))
     path.write_bytes(
         onnx_model(signature, [("Unsqueeze", ["x", "axis"], ["y"])], {"axis": np.array([0])})
     )
     x = np.array([1, 2, 3], dtype)
-    with open_onnx(path) as engine:
+    with open_any(path) as engine:
         y = engine.run({"x": x})["y"]
     assert y.dtype == x.dtype
     assert y.tolist() == [[1, 2, 3]]
 
 
-def test_a_scalar(open_onnx: Opener, tmp_path: Path) -> None:
+def test_a_scalar(open_any: Opener, tmp_path: Path) -> None:
     """As the timestep in the UNets that optimum writes."""
     path = tmp_path / "model.onnx"
     signature = Signature(
         (spec("x", "float32", "B"), spec("t", "float32")), (spec("y", "float32", "B"),)
     )
     path.write_bytes(onnx_model(signature, [("Mul", ["x", "t"], ["y"])]))
-    with open_onnx(path) as engine:
+    with open_any(path) as engine:
         y = engine.run({"x": np.array([1, 2], np.float32), "t": np.array(7, np.float32)})["y"]
     assert y.tolist() == [7, 14]
 
 
-def test_a_closed_engine_frees_its_session(open_onnx: Opener, path: Path) -> None:
-    engine = open_onnx(path)
+def test_a_closed_engine_frees_its_session(open_any: Opener, path: Path) -> None:
+    engine = open_any(path)
     engine.close()
     with pytest.raises(EngineError, match=r"model\.onnx: this engine is closed"):
         engine.run(FEEDS)
 
 
-def test_weights_beside_the_model(open_onnx: Opener, tmp_path: Path) -> None:
+def test_weights_beside_the_model(open_any: Opener, tmp_path: Path) -> None:
     path, weights = tmp_path / "model.onnx", tmp_path / "model.onnx_data"
     path.write_bytes(onnx_model(SIGNATURE, NODES, {"scale": SCALE}, weights.name))
     weights.write_bytes(SCALE.tobytes())
-    with open_onnx(path) as engine:
+    with open_any(path) as engine:
         np.testing.assert_array_equal(engine.run(FEEDS)["out"], SAMPLE * SCALE)
 
 

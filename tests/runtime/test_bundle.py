@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sdrt import bundle as bundle_module
 from sdrt.bundle import Bundle
 from sdrt.errors import BundleError, SdrtError
+from sdrt.file_records import record_file
 from sdrt.onnx_folder import family_from_configs
 from sdrt_engines import (
     Backends,
@@ -127,6 +129,21 @@ def test_a_component_opens_on_openvino(root: Path, target: str) -> None:
         np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
 
 
+def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
+    bundle = Bundle.open(root)
+    unet, cuda = bundle.component("unet"), Target("cuda")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
+    path = root / "engines/cuda/unet/model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
+    built = record_file(root, path)
+    manifest = replace(bundle.manifest, files=(*bundle.manifest.files, built))
+    bundle = replace(bundle, manifest=manifest)
+    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", [built])
+    assert bundle.onnx_for(unet, Target("cpu")) == ("unet/model.onnx", unet.files)
+
+
 # --- which target runs a bundle
 
 
@@ -153,7 +170,7 @@ def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Pat
 
 
 def test_an_explicit_target_needs_its_engines_too(root: Path) -> None:
-    with pytest.raises(TargetError, match="has no engines for tensorrt-rtx: `sdrt build .* makes"):
+    with pytest.raises(TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* makes"):
         Bundle.open(root).resolve("tensorrt-rtx:sm89", BACKENDS)
 
 
