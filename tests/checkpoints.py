@@ -6,6 +6,7 @@ groups, activations, projections, latent channels, prediction types, schedulers,
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,12 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -168,6 +174,42 @@ def tiny_pipeline(name: str) -> StableDiffusionPipeline:
     )
 
 
+def tiny_controlnet(
+    name: str, folder: Path, conditioning_channels: int = 3, **options: Any
+) -> Path:
+    """Writes a diffusers ControlNet for the recipe's UNet into ``folder``, which it returns.
+
+    Options are those of `ControlNetModel`; other options or channels are other weights too.
+    """
+    new_controlnet(name, conditioning_channels, **options).save_pretrained(folder)
+    return folder
+
+
+def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) -> ControlNetModel:
+    """The ControlNet, float32, on the CPU; its residuals spread a quarter as far as what they are
+    added to.
+    """
+    pipeline = tiny_pipeline(name)
+    unet, levels = pipeline.unet, len(pipeline.vae.config.block_out_channels)
+    names = set(inspect.signature(ControlNetModel).parameters) & set(unet.config)
+    config = (
+        {name: unet.config[name] for name in names}
+        | {
+            "in_channels": unet.config.out_channels,  # plain latents, also for inpainting
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+            "conditioning_channels": conditioning_channels,
+            "conditioning_embedding_out_channels": (4, 6, 8, 8)[:levels],
+        }
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(100 + conditioning_channels)
+        controlnet = ControlNetModel(**(config | options)).eval()
+        _stir_norms_and_biases(controlnet)
+        _listen_to_text(controlnet)
+        _fill_zero_convolutions(controlnet, unet)
+    return controlnet
+
+
 def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
     """A tokenizer in CLIP's format, whose merges are learnt from `CORPUS`."""
     merges = _learn_merges()
@@ -276,3 +318,40 @@ def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
     unet.conv_out.weight /= unet(sample, 500, context).sample.std()
     latents = torch.randn(1, vae.config.latent_channels, 16, 16) / vae.config.scaling_factor
     vae.decoder.conv_out.weight *= 0.4 / vae.decode(latents).sample.std()
+
+
+@torch.no_grad()
+def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
+    """What training would fill: fresh ControlNets look at no picture and add nothing."""
+    config = controlnet.config
+    embedding = controlnet.controlnet_cond_embedding.conv_out
+    embedding.weight.normal_(std=0.5)
+    sample = torch.randn(2, config.in_channels, 16, 16)
+    context = torch.randn(2, MAX_LENGTH, config.cross_attention_dim)
+    scale = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
+    picture = torch.rand(2, config.conditioning_channels, 16 * scale, 16 * scale)
+    outlets = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
+    for outlet in outlets:
+        outlet.weight.normal_()
+    down, mid = controlnet(sample, 500, context, picture, return_dict=False)
+    for outlet, residual, skip in zip(outlets, (*down, mid), _skips_of(unet, context), strict=True):
+        factor = 0.25 * skip.std() / residual.std()
+        outlet.weight *= factor
+        outlet.bias *= factor
+
+
+def _skips_of(unet: UNet2DConditionModel, context: torch.Tensor) -> list[torch.Tensor]:
+    """What residuals are added to: the skip connections and the middle block's output."""
+    skips = []
+    sample = torch.randn(len(context), unet.config.in_channels, 16, 16)
+    blocks = [unet.conv_in, *unet.down_blocks, unet.mid_block or unet.down_blocks[-1]]
+    hooks = [
+        block.register_forward_hook(lambda block, inputs, output: skips.append(output))
+        for block in blocks
+    ]
+    unet(sample, 500, context)
+    for hook in hooks:
+        hook.remove()
+    return [
+        tensor for kept in skips for tensor in (kept[1] if isinstance(kept, tuple) else (kept,))
+    ]

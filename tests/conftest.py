@@ -40,3 +40,44 @@ def tiny_bundle(
         return export_checkpoint(tiny_checkpoint(recipe), root / recipe)
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_controlnets(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], dict[str, Path]]:
+    """Writes two ControlNets for a recipe: "edges" takes pictures of 3 channels, "depth" of 1."""
+    root = tmp_path_factory.mktemp("controlnets")
+
+    @cache
+    def folders_of(recipe: str) -> dict[str, Path]:
+        from checkpoints import tiny_controlnet
+
+        channels = {"edges": 3, "depth": 1}
+        return {
+            name: tiny_controlnet(recipe, root / recipe / name, count)
+            for name, count in channels.items()
+        }
+
+    return folders_of
+
+
+@pytest.fixture(scope="session")
+def tiny_controlled_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_checkpoint: Callable[[str], Path],
+    tiny_controlnets: Callable[[str], dict[str, Path]],
+) -> Callable[[str], Path]:
+    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for."""
+    root = tmp_path_factory.mktemp("controlled_bundles")
+
+    @cache
+    def folder_of(recipe: str) -> Path:
+        from sdrt_export.exporting import export_checkpoint
+
+        gc.freeze()
+        return export_checkpoint(
+            tiny_checkpoint(recipe), root / recipe, controlnets=tiny_controlnets(recipe)
+        )
+
+    return folder_of

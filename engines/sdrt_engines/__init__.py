@@ -1,5 +1,6 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
+from sdrt_engines.dimensions import shape_at
 from sdrt_engines.engine import Engine, FunctionEngine, Pinned
 from sdrt_engines.errors import (
     EngineError,
@@ -53,5 +54,6 @@ __all__ = [
     "openvino_precision",
     "openvino_refusal",
     "resolve_target",
+    "shape_at",
     "signature_from_onnx",
 ]

@@ -5,16 +5,31 @@ Nothing here imports torch, so bad input is told at once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from fnmatch import filter as matching
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from sdrt.onnx_folder import MODEL_INDEX
 from sdrt_export.compatibility import family_of_folder
+from sdrt_export.controlnet_checkpoint import (
+    PREFIX,
+    ControlNetCheckpoint,
+    controlnets_in_checkpoint,
+)
+from sdrt_export.controlnet_compatibility import host_of_folder
 from sdrt_export.errors import CheckpointError
+from sdrt_export.hub import Wanted, folder_from_hub, is_hub_id
+from sdrt_export.weights_files import (
+    DIFFUSERS_STEM,
+    Weights,
+    advice_on_file,
+    check_head,
+    file_names,
+    find_weights,
+    pickles_among,
+    refusal_of_pickles,
+)
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo_checkpoint"
@@ -22,19 +37,9 @@ DEMO_FOLDER = Path(__file__).parent / "demo_checkpoint"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 WEIGHTS_NAMES = {  # the models that a checkpoint must hold
     "text_encoder": "model",
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
+    "unet": DIFFUSERS_STEM,
+    "vae": DIFFUSERS_STEM,
 }
-VARIANTS = (None, "fp16")  # the first that is there is read, as float32
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The safetensors files of one model, relative to the checkpoint; several of a sharded one."""
-
-    variant: str | None
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Checkpoint:
     source: str  # what the user called it, and the commit where it is from the Hub
     family: str  # "stable-diffusion-1" or "-2"
     weights: Mapping[str, Weights]  # by the names of `WEIGHTS_NAMES`
+    controlnets: tuple[ControlNetCheckpoint, ...]  # that it brings along
 
 
 def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
@@ -63,13 +69,9 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
             "it with `python -m sdrt_export.demo.train`"
         )
     if folder.exists():
-        raise CheckpointError(_advice_on_file(folder))
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
-        from sdrt_export.hub import folder_from_hub  # imports the Hub's library
-
-        folder = folder_from_hub(text)
-        commit = folder.name  # what the Hub's cache calls a snapshot
-        return replace(checkpoint_from_folder(folder, text), source=f"{text}@{commit}")
+        raise CheckpointError(advice_on_file(folder, "StableDiffusionPipeline"))
+    if is_hub_id(text):
+        return checkpoint_from_folder(*folder_from_hub(text, _wanted(text)))
     raise CheckpointError(
         f"no checkpoint at '{text}': expected a diffusers folder, a Hub id such as 'owner/name', "
         f"or '{DEMO}'"
@@ -78,13 +80,35 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
 
 def checkpoint_from_folder(folder: Path, source: str) -> Checkpoint:
     """The checkpoint in `folder`. Errors as in `checkpoint_from_source`."""
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    weights = weights_from_names(files, source)
+    weights = weights_from_names(file_names(folder), source)
     family = family_of_folder(folder, source)
     for model in weights.values():
         for name in model.files:
-            _check_head(folder / name)
-    return Checkpoint(folder, source, family, weights)
+            check_head(folder / name)
+    controlnets = controlnets_in_checkpoint(folder, host_of_folder(folder, source))
+    return Checkpoint(folder, source, family, weights, controlnets)
+
+
+def _wanted(repo: str) -> Wanted:
+    """What an export reads of a checkpoint on the Hub."""
+    models = (*WEIGHTS_NAMES, f"{PREFIX}*")
+    return Wanted(
+        small_files=(
+            *(MODEL_INDEX, "tokenizer/*", "scheduler/*"),
+            *(f"{model}/*.json" for model in models),
+        ),
+        weights_among=lambda files: [
+            *(name for model in weights_from_names(files, repo).values() for name in model.files),
+            *_weights_of_controlnets(files),
+        ],
+        check=lambda folder: family_of_folder(folder, repo),
+    )
+
+
+def _weights_of_controlnets(files: Collection[str]) -> list[str]:
+    folders = {name.split("/")[0] for name in files if name.startswith(PREFIX)}
+    found = (find_weights(files, f"{folder}/{DIFFUSERS_STEM}") for folder in sorted(folders))
+    return [name for weights in found if weights for name in weights.files]
 
 
 def weights_from_names(files: Collection[str], source: str) -> dict[str, Weights]:
@@ -92,9 +116,9 @@ def weights_from_names(files: Collection[str], source: str) -> dict[str, Weights
 
     CheckpointError where a part is missing, telling what is there, or the weights are pickles.
     """
-    found = {model: _find_weights(files, model) for model in WEIGHTS_NAMES}
+    found = {model: find_weights(files, f"{model}/{stem}") for model, stem in WEIGHTS_NAMES.items()}
     weights = {model: located for model, located in found.items() if located is not None}
-    pickles = sorted(name for name in files if name.endswith(PICKLES))
+    pickles = pickles_among(files)
     missing = [
         *(name for name in _small_files(files) if name not in files),
         *(
@@ -110,7 +134,7 @@ def weights_from_names(files: Collection[str], source: str) -> dict[str, Weights
             f"'{source}' is exported already: `sdrt run {source} \"a prompt\"` draws with it"
         )
     if pickles and all(name.endswith(".safetensors") for name in missing):
-        raise CheckpointError(_refusal_of_pickles(source, pickles))
+        raise CheckpointError(refusal_of_pickles(source, pickles, "DiffusionPipeline"))
     there = sorted({name.split("/")[0] for name in files})
     raise CheckpointError(
         f"'{source}' is no whole checkpoint: {', '.join(missing)} missing, "
@@ -128,50 +152,3 @@ def _small_files(files: Collection[str]) -> list[str]:
         SCHEDULER_CONFIG,
         *(["tokenizer/tokenizer.json"] if "tokenizer/tokenizer.json" in files else tokenizer),
     ]
-
-
-def _find_weights(files: Collection[str], model: str) -> Weights | None:
-    for variant in VARIANTS:
-        stem = f"{model}/{WEIGHTS_NAMES[model]}" + (f".{variant}" if variant else "")
-        shards = sorted(matching(files, f"{stem}-*-of-*.safetensors"))
-        if f"{stem}.safetensors" in files:
-            return Weights(variant, (f"{stem}.safetensors",))
-        if shards:
-            return Weights(variant, tuple(shards))
-    return None
-
-
-def _check_head(path: Path) -> None:
-    """Whether the file is safetensors and all there; reads only its head."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: no whole safetensors file ({error}): download or save it again"
-        ) from error
-
-
-def _refusal_of_pickles(source: str, pickles: list[str]) -> str:
-    return (
-        f"'{source}' holds its weights as pickles ({', '.join(pickles[:4])}), which run code when "
-        "they are read, so sdrt refuses them. If you trust them, convert them: python -c "
-        '"from diffusers import DiffusionPipeline as P; '
-        f"P.from_pretrained('{source}', use_safetensors=False).save_pretrained('converted')\", "
-        "and export 'converted'"
-    )
-
-
-def _advice_on_file(file: Path) -> str:
-    reason = (
-        "is a pickle, which runs code when it is read, so sdrt refuses it. If you trust it,"
-        if file.suffix in PICKLES
-        else "is a file, expected a diffusers folder. If it is a checkpoint,"
-    )
-    return (
-        f"'{file}' {reason} convert it: python -c "
-        '"from diffusers import StableDiffusionPipeline as P; '
-        f"P.from_single_file('{file}').save_pretrained('converted')\", and export 'converted'"
-    )

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sdrt.errors import SdrtError
+from sdrt.json_fields import within
 from sdrt.onnx_folder import MODEL_INDEX, family_from_configs, fields_from_file
 from sdrt.tokenizer import ClipTokenizer
 from sdrt_export.errors import CheckpointError
+from sdrt_export.sizes import sizes
 
 Config: TypeAlias = dict[str, Any]
 
@@ -27,6 +29,7 @@ def family_of_folder(folder: Path, source: str) -> str:
     CheckpointError where one is of another kind than sdrt exports, or does not fit another.
     """
     try:
+        _check_sizes(folder)
         index, text_encoder, unet, vae = (
             fields_from_file(folder / name).values
             for name in (MODEL_INDEX, *(f"{model}/config.json" for model in _MODELS))
@@ -45,6 +48,21 @@ def family_of_folder(folder: Path, source: str) -> str:
 
 _MODELS = ("text_encoder", "unet", "vae")
 
+_SIZES = {  # of which torch would make tensors unasked
+    "text_encoder": ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"),
+    "unet": ("in_channels", "out_channels", "block_out_channels", "layers_per_block"),
+    "vae": ("in_channels", "out_channels", "latent_channels", "block_out_channels"),
+}
+
+
+def _check_sizes(folder: Path) -> None:
+    for model, names in _SIZES.items():
+        path = folder / model / "config.json"
+        fields = fields_from_file(path)
+        with within(str(path)):
+            for name in names:
+                sizes(fields, name, default=[1])
+
 
 def _complaints_about_kind(
     family: str, text_encoder: Config, unet: Config, vae: Config
@@ -61,6 +79,9 @@ def _complaints_about_kind(
     for option in FOREIGN_UNET_OPTIONS:
         if unet.get(option) is not None:
             yield f"its UNet has {option}={unet[option]!r}, which Stable Diffusion 1 and 2 lack"
+    padding = unet.get("downsample_padding", 1)
+    if padding != 1:
+        yield f"its UNet has downsample_padding={padding!r}, expected 1: sizes are rounded up"
 
 
 def _complaints_about_fit(text_encoder: Config, unet: Config, vae: Config) -> Iterator[str]:

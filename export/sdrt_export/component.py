@@ -1,4 +1,4 @@
-"""One network of a bundle: read, run in torch, written as ONNX, compared."""
+"""The networks of a bundle: run in torch, written as ONNX, compared."""
 
 from __future__ import annotations
 
@@ -9,50 +9,46 @@ from pathlib import Path
 
 from sdrt.file_records import record_file
 from sdrt.manifest import Component
-from sdrt_export.checkpoint import Checkpoint
-from sdrt_export.loading import MODEL_OF_NETWORK, network_from_checkpoint
-from sdrt_export.onnx_from_network import WeightType, round_weights, write_onnx
+from sdrt_export.loading import Part
+from sdrt_export.onnx_from_network import WeightType, round_weights, write_variants
 from sdrt_export.parity import cases_from_network, checked_parity
 
-NETWORKS = tuple(MODEL_OF_NETWORK)
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a manifest calls them
 
 
-def export_component(
-    name: str,
-    checkpoint: Checkpoint,
-    bundle: Path,
-    weights: WeightType,
-    report: Callable[[str], None],
-) -> Component:
-    """Writes the network `name` into its folder of `bundle`; what the manifest says about it.
+def export_part(
+    part: Part, bundle: Path, weights: WeightType, report: Callable[[str], None]
+) -> tuple[Component, ...]:
+    """Writes the networks of `part` into its folder of `bundle`; what the manifest says about them.
 
     `report` is told each stage. Raises CheckpointError where the weights do not load, ExportError
     where ONNX and torch differ.
     """
-    folder = bundle / name
+    folder = bundle / part.name
     folder.mkdir()
-    report(f"{name}: reading")
-    network = network_from_checkpoint(name, checkpoint)
-    signature = network.signature
-    report(f"{name}: running in torch")
-    cases = cases_from_network(network)
-    report(f"{name}: writing ONNX")
+    report(f"{part.name}: reading")
+    networks = part.networks()
+    report(f"{part.name}: running in torch")
+    names = [network.name for network in networks]
+    signatures = [network.signature for network in networks]
+    cases = [cases_from_network(network) for network in networks]
+    report(f"{part.name}: writing ONNX")
     if weights == "fp16":
-        round_weights(network)
-    files = write_onnx(network, folder, weights)
-    del network  # the engine below reads the weights once more
+        round_weights(networks[0])
+    files = write_variants(networks, folder, weights)
+    del networks  # the engines below read the weights once more
     gc.collect()
-    shutil.copyfile(
-        checkpoint.folder / MODEL_OF_NETWORK[name] / "config.json", folder / "config.json"
-    )
-    report(f"{name}: comparing with torch")
-    parity = checked_parity(name, files[0], cases, weights)
-    return Component(
-        name=name,
-        model=f"{name}/{files[0].name}",
-        signature=signature,
-        precision=PRECISIONS[weights],
-        files=tuple(record_file(bundle, file) for file in files),
-        parity=parity,
+    shutil.copyfile(part.config, folder / "config.json")
+    report(f"{part.name}: comparing with torch")
+    records = {path: record_file(bundle, path) for paths in files for path in paths}
+    return tuple(
+        Component(
+            name=name,
+            model=paths[0].relative_to(bundle).as_posix(),
+            signature=signature,
+            precision=PRECISIONS[weights],
+            files=tuple(records[path] for path in paths),
+            parity=checked_parity(name, paths[0], expected, weights),
+        )
+        for name, signature, expected, paths in zip(names, signatures, cases, files, strict=True)
     )

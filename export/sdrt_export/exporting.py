@@ -1,7 +1,11 @@
-"""A checkpoint to a bundle: check it, export each network, copy the rest, write the manifest."""
+"""A checkpoint to a bundle: check it, export each network, copy the rest, write the manifest.
+
+And ControlNets to a bundle that is there.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -10,23 +14,37 @@ from datetime import UTC, datetime
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sdrt.atomic import appearing_folder
+from sdrt import tensor_names as names
+from sdrt.atomic import appearing_folder, changed_folder
+from sdrt.bundle import Bundle
 from sdrt.file_records import record_file
-from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
+from sdrt.json_fields import JsonFields
+from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest, write_manifest
 from sdrt.onnx_folder import MODEL_INDEX, fields_from_file
 from sdrt_export.checkpoint import WEIGHTS_NAMES, Checkpoint, checkpoint_from_source
-from sdrt_export.errors import ExportError
+from sdrt_export.controlnet_checkpoint import (
+    ControlNetCheckpoint,
+    Sources,
+    controlnets_from_sources,
+)
+from sdrt_export.controlnet_compatibility import Host, host_of_folder
+from sdrt_export.errors import CheckpointError, ExportError
+
+WeightType: TypeAlias = Literal["fp32", "fp16"]
+Report: TypeAlias = Callable[[str], None]  # is told each stage
 
 # A checkpoint may bring what its author found best, in a file of this name beside model_index.json:
 # {"guidance_scale": 5.0, "num_inference_steps": 20}
 DEFAULTS_NAME = "sdrt_defaults.json"
 SMALL_FOLDERS = ("tokenizer", "scheduler")
 TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
+NO_CONTROLNETS: Sources = MappingProxyType({})
 
 
 def export_checkpoint(
@@ -34,49 +52,146 @@ def export_checkpoint(
     output: str | PathLike[str],
     *,
     replace: bool = False,
-    weights: Literal["fp32", "fp16"] = "fp32",
+    weights: WeightType = "fp32",
+    controlnets: Sources = NO_CONTROLNETS,
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
 
     Every network is compared with torch; the bundle appears when all of them agree, or not at all.
-    "fp16" halves the files: weights are stored in float16, and computed with in float32. Progress
+    "fp16" halves the files: weights are stored in float16, and computed with in float32.
+    `controlnets` are folders or Hub ids by name, besides those that the checkpoint brings. Progress
     is shown where stderr is a terminal.
 
-    Returns the bundle's path. Raises CheckpointError for a checkpoint that is missing, broken or of
-    a kind that sdrt does not export, ExportError for a network that does not give what torch gives,
-    and SdrtError where `output` is taken (unless `replace`) or cannot be written.
+    Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
+    missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
+    a network that does not give what torch gives, and SdrtError where `output` is taken (unless
+    `replace`) or cannot be written.
     """
     checkpoint = checkpoint_from_source(source)
+    beside = _controlnets_beside(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
     with appearing_folder(output, replace=replace) as bundle, _progress() as report:
-        components = _export_components(checkpoint, bundle, weights, report)
+        components = (
+            *_export_checkpoint(checkpoint, bundle, weights, report),
+            *_export_controlnets(beside, bundle, weights, report),
+        )
         _copy_small_files(checkpoint, bundle)
         manifest = Manifest(
             family=checkpoint.family,
             components=components,
             files=_records_beside(components, bundle),
             source=checkpoint.source,
-            tools={name: import_module(name).__version__ for name in TOOLS},
+            tools=_tools(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             defaults=defaults,
         )
-        (bundle / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        write_manifest(bundle, manifest)
     return Path(output)
 
 
-def _export_components(
-    checkpoint: Checkpoint,
-    bundle: Path,
-    weights: Literal["fp32", "fp16"],
-    report: Callable[[str], None],
-) -> tuple[Component, ...]:
-    try:  # seconds: after the checks
-        from sdrt_export.component import NETWORKS, export_component
+def add_controlnets(
+    bundle: str | PathLike[str],
+    controlnets: Sources,
+    *,
+    replace: bool = False,
+    weights: WeightType = "fp32",
+) -> Path:
+    """Exports ControlNets, folders or Hub ids by name, into a bundle; its other files stay.
+
+    The bundle changes when all of them agree with torch, or not at all. Returns its path. Raises
+    CheckpointError and ExportError as `export_checkpoint` does; BundleError where there is no
+    bundle, and ExportError where it has no controlled UNet, or has a ControlNet of such a name
+    already (unless `replace`).
+    """
+    opened = Bundle.open(Path(bundle))
+    _require_room(opened, controlnets, replace)
+    host = Host(JsonFields(opened.component_config(names.UNET)), opened.vae_scale_factor)
+    added = controlnets_from_sources(controlnets, host)
+    with changed_folder(opened.root, last=MANIFEST_NAME) as draft, _progress() as report:
+        components = _export_controlnets(added, draft, weights, report)
+        write_manifest(draft, _manifest_with(opened.manifest, components, draft))
+    return Path(bundle)
+
+
+def _controlnets_beside(
+    checkpoint: Checkpoint, sources: Sources
+) -> tuple[ControlNetCheckpoint, ...]:
+    """The ControlNets that the checkpoint does not bring itself."""
+    for controlnet in checkpoint.controlnets:
+        if controlnet.name in sources:
+            raise CheckpointError(
+                f"'{checkpoint.source}' brings a ControlNet '{controlnet.name}' itself: "
+                "choose another name for yours"
+            )
+    return controlnets_from_sources(sources, host_of_folder(checkpoint.folder, checkpoint.source))
+
+
+def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
+    """ExportError where the bundle cannot take ControlNets of these names."""
+    if not (bundle.has(names.UNET_CONTROLLED) and (bundle.root / MANIFEST_NAME).exists()):
+        raise ExportError(
+            f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "
+            "optimum made it): export its checkpoint again"
+        )
+    for name in controlnets:
+        if bundle.has(names.controlnet(name)) and not replace:
+            raise ExportError(
+                f"'{bundle.root}' has a ControlNet '{name}' already: choose another name, "
+                "or replace it"
+            )
+
+
+def _export_checkpoint(
+    checkpoint: Checkpoint, bundle: Path, weights: WeightType, report: Report
+) -> Iterator[Component]:
+    with _libraries():
+        from sdrt_export.component import export_part
+        from sdrt_export.loading import parts_from_checkpoint
+    for part in parts_from_checkpoint(checkpoint):
+        yield from export_part(part, bundle, weights, report)
+
+
+def _export_controlnets(
+    controlnets: Iterable[ControlNetCheckpoint], bundle: Path, weights: WeightType, report: Report
+) -> Iterator[Component]:
+    with _libraries():
+        from sdrt_export.component import export_part
+        from sdrt_export.loading import part_from_controlnet
+    for controlnet in controlnets:
+        for component in export_part(part_from_controlnet(controlnet), bundle, weights, report):
+            yield dataclasses.replace(component, source=controlnet.source)
+
+
+@contextmanager
+def _libraries() -> Iterator[None]:
+    """Around imports that take seconds, which is why they come after the checks."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ExportError(
             f"an export needs {error.name}, which is not installed: pip install 'sdrt[export]'"
         ) from error
-    return tuple(export_component(name, checkpoint, bundle, weights, report) for name in NETWORKS)
+
+
+def _manifest_with(manifest: Manifest, components: Iterable[Component], draft: Path) -> Manifest:
+    """The manifest with `components`, whose files lie in `draft`, instead of any so called."""
+    tools = _tools()
+    others = {} if tools == manifest.tools else tools
+    added = [dataclasses.replace(component, tools=others) for component in components]
+    folders = tuple(f"{component.name}/" for component in added)
+    taken = {component.name for component in added}
+    return dataclasses.replace(
+        manifest,
+        components=(*(c for c in manifest.components if c.name not in taken), *added),
+        files=(
+            *(file for file in manifest.files if not file.path.startswith(folders)),
+            *_records_beside(added, draft),
+        ),
+    )
+
+
+def _tools() -> dict[str, str]:
+    return {name: import_module(name).__version__ for name in TOOLS}
 
 
 def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
@@ -104,7 +219,7 @@ def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress() -> Iterator[Report]:
     """A line on the terminal that tells the stage and how long the export has taken."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

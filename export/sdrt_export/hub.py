@@ -1,48 +1,49 @@
-"""Checkpoints from the Hugging Face Hub: only the files that an export reads are downloaded."""
+"""Folders from the Hugging Face Hub: only the files that an export reads are downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-)
-
-from sdrt.onnx_folder import MODEL_INDEX
-from sdrt_export.checkpoint import WEIGHTS_NAMES, weights_from_names
-from sdrt_export.compatibility import family_of_folder
 from sdrt_export.errors import CheckpointError
 
-SMALL_FILES = (
-    MODEL_INDEX,
-    *("tokenizer/*", "scheduler/*"),
-    *(f"{model}/*.json" for model in WEIGHTS_NAMES),
-)
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an export reads of a repository. Both functions raise CheckpointError."""
+
+    small_files: tuple[str, ...]  # names and patterns
+    weights_among: Callable[[Collection[str]], Iterable[str]]  # of the names of all files
+    check: Callable[[Path], object]  # looks at the small files, before weights are downloaded
 
 
-def folder_from_hub(repo: str) -> Path:
-    """The local folder with the checkpoint `repo` ("owner/name"), from the cache where it is there.
+def is_hub_id(text: str) -> bool:
+    """Whether it could be one: "owner/name"."""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", text) is not None
 
-    Small files come first and are checked, so that a checkpoint that sdrt cannot export costs no
-    gigabytes. CheckpointError for that, and where the Hub does not give it.
+
+def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
+    """The local folder with the files of `repo`, from the cache where they are there.
+
+    Also its name with the commit. Small files come first and are checked, so that what sdrt cannot
+    export costs no gigabytes. CheckpointError for that, and where the Hub does not give it.
     """
+    from huggingface_hub import errors  # here: it takes long to import
+
     try:
-        weights = weights_from_names(_names_in(repo), repo)
-        family_of_folder(_downloaded(repo, SMALL_FILES), repo)
-        names = (name for model in weights.values() for name in model.files)
-        return _downloaded(repo, (*SMALL_FILES, *names))
+        weights = wanted.weights_among(_names_in(repo, wanted))
+        wanted.check(_downloaded(repo, wanted.small_files))
+        folder = _downloaded(repo, (*wanted.small_files, *weights))
     except CheckpointError:
         raise
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise CheckpointError(
             f"'{repo}' is gated: accept its terms on https://huggingface.co/{repo}, "
             "then `hf auth login`"
         ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise CheckpointError(
             f"'{repo}' is neither a folder here nor a checkpoint on the Hub: check the name, "
             "and `hf auth login` if it is private"
@@ -53,18 +54,23 @@ def folder_from_hub(repo: str) -> Path:
             f"'{repo}' is no folder here, and the Hub does not give it ({reason}): "
             "check the network, or export from a folder"
         ) from error
+    return folder, f"{repo}@{folder.name}"  # the Hub's cache calls a snapshot by its commit
 
 
-def _names_in(repo: str) -> list[str]:
+def _names_in(repo: str, wanted: Wanted) -> list[str]:
     """The names of the repository's files; without a network, of those in the cache."""
+    from huggingface_hub import HfApi, errors
+
     try:
         return HfApi().list_repo_files(repo)
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
     except Exception:
-        folder = _downloaded(repo, SMALL_FILES)  # the library falls back on its cache
+        folder = _downloaded(repo, wanted.small_files)  # the library falls back on its cache
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def _downloaded(repo: str, names: Iterable[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
     return Path(snapshot_download(repo, allow_patterns=list(names)))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from torch import nn
 from transformers import CLIPTextModel
 
 from sdrt import tensor_names as names
 from sdrt_export.checkpoint import Checkpoint
+from sdrt_export.controlnet import ControlledUNet, ControlNet
+from sdrt_export.controlnet_checkpoint import CONFIG, ControlNetCheckpoint
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks import Network, TextEncoder, UNet, VaeDecoder, VaeEncoder
 
-MODEL_OF_NETWORK = {  # in the order of a picture's way
+MODEL_OF_PART = {  # in the order of a picture's way
     names.TEXT_ENCODER: "text_encoder",
     names.UNET: "unet",
     names.VAE_DECODER: "vae",
@@ -22,54 +27,95 @@ MODEL_OF_NETWORK = {  # in the order of a picture's way
 }
 
 
-def network_from_checkpoint(name: str, checkpoint: Checkpoint) -> Network:
-    """The network called `name`, one of `MODEL_OF_NETWORK`.
+@dataclass(frozen=True)
+class Part:
+    """What fills one folder of a bundle: a model, as one network or as several over its weights.
+
+    `networks` reads the model; each call does. Of several networks each takes more inputs than
+    the one before it.
+    """
+
+    name: str
+    config: Path
+    networks: Callable[[], list[Network]]
+
+
+def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
+    """Its own parts, and then the ControlNets that it brings."""
+    parts = [part_from_checkpoint(name, checkpoint) for name in MODEL_OF_PART]
+    return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
+
+
+def part_from_checkpoint(name: str, checkpoint: Checkpoint) -> Part:
+    """The part called `name`, one of `MODEL_OF_PART`."""
+    config = checkpoint.folder / MODEL_OF_PART[name] / CONFIG
+    return Part(name, config, lambda: networks_from_checkpoint(name, checkpoint))
+
+
+def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
+    name = names.controlnet(controlnet.name)
+    return Part(name, controlnet.folder / CONFIG, lambda: [network_from_controlnet(controlnet)])
+
+
+def networks_from_checkpoint(name: str, checkpoint: Checkpoint) -> list[Network]:
+    """The networks of the part called `name`, one of `MODEL_OF_PART`.
 
     CheckpointError where a weight is missing, or not of the shape that the configuration asks for.
     """
+    model = _model_from_checkpoint(MODEL_OF_PART[name], checkpoint)
     match name:
         case names.TEXT_ENCODER:
-            return TextEncoder(_text_encoder(checkpoint))
+            return [TextEncoder(model)]
         case names.UNET:
-            return UNet(_diffusers_model(UNet2DConditionModel, "unet", checkpoint))
+            return [UNet(model), ControlledUNet(model)]
         case names.VAE_DECODER:
-            return VaeDecoder(_diffusers_model(AutoencoderKL, "vae", checkpoint))
+            return [VaeDecoder(model)]
         case names.VAE_ENCODER:
-            return VaeEncoder(_diffusers_model(AutoencoderKL, "vae", checkpoint))
+            return [VaeEncoder(model)]
     raise ValueError(name)
 
 
-def _text_encoder(checkpoint: Checkpoint) -> nn.Module:
-    # The eager attention has its scale as a number in the graph; the fused one computes it there.
-    return _read(CLIPTextModel, "text_encoder", checkpoint, attn_implementation="eager")
+def network_from_controlnet(controlnet: ControlNetCheckpoint) -> Network:
+    """The network of a ControlNet. CheckpointError as above."""
+    title = f"the ControlNet '{controlnet.source}'"
+    model = _read_diffusers(ControlNetModel, controlnet.folder, controlnet.weights.variant, title)
+    return ControlNet(model, controlnet.name)
 
 
-def _diffusers_model(kind: Any, model: str, checkpoint: Checkpoint) -> nn.Module:
+def _model_from_checkpoint(model: str, checkpoint: Checkpoint) -> nn.Module:
+    place = checkpoint.folder / model, checkpoint.weights[model].variant
+    title = f"the {model} of '{checkpoint.source}'"
+    if model == "text_encoder":
+        # The eager attention has its scale as a number in the graph; the fused one computes it.
+        return _read(CLIPTextModel, *place, title, attn_implementation="eager")
+    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[model]
+    return _read_diffusers(kind, *place, title)
+
+
+def _read_diffusers(kind: Any, folder: Path, variant: str | None, title: str) -> nn.Module:
     # diffusers complains where it is left to find out that accelerate is not installed
-    return _read(kind, model, checkpoint, low_cpu_mem_usage=is_accelerate_available())
+    return _read(kind, folder, variant, title, low_cpu_mem_usage=is_accelerate_available())
 
 
-def _read(kind: Any, model: str, checkpoint: Checkpoint, **options: Any) -> nn.Module:
+def _read(kind: Any, folder: Path, variant: str | None, title: str, **options: Any) -> nn.Module:
+    """The model of class `kind`; `title` is how errors call it."""
     try:
         module, report = kind.from_pretrained(
-            checkpoint.folder,
-            subfolder=model,
-            variant=checkpoint.weights[model].variant,
+            folder,
+            variant=variant,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
             **options,
         )
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # a configuration can break them anywhere
         message = " ".join(str(error).split())
-        raise CheckpointError(
-            f"the {model} of '{checkpoint.source}' does not load: {message}"
-        ) from error
+        raise CheckpointError(f"{title} does not load: {message}") from error
     missing = sorted(report["missing_keys"])
     if missing:  # diffusers and transformers go on with random numbers
         raise CheckpointError(
-            f"the {model} of '{checkpoint.source}' lacks {len(missing)} weights, the first is "
-            f"{missing[0]}: save or download it again"
+            f"{title} lacks {len(missing)} weights, the first is {missing[0]}: "
+            "save or download it again"
         )
     assert isinstance(module, nn.Module)
     return module

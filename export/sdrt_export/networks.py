@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sdrt import tensor_names as names
+from sdrt.onnx_folder import MODEL_NAME
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.attention import PlainAttention
 
@@ -31,6 +33,7 @@ class Network(nn.Module, ABC):
     """
 
     name: str
+    file_name = MODEL_NAME
     signature: Signature
 
     def __init__(self, model: nn.Module) -> None:
@@ -61,10 +64,10 @@ class TextEncoder(Network):
         self.signature = Signature(
             inputs=(TensorSpec(names.INPUT_IDS, np.dtype(np.int64), tokens),),
             outputs=(
-                _float32(names.LAST_HIDDEN_STATE, *states),
-                _float32(names.POOLER_OUTPUT, "batch", model.config.hidden_size),
-                *(_float32(names.hidden_state(i), *states) for i in layers),
-                *(_float32(names.normed_hidden_state(i), *states) for i in layers),
+                float32(names.LAST_HIDDEN_STATE, *states),
+                float32(names.POOLER_OUTPUT, "batch", model.config.hidden_size),
+                *(float32(names.hidden_state(i), *states) for i in layers),
+                *(float32(names.normed_hidden_state(i), *states) for i in layers),
             ),
         )
 
@@ -91,42 +94,38 @@ class UNet(Network):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         config = model.config
-        inputs = [
-            _float32(names.SAMPLE, "batch", config.in_channels, "height", "width"),
-            _float32(names.TIMESTEP, "batch"),
-            _float32(names.ENCODER_HIDDEN_STATES, "batch", "sequence", config.cross_attention_dim),
-        ]
+        inputs = denoiser_inputs(config)
         if config.time_cond_proj_dim is not None:
-            inputs.append(_float32(names.TIMESTEP_COND, "batch", config.time_cond_proj_dim))
-        output = _float32(names.OUT_SAMPLE, "batch", config.out_channels, "height", "width")
-        self.signature = Signature(tuple(inputs), (output,))
+            inputs += (float32(names.TIMESTEP_COND, "batch", config.time_cond_proj_dim),)
+        output = float32(names.OUT_SAMPLE, "batch", config.out_channels, "height", "width")
+        self.signature = Signature(inputs, (output,))
 
-    def forward(
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.predict(*inputs)
+
+    def predict(
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         timestep_cond: torch.Tensor | None = None,
+        **residuals: torch.Tensor | tuple[torch.Tensor, ...],
     ) -> torch.Tensor:
+        """The model's answer; `residuals` are the keywords under which it takes a ControlNet's."""
         (out_sample,) = self.model(
-            sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False
+            *(sample, timestep, encoder_hidden_states),
+            timestep_cond=timestep_cond,
+            return_dict=False,
+            **residuals,
         )
         return out_sample
 
     def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
-        config = self.model.config
-
-        def normal(*shape: int) -> torch.Tensor:
-            return torch.randn(shape, generator=random)
-
-        inputs = (
-            normal(size.batch, config.in_channels, size.height, size.width),
-            torch.randint(1000, (size.batch,), generator=random).float(),
-            normal(size.batch, size.sequence, config.cross_attention_dim),
-        )
-        if config.time_cond_proj_dim is None:
+        inputs = random_denoiser_inputs(self.model.config, size, random)
+        width = self.model.config.time_cond_proj_dim
+        if width is None:
             return inputs
-        return *inputs, normal(size.batch, config.time_cond_proj_dim)
+        return *inputs, torch.randn((size.batch, width), generator=random)
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())
@@ -151,7 +150,7 @@ class VaeDecoder(Network):
         latents = ("batch", config.latent_channels, "height", "width")
         picture = ("batch", config.out_channels, f"{scale}*height", f"{scale}*width")
         self.signature = Signature(
-            (_float32(names.LATENT_SAMPLE, *latents),), (_float32(names.SAMPLE, *picture),)
+            (float32(names.LATENT_SAMPLE, *latents),), (float32(names.SAMPLE, *picture),)
         )
 
     def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
@@ -182,7 +181,7 @@ class VaeEncoder(Network):
         picture = ("batch", config.in_channels, "height", "width")
         parameters = ("batch", 2 * config.latent_channels, f"height/{scale}", f"width/{scale}")
         self.signature = Signature(
-            (_float32(names.SAMPLE, *picture),), (_float32(names.LATENT_PARAMETERS, *parameters),)
+            (float32(names.SAMPLE, *picture),), (float32(names.LATENT_PARAMETERS, *parameters),)
         )
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
@@ -198,8 +197,31 @@ class VaeEncoder(Network):
         self.model.set_attn_processor(PlainAttention())
 
 
-def _float32(name: str, *shape: int | str) -> TensorSpec:
+def float32(name: str, *shape: int | str) -> TensorSpec:
+    """The spec of a float32 tensor."""
     return TensorSpec(name, np.dtype(np.float32), shape)
+
+
+def denoiser_inputs(config: Any) -> tuple[TensorSpec, ...]:
+    """What a UNet and a ControlNet of that configuration both take."""
+    return (
+        float32(names.SAMPLE, "batch", config.in_channels, "height", "width"),
+        float32(names.TIMESTEP, "batch"),
+        float32(names.ENCODER_HIDDEN_STATES, "batch", "sequence", config.cross_attention_dim),
+    )
+
+
+def random_denoiser_inputs(
+    config: Any, size: Size, random: torch.Generator
+) -> tuple[torch.Tensor, ...]:
+    """Values for `denoiser_inputs`."""
+    sample = (size.batch, config.in_channels, size.height, size.width)
+    context = (size.batch, size.sequence, config.cross_attention_dim)
+    return (
+        torch.randn(sample, generator=random),
+        torch.randint(1000, (size.batch,), generator=random).float(),
+        torch.randn(context, generator=random),
+    )
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:

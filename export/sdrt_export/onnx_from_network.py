@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
@@ -30,9 +31,9 @@ from onnx import (
     numpy_helper,
 )
 
-from sdrt.onnx_folder import MODEL_NAME
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.errors import ExportError
+from sdrt_export.graph_editing import remove_inputs, remove_no_ops
 from sdrt_export.graph_folding import Tensors, fold
 from sdrt_export.networks import Network, Size
 
@@ -51,18 +52,35 @@ def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> 
     all sums stay float32; engines fold the casts when they load. Round the weights before
     (`round_weights`): a tensor that float16 would change stays float32.
     """
-    model = trace(network)
-    tensors = fold(model, network.state_dict())
-    describe(model.graph, network.signature)
-    model_path, data_path = folder / MODEL_NAME, folder / DATA_NAME
+    (files,) = write_variants([network], folder, weights)
+    return files
+
+
+def write_variants(
+    networks: Sequence[Network], folder: Path, weights: WeightType = "fp32"
+) -> list[list[Path]]:
+    """Writes networks that are one model with more and more inputs; the files of each.
+
+    The last is traced. The others are its graph without the inputs that they lack, so all of them
+    share one data file.
+    """
+    traced = trace(networks[-1])
+    known = {spec.name for spec in networks[-1].signature.inputs}
+    data_path = folder / DATA_NAME
     with data_path.open("wb") as data:
-        attach(model.graph, tensors, data, weights)
+        store = TensorStore(data, weights)
+        for network in networks:
+            lacking = known - {spec.name for spec in network.signature.inputs}
+            model = remove_inputs(traced, lacking)
+            tensors = fold(model, network.state_dict())
+            describe(model.graph, network.signature)
+            store.attach(model.graph, tensors)
+            (folder / network.file_name).write_bytes(model.SerializeToString())
         has_data = data.tell() > 0
-    model_path.write_bytes(model.SerializeToString())
-    if has_data:
-        return [model_path, data_path]
-    data_path.unlink()
-    return [model_path]
+    if not has_data:
+        data_path.unlink()
+    shared = [data_path] if has_data else []
+    return [[folder / network.file_name, *shared] for network in networks]
 
 
 def trace(network: Network) -> ModelProto:
@@ -90,7 +108,9 @@ def trace(network: Network) -> ModelProto:
             output_names=[spec.name for spec in signature.outputs],
             dynamic_axes=open_axes,
         )
-    return onnx.load_model_from_string(file.getvalue())
+    model = onnx.load_model_from_string(file.getvalue())
+    remove_no_ops(model.graph)
+    return model
 
 
 def describe(graph: GraphProto, signature: Signature) -> None:
@@ -105,20 +125,37 @@ def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
     return helper.make_tensor_value_info(spec.name, element_type, spec.shape)
 
 
-def attach(graph: GraphProto, tensors: Tensors, data: BinaryIO, weights: WeightType) -> None:
-    """Makes the tensors the graph's initialisers: large ones in `data`, small ones inside."""
-    casts = []
-    for name, tensor in tensors.items():
-        half = _exact_half(tensor) if weights == "fp16" else None
+class TensorStore:
+    """Makes tensors the initialisers of graphs: large ones in `data`, small ones inside.
+
+    A name means the same tensor in all graphs, so in `data` each lies once.
+    """
+
+    def __init__(self, data: BinaryIO, weights: WeightType) -> None:
+        self.data, self.weights = data, weights
+        self.initializers: dict[str, TensorProto] = {}  # by the names that graphs know
+
+    def attach(self, graph: GraphProto, tensors: Tensors) -> None:
+        """Gives the graph what it needs, with casts where `data` holds halves."""
+        casts = []
+        for name, tensor in tensors.items():
+            if name not in self.initializers:
+                self.initializers[name] = self._stored(name, tensor)
+            initializer = self.initializers[name]
+            graph.initializer.append(initializer)
+            if initializer.name != name:
+                casts.append(
+                    helper.make_node("Cast", [initializer.name], [name], to=TensorProto.FLOAT)
+                )
+        nodes = [*casts, *graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    def _stored(self, name: str, tensor: torch.Tensor) -> TensorProto:
+        half = _exact_half(tensor) if self.weights == "fp16" else None
         if half is None:
-            graph.initializer.append(_initializer(name, tensor, data))
-        else:
-            stored = f"{name}.fp16"
-            graph.initializer.append(_initializer(stored, half, data))
-            casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+            return _initializer(name, tensor, self.data)
+        return _initializer(f"{name}.fp16", half, self.data)
 
 
 def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:

@@ -45,8 +45,15 @@ def cases_from_network(network: Network) -> list[Case]:
 
 @torch.no_grad()
 def _case(network: Network, size: Size, random: torch.Generator) -> Case:
-    inputs = network.inputs_at(size, random)
-    outputs = network(*inputs)
+    try:
+        inputs = network.inputs_at(size, random)
+        outputs = network(*inputs)
+    except Exception as error:  # whatever diffusers runs into
+        message = " ".join(str(error).split())
+        raise ExportError(
+            f"{network.name}: torch itself does not run it ({message}): "
+            "the checkpoint's configuration is broken"
+        ) from error
     if isinstance(outputs, torch.Tensor):
         outputs = (outputs,)
     specs = network.signature

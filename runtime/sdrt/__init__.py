@@ -5,10 +5,11 @@ pipe("a large red circle on a white background", seed=7).images[0].save("circle.
 """
 
 from sdrt.bundle import Bundle
+from sdrt.control import Control
 from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
 
-__all__ = ["Bundle", "Pipeline", "Request", "Result", "SdrtError", "Step"]
+__all__ = ["Bundle", "Control", "Pipeline", "Request", "Result", "SdrtError", "Step"]
 __version__ = "0.1.0"

@@ -35,6 +35,22 @@ def appearing_folder(
 
 
 @contextmanager
+def changed_folder(path: str | PathLike[str], *, last: str) -> Iterator[Path]:
+    """A folder to fill with what is to change in the folder `path`: new or other entries of it.
+
+    Once the block succeeds they take the places of those of the same names, `last` as the last one.
+    An error or an interrupt, then or before, leaves the folder as it was. SdrtError when it is not
+    writable or the disk is full.
+    """
+    root = Path(path).resolve()
+    with _draft_of(root / "change") as draft:
+        draft.mkdir()
+        yield draft
+        _exchange(draft, root, last)
+        _remove(draft)
+
+
+@contextmanager
 def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
     """A path to write a file to. The file stands at `path` once the block succeeds.
 
@@ -95,6 +111,31 @@ def _swap(draft: Path, target: Path) -> None:
         old.rename(target)
         raise
     _remove(old)
+
+
+def _exchange(draft: Path, root: Path, last: str) -> None:
+    """The entries of `draft` go to `root`, those that they replace come back if one cannot."""
+    names = [entry.name for entry in draft.iterdir() if entry.name != last]
+    old = _hidden(draft / "old")
+    old.mkdir()
+    try:
+        for name in names:
+            if (root / name).exists():
+                (root / name).rename(old / name)
+            (draft / name).rename(root / name)
+        (draft / last).replace(root / last)
+    except BaseException:
+        if (draft / last).exists():  # once it has moved, all is done
+            for name in names:
+                _undo(draft / name, root / name, old / name)
+        raise
+
+
+def _undo(draft: Path, target: Path, old: Path) -> None:
+    if not draft.exists():
+        target.rename(draft)
+    if old.exists():
+        old.rename(target)
 
 
 def _is_about(error: OSError, target: Path, draft: Path) -> bool:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from sdrt import tensor_names as names
 from sdrt.errors import BundleError
 from sdrt.file_records import verify_file
 from sdrt.json_fields import JsonFields, within
@@ -65,8 +66,8 @@ class Bundle:
         for component in self.manifest.components:
             if component.name == name:
                 return component
-        names = ", ".join(component.name for component in self.manifest.components)
-        raise BundleError(f"{self.root}: no component '{name}', it has {names}: export it with it")
+        known = ", ".join(component.name for component in self.manifest.components)
+        raise BundleError(f"{self.root}: no component '{name}', it has {known}: export it with it")
 
     def has(self, name: str) -> bool:
         return any(component.name == name for component in self.manifest.components)
@@ -164,6 +165,26 @@ class Bundle:
     @cached_property
     def latent_channels(self) -> int:
         return self._from_config("vae_decoder", lambda vae: vae.integer("latent_channels", 4))
+
+    @cached_property
+    def inpaints(self) -> bool:
+        """Whether the UNet sees a mask and a masked picture beside the latents."""
+        channels = self._from_config("unet", lambda unet: unet.integer("in_channels", 4))
+        if channels == self.latent_channels:
+            return False
+        if channels == 2 * self.latent_channels + 1:
+            return True
+        raise BundleError(
+            f"{self.root}: its UNet takes {channels} channels, expected {self.latent_channels}, or "
+            f"{2 * self.latent_channels + 1} of one for inpainting: sdrt does not run this kind"
+        )
+
+    @cached_property
+    def controlnets(self) -> tuple[str, ...]:
+        """The ControlNets, by the names that users give them."""
+        prefix = names.controlnet("")
+        all_names = (component.name for component in self.manifest.components)
+        return tuple(name.removeprefix(prefix) for name in all_names if name.startswith(prefix))
 
     @cached_property
     def sample_size(self) -> int:

@@ -142,10 +142,55 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="leave out that many of the text encoder's last layers",
     )
+    _add_pictures(parser.add_argument_group("pictures"))
+    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
         "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_pictures(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--image", metavar="PICTURE", help="begin with this picture")
+    group.add_argument(
+        *("--mask", "--mask-image"),
+        metavar="PICTURE",
+        dest="mask_image",
+        help="paint only where this one is white",
+    )
+    group.add_argument(
+        "--strength",
+        type=_number,
+        metavar="X",
+        help="0..1, how much of the picture is made anew (default: 0.8, with a mask 1)",
+    )
+    group.add_argument(
+        "--padding-mask-crop",
+        type=_whole_number,
+        metavar="N",
+        help="draw only the mask and N pixels around it, larger, and paste it back",
+    )
+    group.add_argument(
+        "--resize",
+        choices=["crop", "pad", "stretch"],
+        help="how pictures take another shape than their own",
+    )
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    for option, value, meaning in (
+        ("--control", "NAME=PICTURE", "draw along this picture"),
+        ("--control-scale", "NAME=X", "how much it counts (default: 1)"),
+        ("--control-window", "NAME=START:END", "from which to which share of the steps (0:1)"),
+        ("--annotate", "NAME=ANNOTATOR", "make the control picture from it first, with canny"),
+    ):
+        group.add_argument(option, action="append", metavar=value, help=meaning)
+    group.add_argument(
+        "--guess-mode",
+        action="store_true",
+        default=None,
+        help="let the control pictures decide where the prompt is silent",
+    )
 
 
 def _whole_number(text: str) -> int:
@@ -164,12 +209,36 @@ def _number(text: str) -> float:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_export)
-    parser.add_argument("source", help='a diffusers folder, a Hub id, or "demo"')
-    parser.add_argument("-o", "--output", type=Path, required=True, help="bundle folder to make")
+    parser.add_argument("source", nargs="?", help='a diffusers folder, a Hub id, or "demo"')
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--output", type=Path, help="bundle folder to make")
+    place.add_argument(
+        "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
+    )
+    parser.add_argument(
+        "--controlnet",
+        type=_name_and_path,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        dest="controlnets",
+        help="a ControlNet, a diffusers folder or a Hub id, and the name to call it by",
+    )
     parser.add_argument(
         "--weights", choices=["fp32", "fp16"], default="fp32", help="how weights are stored"
     )
-    parser.add_argument("--replace", action="store_true", help="replace the bundle that is there")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace the bundle that is there, or with --into its ControlNets so called",
+    )
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=PATH, as in canny=folder")
+    return name, path
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -190,16 +259,35 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    try:  # the exporter checks the checkpoint before it imports what takes long
-        from sdrt_export.exporting import export_checkpoint
-
-        export_checkpoint(
-            options.source, options.output, weights=options.weights, replace=options.replace
+    controlnets = _each_once(options.controlnets)
+    if options.into is not None and (options.source is not None or not controlnets):
+        raise UsageError(
+            "--into adds ControlNets to a bundle: it goes with --controlnet NAME=PATH and without "
+            "a checkpoint (see sdrt export --help)"
         )
+    if options.into is None and options.source is None:
+        raise UsageError("the checkpoint to export is missing (see sdrt export --help)")
+    given = {"weights": options.weights, "replace": options.replace}
+    try:  # the exporter checks the checkpoint before it imports what takes long
+        from sdrt_export.exporting import add_controlnets, export_checkpoint
+
+        if options.into is not None:
+            add_controlnets(options.into, controlnets, **given)
+        else:
+            export_checkpoint(options.source, options.output, controlnets=controlnets, **given)
     except ModuleNotFoundError as error:
         raise SdrtError(
             f"'sdrt export' needs {error.name}, which is not installed: pip install 'sdrt[export]'"
         ) from error
+
+
+def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
+    for name, _ in controlnets:
+        if [name for name, _ in controlnets].count(name) > 1:
+            raise UsageError(
+                f"argument --controlnet: '{name}' comes twice: give each ControlNet its own name"
+            )
+    return dict(controlnets)
 
 
 def _inspect(options: argparse.Namespace) -> None:

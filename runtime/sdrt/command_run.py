@@ -14,7 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from sdrt.control_options import controls_from_options, json_from_control
 from sdrt.errors import SdrtError, UsageError
+from sdrt.picture import Picture
 from sdrt.pipeline import Pipeline
 from sdrt.png import read_parameters, save_png
 from sdrt.request import Request
@@ -46,7 +48,7 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     """The bundle and the request: what the PNG says, overridden by what the command line says."""
     recorded = _recorded(options.from_image) if options.from_image else {}
     given = {name: value for name, value in vars(options).items() if value is not None}
-    values = {**recorded, **given}
+    values = {**recorded, **given, "control": controls_from_options(options, recorded)}
     for name in ("bundle", "prompt"):
         if name not in values:
             raise UsageError(
@@ -113,7 +115,7 @@ def _take(steps: Iterator[Step], *, show: bool) -> None:
 def _summary(result: Result) -> str:
     request, seconds = result.request, asdict(result.timings)
     total = seconds.pop("total")
-    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in seconds.items())
+    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in seconds.items() if spent)
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
         f"{request.num_inference_steps} steps on {result.engine} in {total:.2f} s: "
@@ -127,7 +129,7 @@ def _parameters(pipeline: Pipeline, bundle: str, result: Result) -> list[dict[st
     model = bundle if bundle == "demo" else str(Path(bundle).resolve())
     return [
         _without_none(
-            {name: getattr(request, name) for name in _REQUEST_FIELDS}
+            {name: _plain(getattr(request, name)) for name in _REQUEST_FIELDS}
             | {
                 "prompt": prompt,
                 "negative_prompt": negative,
@@ -141,6 +143,15 @@ def _parameters(pipeline: Pipeline, bundle: str, result: Result) -> list[dict[st
             request.prompts, request.negative_prompts, result.seeds, strict=True
         )
     ]
+
+
+def _plain(value: Any) -> Any:
+    """A request's value as JSON can hold it."""
+    if isinstance(value, Picture):
+        return value.path and str(Path(value.path).resolve())
+    if isinstance(value, Mapping):
+        return {name: json_from_control(control) for name, control in value.items()} or None
+    return value
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

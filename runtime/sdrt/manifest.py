@@ -62,7 +62,11 @@ class Parity:
 
 @dataclass(frozen=True)
 class Component:
-    """One network of the bundle. `model` is its ONNX file, one of `files`."""
+    """One network of the bundle. `model` is its ONNX file, one of `files`; two may share a file.
+
+    A network that was not exported with the others tells its own `source` and `tools`; where they
+    are the manifest's, they are not said again.
+    """
 
     name: str
     model: str
@@ -70,6 +74,8 @@ class Component:
     precision: str  # of the weights: "float32"
     files: tuple[FileRecord, ...]
     parity: Parity | None
+    source: str | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.model not in (file.path for file in self.files):
@@ -157,7 +163,7 @@ def _iso_time(text: str) -> str:
 
 def _json_from_component(component: Component) -> dict[str, Any]:
     parity = component.parity
-    return {
+    described: dict[str, Any] = {
         "name": component.name,
         "model": component.model,
         "signature": {
@@ -172,6 +178,11 @@ def _json_from_component(component: Component) -> dict[str, Any]:
             "psnr": parity.psnr if math.isfinite(parity.psnr) else None,
         },
     }
+    if component.source is not None:
+        described["source"] = component.source
+    if component.tools:
+        described["tools"] = dict(component.tools)
+    return described
 
 
 def _component_from_fields(fields: JsonFields) -> Component:
@@ -183,6 +194,8 @@ def _component_from_fields(fields: JsonFields) -> Component:
         precision=fields.text("precision"),
         files=fields.convert_each("files", _file_from_fields),
         parity=fields.convert("parity", _parity_from_fields) if has_parity else None,
+        source=fields.text("source") if "source" in fields.values else None,
+        tools=fields.convert("tools", _texts_from_fields) if "tools" in fields.values else {},
     )
 
 

@@ -14,6 +14,7 @@ from sdrt_engines import signature_from_onnx
 
 MODEL_INDEX = "model_index.json"
 MODEL_NAME = "model.onnx"
+CONTROLLED_NAME = "controlled.onnx"  # beside it: the UNet that takes the residuals of ControlNets
 
 
 def manifest_from_folder(root: Path) -> Manifest:
@@ -29,7 +30,15 @@ def manifest_from_folder(root: Path) -> Manifest:
         diffusers = index.text("_diffusers_version", default="unknown")
     return Manifest(
         family=family,
-        components=tuple(_component_from_folder(root, folder) for folder in onnx_folders(root)),
+        components=tuple(
+            _component_from_file(root, name, model)
+            for folder in onnx_folders(root)
+            for name, model in (
+                (folder.name, folder / MODEL_NAME),
+                (f"{folder.name}_controlled", folder / CONTROLLED_NAME),
+            )
+            if model.exists()
+        ),
         files=(),
         source="unknown (a folder of ONNX files without sdrt.json)",
         tools={"diffusers": diffusers},
@@ -71,19 +80,22 @@ def fields_from_file(path: Path) -> JsonFields:
         return JsonFields.parse(text, infinities=True)
 
 
-def _component_from_folder(root: Path, folder: Path) -> Component:
-    signature = signature_from_onnx(folder / MODEL_NAME)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".json"]
+def _component_from_file(root: Path, name: str, model: Path) -> Component:
+    signature = signature_from_onnx(model)
+    beside = (
+        path for path in sorted(model.parent.iterdir()) if path.suffix not in (".json", ".onnx")
+    )
     return Component(
-        name=folder.name,
-        model=f"{folder.name}/{MODEL_NAME}",
+        name=name,
+        model=model.relative_to(root).as_posix(),
         signature=signature,
         precision=next(
             (spec.dtype.name for spec in signature.outputs if spec.dtype.kind == "f"), "unknown"
         ),
         files=tuple(
             FileRecord(path.relative_to(root).as_posix(), None, path.stat().st_size)
-            for path in files
+            for path in (model, *beside)
+            if path.is_file()
         ),
         parity=None,
     )

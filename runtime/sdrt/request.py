@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args
 
+from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean
+from sdrt.picture import Picture, PictureSource, Resize, picture_from_source
 
 MAX_STEPS = 1000  # as many as the training's timesteps
 MAX_SIDE = 8192  # pixels
@@ -17,11 +19,18 @@ MAX_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Request:
-    """A text-to-image request with diffusers' parameter names.
+    """What to draw, with diffusers' parameter names: from a prompt alone, from a picture
+    (``image``), or where a picture's mask is white (``mask_image``); ``control`` gives each
+    ControlNet its picture.
 
-    ``None`` means: what the bundle recommends, else diffusers' default. A sequence of prompts gives
+    ``None`` means: what the bundle recommends, else diffusers' default; the size is the picture's,
+    else the control picture's, else the model's. A sequence of prompts gives
     ``num_images_per_prompt`` images of each. Image ``i`` has seed ``seed + i`` and can be made
     again alone.
+
+    Pictures are PIL images or paths, and are read here. ``resize`` says how they take another shape
+    than their own; without it that is refused. With ``padding_mask_crop`` only the surroundings of
+    the mask are drawn, at the model's size and with so many pixels around, and pasted back.
 
     Raises ``RequestError`` naming the field, the value and what is allowed.
     """
@@ -40,6 +49,13 @@ class Request:
     clip_skip: int | None = None
     timesteps: Sequence[int] | None = None
     sigmas: Sequence[float] | None = None
+    image: PictureSource | None = None
+    mask_image: PictureSource | None = None  # white is painted, black stays
+    strength: float | None = None  # 0..1, the share of the steps; None: 0.8, with a mask 1
+    padding_mask_crop: int | None = None  # pixels
+    resize: Resize | None = None
+    control: Mapping[str, Control | PictureSource] = field(default_factory=dict)
+    guess_mode: bool = False  # ControlNets see the prompt alone, and count more where it is deep
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt", "timesteps", "sigmas"):
@@ -54,9 +70,13 @@ class Request:
             ("num_images_per_prompt", 1, MAX_IMAGES),
             ("seed", 0, MAX_SEED),
             ("clip_skip", 0, 100),
+            ("padding_mask_crop", 0, MAX_SIDE),
         ):
             _check_integer(name, getattr(self, name), low, high)
-        for name, highest in (("guidance_scale", 1000), ("guidance_rescale", 1), ("eta", 1)):
+        for name, highest in (
+            *(("guidance_scale", 1000), ("guidance_rescale", 1)),
+            *(("eta", 1), ("strength", 1)),
+        ):
             _check_number(name, getattr(self, name), 0, highest)
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise RequestError(
@@ -64,6 +84,8 @@ class Request:
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
+        self._read_pictures()
+        self._check_pictures()
 
     @classmethod
     def from_keywords(cls, prompt: str | Sequence[str], keywords: dict[str, Any]) -> Request:
@@ -93,6 +115,57 @@ class Request:
         """How many images come out."""
         num_prompts = 1 if isinstance(self.prompt, str) else len(self.prompt)
         return num_prompts * self.num_images_per_prompt
+
+    @property
+    def picture(self) -> Picture | None:
+        """``image``, once it has been read."""
+        assert self.image is None or isinstance(self.image, Picture)
+        return self.image
+
+    @property
+    def mask(self) -> Picture | None:
+        """``mask_image``, once it has been read."""
+        assert self.mask_image is None or isinstance(self.mask_image, Picture)
+        return self.mask_image
+
+    @property
+    def controls(self) -> dict[str, Control]:
+        """``control``, once its pictures have been read."""
+        return {name: c for name, c in self.control.items() if isinstance(c, Control)}
+
+    def _read_pictures(self) -> None:
+        for name in ("image", "mask_image"):
+            source = getattr(self, name)
+            if source is not None:
+                object.__setattr__(self, name, picture_from_source(source, name))
+        if not isinstance(self.control, Mapping):
+            raise RequestError(
+                f"control: got a {type(self.control).__name__}, expected a dict of ControlNets' "
+                'names, such as {"canny": "edges.png"}'
+            )
+        controls = {
+            name: control if isinstance(control, Control) else Control(control)
+            for name, control in self.control.items()
+        }
+        object.__setattr__(self, "control", controls)
+
+    def _check_pictures(self) -> None:
+        for name, needed in (
+            *(("mask_image", "image"), ("strength", "image")),
+            *(("padding_mask_crop", "mask_image"), ("guess_mode", "control")),
+        ):
+            if getattr(self, name) not in (None, False) and not getattr(self, needed):
+                raise RequestError(f"{name} was given without {needed}: give both, or neither")
+        if self.resize not in (None, *get_args(Resize)):
+            raise RequestError(
+                f"resize: got {self.resize!r}, {did_you_mean(str(self.resize), get_args(Resize))}"
+            )
+        if self.picture and self.mask and self.picture.size != self.mask.size:
+            got, expected = ("{}×{}".format(*picture.size) for picture in (self.mask, self.picture))
+            raise RequestError(
+                f"mask_image: got {got} pixels, expected {expected} as the image has: white where "
+                "it is to be painted, black elsewhere"
+            )
 
     def _repeat(self, texts: str | Sequence[str]) -> tuple[str, ...]:
         texts = (texts,) if isinstance(texts, str) else texts

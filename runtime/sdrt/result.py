@@ -27,7 +27,9 @@ class Timings:
     """
 
     loading: float
+    vae_encoder: float
     text_encoder: float
+    controlnet: float
     unet: float
     vae_decoder: float
     host: float

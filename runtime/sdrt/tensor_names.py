@@ -44,6 +44,11 @@ def down_block_residual(index: int) -> str:
     return f"down_block_residuals.{index}"
 
 
+def is_residual(name: str) -> bool:
+    """Whether a tensor is what a ControlNet gives to the UNet."""
+    return name == MID_BLOCK_RESIDUAL or name.startswith(down_block_residual(0)[:-1])
+
+
 def controlnet(name: str) -> str:
     """The network of the ControlNet that users call ``name``."""
     return f"controlnet_{name}"

@@ -4,177 +4,44 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache, wraps
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
-from PIL.Image import Image
 
 from checkpoints import TEXT_TO_IMAGE
+from parity.pipeline_harness import (
+    BLURRY,
+    CATS,
+    CIRCLE,
+    DIFFUSERS_WARNINGS,
+    LONG,
+    SEED,
+    STAR,
+    THEIR_SCHEDULERS,
+    UGLY,
+    Case,
+    Ours,
+    Theirs,
+    assert_same,
+    assert_same_pictures,
+    case,
+    drawn_by_diffusers,
+    drawn_by_us,
+    generators,
+    pipeline_with,
+    pixels,
+)
 from sdrt import Pipeline
 from sdrt.tokenizer import TruncatedPromptWarning
 from sdrt_engines import FunctionEngine, resolve_target
 
-Ours: TypeAlias = Callable[[str], Pipeline]
-Theirs: TypeAlias = Callable[..., StableDiffusionPipeline]  # recipe, scheduler's name
-
-pytestmark = [
-    pytest.mark.parity,
-    # diffusers' own: what it says of an old schedule; it hands torch tensors to numpy
-    pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
-]
-
-# Our short names, and how a user of diffusers writes the same.
-THEIR_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "pndm": ("PNDMScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "lcm": ("LCMScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
-}
-CIRCLE, STAR, CATS = "a red circle on a white background", "the artist's own star", "three cats"
-BLURRY, UGLY = "blurry, low quality", "deformed, watermark"
-LONG = ", ".join(["masterpiece, best quality, highly detailed"] * 20)
-SEED = 11
-
-
-@dataclass(frozen=True)
-class Case:
-    """One request, in the words that both sides share."""
-
-    recipe: str
-    scheduler: str | None  # None: the checkpoint's own
-    options: dict[str, Any]
-
-    def __str__(self) -> str:
-        texts = (f"{name}={value}"[:40] for name, value in self.options.items())
-        return " ".join([self.recipe, self.scheduler or "own", *texts])
-
-    @property
-    def request(self) -> dict[str, Any]:
-        custom = {"timesteps", "sigmas"} & self.options.keys()
-        return {"prompt": CIRCLE} | ({} if custom else {"num_inference_steps": 5}) | self.options
-
-    @property
-    def num_images(self) -> int:
-        prompt = self.request["prompt"]
-        return (1 if isinstance(prompt, str) else len(prompt)) * self.options.get(
-            "num_images_per_prompt", 1
-        )
-
-
-def case(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    return Case(recipe, scheduler, options)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a pipeline made: the latents after each step, and the pictures."""
-
-    timesteps: Sequence[float]
-    latents: Sequence[np.ndarray]  # (B, C, h, w) each
-    images: np.ndarray  # (B, H, W, 3) uint8
-
-
-@pytest.fixture(scope="module")
-def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
-    loaded = cache(lambda recipe: StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe)))
-
-    def opened(recipe: str, scheduler: str | None = None) -> StableDiffusionPipeline:
-        """With a fresh scheduler: the checkpoint's own, or another one for its model."""
-        pipe = loaded(recipe)
-        kind, options = type(pipe.scheduler), {}
-        if scheduler:
-            name, options = THEIR_SCHEDULERS[scheduler]
-            kind = getattr(diffusers, name)
-        config = kind.load_config(tiny_checkpoint(recipe), subfolder="scheduler")
-        return with_scheduler(pipe, kind.from_config(config, **options))
-
-    return opened
-
-
-def with_scheduler(pipe: StableDiffusionPipeline, scheduler: Any) -> StableDiffusionPipeline:
-    """The same networks in a new pipeline, which corrects old schedules when it is made."""
-    parts = pipe.components | {"scheduler": scheduler}
-    pipe = StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
-def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
-    return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), target="cpu"))
-
-
-def generators(count: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
-
-
-def drawn_by_diffusers(pipe: StableDiffusionPipeline, case: Case) -> Drawn:
-    timesteps: list[float] = []
-    latents: list[np.ndarray] = []
-
-    def note(pipe: object, index: int, t: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-        timesteps.append(float(t))
-        latents.append(tensors["latents"].numpy())
-        return tensors
-
-    images = pipe(
-        **case.request, generator=generators(case.num_images), callback_on_step_end=note
-    ).images
-    return Drawn(timesteps, latents, pixels(images))
-
-
-def drawn_by_us(pipe: Pipeline, case: Case) -> Drawn:
-    stream = pipe.stream(**case.request, scheduler=case.scheduler, seed=SEED)
-    steps = list(stream)
-    np.testing.assert_array_equal(stream.result.latents, steps[-1].latents)
-    timesteps, latents = zip(*((step.timestep, step.latents) for step in steps), strict=True)
-    return Drawn(timesteps, latents, pixels(stream.result.images))
-
-
-def pixels(images: Iterable[Image]) -> np.ndarray:
-    return np.stack([np.asarray(image) for image in images])
-
-
-def assert_same(ours: Drawn, theirs: Drawn) -> None:
-    np.testing.assert_allclose(ours.timesteps, theirs.timesteps, rtol=0, atol=1e-4)
-    assert_same_latents(ours.latents[-1], theirs.latents[-1])
-    assert_same_pictures(ours.images, theirs.images)
-
-
-def assert_same_latents(ours: np.ndarray, theirs: np.ndarray) -> None:
-    assert ours.shape == theirs.shape
-    assert np.isfinite(theirs).all()
-    assert abs(ours - theirs).max() <= 1e-3 * max(1.0, abs(theirs).max())
-
-
-def assert_same_pictures(ours: np.ndarray, theirs: np.ndarray) -> None:
-    assert ours.shape == theirs.shape
-    assert theirs.std() > 5, "a flat picture proves nothing"
-    assert abs(ours.astype(int) - theirs).max() <= 2
-
+pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
 CASES = [
     *(case(recipe, negative_prompt=BLURRY) for recipe in TEXT_TO_IMAGE),
@@ -243,7 +110,7 @@ def test_same_initial_latents(case: Case, ours: Ours, theirs: Theirs) -> None:
     np.testing.assert_allclose(shown[0], their_first_sample(pipe, case), atol=1e-6)
 
 
-def their_first_sample(pipe: StableDiffusionPipeline, case: Case) -> np.ndarray:
+def their_first_sample(pipe: Any, case: Case) -> np.ndarray:
     size = pipe.unet.config.sample_size * pipe.vae_scale_factor
     pipe.scheduler.set_timesteps(case.request["num_inference_steps"])
     latents = pipe.prepare_latents(
@@ -270,7 +137,7 @@ def test_old_schedules_are_corrected_alike(
     config = {"_class_name": "DDIMScheduler", **old}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
     drawn = drawn_by_us(Pipeline.open(folder), case("classic"))
-    pipe = with_scheduler(theirs("classic"), diffusers.DDIMScheduler(**old))
+    pipe = pipeline_with(theirs("classic"), scheduler=diffusers.DDIMScheduler(**old))
     assert_same(drawn, drawn_by_diffusers(pipe, case("classic")))
 
 
@@ -301,7 +168,7 @@ def prediction_in(output: Any) -> torch.Tensor:
     return output.denoised if hasattr(output, "denoised") else output.pred_original_sample
 
 
-def decoded(pipe: StableDiffusionPipeline, latents: torch.Tensor) -> np.ndarray:
+def decoded(pipe: Any, latents: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         pictures = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return pixels(pipe.image_processor.postprocess(pictures))

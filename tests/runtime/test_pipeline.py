@@ -13,7 +13,7 @@ import pytest
 
 from sdrt import Bundle, Pipeline, Request, SdrtError
 from sdrt.errors import NonFiniteError, RequestError
-from sdrt.pipeline import Array
+from sdrt.generation import Array
 from sdrt_engines import EngineError, FunctionEngine, Signature, resolve_target
 from support.bundle_folder import write_json, write_onnx_folder
 from support.clip_folder import write_clip_folder

@@ -82,12 +82,14 @@ class SamplerConfig:
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
-    def corrected(self) -> SamplerConfig:
+    def corrected(self, *, inpainting: bool = False) -> SamplerConfig:
         """What diffusers' ``StableDiffusionPipeline`` makes of an old configuration when it opens:
-        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given.
+        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given. For inpainting it
+        leaves out PNDM's Runge-Kutta steps, too.
         """
         known = self._family.options.keys() | self.given.keys()
-        corrections = {name: value for name, value in _CORRECTIONS.items() if name in known}
+        wanted = {**_CORRECTIONS, **(_FOR_INPAINTING if inpainting else {})}
+        corrections = {name: value for name, value in wanted.items() if name in known}
         return SamplerConfig(self.scheduler, {**self.given, **corrections})
 
     def plan(
@@ -127,6 +129,7 @@ class SamplerConfig:
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
 _CORRECTIONS: Mapping[str, Any] = {"steps_offset": 1, "clip_sample": False}
+_FOR_INPAINTING: Mapping[str, Any] = {"skip_prk_steps": True}
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -1,0 +1,82 @@
+"""Which files of a checkpoint hold a model's weights, and whether they are safe and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import filter as matching
+from pathlib import Path
+
+from sdrt_export.errors import CheckpointError
+
+DIFFUSERS_STEM = "diffusion_pytorch_model"  # what diffusers calls a model's weights
+VARIANTS = (None, "fp16")  # the first that is there is read, as float32
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The safetensors files of one model, relative to the checkpoint; several of a sharded one."""
+
+    variant: str | None
+    files: tuple[str, ...]
+
+
+def find_weights(files: Collection[str], stem: str) -> Weights | None:
+    """Those of the model whose weights are called `stem` ("unet/diffusion_pytorch_model")."""
+    for variant in VARIANTS:
+        name = f"{stem}.{variant}" if variant else stem
+        shards = sorted(matching(files, f"{name}-*-of-*.safetensors"))
+        if f"{name}.safetensors" in files:
+            return Weights(variant, (f"{name}.safetensors",))
+        if shards:
+            return Weights(variant, tuple(shards))
+    return None
+
+
+def file_names(folder: Path) -> set[str]:
+    """All files in `folder`, relative to it, with slashes."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_head(path: Path) -> None:
+    """CheckpointError where the file is not safetensors, or not all there; reads its head only."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: no whole safetensors file ({error}): download or save it again"
+        ) from error
+
+
+def pickles_among(files: Collection[str]) -> list[str]:
+    """The files that run code when they are read."""
+    return sorted(name for name in files if name.endswith(PICKLES))
+
+
+def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
+    """`kind` is the class of diffusers that reads the source."""
+    return (
+        f"'{source}' holds its weights as pickles ({', '.join(pickles[:4])}), which run code when "
+        "they are read, so sdrt refuses them. If you trust them, convert them: python -c "
+        f'"from diffusers import {kind} as M; '
+        f"M.from_pretrained('{source}', use_safetensors=False).save_pretrained('converted')\", "
+        "and export 'converted'"
+    )
+
+
+def advice_on_file(file: Path, kind: str) -> str:
+    """What to do with a file where a folder was expected; `kind` reads such files in diffusers."""
+    reason = (
+        "is a pickle, which runs code when it is read, so sdrt refuses it. If you trust it,"
+        if file.suffix in PICKLES
+        else "is a file, expected a diffusers folder. If it is a checkpoint,"
+    )
+    return (
+        f"'{file}' {reason} convert it: python -c "
+        f'"from diffusers import {kind} as M; '
+        f"M.from_single_file('{file}').save_pretrained('converted')\", and export 'converted'"
+    )

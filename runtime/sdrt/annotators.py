@@ -1,0 +1,58 @@
+"""Control pictures made from ordinary ones.
+
+Any other kind (depth, pose, segmentation) is made by a program of its choice and given to
+``Control`` as a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdrt.errors import RequestError, did_you_mean
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def annotate(annotator: str, image: Image) -> Image:
+    """The control picture that ``annotator``, one of ``ANNOTATORS``, makes of an image.
+
+    Raises ``RequestError`` for an unknown name, or where its library is missing.
+    """
+    require_annotator(annotator)
+    return ANNOTATORS[annotator](image)
+
+
+def require_annotator(annotator: str) -> None:
+    """RequestError unless there is an annotator of that name."""
+    if annotator not in ANNOTATORS:
+        raise RequestError(f"annotator: got {annotator!r}, {did_you_mean(annotator, ANNOTATORS)}")
+
+
+def canny(image: Image, low: float = 100, high: float = 200) -> Image:
+    """Edges, white on black, one pixel wide (Canny 1986, doi:10.1109/TPAMI.1986.4767851).
+
+    An edge begins where the gradient exceeds ``high`` and goes on while it exceeds ``low``, both
+    for channels of 0..255.
+    """
+    from PIL.Image import fromarray
+
+    edges = _opencv().Canny(np.asarray(image.convert("RGB")), low, high)  # (H, W) of 0 and 255
+    return fromarray(edges).convert("RGB")
+
+
+ANNOTATORS: Mapping[str, Callable[[Image], Image]] = {"canny": canny}
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise RequestError(
+            "annotator canny needs OpenCV, which is not installed: pip install 'sdrt[annotate]', "
+            "or give an edge picture of your own"
+        ) from error
+    return cv2

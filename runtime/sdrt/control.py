@@ -1,0 +1,207 @@
+"""ControlNets: what a caller asks of one, and what they add to the UNet's work at a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt import tensor_names as names
+from sdrt.annotators import annotate
+from sdrt.errors import RequestError
+from sdrt.finite import require_finite
+from sdrt.picture import Frame, Picture, PictureSource, array_from_image, picture_from_source
+from sdrt_engines import Engine, Pinned, Signature, shape_at
+
+Array = npt.NDArray[np.float32]
+
+MAX_SCALE = 10.0
+_LIGHTEST = 0.1  # guess mode: how much of the first skip connection's residual is left
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A picture for one ControlNet, and how much it counts.
+
+    ``image`` is a PIL image, a path, or, for a net with other channels than RGB or grey, an array
+    (H, W, K) in 0..1 of the request's size. ``start`` and ``end`` are shares of the steps. With
+    ``annotate`` the control picture is made from the image first (see ``sdrt.annotators``).
+
+    diffusers calls these ``controlnet_conditioning_scale`` and ``control_guidance_start`` and
+    ``_end``. Raises ``RequestError``.
+    """
+
+    image: PictureSource | npt.NDArray[Any]
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    annotate: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, np.ndarray):
+            object.__setattr__(self, "image", picture_from_source(self.image, "control image"))
+        elif self.image.ndim != 3 or self.annotate is not None:
+            raise RequestError(
+                f"control image: got an array {self.image.shape}, expected (height, width, "
+                "channels), and no annotator"
+            )
+        for name, low, high in (("scale", -MAX_SCALE, MAX_SCALE), ("start", 0, 1), ("end", 0, 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low <= value <= high:  # so neither is NaN
+                raise RequestError(
+                    f"control {name}: got {value!r}, expected a number from {low:g} to {high:g}"
+                )
+        if self.start >= self.end:
+            raise RequestError(
+                f"control window: got start {self.start:g} and end {self.end:g}, expected a start "
+                "before the end"
+            )
+
+    @property
+    def picture(self) -> Picture | None:
+        """The picture, where no array was given."""
+        return None if isinstance(self.image, np.ndarray) else cast(Picture, self.image)
+
+    def is_active(self, step: int, num_steps: int) -> bool:
+        """Whether the step lies wholly inside the window, as diffusers counts."""
+        inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
+        return inside and self.scale != 0
+
+    def conditioning(self, num_channels: int, frame: Frame) -> Array:
+        """What the net sees, (1, K, H, W) in 0..1. RequestError where the channels do not fit."""
+        if isinstance(self.image, np.ndarray):
+            return self._from_array(self.image, num_channels, frame)
+        if num_channels not in (1, 3):
+            raise RequestError(
+                f"control image: this ControlNet takes {num_channels} channels, not a picture: "
+                f"give an array (height, width, {num_channels}) in 0..1"
+            )
+        image = cast(Picture, self.image).image
+        if self.annotate is not None:
+            image = annotate(self.annotate, image)
+        framed = frame(image)
+        return array_from_image(framed if num_channels == 3 else framed.convert("L"))
+
+    def _from_array(self, array: npt.NDArray[Any], num_channels: int, frame: Frame) -> Array:
+        width, height = frame.size
+        if array.shape != (height, width, num_channels) or frame.box is not None:
+            raise RequestError(
+                f"control image: got an array {array.shape}, expected ({height}, {width}, "
+                f"{num_channels}), and no padding_mask_crop"
+            )
+        return np.ascontiguousarray(array.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ControlNet:
+    """One net with its picture, ready for the steps of a request."""
+
+    engine: Engine
+    control: Control
+    conditioning: Array  # (1, K, H, W)
+    pools_globally: bool  # its residuals are means over the picture, as a style net's are
+
+    @property
+    def residual_names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.engine.signature.outputs)
+
+    def scales(self, guess_mode: bool) -> tuple[np.float32, ...]:
+        """The factor of each residual. Guess mode trusts the deep ones more than the shallow ones
+        (Zhang et al. 2023, https://arxiv.org/abs/2302.05543: "guess mode")."""
+        count = len(self.residual_names)
+        if guess_mode and not self.pools_globally:
+            factors = np.logspace(math.log10(_LIGHTEST), 0, count) * self.control.scale
+        else:
+            factors = np.full(count, self.control.scale)
+        return tuple(np.float32(factor) for factor in factors)
+
+
+class Residuals:
+    """What all ControlNets of a request add to the UNet, step by step.
+
+    In guess mode they see the prompt alone, and the negative prompt's rows get zeros.
+    """
+
+    def __init__(
+        self,
+        nets: Sequence[ControlNet],
+        unet: Engine,
+        text: Array,  # (B or 2B, L, D), the negative prompts' first
+        *,
+        num_steps: int,
+        guided: bool,
+        guess_mode: bool,
+    ) -> None:
+        self._nets = tuple(nets)
+        self._unet = unet
+        self._num_steps = num_steps
+        self._half = guided and guess_mode  # of the rows
+        self._text = text[len(text) // 2 :] if self._half else text
+        self._scales = [net.scales(guess_mode) for net in nets]
+        self._pinned = [self._pin(net) for net in nets]
+        self._zeros: dict[str, Pinned] | None = None
+
+    def __call__(
+        self, step: int, sample: Array, timestep: npt.NDArray[Any]
+    ) -> Mapping[str, Array | Pinned]:
+        """The UNet's residuals for its rows at a step: ``sample`` (B or 2B, C, h, w)."""
+        rows = len(self._text)
+        feeds: dict[str, Array | Pinned] = {
+            names.SAMPLE: sample[-rows:],
+            names.TIMESTEP: timestep[-rows:],
+        }
+        total: dict[str, Array] = {}
+        for net, scales, pinned in zip(self._nets, self._scales, self._pinned, strict=True):
+            if net.control.is_active(step, self._num_steps):
+                outputs = net.engine.run({**feeds, **pinned})
+                for scale, (name, residual) in zip(scales, outputs.items(), strict=True):
+                    require_finite(net.engine.name, residual)
+                    _add(total, name, scale, residual)
+        if not total:
+            return self._none(sample.shape)
+        return {name: _after_zeros(array) for name, array in total.items()} if self._half else total
+
+    def _pin(self, net: ControlNet) -> dict[str, Pinned]:
+        conditioning = np.repeat(net.conditioning, len(self._text), axis=0)
+        return {
+            names.ENCODER_HIDDEN_STATES: net.engine.pin(names.ENCODER_HIDDEN_STATES, self._text),
+            names.CONTROLNET_COND: net.engine.pin(names.CONTROLNET_COND, conditioning),
+        }
+
+    def _none(self, sample: tuple[int, ...]) -> Mapping[str, Pinned]:
+        """Zeros, uploaded once: no net is at work."""
+        if self._zeros is None:
+            shapes = residual_shapes(self._unet.signature, sample)
+            self._zeros = {
+                name: self._unet.pin(name, np.zeros(shape, np.float32))
+                for name, shape in shapes.items()
+            }
+        return self._zeros
+
+
+def residual_shapes(unet: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of each residual of the controlled UNet when its sample is (B, C, h, w)."""
+    dims = unet.input(names.SAMPLE).shape
+    sizes = {dim: size for dim, size in zip(dims, sample, strict=True) if isinstance(dim, str)}
+    return {
+        spec.name: shape_at(spec, sizes) for spec in unet.inputs if names.is_residual(spec.name)
+    }
+
+
+def _add(total: dict[str, Array], name: str, scale: np.float32, residual: Array) -> None:
+    """Adds a scaled residual, in place: the arrays are ours."""
+    if scale != 1:
+        residual *= scale
+    if name in total:
+        total[name] += residual
+    else:
+        total[name] = residual
+
+
+def _after_zeros(residual: Array) -> Array:
+    """(B, …) as the second half of (2B, …)."""
+    return np.concatenate([np.zeros_like(residual), residual])

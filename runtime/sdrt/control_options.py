@@ -1,0 +1,82 @@
+"""ControlNets on the command line, and in what a PNG says of its making."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdrt.control import Control
+from sdrt.errors import UsageError, did_you_mean
+
+
+def controls_from_options(
+    options: argparse.Namespace, recorded: Mapping[str, Any]
+) -> dict[str, Control]:
+    """The controls that a PNG recorded, changed and joined by what the options say."""
+    values: dict[str, dict[str, Any]] = {
+        name: dict(fields) for name, fields in recorded.get("control", {}).items()
+    }
+    for name, path in _pairs("--control", "PICTURE", options.control):
+        values.setdefault(name, {})["image"] = path
+    for option, form, texts, fields_from_text in (
+        ("--control-scale", "X", options.control_scale, _scale),
+        ("--control-window", "START:END", options.control_window, _window),
+        ("--annotate", "ANNOTATOR", options.annotate, _annotator),
+    ):
+        for name, text in _pairs(option, form, texts):
+            if name not in values:
+                known = did_you_mean(name, values) if values else "there is no --control"
+                raise UsageError(f"{option}: got {name}={text}, {known}: give --control {name}=…")
+            values[name].update(fields_from_text(option, name, text))
+    return {name: Control(**fields) for name, fields in values.items()}
+
+
+def json_from_control(control: Control) -> dict[str, Any]:
+    """A control's fields, without those that are as always; its picture as a path."""
+    fields = {
+        "image": control.picture and control.picture.path,
+        "scale": control.scale,
+        "start": control.start,
+        "end": control.end,
+        "annotate": control.annotate,
+    }
+    if fields["image"] is not None:
+        fields["image"] = str(Path(str(fields["image"])).resolve())
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _pairs(option: str, form: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
+    """Name and value of each ``NAME=VALUE``."""
+    pairs: list[tuple[str, str]] = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option}: got {text!r}, expected NAME={form}")
+        if name in (other for other, _ in pairs):
+            raise UsageError(f"{option}: '{name}' stands there twice: give it once")
+        pairs.append((name, value))
+    return pairs
+
+
+def _scale(option: str, name: str, text: str) -> dict[str, Any]:
+    return {"scale": _number(option, name, text)}
+
+
+def _window(option: str, name: str, text: str) -> dict[str, Any]:
+    start, colon, end = text.partition(":")
+    if not colon:
+        raise UsageError(f"{option}: got {name}={text}, expected {name}=START:END, such as 0:0.6")
+    return {"start": _number(option, name, start), "end": _number(option, name, end)}
+
+
+def _annotator(option: str, name: str, text: str) -> dict[str, Any]:
+    return {"annotate": text}
+
+
+def _number(option: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {name}: got {text!r}, expected a number") from None

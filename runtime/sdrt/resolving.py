@@ -1,0 +1,159 @@
+"""A request against a bundle: what its ``None``s mean there, and what this bundle cannot do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sdrt import tensor_names as names
+from sdrt.annotators import require_annotator
+from sdrt.bundle import Bundle
+from sdrt.errors import RequestError, did_you_mean
+from sdrt.inpainting import crop_box
+from sdrt.picture import Frame, Size, same_proportions
+from sdrt.request import MAX_SIDE, Request
+
+_MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
+
+
+def resolved(request: Request, bundle: Bundle) -> Request:
+    """The request with each ``None`` replaced by what will be used.
+
+    Raises ``RequestError`` for what this bundle cannot do, ``BundleError`` where it is incomplete.
+    """
+    defaults = bundle.manifest.defaults
+    width, height = _size(request, bundle)
+    request = replace(
+        request,
+        height=height,
+        width=width,
+        num_inference_steps=_num_steps(request, defaults),
+        guidance_scale=_first(request.guidance_scale, defaults.get("guidance_scale"), 7.5),
+        seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
+        strength=_strength(request),
+    )
+    _check_size(request, bundle)
+    _check_kind(request, bundle)
+    _check_control(request, bundle)
+    _check_proportions(request, bundle)
+    return request
+
+
+def frame_of(request: Request) -> Frame:
+    """How the pictures of a resolved request take its size."""
+    assert request.width and request.height  # resolved
+    size = request.width, request.height
+    if request.padding_mask_crop is None or request.mask is None:
+        return Frame(size, request.resize)
+    return Frame(size, box=crop_box(request.mask.image, size, request.padding_mask_crop))
+
+
+def _size(request: Request, bundle: Bundle) -> Size:
+    """Width and height: what was asked for, else the first picture's, cut to whole latents, else
+    the model's."""
+    native = bundle.sample_size * bundle.vae_scale_factor
+    size = native, native
+    if request.padding_mask_crop is None:
+        controls = (control.picture for control in request.controls.values())
+        given = [picture.size for picture in (request.picture, *controls) if picture]
+        factor = bundle.vae_scale_factor
+        if given:
+            width, height = (max(side // factor, 1) * factor for side in given[0])
+            size = width, height
+    return _first(request.width, size[0]), _first(request.height, size[1])
+
+
+def _check_size(request: Request, bundle: Bundle) -> None:
+    factor = bundle.vae_scale_factor
+    for side in ("height", "width"):
+        value = getattr(request, side)
+        if value > MAX_SIDE:  # a picture's own
+            raise RequestError(f"{side}: got {value}, expected {MAX_SIDE} at most")
+        if value % factor:
+            below, above = value // factor * factor, (value // factor + 1) * factor
+            raise RequestError(
+                f"{side}: got {value}, expected a multiple of {factor}, such as "
+                f"{max(below, factor)} or {above}"
+            )
+
+
+def _check_kind(request: Request, bundle: Bundle) -> None:
+    """Whether the UNet is made for it, and a step is left to take."""
+    if bundle.inpaints and request.mask is None:
+        raise RequestError(
+            "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
+            "bundle"
+        )
+    steps, strength = request.num_inference_steps, request.strength
+    if strength is not None and steps is not None and int(steps * strength) < 1:
+        raise RequestError(
+            f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
+            f"least {1 / steps:.3g}, or more steps"
+        )
+
+
+def _check_control(request: Request, bundle: Bundle) -> None:
+    for name, control in request.controls.items():
+        if not bundle.controlnets:
+            raise RequestError(
+                f"control: got '{name}', but this bundle has no ControlNet: add one with "
+                f"`sdrt export --controlnet {name}=PATH --into {bundle.root}`"
+            )
+        if name not in bundle.controlnets:
+            raise RequestError(
+                f"control: no ControlNet '{name}', {did_you_mean(name, bundle.controlnets)}"
+            )
+        if control.annotate is not None:
+            require_annotator(control.annotate)
+    if request.control and not bundle.has(names.UNET_CONTROLLED):
+        raise RequestError(
+            "control: this bundle's UNet takes no residuals (an older export, or optimum's): "
+            "export the checkpoint again"
+        )
+
+
+def _check_proportions(request: Request, bundle: Bundle) -> None:
+    """Whether each picture fits the size as it is, or something says how it shall."""
+    assert request.width and request.height
+    size = request.width, request.height
+    pictures = {"image": request.picture}
+    for name, control in request.controls.items():
+        pictures[f"control image '{name}'"] = control.picture
+    for role, picture in pictures.items():
+        if picture is None:
+            continue
+        got = "{}×{}".format(*picture.size)
+        if request.padding_mask_crop is not None:
+            if request.picture and picture.size != request.picture.size:
+                raise RequestError(
+                    f"{role}: got {got} pixels, expected "
+                    f"{'{}×{}'.format(*request.picture.size)} as the image has, because "
+                    "padding_mask_crop cuts the same part out of both"
+                )
+        elif request.resize is None and not same_proportions(
+            picture.size, size, bundle.vae_scale_factor
+        ):
+            raise RequestError(
+                f"{role}: got {got} pixels for a picture of {size[0]}×{size[1]}: say how it shall "
+                "fit: resize crop, pad or stretch"
+            )
+
+
+def _strength(request: Request) -> float | None:
+    """diffusers' defaults, which differ between image to image and inpainting."""
+    if request.image is None or request.strength is not None:
+        return request.strength
+    return 0.8 if request.mask_image is None else 1.0
+
+
+def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
+    custom = _first(request.timesteps, request.sigmas, ())
+    default = defaults.get("num_inference_steps")
+    num_steps: int = _first(len(custom) or None, request.num_inference_steps, default, 50)
+    return num_steps
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

@@ -1,0 +1,177 @@
+"""ControlNet beside diffusers: several nets, scales, windows, guess mode; pictures and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    MultiControlNetModel,
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionControlNetPipeline,
+)
+from PIL import Image
+
+from parity.pictures import mask, picture
+from parity.pipeline_harness import (
+    BLURRY,
+    CIRCLE,
+    DIFFUSERS_WARNINGS,
+    STAR,
+    Case,
+    Ours,
+    Theirs,
+    assert_same,
+    case,
+    drawn_by_diffusers,
+    drawn_by_us,
+)
+from sdrt import Control, Pipeline
+from sdrt.picture import array_from_image
+
+Nets: TypeAlias = Callable[[str, tuple[str, ...]], Any]  # recipe, names -> diffusers' ControlNet
+
+pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
+
+SCHEDULERS = ("euler", "ddim", "dpmpp_2m", "unipc", "pndm", "lcm", "heun", "euler_a")
+EDGES, DEPTH = picture(32, 32, seed=1), picture(32, 32, seed=2).convert("L")
+
+
+def controlled(
+    recipe: str, scheduler: str | None = None, /, *nets: tuple[str, Control], **options: Any
+) -> Case:
+    """The case for ``nets`` (name, control), each in both sides' words."""
+    nets = nets or (("edges", Control(EDGES)),)
+    drawn = case(recipe, scheduler, **options)
+    controls = [control for _, control in nets]
+
+    def listed(values: list[Any]) -> Any:
+        return values if len(values) > 1 else values[0]
+
+    image = "control_image" if "image" in options else "image"
+    theirs = {
+        image: listed([as_theirs(name, control.image.image) for name, control in nets]),
+        "controlnet_conditioning_scale": listed([control.scale for control in controls]),
+        "control_guidance_start": listed([control.start for control in controls]),
+        "control_guidance_end": listed([control.end for control in controls]),
+    }
+    return drawn.together_with({"control": dict(nets)}, theirs)
+
+
+def as_theirs(name: str, image: Image.Image) -> Image.Image | torch.Tensor:
+    """diffusers makes RGB of every picture, so a net with one channel needs a tensor."""
+    return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
+
+
+def edges(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str, Control]:
+    return "edges", Control(EDGES, scale, start, end)
+
+
+def depth(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str, Control]:
+    return "depth", Control(DEPTH, scale, start, end)
+
+
+@pytest.fixture(scope="module")
+def controlled_ours(tiny_controlled_bundle: Callable[[str], Path]) -> Ours:
+    return cache(lambda recipe: Pipeline.open(tiny_controlled_bundle(recipe), target="cpu"))
+
+
+@pytest.fixture(scope="module")
+def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> Nets:
+    @cache
+    def opened(recipe: str, names: tuple[str, ...]) -> Any:
+        folders = tiny_controlnets(recipe)
+        loaded = [ControlNetModel.from_pretrained(folders[name]) for name in names]
+        return loaded[0] if len(loaded) == 1 else MultiControlNetModel(loaded)
+
+    return opened
+
+
+TEXT_TO_IMAGE = [
+    *(controlled(recipe) for recipe in ("classic", "v_prediction", "linear_projection", "deep")),
+    *(controlled(recipe) for recipe in ("lcm", "sample_prediction", "wide_latents")),
+    *(controlled("classic", scheduler) for scheduler in SCHEDULERS),
+    controlled("classic", "euler", prompt=[CIRCLE, STAR], negative_prompt=[BLURRY, ""]),
+    controlled("classic", "euler", num_images_per_prompt=2, guidance_scale=1.0),
+    # sizes
+    controlled("classic", None, ("edges", Control(picture(44, 24, seed=1)))),
+    controlled("deep", None, ("edges", Control(picture(72, 104, seed=1)))),
+    # scales and windows
+    controlled("classic", "ddim", edges(0.3)),
+    controlled("classic", "ddim", edges(1.7, end=0.6)),
+    controlled("classic", "ddim", edges(start=0.4), num_inference_steps=7),
+    controlled("classic", "heun", edges(start=0.2, end=0.7)),
+    controlled("classic", "ddim", edges(0.0)),
+    # several
+    controlled("classic", "ddim", edges(), depth()),
+    controlled("classic", "ddim", depth(0.4, end=0.5), edges(0.8, start=0.3)),
+    controlled("deep", None, edges(0.5), depth(1.5), prompt=[CIRCLE, STAR]),
+    controlled("classic", "ddim", depth()),
+    # guess mode
+    *(
+        controlled("classic", "ddim", *nets, guess_mode=True, guidance_scale=scale)
+        for nets in ([edges(0.7)], [edges(0.5, end=0.5), depth(0.8)])
+        for scale in (1.0, 4.0)
+    ),
+]
+WITH_PICTURE = [
+    *(
+        controlled("classic", scheduler, image=picture(32, 32), strength=strength)
+        for scheduler in ("euler", "ddim", "unipc")
+        for strength in (0.4, 0.75, 1.0)
+    ),
+    controlled(
+        "classic", "ddim", edges(0.6, end=0.7), depth(), image=picture(32, 32), strength=0.8
+    ),
+    controlled("classic", "ddim", edges(), guess_mode=True, image=picture(32, 32), strength=0.8),
+    controlled("deep", None, image=picture(32, 32), strength=0.6, num_images_per_prompt=2),
+]
+MASKED = {"image": picture(32, 32), "mask_image": mask(32, 32), "height": 32, "width": 32}
+WITH_MASK = [
+    *(
+        controlled(recipe, scheduler, **MASKED, strength=strength)
+        for recipe in ("classic", "inpaint")
+        for scheduler in ("euler", "ddim", "dpmpp_2m")
+        for strength in (0.4, 1.0)
+    ),
+    *(
+        controlled(recipe, "ddim", edges(0.6, end=0.7), depth(), **MASKED)
+        for recipe in ("classic", "inpaint")
+    ),
+]
+
+
+@pytest.mark.parametrize("case", TEXT_TO_IMAGE, ids=str)
+def test_text_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetPipeline, controlled_ours, theirs, nets)
+
+
+@pytest.mark.parametrize("case", WITH_PICTURE, ids=str)
+def test_image_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetImg2ImgPipeline, controlled_ours, theirs, nets)
+
+
+@pytest.mark.parametrize("case", WITH_MASK, ids=str)
+def test_inpainting(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetInpaintPipeline, controlled_ours, theirs, nets)
+
+
+def assert_alike(case: Case, kind: Any, ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    net = nets(case.recipe, tuple(case.ours["control"]))
+    pipe = theirs(case.recipe, case.scheduler, kind, controlnet=net)
+    correct_schedule(pipe)
+    assert_same(drawn_by_us(ours(case.recipe), case), drawn_by_diffusers(pipe, case))
+
+
+def correct_schedule(pipe: Any) -> None:
+    """What StableDiffusionPipeline does to old schedules, and diffusers' ControlNet pipelines do
+    not."""
+    corrected = {"clip_sample": False, "steps_offset": 1}
+    known = {name: value for name, value in corrected.items() if name in pipe.scheduler.config}
+    pipe.scheduler.register_to_config(**known)
