@@ -12,18 +12,33 @@ from sdrt_engines.errors import (
 )
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
-from sdrt_engines.target import Backend, Refusal, Resolution, Target, resolve_target
+from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
+from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
+from sdrt_engines.target import (
+    BACKENDS,
+    Backend,
+    Backends,
+    Refusal,
+    Refuse,
+    Resolution,
+    Target,
+    openvino_precision,
+    resolve_target,
+)
 from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
 
 __all__ = [
+    "BACKENDS",
     "DTYPES",
     "Array",
     "Backend",
+    "Backends",
     "Engine",
     "EngineError",
     "FunctionEngine",
     "Pinned",
     "Refusal",
+    "Refuse",
     "Resolution",
     "SdrtError",
     "Signature",
@@ -31,9 +46,13 @@ __all__ = [
     "TargetError",
     "TensorError",
     "TensorSpec",
+    "cuda_engine_from_onnx",
     "did_you_mean",
     "engine_from_onnx",
     "nearest",
+    "openvino_engine_from_onnx",
+    "openvino_precision",
+    "openvino_refusal",
     "resolve_target",
     "shape_at",
     "signature_from_onnx",

@@ -5,6 +5,7 @@ Every message says what happened, what was got, what was expected, and what to d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -22,6 +23,12 @@ class TensorError(EngineError):
 
 class TargetError(EngineError):
     """A target is unknown, or does not open on this machine."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library's error says so; each has words of its own for it."""
+    words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"
+    return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

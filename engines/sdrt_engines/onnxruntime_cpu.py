@@ -1,4 +1,4 @@
-"""The `cpu` backend: ONNX Runtime. The only file that imports it.
+"""The `cpu` backend: ONNX Runtime.
 
 Tried and left out, as none pays on a CPU (onnxruntime 1.31): I/O binding and OrtValues for pinned
 feeds (79 and 115 µs a call, plain `run` 41 µs: it wraps an array without copying it), and turning
@@ -7,10 +7,7 @@ prepacking off (loads in nothing, but every matrix product is then three times s
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,13 @@ from typing import Any
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.onnxruntime_library import (
+    LOG_NOTHING,
+    import_onnxruntime,
+    reason_of,
+    way_out_of,
+)
 from sdrt_engines.tensor import Array, Signature, shape_text
-
-_LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
 
 
 def engine_from_onnx(
@@ -36,24 +37,26 @@ def engine_from_onnx(
         raise EngineError(f"num_threads: got {num_threads}, expected 1 or more, or None")
     path = Path(path)
     signature = signature_from_onnx(path)
-    onnxruntime = _onnxruntime()
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = num_threads or 0
-    options.log_severity_level = _LOG_NOTHING
+    options.log_severity_level = LOG_NOTHING
     run_options = onnxruntime.RunOptions()
-    run_options.log_severity_level = _LOG_NOTHING
+    run_options.log_severity_level = LOG_NOTHING
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no other common class
-        raise EngineError(f"{path}: does not load: {_reason(error)}: {_way_out(error)}") from error
+        raise EngineError(
+            f"{path}: does not load: {reason_of(error)}: {way_out_of(error)}"
+        ) from error
     return _CpuEngine(signature, name or str(path), session, run_options)
 
 
 def cpu_refusal() -> str | None:
     """Why this backend cannot open here, or None."""
     try:
-        _onnxruntime()
+        import_onnxruntime()
     except EngineError as error:
         return str(error)
     return None
@@ -73,58 +76,10 @@ class _CpuEngine(Engine):
         except Exception as error:
             feeds = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in values.items())
             raise EngineError(
-                f"{self.name}: onnxruntime failed on {feeds}: {_reason(error)}: {_way_out(error)}"
+                f"{self.name}: onnxruntime failed on {feeds}: "
+                f"{reason_of(error)}: {way_out_of(error)}"
             ) from error
         return dict(zip(outputs, results, strict=True))
 
     def _release(self) -> None:
         self._session = None  # the session frees its memory with its last reference
-
-
-def _onnxruntime() -> Any:
-    try:
-        with _silent_stderr():
-            import onnxruntime
-    except ImportError as error:
-        raise EngineError(
-            f"onnxruntime cannot be imported ({error}): pip install onnxruntime"
-        ) from error
-    return onnxruntime
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Nothing on stderr while onnxruntime is imported for the first time.
-
-    On machines with an unusual graphics card (WSL, Raspberry Pi) it warns that GPU discovery
-    failed, before any log level can be set: https://github.com/microsoft/onnxruntime/issues/27092
-    """
-    if "onnxruntime" in sys.modules:
-        yield
-        return
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
-def _reason(error: Exception) -> str:
-    """onnxruntime's message on one line, without its `[ONNXRuntimeError] : 1 : FAIL : `."""
-    return " ".join(str(error).split(" : ", 3)[-1].split())
-
-
-def _way_out(error: Exception) -> str:
-    message = str(error).lower()
-    if "external" in message:
-        return "its weights beside it are missing or cut short: copy the whole folder again"
-    if "alloc" in message or isinstance(error, MemoryError):
-        return "there is not enough memory: take a smaller size or batch, or end other programs"
-    return "export it again, or update onnxruntime"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -13,9 +13,27 @@ from sdrt import tensor_names as names
 from sdrt.errors import BundleError
 from sdrt.file_records import verify_file
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import MANIFEST_NAME, Component, Manifest
-from sdrt.onnx_folder import MODEL_INDEX, fields_from_file, manifest_from_folder, onnx_folders
-from sdrt_engines import Engine, Target, engine_from_onnx, resolve_target
+from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
+from sdrt.onnx_folder import (
+    MODEL_INDEX,
+    MODEL_NAME,
+    fields_from_file,
+    manifest_from_folder,
+    onnx_folders,
+)
+from sdrt_engines import (
+    BACKENDS,
+    Backends,
+    Engine,
+    Refuse,
+    Resolution,
+    Target,
+    cuda_engine_from_onnx,
+    engine_from_onnx,
+    openvino_engine_from_onnx,
+    openvino_precision,
+    resolve_target,
+)
 
 T = TypeVar("T")
 
@@ -54,13 +72,52 @@ class Bundle:
     def has(self, name: str) -> bool:
         return any(component.name == name for component in self.manifest.components)
 
+    def resolve(self, target: str | Target = "auto", backends: Backends = BACKENDS) -> Resolution:
+        """The target that will run this bundle here: it opens on this machine, and what it needs is
+        in the bundle. `"auto"` is the fastest of them.
+
+        TargetError when an explicit target cannot, or none can.
+        """
+        return resolve_target(
+            target, [(backend, partial(self._refusal, refuse)) for backend, refuse in backends]
+        )
+
+    def _refusal(self, refuse: Refuse, target: Target) -> str | None:
+        if reason := refuse(target):
+            return reason
+        if (
+            target.backend.startswith("tensorrt")
+            and not (self.root / engines_path(target)).is_dir()
+        ):
+            return (
+                f"'{self.root}' has no engines for {target.backend}: "
+                f"`sdrt build {self.root} --target {target}` makes them"
+            )
+        return None
+
     def open_engine(self, name: str, target: str | Target = "auto") -> Engine:
         """The component called `name`, ready to run on `target`; its files are verified first."""
         component = self.component(name)
-        resolve_target(target)  # refuses all but the CPU so far
-        for record in component.files:
+        target = self.resolve(target).target
+        model, records = self.onnx_for(component, target)
+        for record in records:
             verify_file(self.root, record)
-        return engine_from_onnx(self.root / component.model, name=name)
+        match target.backend:
+            case "cuda":
+                return cuda_engine_from_onnx(self.root / model, name=name)
+            case "openvino":
+                precision = openvino_precision(target)
+                return openvino_engine_from_onnx(self.root / model, precision=precision, name=name)
+            case _:
+                return engine_from_onnx(self.root / model, name=name)
+
+    def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
+        """The graph that a target runs, and all its files: its own where one was built for it."""
+        folder = f"{engines_path(target)}/{component.name}/"
+        built = [record for record in self.manifest.files if record.path.startswith(folder)]
+        if built:
+            return f"{folder}{MODEL_NAME}", built
+        return component.model, component.files
 
     def component_config(self, name: str) -> dict[str, Any]:
         """diffusers' or transformers' `config.json` of a component."""
@@ -149,6 +206,11 @@ class Bundle:
             if record.path == path:
                 verify_file(self.root, record)
         return fields_from_file(self.root / path)
+
+
+def engines_path(target: Target) -> str:
+    """The folder of a bundle for what was built for a backend."""
+    return f"engines/{target.backend}"
 
 
 def _sample_size(unet: JsonFields) -> int:

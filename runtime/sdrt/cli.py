@@ -1,4 +1,4 @@
-"""The command line: ``sdrt run``, ``sdrt export``, ``sdrt inspect``.
+"""The command line: ``sdrt run``, ``export``, ``inspect``, ``doctor``.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; ``--debug`` shows
 the traceback.
@@ -77,6 +77,9 @@ def _parser() -> _Parser:
         commands.add_parser("export", parents=[common], help="compile a checkpoint into a bundle")
     )
     _add_inspect(commands.add_parser("inspect", parents=[common], help="show what a bundle holds"))
+    _add_doctor(
+        commands.add_parser("doctor", parents=[common], help="show which targets open here")
+    )
     return parser
 
 
@@ -244,6 +247,11 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_doctor)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
 def _run(options: argparse.Namespace) -> None:
     from sdrt.command_run import run
 
@@ -286,6 +294,12 @@ def _inspect(options: argparse.Namespace) -> None:
     from sdrt.command_inspect import inspect
 
     inspect(options.bundle, as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from sdrt.command_doctor import doctor
+
+    doctor(as_json=options.json)
 
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:

@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+import logging
+from typing import get_args
+
 import pytest
 
-from sdrt_engines import Refusal, Target, TargetError, resolve_target
-from sdrt_engines.target import Backend, Refuse
+from sdrt_engines import (
+    BACKENDS,
+    Backend,
+    Backends,
+    EngineError,
+    Refusal,
+    Resolution,
+    Target,
+    TargetError,
+    TensorError,
+    openvino_precision,
+    resolve_target,
+)
 
-TEXTS = ["cpu", "openvino", "cuda", "tensorrt", "tensorrt:sm90", "tensorrt-rtx:sm86,sm89,sm120"]
+TEXTS = [
+    *("cpu", "openvino", "openvino:fp32", "openvino:bf16", "cuda"),
+    *("tensorrt", "tensorrt:sm90", "tensorrt-rtx:sm86,sm89,sm120"),
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -15,6 +32,12 @@ def test_a_target_is_written_as_it_is_read(text: str) -> None:
 
 def test_a_target_has_a_backend_and_architectures() -> None:
     assert Target.parse("tensorrt-rtx:sm86,sm89") == Target("tensorrt-rtx", ("sm86", "sm89"))
+
+
+def test_a_target_may_have_a_precision() -> None:
+    assert Target.parse("openvino:bf16") == Target("openvino", precision="bf16")
+    assert openvino_precision(Target.parse("openvino:bf16")) == "bf16"
+    assert openvino_precision(Target("openvino")) == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +50,9 @@ def test_a_target_has_a_backend_and_architectures() -> None:
         ("cpu:sm86", "target 'cpu:sm86': cpu is not built for an architecture: write 'cpu'"),
         ("tensorrt-rtx:sm90", "target 'tensorrt-rtx:sm90': tensorrt-rtx knows no 'sm90'"),
         ("tensorrt-rtx:", "tensorrt-rtx knows no '': known: sm75, sm80, sm86, sm89, sm120, sm121"),
+        ("openvino:fp16", "target 'openvino:fp16': openvino knows no 'fp16': did you mean 'bf16'"),
+        ("openvino:", "openvino knows no '': known: fp32, bf16"),
+        ("openvino:fp32,bf16", "openvino knows no 'fp32,bf16'"),
         ("tensorrt-rtx:sm86,sm86", "'sm86' stands there twice"),
         ("tensorrt-rtx:sm86, sm89", "knows no ' sm89': did you mean 'sm89'?"),
     ],
@@ -37,7 +63,7 @@ def test_wrong_targets(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def backends(*refusing: str) -> tuple[tuple[Backend, Refuse], ...]:
+def backends(*refusing: str) -> Backends:
     def refuse(target: Target) -> str | None:
         return f"{target} has no driver" if target.backend in refusing else None
 
@@ -77,9 +103,61 @@ def test_the_cpu_opens_here() -> None:
     assert resolve_target("cpu").target == Target("cpu")
 
 
-@pytest.mark.parametrize("text", ["openvino", "cuda", "tensorrt", "tensorrt-rtx:sm89"])
+def test_every_backend_has_its_line() -> None:
+    names = [backend for backend, _ in BACKENDS]
+    assert names == ["tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu"]
+    assert set(names) == set(get_args(Backend))
+
+
+@pytest.mark.parametrize("text", ["tensorrt", "tensorrt-rtx:sm89"])
 def test_backends_to_come_refuse_with_the_way_out(text: str) -> None:
     with pytest.raises(TargetError, match="is not built yet in this version of sdrt: use 'cpu'"):
         resolve_target(text)
     refused = {refusal.target.backend for refusal in resolve_target("auto").refusals}
     assert Target.parse(text).backend in refused
+
+
+# --- what happens when a target fails at work
+
+OUT_OF_MEMORY = EngineError("unet: out of memory")
+NO_OUTPUT = EngineError("unet: device lost")
+
+
+def test_auto_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    first = resolve_target("auto", backends("cuda"))
+    with caplog.at_level(logging.INFO, "sdrt"):
+        second = first.after(OUT_OF_MEMORY)
+    assert (str(first), second.target) == ("tensorrt", Target("cpu"))
+    assert second.refusals == (Refusal(Target("cuda"), "cuda has no driver"),)
+    assert second.failures == (Refusal(Target("tensorrt"), "unet: out of memory"),)
+    assert str(second) == "cpu (after tensorrt: unet: out of memory)"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "target cuda does not open: cuda has no driver"),
+        ("WARNING", "target tensorrt failed, going on with cpu: unet: out of memory"),
+    ]
+
+
+def test_every_failure_is_kept() -> None:
+    last = resolve_target("auto", backends()).after(OUT_OF_MEMORY).after(NO_OUTPUT)
+    assert str(last) == ("cpu (after tensorrt: unet: out of memory; cuda: unet: device lost)")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "error"),
+    [
+        pytest.param(resolve_target("cuda", backends()), OUT_OF_MEMORY, id="named"),
+        pytest.param(
+            resolve_target("auto", backends("tensorrt", "cuda")), OUT_OF_MEMORY, id="the last"
+        ),
+        pytest.param(
+            resolve_target("auto", backends("cuda", "cpu")), OUT_OF_MEMORY, id="others refuse"
+        ),
+        pytest.param(resolve_target("auto", backends()), TensorError("no input 'x'"), id="feeds"),
+    ],
+)
+def test_what_nothing_can_take_the_place_of_is_raised(
+    resolution: Resolution, error: EngineError
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        resolution.after(error)
+    assert caught.value is error

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ import pytest
 from sdrt import bundle as bundle_module
 from sdrt.bundle import Bundle
 from sdrt.errors import BundleError, SdrtError
+from sdrt.file_records import record_file
 from sdrt.onnx_folder import family_from_configs
-from sdrt_engines import EngineError, TargetError
+from sdrt_engines import (
+    Backends,
+    EngineError,
+    Refusal,
+    Target,
+    TargetError,
+    openvino_precision,
+    openvino_refusal,
+)
 from support.bundle_folder import CONFIGS, SIGNATURES, write_bundle, write_json, write_onnx_folder
 
 LATENTS = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
@@ -108,7 +118,60 @@ def test_a_missing_component_tells_what_there_is(root: Path) -> None:
 
 def test_an_explicit_target_that_does_not_open_is_an_error(root: Path) -> None:
     with pytest.raises(TargetError, match="not built yet"):
-        Bundle.open(root).open_engine("unet", "cuda")
+        Bundle.open(root).open_engine("unet", "tensorrt")
+
+
+@pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
+def test_a_component_opens_on_openvino(root: Path, target: str) -> None:
+    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
+        pytest.skip(reason)
+    with Bundle.open(root).open_engine("unet", target) as unet:
+        np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
+
+
+def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
+    bundle = Bundle.open(root)
+    unet, cuda = bundle.component("unet"), Target("cuda")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
+    path = root / "engines/cuda/unet/model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
+    built = record_file(root, path)
+    manifest = replace(bundle.manifest, files=(*bundle.manifest.files, built))
+    bundle = replace(bundle, manifest=manifest)
+    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", [built])
+    assert bundle.onnx_for(unet, Target("cpu")) == ("unet/model.onnx", unet.files)
+
+
+# --- which target runs a bundle
+
+
+def opens(target: Target) -> None:
+    return None
+
+
+BACKENDS: Backends = (("tensorrt", opens), ("tensorrt-rtx", opens), ("cpu", opens))
+
+
+def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Path) -> None:
+    bundle = Bundle.open(root)
+    resolution = bundle.resolve("auto", BACKENDS)
+    assert resolution.target == Target("cpu")
+    assert resolution.refusals == tuple(
+        Refusal(
+            Target.parse(name),
+            f"'{root}' has no engines for {name}: `sdrt build {root} --target {name}` makes them",
+        )
+        for name in ("tensorrt", "tensorrt-rtx")
+    )
+    (root / "engines/tensorrt-rtx").mkdir(parents=True)
+    assert bundle.resolve("auto", BACKENDS).target == Target("tensorrt-rtx")
+
+
+def test_an_explicit_target_needs_its_engines_too(root: Path) -> None:
+    with pytest.raises(TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* makes"):
+        Bundle.open(root).resolve("tensorrt-rtx:sm89", BACKENDS)
 
 
 # --- files that are not what the manifest says

@@ -13,6 +13,7 @@ HEAVY = (
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "openvino",
     "rich",
     "safetensors",
     "sdrt_export",

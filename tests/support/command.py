@@ -43,3 +43,14 @@ def run_sdrt(*arguments: object, folder: Path, before: str = "") -> Outcome:
         err=tuple(process.stderr.splitlines()),
         loaded=frozenset(name.partition(".")[0] for name in loaded.split()),
     )
+
+
+def run_python(program: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    """A new interpreter that runs `program`; modules in `folders` come before all others."""
+    paths = os.pathsep.join([*map(str, folders), *filter(None, sys.path)])
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )

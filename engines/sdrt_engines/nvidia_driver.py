@@ -1,0 +1,81 @@
+"""What the NVIDIA driver says about this machine; asked directly, so no package is needed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+CUDA_NEEDED = (13, 0)  # what the packages of the extras are built for
+DRIVER_NEEDED = "580"  # the first that knows it
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the compute capability
+_UPDATE = f"install NVIDIA's driver {DRIVER_NEEDED} or newer"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics card, as its driver describes it."""
+
+    name: str
+    architecture: str  # "sm90"
+    memory: int  # bytes
+
+
+def driver_refusal() -> str | None:
+    """Why nothing that uses CUDA can run on this machine, or None."""
+    driver = _driver()
+    if driver is None:
+        return f"there is no NVIDIA driver on this machine ({_LIBRARY}): {_UPDATE}"
+    if status := driver.cuInit(0):
+        return f"the NVIDIA driver finds no GPU that it can use (CUDA error {status}): {_UPDATE}"
+    version = cuda_version()
+    if version < CUDA_NEEDED:
+        return (
+            f"the NVIDIA driver knows CUDA {_text(version)}, needed is {_text(CUDA_NEEDED)}: "
+            f"{_UPDATE}"
+        )
+    return None if gpus() else f"the NVIDIA driver finds no GPU: {_UPDATE}"
+
+
+def cuda_version() -> tuple[int, int]:
+    """The newest CUDA that the driver knows; (0, 0) without a driver."""
+    driver, number = _driver(), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
+        return 0, 0
+    return number.value // 1000, number.value % 1000 // 10
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The cards that the driver lets this process use; none without a driver."""
+    driver, count = _driver(), ctypes.c_int()
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    return tuple(_gpu(driver, index) for index in range(count.value))
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    device, memory = ctypes.c_int(), ctypes.c_size_t()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    return Gpu(name.value.decode(), f"sm{major.value}{minor.value}", memory.value)
+
+
+@cache
+def _driver() -> Any:
+    try:
+        return ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return None
+
+
+def _text(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,220 @@
+"""The `cuda` backend: ONNX Runtime on an NVIDIA GPU.
+
+Nothing of it has run on a GPU yet. What binds buffers is tested on the CPU, by the same class.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from os import PathLike
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+
+from sdrt_engines.engine import Engine
+from sdrt_engines.errors import EngineError
+from sdrt_engines.nvidia_driver import driver_refusal
+from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.onnxruntime_library import (
+    LOG_NOTHING,
+    import_onnxruntime,
+    reason_of,
+    way_out_of,
+)
+from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
+
+NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
+
+_PROVIDER = "CUDAExecutionProvider"
+# Both packages write the same files, so the one that was installed last is the one that is there.
+WAY_OUT_OF_BOTH = "pip install --force-reinstall --no-deps onnxruntime-gpu"
+
+
+def cuda_engine_from_onnx(
+    path: str | PathLike[str], *, name: str | None = None, cuda_graph: bool = False
+) -> Engine:
+    """The network in the ONNX file at `path`, on the first GPU; weights beside it are found.
+
+    `cuda_graph` records the work of a shape once and replays it, where all shapes of the outputs
+    follow from those of the inputs. It is off until a GPU has shown that it works. EngineError when
+    the backend does not open here (`cuda_refusal`), or the file is missing or broken.
+    """
+    if reason := cuda_refusal():
+        raise EngineError(reason)
+    path = Path(path)
+    signature = signature_from_onnx(path)
+    onnxruntime = import_onnxruntime()
+    with redirect_stdout(None):  # it prints what it misses, which the session tells too
+        onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_NOTHING
+    provider_options = {
+        "enable_cuda_graph": str(int(cuda_graph)),
+        "use_tf32": "0",  # by default float32 products have ten bits: not the same picture
+    }
+    try:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(_PROVIDER, provider_options)]
+        )
+    except Exception as error:  # onnxruntime's own have no other common class
+        raise EngineError(
+            f"{path}: does not load: {reason_of(error)}: {way_out_of(error)}"
+        ) from error
+    if _PROVIDER not in session.get_providers():  # then it would quietly run on the CPU
+        raise EngineError(
+            f"{path}: onnxruntime cannot load its CUDA libraries: pip install 'sdrt[cuda]'"
+        )
+    return BoundEngine(signature, name or str(path), session, "cuda", cuda_graph=cuda_graph)
+
+
+def cuda_refusal() -> str | None:
+    """Why this backend cannot open here, or None: the driver's reason first."""
+    return driver_refusal() or package_refusal()
+
+
+def package_refusal() -> str | None:
+    """Why the onnxruntime that is installed cannot use CUDA, or None."""
+    try:
+        providers = import_onnxruntime().get_available_providers()
+    except EngineError as error:
+        return f"{error}, or for CUDA 'sdrt[cuda]'"
+    if _PROVIDER in providers:
+        return None
+    if _is_installed("onnxruntime-gpu"):
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and write the same files, now "
+            f"those of onnxruntime, which knows no CUDA: {WAY_OUT_OF_BOTH}"
+        )
+    return (
+        "the onnxruntime that is installed knows no CUDA: pip install 'sdrt[cuda]', and where "
+        f"that is not enough {WAY_OUT_OF_BOTH}"
+    )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """Memory on the device for all inputs and outputs of one shape, and its binding to them."""
+
+    binding: Any
+    inputs: dict[str, Any]
+    unknown: tuple[str, ...]  # outputs whose size only a run shows
+    run_options: Any
+    graph: int  # its captured graph; -1 where nothing is captured
+
+
+class BoundEngine(Engine):
+    """A session whose inputs and outputs lie in buffers on a device, kept while shapes hold.
+
+    Pinned feeds are on the device already and are copied there. Only the outputs that are asked for
+    come back. Runs take turns, as they share the buffers.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        name: str,
+        session: Any,
+        device: Literal["cpu", "cuda"],
+        *,
+        cuda_graph: bool = False,
+    ) -> None:
+        super().__init__(signature, name)
+        self._session = session
+        self._device = device
+        self._cuda_graph = cuda_graph
+        self._onnxruntime = import_onnxruntime()
+        self._buffers: OrderedDict[tuple[int, ...], _Buffers] = OrderedDict()
+        self._graphs = count(1)
+        self._positions = {spec.name: i for i, spec in enumerate(signature.outputs)}
+        self._running = Lock()
+
+    def _run(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array]:
+        with self._running:
+            try:
+                buffers = self._buffers_for(sizes)
+                for name, value in values.items():
+                    buffers.inputs[name].update_inplace(value)
+                for name in buffers.unknown:  # else it would be what the last run gave
+                    buffers.binding.bind_output(name, self._device)
+                self._session.run_with_iobinding(buffers.binding, buffers.run_options)
+                found = buffers.binding.get_outputs()
+                return {name: np.array(found[self._positions[name]].numpy()) for name in outputs}
+            except Exception as error:
+                feeds = ", ".join(
+                    f"{spec.name} {shape_text(_shape(spec, sizes) or ())}"
+                    for spec in self.signature.inputs
+                )
+                raise EngineError(
+                    f"{self.name}: onnxruntime failed on {feeds}: "
+                    f"{reason_of(error)}: {way_out_of(error)}"
+                ) from error
+
+    def _buffers_for(self, sizes: dict[str, int]) -> _Buffers:
+        key = tuple(sizes.values())
+        if key not in self._buffers:
+            if len(self._buffers) == NUM_SHAPES:
+                self._free(self._buffers.popitem(last=False)[1])
+            self._buffers[key] = self._new_buffers(sizes)
+        self._buffers.move_to_end(key)
+        return self._buffers[key]
+
+    def _new_buffers(self, sizes: dict[str, int]) -> _Buffers:
+        binding = self._session.io_binding()
+        inputs = {spec.name: self._empty(spec, sizes) for spec in self.signature.inputs}
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        outputs = {spec.name: self._empty(spec, sizes) for spec in self.signature.outputs}
+        for name, value in outputs.items():
+            if value is None:
+                binding.bind_output(name, self._device)
+            else:
+                binding.bind_ortvalue_output(name, value)
+        unknown = tuple(name for name, value in outputs.items() if value is None)
+        graph = next(self._graphs) if self._cuda_graph and not unknown else -1
+        run_options = self._onnxruntime.RunOptions()
+        run_options.log_severity_level = LOG_NOTHING
+        run_options.add_run_config_entry("gpu_graph_id", str(graph))
+        return _Buffers(binding, inputs, unknown, run_options, graph)
+
+    def _empty(self, spec: TensorSpec, sizes: dict[str, int]) -> Any:
+        """Memory on the device for a tensor, or None where its shape is not known before a run."""
+        shape = _shape(spec, sizes)
+        if shape is None:
+            return None
+        new = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        return new(shape, spec.dtype.type, self._device, 0)
+
+    def _free(self, buffers: _Buffers) -> None:
+        if buffers.graph >= 0:
+            self._session.release_captured_graph(buffers.graph)
+
+    def _pin(self, name: str, array: Array) -> Any:
+        contiguous = np.array(array, order="C")
+        return self._onnxruntime.OrtValue.ortvalue_from_numpy(contiguous, self._device, 0)
+
+    def _release(self) -> None:
+        self._buffers.clear()
+        self._session = None
+
+
+def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...] | None:
+    """The tensor's shape in a run of these sizes, where it is known."""
+    known = tuple(sizes.get(dim) if isinstance(dim, str) else dim for dim in spec.shape)
+    return None if None in known else tuple(size for size in known if size is not None)

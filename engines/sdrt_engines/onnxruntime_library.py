@@ -1,0 +1,64 @@
+"""ONNX Runtime, for the backends that run on it. The only file that imports it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sdrt_engines.errors import EngineError, is_out_of_memory
+
+LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
+
+
+def import_onnxruntime() -> Any:
+    """The module; EngineError with the way to it where it does not import."""
+    try:
+        with _silent_stderr():
+            import onnxruntime
+    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
+        raise EngineError(
+            f"onnxruntime cannot be imported ({error}): pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing on stderr while onnxruntime is imported for the first time.
+
+    On machines with an unusual graphics card (WSL, Raspberry Pi) it warns that GPU discovery
+    failed, before any log level can be set: https://github.com/microsoft/onnxruntime/issues/27092
+    """
+    if "onnxruntime" in sys.modules:
+        yield
+        return
+    try:
+        stderr = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def reason_of(error: Exception) -> str:
+    """onnxruntime's message on one line, without its `[ONNXRuntimeError] : 1 : FAIL : `."""
+    return " ".join(str(error).split(" : ", 3)[-1].split())
+
+
+def way_out_of(error: Exception) -> str:
+    """What to do about an error of onnxruntime."""
+    if "external" in str(error).lower():
+        return "its weights beside it are missing or cut short: copy the whole folder again"
+    if is_out_of_memory(error):
+        return "there is not enough memory: take a smaller size or batch, or end other programs"
+    return "export it again, or update onnxruntime"

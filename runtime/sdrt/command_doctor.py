@@ -1,0 +1,180 @@
+"""``sdrt doctor``: which targets open on this machine, and what the others lack."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import sdrt
+from sdrt_engines import BACKENDS, Backend, Refuse, Target
+from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
+from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
+from sdrt_engines.target import PRECISIONS
+
+PACKAGES: dict[Backend, tuple[str, ...]] = {  # what brings a backend; the first that is installed
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx",),
+    "cuda": ("onnxruntime-gpu",),
+    "openvino": ("openvino",),
+    "cpu": ("onnxruntime", "onnxruntime-gpu"),
+}
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them; the last on Arm
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """``bfloat16`` is None where the system does not say."""
+
+    name: str
+    cores: int  # that this process may use
+    bfloat16: bool | None
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """Whether a target opens here; ``reason`` says why not, and what to do."""
+
+    target: str
+    opens: bool
+    reason: str | None
+    packages: dict[str, str]  # installed, with their versions
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that ``sdrt doctor`` finds."""
+
+    sdrt: str
+    python: str
+    system: str
+    cpu: Cpu
+    gpus: tuple[Gpu, ...]
+    cuda: str | None  # the newest that the driver knows
+    auto: str | None  # the target that "auto" takes, before it has seen a bundle
+    targets: tuple[TargetState, ...]
+    notes: tuple[str, ...]
+
+
+def doctor(*, as_json: bool) -> None:
+    """Prints the diagnosis; what does not open is no error."""
+    found = diagnosis()
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(_facts(found))
+    console.print()
+    console.print(_targets(found))
+    for note in found.notes:
+        console.print()
+        console.print(note, soft_wrap=True)
+
+
+def diagnosis() -> Diagnosis:
+    """Looks at this machine and at what is installed on it."""
+    cuda = cuda_version()
+    targets = tuple(
+        _state(target, refuse) for backend, refuse in BACKENDS for target in _variants(backend)
+    )
+    return Diagnosis(
+        sdrt=sdrt.__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        cpu=_cpu(),
+        gpus=gpus(),
+        cuda=".".join(map(str, cuda)) if cuda > (0, 0) else None,
+        auto=next((state.target for state in targets if state.opens), None),
+        targets=targets,
+        notes=tuple(filter(None, [_note_on_onnxruntime()])),
+    )
+
+
+def _variants(backend: Backend) -> list[Target]:
+    _, *others = PRECISIONS.get(backend, ("",))
+    return [Target(backend), *(Target(backend, precision=precision) for precision in others)]
+
+
+def _state(target: Target, refuse: Refuse) -> TargetState:
+    try:
+        reason = refuse(target)
+    except Exception as error:  # a broken library may raise anything: the other targets count too
+        reason = f"its library fails: {' '.join(str(error).split())}: install it again"
+    return TargetState(str(target), reason is None, reason, _installed(*PACKAGES[target.backend]))
+
+
+def _installed(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _note_on_onnxruntime() -> str | None:
+    found = _installed("onnxruntime", "onnxruntime-gpu")
+    if len(found) < 2:
+        return None
+    names = " and ".join(f"{name} {number}" for name, number in found.items())
+    return (
+        f"{names} are both installed and write the same files: those of the last one count. "
+        f"If the target cuda does not open although there is a GPU: {WAY_OUT_OF_BOTH}"
+    )
+
+
+def _cpu() -> Cpu:
+    facts = _cpuinfo(Path("/proc/cpuinfo"))
+    flags = facts.get("flags") or facts.get("Features")
+    return Cpu(
+        name=facts.get("model name") or platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if _knows_affinity() else os.cpu_count() or 1,
+        bfloat16=bool(BFLOAT16_FLAGS & set(flags.split())) if flags else None,
+    )
+
+
+def _knows_affinity() -> bool:
+    return hasattr(os, "sched_getaffinity")  # not on macOS
+
+
+def _cpuinfo(path: Path) -> dict[str, str]:
+    """The facts about the first core, on Linux."""
+    if not path.exists():
+        return {}
+    pairs = (line.split(":", 1) for line in path.read_text().partition("\n\n")[0].splitlines())
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _facts(found: Diagnosis) -> Table:
+    cpu = found.cpu
+    bfloat16 = {True: "with bfloat16", False: "without bfloat16", None: "bfloat16 unknown"}
+    table = Table.grid(padding=(0, 2))
+    table.add_row("sdrt", f"{found.sdrt}, Python {found.python}, {found.system}")
+    table.add_row("CPU", f"{cpu.name}, {cpu.cores} cores, {bfloat16[cpu.bfloat16]}")
+    for gpu in found.gpus:
+        size = f"{gpu.memory / 2**30:.0f} GiB"
+        table.add_row("GPU", f"{gpu.name}, {gpu.architecture}, {size}, CUDA {found.cuda}")
+    if not found.gpus:
+        table.add_row("GPU", "none that an NVIDIA driver tells of")
+    table.add_row("auto", found.auto or "no target opens")
+    return table
+
+
+def _targets(found: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("target", "here", "library"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("why not")
+    for state in found.targets:
+        packages = ", ".join(f"{name} {number}" for name, number in state.packages.items())
+        opens = "opens" if state.opens else "no"
+        table.add_row(state.target, opens, packages or "not installed", state.reason or "")
+    return table

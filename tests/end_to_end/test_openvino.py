@@ -1,0 +1,65 @@
+"""The demo model on OpenVINO beside the CPU backend, which is the oracle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdrt
+from sdrt.cli import main
+from sdrt_engines import Target, openvino_precision, openvino_refusal
+from sdrt_export.demo.grammar import ALL_SCENES, caption_from_scene
+from sdrt_export.demo.judge import sight
+
+SCENES = [ALL_SCENES[i] for i in np.random.default_rng(4).choice(len(ALL_SCENES), 6, replace=False)]
+
+
+def pictures(target: str) -> np.ndarray:
+    """One per scene, (N, 128, 128, 3)."""
+    prompts = [caption_from_scene(scene) for scene in SCENES]
+    with sdrt.Pipeline.open("demo", target) as pipeline:
+        result = pipeline(prompts, seed=7, num_inference_steps=12)
+    assert result.engine == target
+    return np.stack([np.asarray(image) for image in result.images])
+
+
+def skip_unless_it_opens(target: str) -> None:
+    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def expected() -> np.ndarray:
+    return pictures("cpu")
+
+
+def test_float32_draws_the_same_picture(expected: np.ndarray) -> None:
+    skip_unless_it_opens("openvino")
+    difference = pictures("openvino").astype(int) - expected
+    assert abs(difference).max() <= 2
+
+
+def test_bfloat16_draws_what_was_asked_for(expected: np.ndarray) -> None:
+    skip_unless_it_opens("openvino:bf16")
+    drawn = pictures("openvino:bf16")
+    squared = (drawn.astype(float) - expected) ** 2
+    psnr = 10 * np.log10(255**2 / squared.mean(axis=(1, 2, 3)))
+    assert psnr.min() >= 30
+    assert squared.any()  # it is another arithmetic, or bf16 was not what ran
+    assert [sight(picture) for picture in drawn] == [sight(picture) for picture in expected]
+
+
+def test_the_command_line_draws_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    skip_unless_it_opens("openvino")
+    path = tmp_path / "out.png"
+    size = ["-W", "64", "-H", "64", "--steps", "1", "--seed", "0"]
+    assert (
+        main(["run", "demo", "a red circle", *size, "--target", "openvino", "-o", str(path)]) == 0
+    )
+    assert "1 steps on openvino in" in capsys.readouterr().err
+    with Image.open(path) as image:
+        assert json.loads(image.text["sdrt"])["prompt"] == "a red circle"

@@ -1,0 +1,132 @@
+"""The `cuda` backend, without a GPU where that is possible; its runs are in test_onnx_engines."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdrt_engines import EngineError, Signature, cuda_engine_from_onnx, engine_from_onnx
+from sdrt_engines.nvidia_driver import cuda_version, driver_refusal, gpus
+from sdrt_engines.onnxruntime_cuda import NUM_SHAPES, BoundEngine, cuda_refusal, package_refusal
+from support.command import run_python
+from support.onnx_writer import onnx_model, spec
+
+SIGNATURE = Signature(
+    (spec("x", "float32", "B", 4), spec("t", "float32", "B", 4)), (spec("y", "float32", "B", 4),)
+)
+X, T = np.arange(8, dtype=np.float32).reshape(2, 4), np.full((2, 4), 3, np.float32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model(SIGNATURE, [("Mul", ["x", "t"], ["y"])]))
+    return path
+
+
+def bound_to_cpu(path: Path) -> BoundEngine:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return BoundEngine(SIGNATURE, "unet", session, "cpu")
+
+
+def test_more_shapes_than_are_kept(path: Path) -> None:
+    with bound_to_cpu(path) as engine:
+        for rows in [*range(1, NUM_SHAPES + 3)] * 2:
+            x = np.full((rows, 4), rows, np.float32)
+            assert (engine.run({"x": x, "t": x})["y"] == rows * rows).all()
+
+
+def test_a_pinned_feed_serves_between_others(path: Path) -> None:
+    with bound_to_cpu(path) as engine:
+        pinned = engine.pin("t", T)
+        for t in (pinned, T + 1, pinned):
+            factor = 3 if t is pinned else 4
+            np.testing.assert_array_equal(engine.run({"x": X, "t": t})["y"], X * factor)
+
+
+# --- why it does not open
+
+
+def installed(tmp_path: Path, *packages: str, providers: tuple[str, ...] = ()) -> str:
+    """The reason where an onnxruntime with these providers, from these packages, is installed."""
+    (tmp_path / "onnxruntime.py").write_text(f"get_available_providers = lambda: {providers}")
+    for package in packages:
+        folder = tmp_path / f"{package.replace('-', '_')}-9.0.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: {package}\nVersion: 9.0.0\n")
+    program = "from sdrt_engines.onnxruntime_cuda import package_refusal; print(package_refusal())"
+    return run_python(program, tmp_path).stdout
+
+
+def test_the_build_for_the_cpu_is_told(tmp_path: Path) -> None:
+    assert installed(tmp_path, providers=("CPUExecutionProvider",)) == (
+        "the onnxruntime that is installed knows no CUDA: pip install 'sdrt[cuda]', and where "
+        "that is not enough pip install --force-reinstall --no-deps onnxruntime-gpu\n"
+    )
+
+
+def test_both_packages_are_told_with_the_way_out(tmp_path: Path) -> None:
+    answer = installed(tmp_path, "onnxruntime-gpu", providers=("CPUExecutionProvider",))
+    assert answer == (
+        "onnxruntime and onnxruntime-gpu are both installed and write the same files, now those "
+        "of onnxruntime, which knows no CUDA: "
+        "pip install --force-reinstall --no-deps onnxruntime-gpu\n"
+    )
+
+
+def test_the_build_for_cuda_is_not_refused(tmp_path: Path) -> None:
+    providers = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert installed(tmp_path, "onnxruntime-gpu", providers=providers) == "None\n"
+
+
+def test_without_onnxruntime_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    reason = package_refusal()
+    assert reason is not None
+    assert reason.startswith("onnxruntime cannot be imported")
+    assert reason.endswith("pip install onnxruntime, or for CUDA 'sdrt[cuda]'")
+
+
+@pytest.mark.skipif(cuda_version() > (0, 0), reason="there is a driver")
+def test_without_a_driver_it_says_so(path: Path) -> None:
+    reason = cuda_refusal()
+    assert reason is not None
+    assert re.fullmatch(
+        r"there is no NVIDIA driver on this machine \(\S+\): "
+        r"install NVIDIA's driver 580 or newer",
+        reason,
+    )
+    assert gpus() == ()
+    with pytest.raises(EngineError, match="there is no NVIDIA driver on this machine"):
+        cuda_engine_from_onnx(path)
+
+
+# --- on a GPU
+
+
+@pytest.mark.gpu
+def test_the_driver_tells_what_there_is() -> None:
+    assert driver_refusal() is None
+    assert cuda_version() >= (13, 0)
+    for gpu in gpus():
+        assert re.fullmatch(r"sm\d+", gpu.architecture)
+        assert gpu.name
+        assert gpu.memory > 2**30
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_cuda_gives_what_the_cpu_gives(path: Path, cuda_graph: bool) -> None:
+    with engine_from_onnx(path) as cpu, cuda_engine_from_onnx(path, cuda_graph=cuda_graph) as cuda:
+        pinned = cuda.pin("t", T)
+        for rows in (1, 2, 1, 2):
+            feeds = {"x": X[:rows] + rows, "t": T[:rows]}
+            for _ in range(3):  # captured at the first, replayed after
+                np.testing.assert_allclose(cuda.run(feeds)["y"], cpu.run(feeds)["y"], rtol=1e-6)
+        np.testing.assert_allclose(cuda.run({"x": X, "t": pinned})["y"], X * T, rtol=1e-6)

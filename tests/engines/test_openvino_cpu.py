@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdrt_engines import EngineError, Signature, openvino_engine_from_onnx
+from sdrt_engines.openvino_cpu import NUM_SHAPES, openvino_refusal
+from support.command import run_python
+from support.onnx_writer import onnx_model, spec
+
+needs_openvino = pytest.mark.skipif(
+    openvino_refusal() is not None, reason=openvino_refusal() or "it opens"
+)
+needs_bf16 = pytest.mark.skipif(
+    openvino_refusal("bf16") is not None, reason=openvino_refusal("bf16") or "it opens"
+)
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.standard_normal((64, 64), np.float32)
+SIGNATURE = Signature((spec("x", "float32", "B", "L", 64),), (spec("y", "float32", "B", "L", 64),))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    nodes = [("MatMul", ["x", "weight"], ["y"])]
+    path.write_bytes(onnx_model(SIGNATURE, nodes, {"weight": WEIGHT}))
+    return path
+
+
+@needs_openvino
+def test_more_shapes_than_are_kept(path: Path) -> None:
+    """The first are compiled anew when they come again, and give what they gave."""
+    shapes = [(i % 2 + 1, i + 1, 64) for i in range(NUM_SHAPES + 2)]
+    feeds = [RNG.standard_normal(shape, np.float32) for shape in shapes]
+    with openvino_engine_from_onnx(path) as engine:
+        for x in feeds * 2:
+            np.testing.assert_allclose(engine.run({"x": x})["y"], x @ WEIGHT, atol=1e-4)
+
+
+@needs_openvino
+def test_threads_with_shapes_of_their_own(path: Path) -> None:
+    together = threading.Barrier(4, timeout=10)
+
+    def run(length: int) -> bool:
+        x = np.full((1, length, 64), length, np.float32)
+        together.wait()
+        return all(np.allclose(engine.run({"x": x})["y"], x @ WEIGHT, atol=1e-3) for _ in range(20))
+
+    with openvino_engine_from_onnx(path) as engine, ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(run, [1, 2, 3, 4]))
+
+
+@needs_bf16
+def test_bf16_has_eight_bits_and_is_asked_for(path: Path) -> None:
+    x = RNG.standard_normal((1, 32, 64), np.float32)
+    true = x @ WEIGHT
+    errors = {}
+    for precision in ("fp32", "bf16"):
+        with openvino_engine_from_onnx(path, precision=precision) as engine:
+            y = engine.run({"x": x})["y"]
+        assert y.dtype == np.float32
+        errors[precision] = np.abs(y - true).max() / np.abs(true).max()
+    assert errors["fp32"] < 1e-5
+    assert 1e-4 < errors["bf16"] < 2**-7
+
+
+def test_without_openvino_the_way_to_it_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed
+    reason = "openvino is not installed: pip install 'sdrt[openvino]'"
+    assert openvino_refusal() == reason
+    with pytest.raises(EngineError, match=re.escape(reason)):
+        openvino_engine_from_onnx(path)
+
+
+def test_an_openvino_that_does_not_import_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "openvino.py").write_text("raise ImportError('no libfoo')")
+    program = "from sdrt_engines.openvino_cpu import openvino_refusal as r; print(r())"
+    assert run_python(program, tmp_path).stdout == (
+        "openvino cannot be imported (no libfoo): pip install 'sdrt[openvino]'\n"
+    )
+
+
+ANOTHER_MACHINE = """
+class Core:
+    def get_property(self, device, name):
+        if {broken}:
+            raise RuntimeError("Exception from core.cpp:1:\\nno such device\\n")
+        return ["FP32", "INT8"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "precision", "message"),
+    [
+        (False, "fp32", "None"),
+        (
+            False,
+            "bf16",
+            "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX): use 'openvino'",
+        ),
+        (
+            True,
+            "fp32",
+            "openvino does not open the CPU (no such device): pip install 'sdrt[openvino]'",
+        ),
+    ],
+)
+def test_a_cpu_that_does_not_fit_is_refused(
+    tmp_path: Path, broken: bool, precision: str, message: str
+) -> None:
+    """A library that tells of another machine than the one at hand."""
+    (tmp_path / "openvino.py").write_text(ANOTHER_MACHINE.format(broken=broken))
+    program = (
+        f"from sdrt_engines import openvino_cpu as o; print(o.openvino_refusal({precision!r}))"
+    )
+    assert run_python(program, tmp_path).stdout == f"{message}\n"
+
+
+def test_importing_the_package_loads_no_openvino() -> None:
+    program = "import sys, sdrt_engines; print('openvino' in sys.modules)"
+    assert run_python(program).stdout == "False\n"
+
+
+def test_num_threads_is_checked(path: Path) -> None:
+    with pytest.raises(EngineError, match="num_threads: got -1, expected 1 or more, or None"):
+        openvino_engine_from_onnx(path, num_threads=-1)
