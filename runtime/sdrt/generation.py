@@ -41,14 +41,22 @@ Array = npt.NDArray[np.float32]
 
 
 class Generation:
-    """A resolved request with all of its state; the engines are shared with others."""
+    """A resolved request with all of its state; the engines are shared with others.
+
+    ``told`` is what the result says of where it ran.
+    """
 
     def __init__(
-        self, engines: Engines, tokenizer: ClipTokenizer, request: Request, plan: Plan
+        self,
+        engines: Engines,
+        tokenizer: ClipTokenizer,
+        request: Request,
+        plan: Plan,
+        told: str,
     ) -> None:
-        self._engines, self._bundle = engines, engines.bundle
-        self._tokenizer = tokenizer
-        self._request, self._plan = request, plan
+        self.engines, self.request = engines, request
+        self._bundle, self._tokenizer = engines.bundle, tokenizer
+        self._plan, self._told = plan, told
         self._clock = Clock()
         assert request.seed is not None  # resolved
         self._seeds = tuple(request.seed + i for i in range(request.num_images))
@@ -62,7 +70,7 @@ class Generation:
         self._clock = Clock()  # the caller may have waited before the first step
         with self._clock("loading"):
             for name in self._component_names():
-                self._engines[name]
+                self.engines[name]
         start = self._start()
         denoiser = self._denoiser(start)
         sampler = self._plan.run(start.latents, self._draw, start.index)
@@ -73,14 +81,14 @@ class Generation:
             images=tuple(self._finished(image) for image in images),
             seeds=self._seeds,
             latents=latents,
-            request=self._request,
-            engine=str(self._engines.target),
+            request=self.request,
+            engine=self._told,
             timings=self._clock.timings(),
         )
 
     def _component_names(self) -> tuple[str, ...]:
         """What this request needs."""
-        request = self._request
+        request = self.request
         return (
             names.TEXT_ENCODER,
             self._unet_name,
@@ -91,17 +99,17 @@ class Generation:
 
     @property
     def _unet_name(self) -> str:
-        return names.UNET_CONTROLLED if self._request.control else names.UNET
+        return names.UNET_CONTROLLED if self.request.control else names.UNET
 
     def _draw(self) -> Array:
         """The next normals of every image's stream, (B, C, h, w)."""
-        assert self._request.height and self._request.width  # resolved
+        assert self.request.height and self.request.width  # resolved
         factor = self._bundle.vae_scale_factor
-        size = self._request.height // factor, self._request.width // factor
+        size = self.request.height // factor, self.request.width // factor
         return self._noise.normal((1, self._bundle.latent_channels, *size))
 
     def _start(self) -> Start:
-        request, plan = self._request, self._plan
+        request, plan = self.request, self._plan
         if request.picture is None:
             return start_from_noise(plan, self._draw)
         assert request.strength is not None and request.num_inference_steps is not None  # resolved
@@ -123,11 +131,11 @@ class Generation:
 
     def _encode(self, pixels: Array) -> Posterior:
         with self._clock("vae_encoder"):
-            return encode(self._engines[names.VAE_ENCODER], pixels, self._scaling)
+            return encode(self.engines[names.VAE_ENCODER], pixels, self._scaling)
 
     def _denoiser(self, start: Start) -> Denoiser:
         """The UNet with this request's text, guidance, control and mask."""
-        request, unet = self._request, self._engines[self._unet_name]
+        request, unet = self.request, self.engines[self._unet_name]
         assert request.guidance_scale is not None  # resolved
         guided = is_guided(unet, request.guidance_scale)
         text = self._embed(guided)
@@ -146,31 +154,31 @@ class Generation:
         with self._clock("text_encoder"):
             embeddings = embed_prompts(
                 self._tokenizer,
-                self._engines[names.TEXT_ENCODER],
-                self._request.prompts,
-                self._request.negative_prompts if guided else (),
-                self._request.clip_skip,
+                self.engines[names.TEXT_ENCODER],
+                self.request.prompts,
+                self.request.negative_prompts if guided else (),
+                self.request.clip_skip,
             )
         require_finite(names.TEXT_ENCODER, embeddings)
         return embeddings
 
     def _residuals(self, text: Array, guided: bool, start: Start) -> Residuals:
-        nets = [self._controlnet(name) for name in self._request.controls]
+        nets = [self._controlnet(name) for name in self.request.controls]
         return Residuals(
             nets,
-            self._engines[names.UNET_CONTROLLED],
+            self.engines[names.UNET_CONTROLLED],
             text,
             num_steps=len(self._plan.timesteps) - start.index,
             guided=guided,
-            guess_mode=self._request.guess_mode or nets[0].pools_globally,  # as diffusers does
+            guess_mode=self.request.guess_mode or nets[0].pools_globally,  # as diffusers does
         )
 
     def _controlnet(self, name: str) -> ControlNet:
         component = names.controlnet(name)
         config = self._bundle.component_config(component)
         return ControlNet(
-            self._engines[component],
-            self._request.controls[name],
+            self.engines[component],
+            self.request.controls[name],
             self._conditioning[name],
             pools_globally=bool(config.get("global_pool_conditions")),
         )
@@ -180,7 +188,7 @@ class Generation:
         signature = self._bundle.component(names.controlnet(name)).signature
         num_channels = signature.input(names.CONTROLNET_COND).shape[1]
         assert isinstance(num_channels, int)
-        return self._request.controls[name].conditioning(num_channels, self._frame)
+        return self.request.controls[name].conditioning(num_channels, self._frame)
 
     def _denoise(
         self, sampler: Sampler, denoiser: Denoiser, start: Start
@@ -209,7 +217,7 @@ class Generation:
 
     def _decode(self, latents: Array) -> tuple[Image, ...]:
         """Latents (B, C, h, w) to images, one at a time: decoding needs the most memory of all."""
-        engine = self._engines[names.VAE_DECODER]
+        engine = self.engines[names.VAE_DECODER]
         return tuple(decode(engine, latent[None], self._scaling) for latent in latents)
 
     def _preview(self, call: Call, prediction: Array, index: int) -> tuple[Image, ...]:
@@ -217,7 +225,7 @@ class Generation:
 
     def _finished(self, image: Image) -> Image:
         """The image, pasted back where it is a part of a larger picture."""
-        request, box = self._request, self._frame.box
+        request, box = self.request, self._frame.box
         if box is None:
             return image
         assert request.picture is not None and request.mask is not None
