@@ -21,13 +21,13 @@ class Engines:
         self.bundle = bundle
         self.target = target
         self._open = dict(engines or {})
-        self._closed = False
         self._loading = threading.RLock()
+        self._closed = False
 
     def __getitem__(self, name: str) -> Engine:
         with self._loading:
             if self._closed:
-                raise EngineError(f"{name}: the pipeline is closed: open it again to use it")
+                raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
                 self._open[name] = self.bundle.open_engine(name, self.target)
             return self._open[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from sdrt.start import (
 from sdrt.text_encoding import embed_prompts
 from sdrt.tokenizer import ClipTokenizer
 from sdrt.vae import Posterior, Scaling, decode, encode
+from sdrt_engines import Engine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +64,7 @@ class Generation:
         self._noise = BatchNoise(self._seeds)
         self._scaling = Scaling(self._bundle.scaling_factor, self._bundle.shift_factor)
         self._frame = frame_of(request)
-        self._conditioning = {name: self._conditioning_of(name) for name in request.controls}
+        self._controlnets = {name: self._controlnet(name) for name in request.controls}
 
     def steps(self) -> Generator[Step, None, Result]:
         """Encode, denoise, decode: yields the steps, returns the result."""
@@ -163,7 +164,10 @@ class Generation:
         return embeddings
 
     def _residuals(self, text: Array, guided: bool, start: Start) -> Residuals:
-        nets = [self._controlnet(name) for name in self.request.controls]
+        nets = [
+            controlnet(self.engines[names.controlnet(name)])
+            for name, controlnet in self._controlnets.items()
+        ]
         return Residuals(
             nets,
             self.engines[names.UNET_CONTROLLED],
@@ -173,22 +177,19 @@ class Generation:
             guess_mode=self.request.guess_mode or nets[0].pools_globally,  # as diffusers does
         )
 
-    def _controlnet(self, name: str) -> ControlNet:
-        component = names.controlnet(name)
+    def _controlnet(self, name: str) -> Callable[[Engine], ControlNet]:
+        """A ControlNet with all but its engine: what can be wrong with it is told before that is
+        opened."""
+        component, control = names.controlnet(name), self.request.controls[name]
+        signature = self._bundle.component(component).signature
+        num_channels = signature.input(names.CONTROLNET_COND).shape[1]
         config = self._bundle.component_config(component)
-        return ControlNet(
-            self.engines[component],
-            self.request.controls[name],
-            self._conditioning[name],
+        return partial(
+            ControlNet,
+            control=control,
+            conditioning=control.conditioning(num_channels, self._frame),
             pools_globally=bool(config.get("global_pool_conditions")),
         )
-
-    def _conditioning_of(self, name: str) -> Array:
-        """What a ControlNet sees, (1, K, H, W)."""
-        signature = self._bundle.component(names.controlnet(name)).signature
-        num_channels = signature.input(names.CONTROLNET_COND).shape[1]
-        assert isinstance(num_channels, int)
-        return self.request.controls[name].conditioning(num_channels, self._frame)
 
     def _denoise(
         self, sampler: Sampler, denoiser: Denoiser, start: Start

@@ -140,5 +140,5 @@ def test_every_target_failing_tells_the_last_error(tmp_path: Path) -> None:
 def test_a_closed_pipeline_opens_nothing(bundle: Bundle) -> None:
     pipe = Pipeline(bundle, resolve_target("cpu"))
     pipe.close()
-    with pytest.raises(EngineError, match="the pipeline is closed: open it again"):
+    with pytest.raises(EngineError, match="this pipeline is closed: open it again"):
         pipe(PROMPT)
