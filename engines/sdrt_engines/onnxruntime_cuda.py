@@ -28,7 +28,7 @@ from sdrt_engines.onnxruntime_library import (
     reason_of,
     way_out_of,
 )
-from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
+from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text, size_of
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
 
@@ -216,5 +216,5 @@ class BoundEngine(Engine):
 
 def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...] | None:
     """The tensor's shape in a run of these sizes, where it is known."""
-    known = tuple(sizes.get(dim) if isinstance(dim, str) else dim for dim in spec.shape)
+    known = tuple(size_of(dim, sizes) for dim in spec.shape)
     return None if None in known else tuple(size for size in known if size is not None)
