@@ -13,7 +13,7 @@ import numpy as np
 from recording import Measurement, record, versions_of
 
 import sdrt
-from sdrt_engines import FunctionEngine, Signature, resolve_target
+from sdrt_engines import FunctionEngine, Signature, resolve_target, shape_at
 
 SCHEDULERS = ("euler", "dpmpp_2m", "ddim", "unipc")
 SHORT, LONG = 10, 110  # steps
@@ -75,22 +75,15 @@ def constant(signature: Signature):
                 dimension: size
                 for spec in signature.inputs
                 for dimension, size in zip(spec.shape, feeds[spec.name].shape, strict=True)
+                if isinstance(dimension, str)
             }
             cache[shapes] = {
-                spec.name: np.full([size_of(d, sizes) for d in spec.shape], 0.5, spec.dtype)
+                spec.name: np.full(shape_at(spec, sizes), 0.5, spec.dtype)
                 for spec in signature.outputs
             }
         return cache[shapes]
 
     return answer
-
-
-def size_of(dimension: int | str, sizes: dict[int | str, int]) -> int:
-    """The size of an output's dimension; a product such as ``8*height`` is computed."""
-    if isinstance(dimension, int):
-        return dimension
-    factor, times, name = dimension.partition("*")
-    return int(factor) * sizes[name] if times else sizes[dimension]
 
 
 if __name__ == "__main__":

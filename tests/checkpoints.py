@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -323,13 +324,15 @@ def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
 @torch.no_grad()
 def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
     """What training would fill: fresh ControlNets look at no picture and add nothing."""
-    config = controlnet.config
-    embedding = controlnet.controlnet_cond_embedding.conv_out
-    embedding.weight.normal_(std=0.5)
+    config, embedding = controlnet.config, controlnet.controlnet_cond_embedding
     sample = torch.randn(2, config.in_channels, 16, 16)
     context = torch.randn(2, MAX_LENGTH, config.cross_attention_dim)
     scale = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
     picture = torch.rand(2, config.conditioning_channels, 16 * scale, 16 * scale)
+    for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+        layer.weight.normal_(std=2 / math.sqrt(layer.weight[0].numel()))
+    embedding.conv_out.weight *= controlnet.conv_in(sample).std() / embedding(picture).std()
+
     outlets = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for outlet in outlets:
         outlet.weight.normal_()

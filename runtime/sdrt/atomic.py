@@ -43,7 +43,7 @@ def changed_folder(path: str | PathLike[str], *, last: str) -> Iterator[Path]:
     writable or the disk is full.
     """
     root = Path(path).resolve()
-    with _draft_of(root / "change") as draft:
+    with _draft_of(root, _hidden(root / "change")) as draft:
         draft.mkdir()
         yield draft
         _exchange(draft, root, last)
@@ -65,12 +65,12 @@ def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _draft_of(target: Path) -> Iterator[Path]:
+def _draft_of(target: Path, draft: Path | None = None) -> Iterator[Path]:
     """A hidden path beside `target`, so on the same disk.
 
     After an error nothing is left there, nor of the parent folders that were made for it.
     """
-    draft = _hidden(target)
+    draft = draft or _hidden(target)
     missing: list[Path] = []
     try:
         missing += [parent for parent in target.parents if not parent.exists()]
@@ -141,7 +141,8 @@ def _undo(draft: Path, target: Path, old: Path) -> None:
 def _is_about(error: OSError, target: Path, draft: Path) -> bool:
     """Whether writing failed; what else goes wrong inside the block is not ours to explain."""
     named = Path(str(error.filename))
-    return _is_full(error) or named.is_relative_to(draft) or target.is_relative_to(named)
+    places = named.is_relative_to(draft), named.parent == target, target.is_relative_to(named)
+    return _is_full(error) or any(places)
 
 
 def _is_full(error: OSError) -> bool:

@@ -17,6 +17,7 @@ from support.command import run_sdrt
 from support.toy_bundle import write_toy_bundle
 
 DRAW = ["run", "bundle", "a red circle", "--steps", "1"]
+NET = ["export", "--controlnet"]
 
 Capture = pytest.CaptureFixture[str]
 
@@ -65,7 +66,24 @@ def refusal(arguments: list[str], folder: Path, capture: Capture, code: int = 1)
             ["inspect", "bundle", "--jsn"],
             "no option --jsn, did you mean '--json'? (see sdrt inspect",
         ),
-        (["export", "demo"], "the following arguments are required: -o/--output (see sdrt export"),
+        (
+            ["export", "demo"],
+            "one of the arguments -o/--output --into is required (see sdrt export",
+        ),
+        (["export", "-o", "x"], "the checkpoint to export is missing (see sdrt export --help)"),
+        (
+            ["export", "-o", "x", "--into", "y"],
+            "argument --into: not allowed with argument -o/--ou",
+        ),
+        (["export", "--into", "x"], "--into adds ControlNets to a bundle: it goes with --control"),
+        ([*NET, "e=p", "demo", "--into", "x"], "and without a checkpoint (see sdrt export --help)"),
+        ([*NET, "edges", "--into", "x"], "got 'edges', expected NAME=PATH, as in canny=folder"),
+        ([*NET, "=path", "--into", "x"], "got '=path', expected NAME=PATH, as in canny=folder"),
+        ([*NET, "edges=", "--into", "x"], "got 'edges=', expected NAME=PATH, as in canny=folder"),
+        (
+            [*NET, "e=a", "--controlnet", "e=b", "--into", "x"],
+            "argument --controlnet: 'e' comes twice: give each ControlNet its own name",
+        ),
         (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
     ],
 )

@@ -272,7 +272,6 @@ def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:
 def test_export_without_its_libraries_tells_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "sdrt_export.hub", raising=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
     assert main(["export", "owner/name", "-o", "bundle"]) == 1
     assert capsys.readouterr().err == (

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from sdrt_export.checkpoint import DEMO_FOLDER, Weights, checkpoint_from_source, weights_from_names
+from sdrt_export.checkpoint import DEMO_FOLDER, checkpoint_from_source, weights_from_names
 from sdrt_export.errors import CheckpointError
+from sdrt_export.weights_files import Weights
 
 pytestmark = pytest.mark.export
 
@@ -204,6 +205,33 @@ def test_parts_that_do_not_fit_are_told(
     message = refusal(folder)
     assert message.startswith(f"'{folder}' cannot be exported: ")
     assert complaint in message
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "value", "complaint"),
+    [
+        ("vae", "latent_channels", 10**40, "got 1000"),
+        ("vae", "latent_channels", "4", 'got "4", expected an integer'),
+        ("vae", "block_out_channels", [4, -8], "got -8, expected a whole number from 1 to 131072"),
+        ("vae", "block_out_channels", [], "got [], expected whole numbers"),
+        ("unet", "in_channels", 0, "got 0, expected a whole number from 1 to 131072"),
+        ("unet", "layers_per_block", -3, "got -3, expected a whole number"),
+        ("text_encoder", "num_hidden_layers", 1.5, "got 1.5, expected an integer"),
+    ],
+)
+def test_an_absurd_size_is_told(
+    name: str, size: str, value: object, complaint: str, folder: Path
+) -> None:
+    path = folder / name / "config.json"
+    edit(path, **{size: value})
+    message = refusal(folder)
+    assert message.startswith(f"'{folder}' cannot be exported: {path}: {size}: {complaint}")
+    assert len(message) < 400
+
+
+def test_a_unet_that_rounds_sizes_down_is_told(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", downsample_padding=0)
+    assert "its UNet has downsample_padding=0, expected 1" in refusal(folder)
 
 
 def test_a_family_of_version_2_is_told_by_its_width(folder: Path) -> None:

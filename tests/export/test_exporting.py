@@ -17,11 +17,12 @@ from sdrt_engines import signature_from_onnx
 from sdrt_export.checkpoint import checkpoint_from_source
 from sdrt_export.errors import CheckpointError, ExportError
 from sdrt_export.exporting import export_checkpoint
-from sdrt_export.loading import MODEL_OF_NETWORK, network_from_checkpoint
+from sdrt_export.loading import MODEL_OF_PART, networks_from_checkpoint
 
 pytestmark = pytest.mark.export
 
-NETWORKS = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+FOLDERS = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+NETWORKS = ["text_encoder", "unet", "unet_controlled", "vae_decoder", "vae_encoder"]
 
 
 def test_the_layout_is_optimum_s(bundle: Path, checkpoint: Path) -> None:
@@ -31,8 +32,9 @@ def test_the_layout_is_optimum_s(bundle: Path, checkpoint: Path) -> None:
         "model_index.json",
         "scheduler/scheduler_config.json",
         *(f"tokenizer/{path.name}" for path in (checkpoint / "tokenizer").iterdir()),
-        *(f"{name}/config.json" for name in NETWORKS),
-        *(f"{name}/model.onnx" for name in NETWORKS),
+        *(f"{name}/config.json" for name in FOLDERS),
+        *(f"{name}/model.onnx" for name in FOLDERS),
+        "unet/controlled.onnx",
         *(f"{name}/model.onnx_data" for name in ("text_encoder", "unet")),
     }
 
@@ -59,7 +61,7 @@ def test_the_manifest_tells_where_the_bundle_is_from(bundle: Path, checkpoint: P
 
 def test_every_file_is_recorded(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
-    records = [*manifest.files, *(f for c in manifest.components for f in c.files)]
+    records = {*manifest.files, *(f for c in manifest.components for f in c.files)}
     for record in records:
         assert record.sha256 is not None
         verify_file(bundle, record)
@@ -150,7 +152,7 @@ def test_weights_that_do_not_fit_are_never_made_up(
     name: str, change: str, message: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
-    model = MODEL_OF_NETWORK[name]
+    model = MODEL_OF_PART[name]
     path = next((folder / model).glob("*.safetensors"))
     weights = load_file(path)
     weight = weights.pop(first := min(weights))
@@ -159,5 +161,5 @@ def test_weights_that_do_not_fit_are_never_made_up(
     save_file(weights, path, metadata={"format": "pt"})
 
     with pytest.raises(CheckpointError, match=f"the {model} of '{folder}' {message}") as caught:
-        network_from_checkpoint(name, checkpoint_from_source(folder))
+        networks_from_checkpoint(name, checkpoint_from_source(folder))
     assert change == "cut" or first in str(caught.value)

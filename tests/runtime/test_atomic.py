@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.atomic import appearing_file, appearing_folder
+from sdrt.atomic import appearing_file, appearing_folder, changed_folder
 from sdrt.errors import SdrtError
 
 Appearing = Callable[[Path], AbstractContextManager[Path]]
@@ -159,4 +159,63 @@ def test_a_file_replaces_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/dev/null", "/"])
 def test_only_files_are_replaced_by_files(path: str) -> None:
     with pytest.raises(SdrtError, match=f"'{path}' is not a file"), appearing_file(path):
+        pytest.fail("the block must not run")
+
+
+# --- changes to a folder
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A bundle with two rooms."""
+    folder = old_bundle(tmp_path / "house")
+    for room in ("attic", "cellar"):
+        (folder / room).mkdir()
+        (folder / room / "old").write_text(room)
+    return folder
+
+
+def furnish(draft: Path) -> None:
+    for room in ("attic", "porch"):
+        (draft / room).mkdir()
+        (draft / room / "new").write_text(room)
+    (draft / "sdrt.json").write_text("new")
+
+
+def test_a_folder_changes_when_the_change_is_whole(house: Path) -> None:
+    with changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+        assert (house / "sdrt.json").read_text() == "old"
+    assert (house / "sdrt.json").read_text() == "new"
+    expected = ["attic", "attic/new", "cellar", "cellar/old", "porch", "porch/new", "sdrt.json"]
+    assert entries(house) == expected
+    assert entries(house.parent)[0] == "house", "nothing is left beside it"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, FileNotFoundError])
+def test_an_error_leaves_a_folder_as_it_was(house: Path, error: type[BaseException]) -> None:
+    before = entries(house)
+    with pytest.raises(error), changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+        raise error
+    assert entries(house) == before
+    assert (house / "sdrt.json").read_text() == "old"
+
+
+def test_what_has_moved_comes_back_when_the_last_cannot(house: Path) -> None:
+    before = entries(house)
+    (house / "sdrt.json").unlink()
+    (house / "sdrt.json").mkdir()  # a file does not take a folder's place
+    message = f"cannot write '{house}': Is a directory"
+    with pytest.raises(SdrtError, match=message), changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+    assert entries(house) == before
+    assert (house / "attic/old").read_text() == "attic"
+
+
+def test_a_folder_that_cannot_be_changed_is_told() -> None:
+    with (
+        pytest.raises(SdrtError, match="cannot write '/proc'"),
+        changed_folder("/proc", last="sdrt.json"),
+    ):
         pytest.fail("the block must not run")

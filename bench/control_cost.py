@@ -1,0 +1,120 @@
+"""What ControlNet costs a step: nothing where none is used, and its parts where one is.
+
+Runs a bundle's engines in turn on the same random inputs, with guidance (two rows): the UNet; the
+UNet that takes residuals, with zeros pinned; the ControlNet; and of the ControlNet the part that
+sees the picture alone and would give the same at every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.utils import Extractor
+from recording import Measurement, record, versions_of
+
+import sdrt
+from sdrt import tensor_names as names
+from sdrt.control import residual_shapes
+from sdrt_engines import Engine, engine_from_onnx
+
+ROWS = 2  # the negative prompt's, and the prompt's
+LAST_OF_EMBEDDING = "controlnet_cond_embedding.conv_out"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", default="demo")
+    parser.add_argument("--controlnet", default="edges", help="its name in the bundle")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+
+    bundle = sdrt.Bundle.open(options.bundle)
+    runs = runs_of(bundle, options.controlnet)
+    for run in runs.values():
+        run()  # warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(options.rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    size = bundle.sample_size
+    unet = np.median(seconds["UNet"])
+    measurements = [
+        Measurement(
+            name,
+            "ms",
+            tuple(1000 * value for value in values),
+            versions_of("sdrt", "onnxruntime"),
+            {"latents": f"{size}×{size}", "rows": ROWS, "of the UNet": round_ratio(values, unet)},
+        )
+        for name, values in seconds.items()
+    ]
+    record("control_cost", measurements)
+
+
+def round_ratio(values: list[float], unet: float) -> float:
+    return round(float(np.median(values) / unet), 4)
+
+
+def runs_of(bundle: sdrt.Bundle, controlnet: str) -> dict[str, Callable[[], object]]:
+    """What is timed, by its name."""
+    net_name = names.controlnet(controlnet)
+    plain, controlled, net = (
+        bundle.open_engine(name, "cpu") for name in (names.UNET, names.UNET_CONTROLLED, net_name)
+    )
+    embedding = embedding_engine(bundle, net_name)
+    feeds = random_feeds(bundle, net)
+    picture = {names.CONTROLNET_COND: feeds.pop(names.CONTROLNET_COND)}
+    shapes = residual_shapes(controlled.signature, feeds[names.SAMPLE].shape)
+    zeros = {
+        name: controlled.pin(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()
+    }
+    return {
+        "UNet": lambda: plain.run(feeds),
+        "UNet with residuals of zero": lambda: controlled.run({**feeds, **zeros}),
+        "ControlNet": lambda: net.run({**feeds, **picture}),
+        "its embedding of the picture": lambda: embedding.run(picture),
+    }
+
+
+def random_feeds(bundle: sdrt.Bundle, net: Engine) -> dict[str, np.ndarray]:
+    """Inputs of a ControlNet at the model's own size."""
+    random = np.random.default_rng(0)
+    size = bundle.sample_size
+    picture = size * bundle.vae_scale_factor
+    sizes = {"batch": ROWS, "height": size, "width": size, "sequence": 77}
+    feeds = {}
+    for spec in net.signature.inputs:
+        shape = [sizes.get(dim, picture) if isinstance(dim, str) else dim for dim in spec.shape]
+        feeds[spec.name] = random.standard_normal(shape, dtype=np.float32)
+    feeds[names.TIMESTEP] = np.full(ROWS, 500, np.float32)
+    return feeds
+
+
+def embedding_engine(bundle: sdrt.Bundle, net_name: str) -> Engine:
+    """The part of a ControlNet's graph from the picture to its last convolution before the sum."""
+    model = onnx.load(bundle.root / bundle.component(net_name).model)
+    end = next(
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Conv" and any(LAST_OF_EMBEDDING in name for name in node.input)
+    )
+    shape = ("batch", "channels", "rows", "columns")
+    model.graph.value_info.append(helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, shape))
+    part = Extractor(model).extract_model([names.CONTROLNET_COND], [end])
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "embedding.onnx")
+        onnx.save(part, path)
+        return engine_from_onnx(path)
+
+
+if __name__ == "__main__":
+    main()

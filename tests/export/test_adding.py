@@ -1,0 +1,245 @@
+"""ControlNets in bundles: exported with a checkpoint, and added to a bundle that is there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import tiny_controlnet
+from sdrt.bundle import Bundle
+from sdrt.cli import main
+from sdrt.errors import BundleError, SdrtError
+from sdrt.file_records import verify_file
+from sdrt.manifest import Manifest
+from sdrt_engines import signature_from_onnx
+from sdrt_export.errors import CheckpointError, ExportError
+from sdrt_export.exporting import add_controlnets, export_checkpoint
+
+pytestmark = pytest.mark.export
+
+RECIPE = "v_prediction"  # large enough for data files
+
+
+@pytest.fixture(scope="module")
+def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> dict[str, Path]:
+    return tiny_controlnets(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_controlled_bundle: Callable[[str], Path]) -> Path:
+    """A bundle that was exported with two ControlNets."""
+    return tiny_controlled_bundle(RECIPE)
+
+
+@pytest.fixture
+def plain(tiny_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A bundle without any, to change."""
+    return shutil.copytree(tiny_bundle(RECIPE), tmp_path / "bundle")
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Each file with its time and its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def names(bundle: Path) -> list[str]:
+    return [component.name for component in Bundle.open(bundle).manifest.components]
+
+
+def assert_recorded(bundle: Path) -> None:
+    """Every file, and each as it is."""
+    manifest = Bundle.open(bundle).manifest
+    records = {*manifest.files, *(f for c in manifest.components for f in c.files)}
+    for record in records:
+        verify_file(bundle, record)
+    assert {record.path for record in records} == contents(bundle).keys() - {"sdrt.json"}
+
+
+def test_an_export_with_nets(whole: Path, nets: dict[str, Path]) -> None:
+    bundle = Bundle.open(whole)
+    assert names(whole)[-2:] == ["controlnet_edges", "controlnet_depth"]
+    assert_recorded(whole)
+    for name, channels in (("edges", 3), ("depth", 1)):
+        component = bundle.component(f"controlnet_{name}")
+        assert component.model == f"controlnet_{name}/model.onnx"
+        assert component.signature == signature_from_onnx(whole / component.model)
+        assert component.signature.input("controlnet_cond").shape[1] == channels
+        assert component.source == str(nets[name])
+        assert component.parity is not None
+        assert component.parity.psnr > 110
+        config = json.loads((nets[name] / "config.json").read_text())
+        assert bundle.component_config(component.name) == config
+
+
+def test_what_the_nets_give_is_what_the_unet_takes(whole: Path) -> None:
+    bundle = Bundle.open(whole)
+    plain, controlled = (bundle.component(name).signature for name in ("unet", "unet_controlled"))
+    residuals = controlled.inputs[len(plain.inputs) :]
+    assert controlled.inputs[: len(plain.inputs)] == plain.inputs
+    assert controlled.outputs == plain.outputs
+    for name in ("edges", "depth"):
+        assert bundle.component(f"controlnet_{name}").signature.outputs == residuals
+
+
+def test_the_unet_s_weights_are_stored_and_hashed_once(whole: Path) -> None:
+    bundle = Bundle.open(whole)
+    unet, controlled = (bundle.component(name) for name in ("unet", "unet_controlled"))
+    assert controlled.files[0].path == "unet/controlled.onnx"
+    assert unet.files[1] == controlled.files[1]
+    assert unet.files[1].path == "unet/model.onnx_data"
+    assert bundle.component_config("unet_controlled") == bundle.component_config("unet")
+
+
+def test_a_net_that_comes_with_the_checkpoint_has_its_source(
+    tiny_checkpoint: Callable[[str], Path], nets: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = shutil.copytree(tiny_checkpoint(RECIPE), tmp_path / "checkpoint")
+    shutil.copytree(nets["edges"], checkpoint / "controlnet_edges")
+    depth = nets["depth"]
+    command = ["export", checkpoint, "--controlnet", f"depth={depth}", "-o", tmp_path / "bundle"]
+    assert main([*map(str, command), "--weights", "fp16"]) == 0
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.component("controlnet_edges").source is None
+    assert bundle.component("controlnet_depth").source == str(depth)
+    assert bundle.component("controlnet_depth").precision == "float16"
+    assert bundle.model_index["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert_recorded(tmp_path / "bundle")
+
+
+def test_nets_are_added_to_a_bundle(plain: Path, nets: dict[str, Path]) -> None:
+    before, manifest = contents(plain), Bundle.open(plain).manifest
+    given = [part for name in nets for part in ("--controlnet", f"{name}={nets[name]}")]
+    assert main(["export", *given, "--into", str(plain)]) == 0
+
+    after = contents(plain)
+    assert {path: after[path] for path in before if path != "sdrt.json"} == {
+        path: content for path, content in before.items() if path != "sdrt.json"
+    }
+    assert {path.split("/")[0] for path in after.keys() - before.keys()} == {
+        "controlnet_edges",
+        "controlnet_depth",
+    }
+    assert_recorded(plain)
+    changed = Bundle.open(plain).manifest
+    assert changed.components[: len(manifest.components)] == manifest.components
+    for field in ("family", "source", "tools", "created", "defaults"):
+        assert getattr(changed, field) == getattr(manifest, field)
+    assert {c.source for c in changed.components} == {None, *map(str, nets.values())}
+    assert {len(c.tools) for c in changed.components} == {0}
+
+
+def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> None:
+    document = json.loads((plain / "sdrt.json").read_text())
+    document["tools"]["torch"] = "1.13.0"
+    (plain / "sdrt.json").write_text(json.dumps(document))
+    add_controlnets(plain, {"edges": nets["edges"]})
+    manifest = Bundle.open(plain).manifest
+    assert manifest.tools["torch"] == "1.13.0"
+    assert Bundle.open(plain).component("controlnet_edges").tools["torch"] == torch.__version__
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_name_that_is_taken_is_told_and_replaced_if_asked(
+    plain: Path, nets: dict[str, Path]
+) -> None:
+    add_controlnets(plain, {"edges": nets["edges"]})
+    before = contents(plain)
+    with pytest.raises(ExportError, match="has a ControlNet 'edges' already: choose another name"):
+        add_controlnets(plain, {"edges": nets["depth"]})
+    assert contents(plain) == before
+
+    add_controlnets(plain, {"edges": nets["depth"]}, replace=True)
+    component = Bundle.open(plain).component("controlnet_edges")
+    assert component.source == str(nets["depth"])
+    assert component.signature.input("controlnet_cond").shape[1] == 1
+    assert names(plain).count("controlnet_edges") == 1
+    assert_recorded(plain)
+
+
+@pytest.fixture
+def broken(nets: dict[str, Path], tmp_path: Path) -> Path:
+    """A ControlNet that exports half the way."""
+    folder = shutil.copytree(nets["depth"], tmp_path / "broken")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_in.bias"][0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["depth", "edges"])
+def test_a_failure_leaves_the_bundle_as_it_was(
+    name: str, plain: Path, nets: dict[str, Path], broken: Path
+) -> None:
+    add_controlnets(plain, {"edges": nets["edges"]})
+    before = contents(plain)
+    with pytest.raises(ExportError, match=f"controlnet_{name}: torch itself gives NaN"):
+        add_controlnets(plain, {"first": nets["edges"], name: broken}, replace=True)
+    assert contents(plain) == before
+
+
+def test_weights_that_are_missing_are_never_made_up(
+    plain: Path, nets: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(nets["edges"], tmp_path / "net")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    first = min(weights)
+    del weights[first]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks 1 weights, the first is ") as caught:
+        add_controlnets(plain, {"edges": folder})
+    assert f"the ControlNet '{folder}' lacks" in str(caught.value)
+    assert first in str(caught.value)
+
+
+def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str, Path]) -> None:
+    """As older versions made it."""
+    document = json.loads((plain / "sdrt.json").read_text())
+    document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
+    (plain / "sdrt.json").write_text(json.dumps(document))
+    before = contents(plain)
+    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+        add_controlnets(plain, nets)
+    assert contents(plain) == before
+
+
+def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path]) -> None:
+    """It opens, as optimum's folders do, but nobody knows its hashes."""
+    (plain / "sdrt.json").unlink()
+    assert names(plain) == ["text_encoder", "unet", "unet_controlled", "vae_decoder", "vae_encoder"]
+    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+        add_controlnets(plain, nets)
+
+
+def test_a_net_for_another_unet_is_told(plain: Path, tmp_path: Path) -> None:
+    net = tiny_controlnet("classic", tmp_path / "net")
+    before = contents(plain)
+    with pytest.raises(
+        CheckpointError, match="cannot be exported: it takes text vectors of 8, the"
+    ):
+        add_controlnets(plain, {"edges": net})
+    assert contents(plain) == before
+
+
+@pytest.mark.parametrize("path", ["gone", "demo"])
+def test_where_there_is_no_bundle_nothing_is_added(
+    path: str, nets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in demo is not the user's to change: "demo" is a folder here."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
+        add_controlnets(path, nets)
+
+
+def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:
+    with pytest.raises(SdrtError, match="is exported already"):
+        export_checkpoint(whole, whole / "new", controlnets=nets)

@@ -1,0 +1,232 @@
+"""ControlNets and the UNet that they control beside diffusers, at sizes that were never traced."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from checkpoints import RECIPES, new_controlnet, tiny_pipeline
+from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
+from sdrt_export.controlnet import ControlledUNet, ControlNet
+from sdrt_export.networks import Network, Size, UNet
+from sdrt_export.onnx_from_network import round_weights, write_onnx, write_variants
+from sdrt_export.parity import parity_of
+from sdrt_export.skips import Skip, skips_from_config
+
+pytestmark = [
+    pytest.mark.export,
+    # diffusers' Euler ancestral, with NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
+
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+MIN_PSNR = 110.0  # dB: float32 in another order
+ODD = Size(batch=3, height=11, width=7, sequence=100)
+
+
+def run(network: Network, model: Path, *inputs: torch.Tensor) -> dict[str, Array]:
+    assert signature_from_onnx(model) == network.signature
+    names = [spec.name for spec in network.signature.inputs]
+    with engine_from_onnx(model) as engine:
+        return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
+
+
+def assert_near(expected: torch.Tensor, got: Array) -> None:
+    parity = parity_of(expected.numpy(), got)
+    assert parity.psnr >= MIN_PSNR, parity
+
+
+def conditions(unet: UNet2DConditionModel, channels: int) -> list[torch.Tensor]:
+    """A sample, a step for each row, and text."""
+    random = torch.Generator().manual_seed(1)
+    context = (ODD.batch, ODD.sequence, unet.config.cross_attention_dim)
+    return [
+        torch.randn((ODD.batch, channels, ODD.height, ODD.width), generator=random),
+        torch.tensor([999.0, 0.0, 481.0]),
+        torch.randn(context, generator=random),
+    ]
+
+
+@every_recipe
+def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
+    """Through both graphs: what the net gives is what the UNet takes, under the same names."""
+    unet, net = tiny_pipeline(name).unet, new_controlnet(name)
+    scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
+    latents, *rest = conditions(unet, unet.config.out_channels)
+    picture = torch.rand(ODD.batch, 3, scale * ODD.height, scale * ODD.width)
+    sample, *_ = conditions(unet, unet.config.in_channels)
+    extra = {}
+    if name == "lcm":
+        extra["timestep_cond"] = torch.randn(ODD.batch, unet.config.time_cond_proj_dim)
+    with torch.no_grad():
+        down, mid = net(latents, *rest, picture, return_dict=False)
+        plain = unet(sample, *rest, **extra).sample
+        expected = unet(
+            sample,
+            *rest,
+            **extra,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
+    assert (expected - plain).std() > 0.05 * plain.std(), "a net without effect proves nothing"
+
+    folders = [tmp_path / folder for folder in ("net", "unet")]
+    for folder in folders:
+        folder.mkdir()
+    network = ControlNet(net, "edges")
+    residuals = run(network, write_onnx(network, folders[0])[0], latents, *rest, picture)
+    assert network.name == "controlnet_edges"
+    for got, residual in zip(residuals.values(), (*down, mid), strict=True):
+        assert_near(residual, got)
+
+    variants = [UNet(unet), ControlledUNet(unet)]
+    (model, *_), (controlled, *_) = write_variants(variants, folders[1])
+    inputs = [sample, *rest, *extra.values()]
+    assert_near(plain, run(variants[0], model, *inputs)["out_sample"])
+    added = [torch.from_numpy(array) for array in residuals.values()]
+    assert_near(expected, run(variants[1], controlled, *inputs, *added)["out_sample"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (1, {}),
+        (5, {}),
+        (3, {"controlnet_conditioning_channel_order": "bgr"}),
+        (3, {"global_pool_conditions": True}),
+    ],
+)
+def test_every_kind_of_controlnet(channels: int, options: dict[str, Any], tmp_path: Path) -> None:
+    unet, net = tiny_pipeline("deep").unet, new_controlnet("deep", channels, **options)
+    inputs = conditions(unet, 4)
+    picture = torch.rand(ODD.batch, channels, 8 * ODD.height, 8 * ODD.width)
+    with torch.no_grad():
+        down, mid = net(*inputs, picture, return_dict=False)
+
+    network = ControlNet(net, "x")
+    got = run(network, write_onnx(network, tmp_path)[0], *inputs, picture)
+
+    assert [*got] == [*(f"down_block_residuals.{i}" for i in range(9)), "mid_block_residual"]
+    for skip, residual, array in zip(network_skips(net), (*down, mid), got.values(), strict=True):
+        shape = (ODD.batch, skip.channels, skip.size(ODD.height), skip.size(ODD.width))
+        assert array.shape == shape  # pooled ones too: what the UNet takes
+        assert_near(residual.expand(shape), array)
+
+
+def network_skips(net: torch.nn.Module) -> tuple[Skip, ...]:
+    return skips_from_config(net.config)
+
+
+def test_a_picture_in_another_order_of_channels_is_another_picture() -> None:
+    """The tests above would pass with channels that count for nothing."""
+    net = new_controlnet("deep")
+    inputs = conditions(tiny_pipeline("deep").unet, 4)
+    picture = torch.rand(ODD.batch, 3, 8 * ODD.height, 8 * ODD.width)
+    with torch.no_grad():
+        (first, *_), _ = net(*inputs, picture, return_dict=False)
+        (other, *_), _ = net(*inputs, picture.flip(1), return_dict=False)
+    assert (first - other).std() > 0.05 * first.std()
+
+
+@every_recipe
+def test_skips_follow_from_the_configuration(name: str) -> None:
+    unet = tiny_pipeline(name).unet
+    if unet.mid_block is None:
+        return  # its output is the last skip connection's
+    kept: list[torch.Tensor] = []
+    unet.mid_block.register_forward_hook(lambda block, inputs, output: kept.append(output))
+    unet.conv_in.register_forward_hook(lambda block, inputs, output: kept.append(output))
+    for block in unet.down_blocks:
+        block.register_forward_hook(lambda block, inputs, output: kept.extend(output[1]))
+    with torch.no_grad():
+        unet(*conditions(unet, unet.config.in_channels))
+    assert [(x.shape[1], x.shape[2], x.shape[3]) for x in kept] == [
+        (skip.channels, skip.size(ODD.height), skip.size(ODD.width))
+        for skip in skips_from_config(unet.config)
+    ]
+
+
+def test_layers_may_differ_from_block_to_block() -> None:
+    config = {"block_out_channels": [4, 8], "layers_per_block": [2, 1]}
+    assert skips_from_config(config) == (
+        *(Skip(4, 1), Skip(4, 1), Skip(4, 1), Skip(4, 2)),
+        *(Skip(8, 2), Skip(8, 2)),
+    )
+
+
+def operators(model: Path) -> Counter[str]:
+    graph = onnx.load(model, load_external_data=False).graph
+    return Counter(node.op_type for node in graph.node)
+
+
+@pytest.fixture(scope="module", params=["v_prediction", "linear_projection"])
+def unet(request: pytest.FixtureRequest) -> UNet2DConditionModel:
+    return tiny_pipeline(request.param).unet
+
+
+@pytest.mark.parametrize("weights", ["fp32", "fp16"])
+def test_the_plain_graph_is_what_it_is_without_control(
+    weights: str, unet: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    """So a run without control costs nothing; and with control five sums more."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    alone.mkdir()
+    both.mkdir()
+    network = UNet(unet)
+    round_weights(network)
+    model, data = write_onnx(network, alone, weights)
+    files = write_variants([network, ControlledUNet(unet)], both, weights)
+
+    assert files == [
+        [both / name, both / "model.onnx_data"] for name in (model.name, "controlled.onnx")
+    ]
+    assert operators(both / model.name) == operators(model)
+    assert operators(both / "controlled.onnx") - operators(model) == Counter(Add=5)
+    assert (both / data.name).stat().st_size == data.stat().st_size
+    plain, controlled = (onnx.load(paths[0]).graph.initializer for paths in files)
+    assert [tensor.name for tensor in plain] == [tensor.name for tensor in controlled]
+    for tensor, same in zip(plain, controlled, strict=True):
+        assert tensor == same
+
+
+def test_residuals_of_zero_change_nothing(unet: UNet2DConditionModel, tmp_path: Path) -> None:
+    variants = [UNet(unet), ControlledUNet(unet)]
+    (model, *_), (controlled, *_) = write_variants(variants, tmp_path)
+    inputs = variants[1].inputs_at(ODD, torch.Generator().manual_seed(5))
+    plain, residuals = inputs[:3], inputs[3:]
+    np.testing.assert_array_equal(
+        run(variants[0], model, *plain)["out_sample"],
+        run(variants[1], controlled, *plain, *map(torch.zeros_like, residuals))["out_sample"],
+    )
+
+
+def test_scales_are_the_runtime_s(tmp_path: Path) -> None:
+    """No multiplication by a scale of 1, nor by guess mode's."""
+    model = onnx.load(write_onnx(ControlNet(new_controlnet("classic"), "x"), tmp_path)[0])
+    givers = {node.output[0]: node.op_type for node in model.graph.node}
+    assert {givers[value.name] for value in model.graph.output} == {"Conv"}
+
+
+@every_recipe
+def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
+    """Each residual spreads between a tenth and a third as far as what it is added to."""
+    unet, net = tiny_pipeline(name).unet, new_controlnet(name, 1)
+    kept: list[torch.Tensor] = []
+    blocks = [unet.conv_in, *unet.down_blocks, unet.mid_block or unet.down_blocks[-1]]
+    for block in blocks:
+        block.register_forward_hook(lambda block, inputs, output: kept.append(output))
+    scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
+    latents, *rest = conditions(unet, unet.config.out_channels)
+    picture = torch.rand(ODD.batch, 1, scale * ODD.height, scale * ODD.width)
+    with torch.no_grad():
+        unet(*conditions(unet, unet.config.in_channels))
+        down, mid = net(latents, *rest, picture, return_dict=False)
+    skips = [x for output in kept for x in (output[1] if isinstance(output, tuple) else (output,))]
+    for residual, skip in zip(down, skips[: len(down)], strict=True):
+        assert 0.1 < residual.std() / skip.std() < 0.34
+    assert mid.std() > 0
