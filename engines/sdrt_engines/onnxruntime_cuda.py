@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -99,6 +98,8 @@ def package_refusal() -> str | None:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # only a refusal needs it
+
     try:
         version(package)
     except PackageNotFoundError:
