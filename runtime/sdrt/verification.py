@@ -21,7 +21,7 @@ from sdrt_engines import Array, Target, TensorSpec, openvino_precision, size_of
 MIN_PSNR = {"fp32": 90.0, "fp16": 30.0, "bf16": 30.0}
 
 BATCH = 2  # guidance doubles the rows of a UNet; pictures are coded one at a time
-NUM_TOKENS = 77  # CLIP's, where the network leaves it open
+NUM_TOKENS = 77  # CLIP's, where the text encoder leaves it open
 
 # What the axes of each input mean, in the letters of `tensor_names`.
 AXES: Mapping[str, str] = {
@@ -138,13 +138,18 @@ def _letters(bundle: Bundle, component: Component) -> dict[str, int]:
     unet = bundle.component_config(names.UNET)
     return {
         "B": 1 if coder else BATCH,
-        "L": NUM_TOKENS,
+        "L": _num_tokens(bundle),
         "C": bundle.latent_channels,
         "D": unet.get("cross_attention_dim", 768),
         "K": 3,
         **dict.fromkeys("hw", latents),
         **dict.fromkeys("HW", latents * bundle.vae_scale_factor),
     }
+
+
+def _num_tokens(bundle: Bundle) -> int:
+    dim = bundle.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS).shape[-1]
+    return dim if isinstance(dim, int) else NUM_TOKENS
 
 
 def _known(component: Component, spec: TensorSpec, dim: int | str, sizes: Mapping[str, int]) -> int:

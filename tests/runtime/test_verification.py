@@ -50,6 +50,13 @@ def test_inputs_are_as_large_as_the_bundle_s_pictures(toy: Bundle) -> None:
     }
 
 
+def test_texts_are_as_long_as_the_text_encoder_s() -> None:
+    demo = Bundle.open("demo")
+    (ids,) = feeds_for(demo, "text_encoder").values()
+    assert ids.shape == (2, 32)
+    assert feeds_for(demo, "unet")["encoder_hidden_states"].shape == (2, 32, 96)
+
+
 def test_inputs_are_what_networks_meet(toy: Bundle) -> None:
     picture = spec("controlnet_cond", "float32", "batch", 3, "8*height", "8*width")
     sample = spec("sample", "float32", "batch", 4, "height", "width")
