@@ -25,7 +25,7 @@ from sdrt_engines.target import (
     openvino_precision,
     resolve_target,
 )
-from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
+from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec, size_of
 
 __all__ = [
     "BACKENDS",
@@ -56,4 +56,5 @@ __all__ = [
     "resolve_target",
     "shape_at",
     "signature_from_onnx",
+    "size_of",
 ]

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -28,7 +27,7 @@ from sdrt_engines.onnxruntime_library import (
     reason_of,
     way_out_of,
 )
-from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
+from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text, size_of
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
 
@@ -99,6 +98,8 @@ def package_refusal() -> str | None:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # only a refusal needs it
+
     try:
         version(package)
     except PackageNotFoundError:
@@ -216,5 +217,5 @@ class BoundEngine(Engine):
 
 def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...] | None:
     """The tensor's shape in a run of these sizes, where it is known."""
-    known = tuple(sizes.get(dim) if isinstance(dim, str) else dim for dim in spec.shape)
+    known = tuple(size_of(dim, sizes) for dim in spec.shape)
     return None if None in known else tuple(size for size in known if size is not None)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean
 from sdrt_engines.onnxruntime_cpu import cpu_refusal
 from sdrt_engines.onnxruntime_cuda import cuda_refusal
 from sdrt_engines.openvino_cpu import OpenVinoPrecision, openvino_refusal
 
-log = logging.getLogger("sdrt")
+if TYPE_CHECKING:
+    from logging import Logger
 
 Backend: TypeAlias = Literal["cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"]
 
@@ -117,7 +117,7 @@ class Resolution:
             found = _fastest(self.others)
         except TargetError:
             raise error from None
-        log.warning("target %s failed, going on with %s: %s", self.target, found.target, error)
+        _log().warning("target %s failed, going on with %s: %s", self.target, found.target, error)
         return Resolution(found.target, self.refusals + found.refusals, failures, found.others)
 
     def __str__(self) -> str:
@@ -164,7 +164,13 @@ def _fastest(backends: Backends) -> Resolution:
         reason = refuse(target)
         if reason is None:
             return Resolution(target, tuple(refusals), others=backends[index + 1 :])
-        log.info("target %s does not open: %s", target, reason)
+        _log().info("target %s does not open: %s", target, reason)
         refusals.append(Refusal(target, reason))
     reasons = "; ".join(f"{refusal.target}: {refusal.reason}" for refusal in refusals)
     raise TargetError(f"no target opens on this machine: {reasons}")
+
+
+def _log() -> Logger:
+    from logging import getLogger  # `import sdrt` does without it
+
+    return getLogger("sdrt")

@@ -1,4 +1,4 @@
-"""The command line: ``sdrt run``, ``export``, ``inspect``, ``doctor``.
+"""The command line: ``sdrt run``, ``export``, ``inspect``, ``verify``, ``doctor``.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; ``--debug`` shows
 the traceback.
@@ -79,6 +79,9 @@ def _parser() -> _Parser:
         commands.add_parser("export", parents=[common], help="compile a checkpoint into a bundle")
     )
     _add_inspect(commands.add_parser("inspect", parents=[common], help="show what a bundle holds"))
+    _add_verify(
+        commands.add_parser("verify", parents=[common], help="compare a target with the CPU")
+    )
     _add_doctor(
         commands.add_parser("doctor", parents=[common], help="show which targets open here")
     )
@@ -248,6 +251,15 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_verify)
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument(
+        "--target", default="auto", help="what to compare (default: auto, the fastest that opens)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_doctor)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -295,6 +307,12 @@ def _inspect(options: argparse.Namespace) -> None:
     from sdrt.command_inspect import inspect
 
     inspect(options.bundle, as_json=options.json)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from sdrt.command_verify import verify
+
+    verify(options.bundle, options.target, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -248,7 +248,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"sdrt {sdrt.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["export"], ["inspect"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["export"], ["inspect"], ["verify"], ["doctor"]])
 def test_help_reads_on_every_terminal(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

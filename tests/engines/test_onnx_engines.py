@@ -113,8 +113,32 @@ def test_results_stay_the_callers(engine: Engine) -> None:
 
 
 def test_pinned_feeds(engine: Engine) -> None:
-    pinned = engine.pin("sample", SAMPLE)
-    np.testing.assert_array_equal(engine.run({**FEEDS, "sample": pinned})["out"], SAMPLE * SCALE)
+    sample = SAMPLE.copy()
+    pinned = engine.pin("sample", sample)
+    sample[:] = 100  # comes too late
+    for _ in range(2):
+        out = engine.run({**FEEDS, "sample": pinned})["out"]
+        np.testing.assert_array_equal(out, SAMPLE * SCALE)
+
+
+def test_shapes_change_from_run_to_run(engine: Engine) -> None:
+    for rows in (2, 1, 2, 3, 1):
+        feeds = {"sample": np.ones((rows, 4), np.float32), "index": np.full(rows, 2)}
+        results = engine.run(feeds)
+        np.testing.assert_array_equal(results["out"], np.tile(SCALE, (rows, 1)))
+        np.testing.assert_array_equal(results["picked"], np.full(rows, 3))
+
+
+def test_a_shape_that_the_network_cannot_take(open_onnx: Opener, tmp_path: Path) -> None:
+    """Which OpenVINO finds while it compiles, and ONNX Runtime while it runs."""
+    path = tmp_path / "model.onnx"
+    signature = Signature((spec("x", "float32", "B"),), (spec("y", "float32", 2, 2),))
+    nodes = [("Reshape", ["x", "square"], ["y"])]
+    path.write_bytes(onnx_model(signature, nodes, {"square": np.array([2, 2])}))
+    with open_onnx(path, name="unet") as engine:
+        with pytest.raises(EngineError, match=r"unet: \w+ failed on x \(3,\): .*shape"):
+            engine.run({"x": np.ones(3, np.float32)})
+        assert engine.run({"x": np.ones(4, np.float32)})["y"].shape == (2, 2)
 
 
 def test_feeds_are_checked(engine: Engine) -> None:

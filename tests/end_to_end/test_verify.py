@@ -1,0 +1,69 @@
+"""`sdrt verify` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdrt.cli import main
+from sdrt_engines import Target, openvino_precision, openvino_refusal
+from support.toy_bundle import write_toy_bundle
+
+
+@pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
+def test_the_demo_model_passes_on(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
+        pytest.skip(reason)
+    assert main(["verify", "demo", "--target", target]) == 0
+    title, headings, *rows = capsys.readouterr().out.splitlines()
+    assert title.split() == [target, "beside", "cpu"]
+    assert headings.split()[:3] == ["component", "greatest", "error"]
+    assert {"text_encoder", "unet", "vae_decoder", "vae_encoder"} <= {r.split()[0] for r in rows}
+    assert all(row.split()[-1] == "good" for row in rows)
+
+
+def test_a_broken_network_fails_and_the_others_are_still_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_toy_bundle(tmp_path / "toy", nan_from="unet")
+    assert main(["verify", str(root), "--target", "cpu", "--json"]) == 1
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report["target"] == "cpu"
+    found = {each["component"]: each for each in report["components"]}
+    assert {name: each["passed"] for name, each in found.items()} == {
+        "text_encoder": True,
+        "unet": False,
+        "vae_decoder": True,
+    }
+    assert found["unet"]["num_non_finite"] == 2 * 4 * 16 * 16
+    assert (found["unet"]["max_abs"], found["unet"]["psnr"]) == (None, None)
+    assert err == (
+        "sdrt: target cpu does not give what the CPU gives in unet: "
+        "use another target for this bundle\n"
+    )
+
+
+def test_the_table_says_why_a_network_does_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    root = write_toy_bundle(tmp_path / "toy")
+    (root / "unet/model.onnx").unlink()
+    assert main(["verify", str(root), "--target", "cpu"]) == 1
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("unet"))
+    assert row.rstrip().endswith("this file of the bundle is missing: export it again")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "sdrt: no bundle at 'nowhere'"),
+        (["demo", "--target", "cdua"], "sdrt: unknown target 'cdua': did you mean 'cuda'?"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(message)
