@@ -187,8 +187,9 @@ def tiny_controlnet(
 
 
 def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) -> ControlNetModel:
-    """The ControlNet, float32, on the CPU; its residuals spread a fifth as far as what they are
-    added to.
+    """The ControlNet, float32, on the CPU.
+
+    Its residuals spread about a fifth as far as what they are added to.
     """
     pipeline = tiny_pipeline(name)
     unet, levels = pipeline.unet, len(pipeline.vae.config.block_out_channels)

@@ -1,5 +1,6 @@
-"""Stable Diffusion 1.5 and a ControlNet at full size, within twelve GiB of memory: minutes, and
-12 GB of disk.
+"""Stable Diffusion 1.5 and a ControlNet at full size, within twelve GiB of memory.
+
+Takes minutes, and 12 GB of disk.
 """
 
 import os
