@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from sdrt_export.errors import BuildError
 
@@ -138,11 +138,14 @@ _TYPE_NAMES: dict[int, str] = {
 
 
 def opset_of(model: ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset: int = versions.get("") or versions["ai.onnx"]
+    return opset
 
 
 def _target_of(cast: NodeProto) -> int:
-    return int(helper.get_node_attr_value(cast, "to"))
+    target: int = next(attribute.i for attribute in cast.attribute if attribute.name == "to")
+    return target
 
 
 def _floats_in(model: ModelProto) -> frozenset[str]:

@@ -7,6 +7,7 @@ killed by the system, and takes nobody else along; and its peak memory can be to
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,12 +15,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sdrt_engines.shape_profiles import Profile
+from sdrt_engines.tensorrt_plan import TensorRT
 from sdrt_export.errors import BuildError
-
-TensorRT = Literal["tensorrt", "tensorrt-rtx"]
 
 _USE_RTX = "POLYGRAPHY_USE_TENSORRT_RTX"
 _NO_SPACE = 75  # exit code: EX_TEMPFAIL
@@ -60,7 +60,7 @@ class PlanFigures:
     """What the building process needed."""
 
     seconds: float
-    peak_memory: int  # bytes
+    peak_memory: int | None  # bytes, where the system tells
 
 
 def build_plan(name: str, job: PlanJob) -> PlanFigures:
@@ -82,8 +82,6 @@ def build_plan(name: str, job: PlanJob) -> PlanFigures:
         check=False,
     )
     if process.returncode == _NO_SPACE:
-        import errno
-
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.plan))
     if process.returncode:
         raise BuildError(f"{name}: {_failure(process.returncode, process.stdout, process.stderr)}")
@@ -144,8 +142,6 @@ def capability_of(architecture: str) -> tuple[int, int]:
 
 def main(arguments: Sequence[str]) -> int:
     """Builds the plan of the job given as JSON, and prints its figures."""
-    import errno
-    import resource
     import time
 
     job = PlanJob.from_json(arguments[0])
@@ -158,10 +154,17 @@ def main(arguments: Sequence[str]) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _NO_SPACE
         raise
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
-    figures = {"seconds": time.perf_counter() - start, "peak_memory": peak}
+    figures = {"seconds": time.perf_counter() - start, "peak_memory": _peak_memory()}
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
     return 0
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from typing import Any
 from onnx import ModelProto, TensorProto
 
 from sdrt_engines import Array
+from sdrt_engines.onnxruntime_library import LOG_NOTHING, import_onnxruntime, reason_of
 from sdrt_export.errors import BuildError
 
-_LOG_NOTHING = 4
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -36,16 +36,16 @@ def tensors_of(
 
 def _session(model: ModelProto, folder: Path) -> Any:
     """The graph in ONNX Runtime, as it stands: what an optimiser rewrites cannot be looked at."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _LOG_NOTHING
+    options.log_severity_level = LOG_NOTHING
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's own have no other common class
-        reason = " ".join(str(error).split())
-        raise BuildError(f"the network does not load in onnxruntime: {reason}") from error
+        raise BuildError(
+            f"the network does not load in onnxruntime: {reason_of(error)}: export it again"
+        ) from error
