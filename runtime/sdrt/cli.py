@@ -337,6 +337,8 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
                 f"argument --controlnet: '{name}' comes twice: give each ControlNet its own name"
             )
     return dict(controlnets)
+
+
 def _build(options: argparse.Namespace) -> None:
     from sdrt.bundle import Bundle
     from sdrt_engines import Target
