@@ -76,14 +76,14 @@ def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
 
 
 def latents_of_figures(
-    vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, num_figures: int = NUM_FIGURES
 ) -> ControlledLatents:
     """This process's training set, drawn and encoded once and then kept in ``work``."""
     path = work / f"controlled-latents-{rank()}-of-{num_processes()}.pt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng([2, rank()])
-        batches = [_encode_figures(vae, tokenizer, rng) for _ in range(NUM_FIGURES // BATCH)]
+        batches = [_encode_figures(vae, tokenizer, rng) for _ in range(num_figures // BATCH)]
         torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
     return ControlledLatents(*torch.load(path, weights_only=True))
 
@@ -119,6 +119,7 @@ def train_controlnet(
     latents: ControlledLatents,
     empty: torch.Tensor,
     work: Path,
+    schedule: Schedule = FOLLOWING,
 ) -> ControlNetModel:
     """Trains the ControlNet alone, or goes on with the run in ``work``; ``empty`` (1, 32) is the
     empty caption.
@@ -153,4 +154,4 @@ def train_controlnet(
         weights = latents.weights[chosen]
         return (weights * (v - (a * eps - s * x0)) ** 2).mean() / weights.mean()
 
-    return train("ControlNet", controlnet, loss_at, FOLLOWING, work / "controlnet.pt")
+    return train("ControlNet", controlnet, loss_at, schedule, work / "controlnet.pt")
