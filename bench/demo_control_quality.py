@@ -21,6 +21,7 @@ STEPS = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", default="demo")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--scales", type=float, nargs="+", default=(1.0, 0.0))
     parser.add_argument("--sheet", type=Path, help="also write the first scale's pairs as one PNG")
@@ -28,7 +29,7 @@ def main() -> None:
 
     pairs = held_out_pairs(options.pairs)
     rows, sheets = [], []
-    with sdrt.Pipeline.open("demo") as pipeline:
+    with sdrt.Pipeline.open(options.bundle) as pipeline:
         for scale in options.scales:
             pictures = [
                 np.asarray(

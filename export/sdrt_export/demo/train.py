@@ -64,7 +64,7 @@ def train_control(work: Path, checkpoint: Path) -> None:
     empty = tokens_from_captions(tokenizer, [""])
     controlnet = train_controlnet(new_controlnet(unet), unet, encoder, latents, empty, work)
     if rank() == 0:
-        controlnet.to(torch.float16).save_pretrained(checkpoint / CONTROLNET)
+        controlnet.half().save_pretrained(checkpoint / CONTROLNET)
 
 
 def save_checkpoint(
