@@ -78,10 +78,13 @@ NODES: dict[str, list[Node]] = {
 }
 
 
-def write_toy_bundle(root: Path, nan_from: str | None = None) -> Path:
-    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN."""
+def write_toy_bundle(root: Path, nan_from: str | None = None, unet_channels: int = 4) -> Path:
+    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN; with 9
+    channels the UNet says that it is one for inpainting."""
     for path, config in (CONFIGS | {"controlnet_edges/config.json": {}}).items():
         write_json(root / path, config)
+    unet = CONFIGS["unet/config.json"] | {"in_channels": unet_channels}
+    write_json(root / "unet/config.json", unet)
     write_clip_folder(root / "tokenizer")
     components = tuple(_component(root, name, name == nan_from) for name in SIGNATURES)
     networks = {file.path for component in components for file in component.files}
