@@ -127,6 +127,6 @@ def test_a_controlnet_sees_the_latents_alone_beside_an_inpainting_unet() -> None
 
 
 def test_nan_names_the_unet() -> None:
-    unet = FunctionEngine(UNET, lambda feeds: {"out_sample": feeds["sample"] * np.nan})
+    unet = FunctionEngine(UNET, lambda feeds: {"out_sample": feeds["sample"] * np.nan}, name="unet")
     with pytest.raises(NonFiniteError, match=r"^unet: 128 of 128 output values"):
         Denoiser(unet, TEXT, Clock(), guidance_scale=3)(CALL, 0)

@@ -78,13 +78,23 @@ NODES: dict[str, list[Node]] = {
 }
 
 
-def write_toy_bundle(root: Path, nan_from: str | None = None, unet_channels: int = 4) -> Path:
-    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN; with 9
-    channels the UNet says that it is one for inpainting."""
-    for path, config in (CONFIGS | {"controlnet_edges/config.json": {}}).items():
+def write_toy_bundle(
+    root: Path,
+    nan_from: str | None = None,
+    *,
+    unet_channels: int = 4,
+    pools_globally: bool = False,
+) -> Path:
+    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN.
+
+    What else is asked for stands in the configurations alone.
+    """
+    configs = CONFIGS | {
+        "unet/config.json": CONFIGS["unet/config.json"] | {"in_channels": unet_channels},
+        "controlnet_edges/config.json": {"global_pool_conditions": pools_globally},
+    }
+    for path, config in configs.items():
         write_json(root / path, config)
-    unet = CONFIGS["unet/config.json"] | {"in_channels": unet_channels}
-    write_json(root / "unet/config.json", unet)
     write_clip_folder(root / "tokenizer")
     components = tuple(_component(root, name, name == nan_from) for name in SIGNATURES)
     networks = {file.path for component in components for file in component.files}
