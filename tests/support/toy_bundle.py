@@ -96,7 +96,9 @@ def write_toy_bundle(
     for path, config in configs.items():
         write_json(root / path, config)
     write_clip_folder(root / "tokenizer")
-    components = tuple(_component(root, name, name == nan_from) for name in SIGNATURES)
+    components = tuple(
+        _component(root, name, name.removesuffix("_controlled") == nan_from) for name in SIGNATURES
+    )
     networks = {file.path for component in components for file in component.files}
     paths = (path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     manifest = Manifest(
