@@ -69,6 +69,11 @@ def _size(request: Request, bundle: Bundle) -> Size:
         if given:
             width, height = (max(side // factor, 1) * factor for side in given[0])
             size = width, height
+            if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
+                raise RequestError(
+                    f"the picture has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
+                    "each side: give height and width"
+                )
     return _first(request.width, size[0]), _first(request.height, size[1])
 
 
@@ -76,11 +81,6 @@ def _check_size(request: Request, bundle: Bundle) -> None:
     factor = bundle.vae_scale_factor
     for side in ("height", "width"):
         value = getattr(request, side)
-        if value > MAX_SIDE:  # a picture's own
-            raise RequestError(
-                f"{side}: got {value} from the picture, expected {MAX_SIDE} at most: give height "
-                "and width"
-            )
         if value % factor:
             below, above = value // factor * factor, (value // factor + 1) * factor
             raise RequestError(
