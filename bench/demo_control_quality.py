@@ -29,7 +29,7 @@ def main() -> None:
 
     pairs = held_out_pairs(options.pairs)
     rows, sheets = [], []
-    with sdrt.Pipeline.open(options.bundle) as pipeline:
+    with sdrt.Pipeline.open(options.bundle, target="cpu") as pipeline:
         for scale in options.scales:
             pictures = [
                 np.asarray(
