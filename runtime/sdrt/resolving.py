@@ -96,16 +96,27 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
             "bundle"
         )
-    if request.picture and not bundle.has(names.VAE_ENCODER):
-        raise RequestError(
-            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
-            "again"
-        )
+    if request.picture:
+        _check_vae_encoder(bundle)
     steps, strength = request.num_inference_steps, request.strength
     if strength is not None and steps is not None and int(steps * strength) < 1:
         raise RequestError(
             f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
             f"least {math.ceil(1000 / steps) / 1000:g}, or more steps"
+        )
+
+
+def _check_vae_encoder(bundle: Bundle) -> None:
+    if not bundle.has(names.VAE_ENCODER):
+        raise RequestError(
+            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
+            "again"
+        )
+    outputs = [spec.name for spec in bundle.component(names.VAE_ENCODER).signature.outputs]
+    if names.LATENT_PARAMETERS not in outputs:
+        raise RequestError(
+            f"image: this bundle's vae_encoder gives {', '.join(outputs)} (an older optimum's), "
+            f"expected {names.LATENT_PARAMETERS}: export the checkpoint again"
         )
 
 

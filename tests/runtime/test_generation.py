@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdrt import Bundle, Control, Pipeline, Request, SdrtError
 from sdrt.errors import NonFiniteError
-from sdrt_engines import Array, EngineError, Signature, resolve_target
+from sdrt_engines import Array, Signature, resolve_target
 from support.function_networks import (
     CIRCLE,
     CONTROLLED_UNET,
@@ -361,11 +361,3 @@ def test_a_broken_number_aborts_and_names_the_component(component: str, folder: 
     pipe = pipeline_of(folder, all_networks(**{component: (signature, broken)}))
     with pytest.raises(NonFiniteError, match=f"^{component}: "):
         pipe(CIRCLE, image=PICTURE, control={"edges": EDGES}, **SHORT)
-
-
-def test_a_closed_pipeline_opens_nothing_more(folder: Path) -> None:
-    networks = Networks()
-    with pipeline_of(folder, networks) as pipe:
-        pipe(CIRCLE, **SHORT)
-    with pytest.raises(EngineError, match="this pipeline is closed: open it again to run it"):
-        pipe(CIRCLE, image=PICTURE, **SHORT)

@@ -14,6 +14,8 @@ from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.request import Request
 from sdrt.resolving import frame_of, resolved
+from sdrt_engines import Signature
+from support.onnx_writer import spec
 from support.pictures import mask, picture
 from support.toy_bundle import write_toy_bundle
 
@@ -159,6 +161,22 @@ def test_a_bundle_that_reads_no_pictures(bundle: Bundle) -> None:
         "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint again"
     )
     resolved(Request("a", control={"edges": PICTURE}), without(bundle, "vae_encoder"))
+
+
+def test_a_bundle_whose_encoder_has_sampled_already(bundle: Bundle) -> None:
+    encoder = bundle.component("vae_encoder")
+    sampling = Signature(
+        encoder.signature.inputs, (spec("latent_sample", "float32", "B", 4, "h", "w"),)
+    )
+    older = tuple(
+        replace(each, signature=sampling) if each is encoder else each
+        for each in bundle.manifest.components
+    )
+    older_bundle = Bundle(bundle.root, replace(bundle.manifest, components=older))
+    assert refusal(older_bundle, image=PICTURE) == (
+        "image: this bundle's vae_encoder gives latent_sample (an older optimum's), expected "
+        "latent_parameters: export the checkpoint again"
+    )
 
 
 @pytest.mark.parametrize("keywords", [{}, {"image": PICTURE}])
