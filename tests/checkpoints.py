@@ -187,8 +187,9 @@ def tiny_controlnet(
 
 
 def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) -> ControlNetModel:
-    """The ControlNet, float32, on the CPU; its residuals spread a quarter as far as what they are
-    added to.
+    """The ControlNet, float32, on the CPU.
+
+    Its residuals spread about a fifth as far as what they are added to.
     """
     pipeline = tiny_pipeline(name)
     unet, levels = pipeline.unet, len(pipeline.vae.config.block_out_channels)
@@ -338,7 +339,7 @@ def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionMo
         outlet.weight.normal_()
     down, mid = controlnet(sample, 500, context, picture, return_dict=False)
     for outlet, residual, skip in zip(outlets, (*down, mid), _skips_of(unet, context), strict=True):
-        factor = 0.25 * skip.std() / residual.std()
+        factor = 0.2 * skip.std() / residual.std()
         outlet.weight *= factor
         outlet.bias *= factor
 

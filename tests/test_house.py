@@ -12,7 +12,9 @@ PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(sdrt.__all__) == ["Bundle", "Pipeline", "Request", "Result", "SdrtError", "Step"]
+    assert sorted(sdrt.__all__) == [
+        *("Bundle", "Control", "Pipeline", "Request", "Result", "SdrtError", "Step")
+    ]
 
 
 @pytest.mark.parametrize("name", sdrt.__all__)

@@ -9,9 +9,9 @@ from sdrt_engines.errors import TensorError
 from sdrt_engines.tensor import TensorSpec
 
 _DIMENSION = re.compile(
-    r"(?:(?P<times>\d+)\*)?(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<divided>[A-Za-z_]\w*)/(?P<by>\d+)"
-    r"|ceil\((?P<rounded>[A-Za-z_]\w*)/(?P<up>\d+)\)"
+    r"(?:(?P<times>[1-9]\d*)\*)?(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<divided>[A-Za-z_]\w*)/(?P<by>[1-9]\d*)"
+    r"|ceil\((?P<rounded>[A-Za-z_]\w*)/(?P<up>[1-9]\d*)\)"
 )
 
 

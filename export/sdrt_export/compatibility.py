@@ -29,18 +29,16 @@ def family_of_folder(folder: Path, source: str) -> str:
     CheckpointError where one is of another kind than sdrt exports, or does not fit another.
     """
     try:
-        _check_sizes(folder)
         index, text_encoder, unet, vae = (
             fields_from_file(folder / name).values
             for name in (MODEL_INDEX, *(f"{model}/config.json" for model in _MODELS))
         )
         family = family_from_configs(str(index.get("_class_name")), unet)
-        for complaint in (
-            *_complaints_about_kind(family, text_encoder, unet, vae),
-            *_complaints_about_fit(text_encoder, unet, vae),
-            *_complaints_about_tokens(ClipTokenizer.open(folder / "tokenizer"), text_encoder),
-        ):
-            raise CheckpointError(complaint)
+        _refuse(_complaints_about_kind(family, text_encoder, unet, vae))
+        _check_sizes(folder)
+        _refuse(_complaints_about_fit(text_encoder, unet, vae))
+        tokenizer = ClipTokenizer.open(folder / "tokenizer")
+        _refuse(_complaints_about_tokens(tokenizer, text_encoder))
     except SdrtError as error:
         raise CheckpointError(f"'{source}' cannot be exported: {error}") from error
     return family
@@ -53,6 +51,11 @@ _SIZES = {  # of which torch would make tensors unasked
     "unet": ("in_channels", "out_channels", "block_out_channels", "layers_per_block"),
     "vae": ("in_channels", "out_channels", "latent_channels", "block_out_channels"),
 }
+
+
+def _refuse(complaints: Iterator[str]) -> None:
+    for complaint in complaints:
+        raise CheckpointError(complaint)
 
 
 def _check_sizes(folder: Path) -> None:

@@ -1,5 +1,6 @@
-"""The networks of ControlNet (Zhang et al. 2023, https://arxiv.org/abs/2302.05543): the net itself,
-and the UNet that takes what such nets give.
+"""The networks of ControlNet: the net itself, and the UNet that takes what such nets give.
+
+Source: Zhang et al. 2023, https://arxiv.org/abs/2302.05543.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def add_controlnets(
     host = Host(JsonFields(opened.component_config(names.UNET)), opened.vae_scale_factor)
     added = controlnets_from_sources(controlnets, host)
     with changed_folder(opened.root, last=MANIFEST_NAME) as draft, _progress() as report:
-        components = _export_controlnets(added, draft, weights, report)
+        components = tuple(_export_controlnets(added, draft, weights, report))
         write_manifest(draft, _manifest_with(opened.manifest, components, draft))
     return Path(bundle)
 

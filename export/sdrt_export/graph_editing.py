@@ -27,8 +27,10 @@ def remove_inputs(model: ModelProto, names: Collection[str]) -> ModelProto:
 
 
 def remove_no_ops(graph: GraphProto) -> None:
-    """Takes out multiplications with 1 and divisions by 1, which are scales that diffusers leaves
-    open, and identities, which the tracer puts where two weights are equal.
+    """Takes out multiplications with 1, divisions by 1, and identities.
+
+    The first two are scales that diffusers leaves open; the third the tracer puts where two weights
+    are equal.
     """
     ones = {
         node.output[0]

@@ -14,12 +14,14 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sdrt_export.checkpoint import WEIGHTS_NAMES
+from sdrt_export.weights_files import DIFFUSERS_STEM
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,32 @@ def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int =
     unet.save_config(folder / "unet")
     vae.save_config(folder / "vae")
     for name, model in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
-        weights = {name: _draw(name, like, random) for name, like in model.state_dict().items()}
-        path = folder / name / f"{WEIGHTS_NAMES[name]}.safetensors"
-        save_file(weights, path, metadata={"format": "pt"})
+        _write_weights(model, folder / name / f"{WEIGHTS_NAMES[name]}.safetensors", random)
     PNDMScheduler(**architecture.scheduler).save_pretrained(folder / "scheduler")
     _write_tokenizer(folder / "tokenizer", architecture.text_encoder["max_position_embeddings"])
     _write_json(folder / "model_index.json", MODEL_INDEX)
     return folder
+
+
+def make_controlnet(folder: Path, architecture: Architecture = SD15, seed: int = 0) -> Path:
+    """Writes a diffusers ControlNet for the architecture's UNet, as `make_checkpoint` does.
+
+    It is the UNet's first half; what training begins with zeros is random too.
+    """
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**architecture.unet)
+        controlnet = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
+    controlnet.save_config(folder)
+    _write_weights(
+        controlnet, folder / f"{DIFFUSERS_STEM}.safetensors", torch.Generator().manual_seed(seed)
+    )
+    return folder
+
+
+def _write_weights(model: nn.Module, path: Path, random: torch.Generator) -> None:
+    """Weights for a model of which only the shapes are there."""
+    weights = {name: _draw(name, like, random) for name, like in model.state_dict().items()}
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def _draw(name: str, like: torch.Tensor, random: torch.Generator) -> torch.Tensor:

@@ -28,8 +28,9 @@ def annotate(annotator: str, image: Image) -> Image:
 
 def require_annotator(annotator: str) -> None:
     """RequestError unless there is an annotator of that name."""
-    if annotator not in ANNOTATORS:
-        raise RequestError(f"annotator: got {annotator!r}, {did_you_mean(annotator, ANNOTATORS)}")
+    if not isinstance(annotator, str) or annotator not in ANNOTATORS:
+        near = did_you_mean(str(annotator), ANNOTATORS)
+        raise RequestError(f"annotator: got {annotator!r}, {near}")
 
 
 def canny(image: Image, low: float = 100, high: float = 200) -> Image:

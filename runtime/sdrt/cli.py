@@ -21,6 +21,8 @@ from sdrt.errors import SdrtError, UsageError, did_you_mean
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     warnings.formatwarning = _format_warning
+    # sdrt refuses large pictures itself, from fewer pixels on
+    warnings.filterwarnings("ignore", message="Image size", module=r"PIL\.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every letter
     try:
@@ -190,8 +192,7 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         group.add_argument(option, action="append", metavar=value, help=meaning)
     group.add_argument(
         "--guess-mode",
-        action="store_true",
-        default=None,
+        action=argparse.BooleanOptionalAction,
         help="let the control pictures decide where the prompt is silent",
     )
 

@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     """The bundle and the request: what the PNG says, overridden by what the command line says."""
-    recorded = _recorded(options.from_image) if options.from_image else {}
     given = {name: value for name, value in vars(options).items() if value is not None}
+    recorded = _recorded(options.from_image, given) if options.from_image else {}
     values = {**recorded, **given, "control": controls_from_options(options, recorded)}
     for name in ("bundle", "prompt"):
         if name not in values:
@@ -59,7 +59,7 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     )
 
 
-def _recorded(path: Path) -> Mapping[str, Any]:
+def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a PNG says. Warns of what cannot be followed, as that makes it another picture."""
     recorded = read_parameters(path)
     unknown = [name for name in recorded if name not in (*_REQUEST_FIELDS, *_OTHER_FIELDS)]
@@ -69,6 +69,13 @@ def _recorded(path: Path) -> Mapping[str, Any]:
             "the picture will be another one",
             stacklevel=2,
         )
+    if "strength" in recorded and "image" not in {*recorded, *given}:  # A1111 does not name it
+        warnings.warn(
+            f"{path} was made from another picture, which it does not name: give that one with "
+            "--image, else the new picture begins at noise",
+            stacklevel=2,
+        )
+        del recorded["strength"]
     return recorded
 
 
@@ -151,7 +158,7 @@ def _plain(value: Any) -> Any:
         return value.path and str(Path(value.path).resolve())
     if isinstance(value, Mapping):
         return {name: json_from_control(control) for name, control in value.items()} or None
-    return value
+    return None if value is False else value
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

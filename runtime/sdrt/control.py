@@ -11,10 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.annotators import annotate
+from sdrt.annotators import annotate, require_annotator
 from sdrt.errors import RequestError
 from sdrt.finite import require_finite
-from sdrt.picture import Frame, Picture, PictureSource, array_from_image, picture_from_source
+from sdrt.picture import (
+    Frame,
+    Picture,
+    PictureSource,
+    Size,
+    array_from_image,
+    picture_from_source,
+)
 from sdrt_engines import Engine, Pinned, Signature, shape_at
 
 Array = npt.NDArray[np.float32]
@@ -42,16 +49,17 @@ class Control:
     annotate: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.image, np.ndarray):
+        if isinstance(self.image, np.ndarray):
+            object.__setattr__(self, "image", _checked_copy(self.image))
+        else:
             object.__setattr__(self, "image", picture_from_source(self.image, "control image"))
-        elif self.image.ndim != 3 or self.annotate is not None:
-            raise RequestError(
-                f"control image: got an array {self.image.shape}, expected (height, width, "
-                "channels), and no annotator"
-            )
+        if self.annotate is not None:
+            require_annotator(self.annotate)
+            if self.picture is None:
+                raise RequestError("control: got an annotator for an array, expected a picture")
         for name, low, high in (("scale", -MAX_SCALE, MAX_SCALE), ("start", 0, 1), ("end", 0, 1)):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not low <= value <= high:  # so neither is NaN
+            if not is_number(value, low, high):
                 raise RequestError(
                     f"control {name}: got {value!r}, expected a number from {low:g} to {high:g}"
                 )
@@ -66,12 +74,20 @@ class Control:
         """The picture, where no array was given."""
         return None if isinstance(self.image, np.ndarray) else cast(Picture, self.image)
 
+    @property
+    def size(self) -> Size:
+        """Width and height of the picture or the array."""
+        if isinstance(self.image, np.ndarray):
+            height, width, _ = self.image.shape
+            return width, height
+        return cast(Picture, self.image).size
+
     def is_active(self, step: int, num_steps: int) -> bool:
         """Whether the step lies wholly inside the window, as diffusers counts."""
         inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
         return inside and self.scale != 0
 
-    def conditioning(self, num_channels: int, frame: Frame) -> Array:
+    def conditioning(self, num_channels: int | str, frame: Frame) -> Array:
         """What the net sees, (1, K, H, W) in 0..1. RequestError where the channels do not fit."""
         if isinstance(self.image, np.ndarray):
             return self._from_array(self.image, num_channels, frame)
@@ -80,20 +96,39 @@ class Control:
                 f"control image: this ControlNet takes {num_channels} channels, not a picture: "
                 f"give an array (height, width, {num_channels}) in 0..1"
             )
-        image = cast(Picture, self.image).image
-        if self.annotate is not None:
-            image = annotate(self.annotate, image)
-        framed = frame(image)
+        framed = frame(cast(Picture, self.image).image)
+        if self.annotate is not None:  # last: lines of one pixel would fade when made smaller
+            framed = annotate(self.annotate, framed)
         return array_from_image(framed if num_channels == 3 else framed.convert("L"))
 
-    def _from_array(self, array: npt.NDArray[Any], num_channels: int, frame: Frame) -> Array:
+    def _from_array(self, array: Array, num_channels: int | str, frame: Frame) -> Array:
         width, height = frame.size
         if array.shape != (height, width, num_channels) or frame.box is not None:
             raise RequestError(
                 f"control image: got an array {array.shape}, expected ({height}, {width}, "
                 f"{num_channels}), and no padding_mask_crop"
             )
-        return np.ascontiguousarray(array.transpose(2, 0, 1)[None], dtype=np.float32)
+        return np.ascontiguousarray(array.transpose(2, 0, 1)[None])
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether it is a number in that range: not NaN, nor True, which Python counts as 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _checked_copy(array: npt.NDArray[Any]) -> Array:
+    """The array, kept from later changes."""
+    if array.ndim != 3 or not array.size or array.dtype.kind not in "fiub":
+        raise RequestError(
+            f"control image: got an array {array.dtype} {array.shape}, expected numbers (height, "
+            "width, channels)"
+        )
+    if not ((array >= 0) & (array <= 1)).all():  # so neither is NaN
+        raise RequestError(
+            f"control image: got an array with values from {array.min()} to {array.max()}, "
+            "expected 0 to 1: divide bytes by 255"
+        )
+    return array.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from sdrt.bundle import Bundle
-from sdrt_engines import Engine, Target
+from sdrt_engines import Engine, EngineError, Target
 
 
 class Engines:
@@ -22,9 +22,12 @@ class Engines:
         self.target = target
         self._open = dict(engines or {})
         self._loading = threading.RLock()
+        self._closed = False
 
     def __getitem__(self, name: str) -> Engine:
         with self._loading:
+            if self._closed:
+                raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
                 self._open[name] = self.bundle.open_engine(name, self.target)
             return self._open[name]
@@ -32,5 +35,6 @@ class Engines:
     def close(self) -> None:
         """Closes those that were opened."""
         with self._loading:
+            self._closed = True
             for engine in self._open.values():
                 engine.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from sdrt.start import (
 from sdrt.text_encoding import embed_prompts
 from sdrt.tokenizer import ClipTokenizer
 from sdrt.vae import Posterior, Scaling, decode, encode
+from sdrt_engines import Engine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,28 +42,36 @@ Array = npt.NDArray[np.float32]
 
 
 class Generation:
-    """A resolved request with all of its state; the engines are shared with others."""
+    """A resolved request with all of its state; the engines are shared with others.
+
+    ``told`` is what the result says of where it ran.
+    """
 
     def __init__(
-        self, engines: Engines, tokenizer: ClipTokenizer, request: Request, plan: Plan
+        self,
+        engines: Engines,
+        tokenizer: ClipTokenizer,
+        request: Request,
+        plan: Plan,
+        told: str,
     ) -> None:
-        self._engines, self._bundle = engines, engines.bundle
-        self._tokenizer = tokenizer
-        self._request, self._plan = request, plan
+        self.engines, self.request = engines, request
+        self._bundle, self._tokenizer = engines.bundle, tokenizer
+        self._plan, self._told = plan, told
         self._clock = Clock()
         assert request.seed is not None  # resolved
         self._seeds = tuple(request.seed + i for i in range(request.num_images))
         self._noise = BatchNoise(self._seeds)
         self._scaling = Scaling(self._bundle.scaling_factor, self._bundle.shift_factor)
         self._frame = frame_of(request)
-        self._conditioning = {name: self._conditioning_of(name) for name in request.controls}
+        self._controlnets = {name: self._controlnet(name) for name in request.controls}
 
     def steps(self) -> Generator[Step, None, Result]:
         """Encode, denoise, decode: yields the steps, returns the result."""
         self._clock = Clock()  # the caller may have waited before the first step
         with self._clock("loading"):
             for name in self._component_names():
-                self._engines[name]
+                self.engines[name]
         start = self._start()
         denoiser = self._denoiser(start)
         sampler = self._plan.run(start.latents, self._draw, start.index)
@@ -73,14 +82,14 @@ class Generation:
             images=tuple(self._finished(image) for image in images),
             seeds=self._seeds,
             latents=latents,
-            request=self._request,
-            engine=str(self._engines.target),
+            request=self.request,
+            engine=self._told,
             timings=self._clock.timings(),
         )
 
     def _component_names(self) -> tuple[str, ...]:
         """What this request needs."""
-        request = self._request
+        request = self.request
         return (
             names.TEXT_ENCODER,
             self._unet_name,
@@ -91,17 +100,17 @@ class Generation:
 
     @property
     def _unet_name(self) -> str:
-        return names.UNET_CONTROLLED if self._request.control else names.UNET
+        return names.UNET_CONTROLLED if self.request.control else names.UNET
 
     def _draw(self) -> Array:
         """The next normals of every image's stream, (B, C, h, w)."""
-        assert self._request.height and self._request.width  # resolved
+        assert self.request.height and self.request.width  # resolved
         factor = self._bundle.vae_scale_factor
-        size = self._request.height // factor, self._request.width // factor
+        size = self.request.height // factor, self.request.width // factor
         return self._noise.normal((1, self._bundle.latent_channels, *size))
 
     def _start(self) -> Start:
-        request, plan = self._request, self._plan
+        request, plan = self.request, self._plan
         if request.picture is None:
             return start_from_noise(plan, self._draw)
         assert request.strength is not None and request.num_inference_steps is not None  # resolved
@@ -123,11 +132,11 @@ class Generation:
 
     def _encode(self, pixels: Array) -> Posterior:
         with self._clock("vae_encoder"):
-            return encode(self._engines[names.VAE_ENCODER], pixels, self._scaling)
+            return encode(self.engines[names.VAE_ENCODER], pixels, self._scaling)
 
     def _denoiser(self, start: Start) -> Denoiser:
         """The UNet with this request's text, guidance, control and mask."""
-        request, unet = self._request, self._engines[self._unet_name]
+        request, unet = self.request, self.engines[self._unet_name]
         assert request.guidance_scale is not None  # resolved
         guided = is_guided(unet, request.guidance_scale)
         text = self._embed(guided)
@@ -146,41 +155,41 @@ class Generation:
         with self._clock("text_encoder"):
             embeddings = embed_prompts(
                 self._tokenizer,
-                self._engines[names.TEXT_ENCODER],
-                self._request.prompts,
-                self._request.negative_prompts if guided else (),
-                self._request.clip_skip,
+                self.engines[names.TEXT_ENCODER],
+                self.request.prompts,
+                self.request.negative_prompts if guided else (),
+                self.request.clip_skip,
             )
         require_finite(names.TEXT_ENCODER, embeddings)
         return embeddings
 
     def _residuals(self, text: Array, guided: bool, start: Start) -> Residuals:
-        nets = [self._controlnet(name) for name in self._request.controls]
+        nets = [
+            controlnet(self.engines[names.controlnet(name)])
+            for name, controlnet in self._controlnets.items()
+        ]
         return Residuals(
             nets,
-            self._engines[names.UNET_CONTROLLED],
+            self.engines[names.UNET_CONTROLLED],
             text,
             num_steps=len(self._plan.timesteps) - start.index,
             guided=guided,
-            guess_mode=self._request.guess_mode or nets[0].pools_globally,  # as diffusers does
+            guess_mode=self.request.guess_mode or nets[0].pools_globally,  # as diffusers does
         )
 
-    def _controlnet(self, name: str) -> ControlNet:
-        component = names.controlnet(name)
+    def _controlnet(self, name: str) -> Callable[[Engine], ControlNet]:
+        """A ControlNet with all but its engine: what can be wrong with it is told before that is
+        opened."""
+        component, control = names.controlnet(name), self.request.controls[name]
+        signature = self._bundle.component(component).signature
+        num_channels = signature.input(names.CONTROLNET_COND).shape[1]
         config = self._bundle.component_config(component)
-        return ControlNet(
-            self._engines[component],
-            self._request.controls[name],
-            self._conditioning[name],
+        return partial(
+            ControlNet,
+            control=control,
+            conditioning=control.conditioning(num_channels, self._frame),
             pools_globally=bool(config.get("global_pool_conditions")),
         )
-
-    def _conditioning_of(self, name: str) -> Array:
-        """What a ControlNet sees, (1, K, H, W)."""
-        signature = self._bundle.component(names.controlnet(name)).signature
-        num_channels = signature.input(names.CONTROLNET_COND).shape[1]
-        assert isinstance(num_channels, int)
-        return self._request.controls[name].conditioning(num_channels, self._frame)
 
     def _denoise(
         self, sampler: Sampler, denoiser: Denoiser, start: Start
@@ -209,7 +218,7 @@ class Generation:
 
     def _decode(self, latents: Array) -> tuple[Image, ...]:
         """Latents (B, C, h, w) to images, one at a time: decoding needs the most memory of all."""
-        engine = self._engines[names.VAE_DECODER]
+        engine = self.engines[names.VAE_DECODER]
         return tuple(decode(engine, latent[None], self._scaling) for latent in latents)
 
     def _preview(self, call: Call, prediction: Array, index: int) -> tuple[Image, ...]:
@@ -217,7 +226,7 @@ class Generation:
 
     def _finished(self, image: Image) -> Image:
         """The image, pasted back where it is a part of a larger picture."""
-        request, box = self._request, self._frame.box
+        request, box = self.request, self._frame.box
         if box is None:
             return image
         assert request.picture is not None and request.mask is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +23,7 @@ Size: TypeAlias = tuple[int, int]  # width and height in pixels
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are outside
 
 MAX_PIXELS = 2**26  # a small file can unfold to more than the memory holds
+MAX_DISPROPORTION = 64  # a narrow strip, cut to a square, is enlarged to more than that, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,35 +56,41 @@ def picture_from_source(source: PictureSource, role: str) -> Picture:
     if isinstance(source, Picture):
         return source
     if isinstance(source, Image.Image):
-        return Picture(_upright_rgb(_modest(source, role)))
+        with _told(role, "the image"):
+            return Picture(_upright_rgb(_modest(source, role)))
     if isinstance(source, str | PathLike):
-        return Picture(_opened(fspath(source), role), fspath(source))
+        path = fspath(source)
+        with (
+            _told(role, f"'{path}'"),
+            Path(path).open("rb") as file,  # Pillow takes an empty path for a file
+            Image.open(file) as image,
+        ):
+            return Picture(_upright_rgb(_modest(image, role)), path)
     raise RequestError(
         f"{role}: got a {type(source).__name__}, expected a PIL image or the path of a picture"
     )
 
 
-def _opened(path: str, role: str) -> Image:
+@contextmanager
+def _told(role: str, name: str) -> Iterator[None]:
+    """Pillow's errors as ours. An opened image is read only when its pixels are needed, so one that
+    a caller gives can be broken, too."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _upright_rgb(_modest(image, role))
+        yield
     except RequestError:
         raise
     except UnidentifiedImageError as error:
         raise RequestError(
-            f"{role}: '{path}' is no picture that Pillow reads, or a broken one"
+            f"{role}: {name} is no picture that Pillow reads, or a broken one"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RequestError(f"{role}: '{path}' is too large: {_limit()}") from error
+        raise RequestError(f"{role}: {name} is too large: {_limit()}") from error
     except Exception as error:  # Pillow tells broken files in a dozen ways
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(
-            f"{role}: '{path}' cannot be read: {reason}: give a picture that is whole"
-        ) from error
+        reason = getattr(error, "strerror", None)  # the system's: missing, a folder, not allowed
+        advice = "name a picture's file" if reason else "give a picture that is whole"
+        raise RequestError(f"{role}: {name} cannot be read: {reason or error}: {advice}") from error
 
 
 def _modest(image: Image, role: str) -> Image:
@@ -112,8 +121,10 @@ def _upright_rgb(image: Image) -> Image:
 
 
 def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Grey of 16 bits in whole numbers, or of 0..255 in floats."""
+    """Grey of 16 bits in whole numbers, or of 0..255 in floats. ValueError where it holds NaN."""
     if pixels.dtype.kind == "f":
+        if np.isnan(pixels).any():
+            raise ValueError("it holds NaN")
         return np.asarray(np.rint(pixels.clip(0, 255)), np.uint8)
     return np.asarray(pixels.astype(np.int64).clip(0, 65535) >> 8, np.uint8)
 
@@ -178,9 +189,16 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
 
 
 def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether a picture can take that size without being stretched by ``tolerance`` pixels."""
-    (picture_width, picture_height), (width, height) = picture, size
-    return abs(picture_height * width / picture_width - height) < tolerance
+    """Whether some enlargement of the picture misses both sides of ``size`` by less than
+    ``tolerance`` pixels."""
+    across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
+    return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
+
+
+def disproportion(picture: Size, size: Size) -> float:
+    """How many times narrower or flatter the one is than the other, at least 1."""
+    ratio = picture[0] / picture[1] * size[1] / size[0]
+    return max(ratio, 1 / ratio)
 
 
 def array_from_image(image: Image) -> Array:

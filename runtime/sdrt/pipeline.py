@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from types import TracebackType
@@ -10,13 +11,14 @@ from typing import Any, Self
 
 from sdrt.bundle import Bundle
 from sdrt.engines import Engines
+from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation
 from sdrt.request import Request
 from sdrt.resolving import resolved
-from sdrt.result import Result, Stream
+from sdrt.result import Result, Step, Stream
 from sdrt.samplers import Plan, SamplerConfig
 from sdrt.tokenizer import ClipTokenizer
-from sdrt_engines import Engine, Resolution, resolve_target
+from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
 
 
 class Pipeline:
@@ -29,19 +31,31 @@ class Pipeline:
     ) -> None:
         """``engines`` take the place of the bundle's own, by the component's name."""
         self.bundle = bundle
-        self.target = resolution.target
-        self.refusals = resolution.refusals  # what "auto" tried before, and why it did not open
+        self._resolution = resolution
         self._engines = Engines(bundle, resolution.target, engines)
+        self._changing = threading.Lock()
 
     @classmethod
     def open(cls, bundle: str | PathLike[str], target: str = "auto") -> Pipeline:
         """Opens a bundle folder, or ``"demo"``; its engines are loaded when a request first needs
         them.
 
-        Raises ``BundleError`` for a missing or broken bundle, ``TargetError`` for a target that
-        does not open.
+        Under "auto" a request whose target fails is run again on the next fastest, and so are
+        those that follow it. Raises ``BundleError`` for a missing or broken bundle, ``TargetError``
+        for a target that does not open.
         """
-        return cls(Bundle.open(bundle), resolve_target(target))
+        opened = Bundle.open(bundle)
+        return cls(opened, opened.resolve(target))
+
+    @property
+    def target(self) -> Target:
+        """Where it runs now."""
+        return self._resolution.target
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What "auto" tried before, and why it did not open or how it failed."""
+        return self._resolution.refusals + self._resolution.failures
 
     def __call__(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Result:
         """The images of a prompt; ``keywords`` are the fields of ``Request``."""
@@ -51,11 +65,13 @@ class Pipeline:
         return stream.result
 
     def stream(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Stream:
-        """The same, step by step; no network runs before the first step is taken."""
+        """The same, step by step; no network runs before the first step is taken.
+
+        The steps begin again at 0 where "auto" goes on with another target.
+        """
         request = prompt if isinstance(prompt, Request) else Request.from_keywords(prompt, keywords)
-        request = self.resolve(request)
-        generation = Generation(self._engines, self._tokenizer, request, self._plan(request))
-        return Stream(generation.steps())
+        generation = self._generation(self.resolve(request))
+        return Stream(self._steps(generation))
 
     def resolve(self, request: Request) -> Request:
         """The request with each ``None`` replaced by what will be used; refuses what this bundle
@@ -77,6 +93,30 @@ class Pipeline:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
+        while True:
+            try:
+                return (yield from generation.steps())
+            except (EngineError, NonFiniteError) as error:
+                self._fall_back(generation.engines, error)
+                generation = self._generation(generation.request)
+
+    def _fall_back(self, failed: Engines, error: SdrtError) -> None:
+        """Takes the next target, unless another request has done so already; raises ``error`` where
+        there is none.
+        """
+        with self._changing:
+            if self._engines is not failed:
+                return
+            self._resolution = self._resolution.after(error)
+            self._engines = Engines(self.bundle, self._resolution.target)
+        failed.close()  # waits for what others run on it
+
+    def _generation(self, request: Request) -> Generation:
+        with self._changing:
+            engines, told = self._engines, str(self._resolution)
+        return Generation(engines, self._tokenizer, request, self._plan(request), told)
 
     @cached_property
     def _tokenizer(self) -> ClipTokenizer:

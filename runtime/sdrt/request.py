@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
-from sdrt.control import Control
+from sdrt.control import Control, is_number
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.picture import Picture, PictureSource, Resize, picture_from_source
 
@@ -143,6 +142,9 @@ class Request:
                 f"control: got a {type(self.control).__name__}, expected a dict of ControlNets' "
                 'names, such as {"canny": "edges.png"}'
             )
+        for name in self.control:
+            if not isinstance(name, str):
+                raise RequestError(f"control: got {name!r}, expected the name of a ControlNet")
         controls = {
             name: control if isinstance(control, Control) else Control(control)
             for name, control in self.control.items()
@@ -150,21 +152,36 @@ class Request:
         object.__setattr__(self, "control", controls)
 
     def _check_pictures(self) -> None:
+        if not isinstance(self.guess_mode, bool):
+            raise RequestError(f"guess_mode: got {self.guess_mode!r}, expected True or False")
         for name, needed in (
             *(("mask_image", "image"), ("strength", "image")),
             *(("padding_mask_crop", "mask_image"), ("guess_mode", "control")),
         ):
-            if getattr(self, name) not in (None, False) and not getattr(self, needed):
+            value = getattr(self, name)  # 0 is a value
+            if not (value is None or value is False or getattr(self, needed)):
                 raise RequestError(f"{name} was given without {needed}: give both, or neither")
-        if self.resize not in (None, *get_args(Resize)):
-            raise RequestError(
-                f"resize: got {self.resize!r}, {did_you_mean(str(self.resize), get_args(Resize))}"
-            )
+        self._check_resize()
         if self.picture and self.mask and self.picture.size != self.mask.size:
             got, expected = ("{}×{}".format(*picture.size) for picture in (self.mask, self.picture))
             raise RequestError(
                 f"mask_image: got {got} pixels, expected {expected} as the image has: white where "
                 "it is to be painted, black elsewhere"
+            )
+
+    def _check_resize(self) -> None:
+        if self.resize is None:
+            return
+        if self.resize not in get_args(Resize):
+            raise RequestError(
+                f"resize: got {self.resize!r}, {did_you_mean(str(self.resize), get_args(Resize))}"
+            )
+        if not (self.image or self.control):
+            raise RequestError("resize was given without a picture: give image or control, too")
+        if self.padding_mask_crop is not None:
+            raise RequestError(
+                "resize and padding_mask_crop were both given: the latter cuts its own part out of "
+                "the picture, so give one of them"
             )
 
     def _repeat(self, texts: str | Sequence[str]) -> tuple[str, ...]:
@@ -200,5 +217,5 @@ def _check_integer(name: str, value: object, low: int, high: int) -> None:
 def _check_number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
-    if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+    if not is_number(value, low, high):
         raise RequestError(f"{name}: got {value!r}, expected a number from {low:g} to {high:g}")

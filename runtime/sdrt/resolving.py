@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sdrt import tensor_names as names
-from sdrt.annotators import require_annotator
 from sdrt.bundle import Bundle
-from sdrt.errors import RequestError, did_you_mean
+from sdrt.errors import RequestError, nearest
 from sdrt.inpainting import crop_box
-from sdrt.picture import Frame, Size, same_proportions
+from sdrt.picture import (
+    MAX_DISPROPORTION,
+    Frame,
+    Picture,
+    Size,
+    disproportion,
+    same_proportions,
+)
 from sdrt.request import MAX_SIDE, Request
 
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
@@ -56,12 +63,17 @@ def _size(request: Request, bundle: Bundle) -> Size:
     native = bundle.sample_size * bundle.vae_scale_factor
     size = native, native
     if request.padding_mask_crop is None:
-        controls = (control.picture for control in request.controls.values())
-        given = [picture.size for picture in (request.picture, *controls) if picture]
+        pictures = (request.picture, *request.controls.values())
+        given = [picture.size for picture in pictures if picture]
         factor = bundle.vae_scale_factor
         if given:
             width, height = (max(side // factor, 1) * factor for side in given[0])
             size = width, height
+            if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
+                raise RequestError(
+                    f"the picture has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
+                    "each side: give height and width"
+                )
     return _first(request.width, size[0]), _first(request.height, size[1])
 
 
@@ -69,8 +81,6 @@ def _check_size(request: Request, bundle: Bundle) -> None:
     factor = bundle.vae_scale_factor
     for side in ("height", "width"):
         value = getattr(request, side)
-        if value > MAX_SIDE:  # a picture's own
-            raise RequestError(f"{side}: got {value}, expected {MAX_SIDE} at most")
         if value % factor:
             below, above = value // factor * factor, (value // factor + 1) * factor
             raise RequestError(
@@ -86,27 +96,32 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
             "bundle"
         )
+    if request.picture and not bundle.has(names.VAE_ENCODER):
+        raise RequestError(
+            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
+            "again"
+        )
     steps, strength = request.num_inference_steps, request.strength
     if strength is not None and steps is not None and int(steps * strength) < 1:
         raise RequestError(
             f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
-            f"least {1 / steps:.3g}, or more steps"
+            f"least {math.ceil(1000 / steps) / 1000:g}, or more steps"
         )
 
 
 def _check_control(request: Request, bundle: Bundle) -> None:
-    for name, control in request.controls.items():
+    for name in request.controls:
         if not bundle.controlnets:
             raise RequestError(
                 f"control: got '{name}', but this bundle has no ControlNet: add one with "
                 f"`sdrt export --controlnet {name}=PATH --into {bundle.root}`"
             )
         if name not in bundle.controlnets:
+            near = nearest(name, bundle.controlnets)
             raise RequestError(
-                f"control: no ControlNet '{name}', {did_you_mean(name, bundle.controlnets)}"
+                f"control: no ControlNet '{name}'{f', did you mean {near!r}?' if near else ':'} "
+                f"this bundle has {', '.join(bundle.controlnets)}"
             )
-        if control.annotate is not None:
-            require_annotator(control.annotate)
     if request.control and not bundle.has(names.UNET_CONTROLLED):
         raise RequestError(
             "control: this bundle's UNet takes no residuals (an older export, or optimum's): "
@@ -116,29 +131,48 @@ def _check_control(request: Request, bundle: Bundle) -> None:
 
 def _check_proportions(request: Request, bundle: Bundle) -> None:
     """Whether each picture fits the size as it is, or something says how it shall."""
-    assert request.width and request.height
-    size = request.width, request.height
+    frame = frame_of(request)
     pictures = {"image": request.picture}
     for name, control in request.controls.items():
         pictures[f"control image '{name}'"] = control.picture
     for role, picture in pictures.items():
         if picture is None:
             continue
-        got = "{}×{}".format(*picture.size)
-        if request.padding_mask_crop is not None:
-            if request.picture and picture.size != request.picture.size:
-                raise RequestError(
-                    f"{role}: got {got} pixels, expected "
-                    f"{'{}×{}'.format(*request.picture.size)} as the image has, because "
-                    "padding_mask_crop cuts the same part out of both"
-                )
-        elif request.resize is None and not same_proportions(
-            picture.size, size, bundle.vae_scale_factor
+        if frame.box is not None:
+            _check_same_size(role, picture, request.picture)
+        elif frame.resize is None and not same_proportions(
+            picture.size, frame.size, bundle.vae_scale_factor
         ):
             raise RequestError(
-                f"{role}: got {got} pixels for a picture of {size[0]}×{size[1]}: say how it shall "
-                "fit: resize crop, pad or stretch"
+                f"{role}: got {_text(picture.size)} pixels for a picture of {_text(frame.size)}: "
+                "say how it shall fit: resize crop, pad or stretch"
             )
+        elif frame.resize == "crop":
+            _check_narrow(role, picture.size, frame.size)
+    if frame.box is not None:
+        left, top, right, bottom = frame.box
+        _check_narrow("padding_mask_crop", (right - left, bottom - top), frame.size)
+
+
+def _check_same_size(role: str, picture: Picture, image: Picture | None) -> None:
+    if image is not None and picture.size != image.size:
+        raise RequestError(
+            f"{role}: got {_text(picture.size)} pixels, expected {_text(image.size)} as the image "
+            "has, because padding_mask_crop cuts the same part out of both"
+        )
+
+
+def _check_narrow(role: str, part: Size, size: Size) -> None:
+    """What is cut to other proportions is enlarged first, and a strip to more than memory holds."""
+    if disproportion(part, size) > MAX_DISPROPORTION:
+        raise RequestError(
+            f"{role}: got {_text(part)} pixels for a picture of {_text(size)}, which would cut "
+            f"away all but a {disproportion(part, size):.0f}th: give it other proportions"
+        )
+
+
+def _text(size: Size) -> str:
+    return "{}×{}".format(*size)
 
 
 def _strength(request: Request) -> float | None:

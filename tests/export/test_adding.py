@@ -216,6 +216,9 @@ def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path])
     """It opens, as optimum's folders do, but nobody knows its hashes."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "unet_controlled", "vae_decoder", "vae_encoder"]
+    for name, graph in (("unet", "model.onnx"), ("unet_controlled", "controlled.onnx")):
+        files = [file.path for file in Bundle.open(plain).component(name).files]
+        assert files == [f"unet/{graph}", "unet/model.onnx_data"]
     with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
         add_controlnets(plain, nets)
 

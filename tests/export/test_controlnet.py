@@ -214,7 +214,7 @@ def test_scales_are_the_runtime_s(tmp_path: Path) -> None:
 
 @every_recipe
 def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
-    """Each residual spreads between a tenth and a third as far as what it is added to."""
+    """A residual is neither lost in what it is added to, nor drowns it."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name, 1)
     kept: list[torch.Tensor] = []
     blocks = [unet.conv_in, *unet.down_blocks, unet.mid_block or unet.down_blocks[-1]]
@@ -228,5 +228,5 @@ def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
         down, mid = net(latents, *rest, picture, return_dict=False)
     skips = [x for output in kept for x in (output[1] if isinstance(output, tuple) else (output,))]
     for residual, skip in zip(down, skips[: len(down)], strict=True):
-        assert 0.1 < residual.std() / skip.std() < 0.34
+        assert 0.05 < residual.std() / skip.std() < 0.5
     assert mid.std() > 0

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sdrt_export.checkpoint import checkpoint_from_source
-from sdrt_export.synthetic import SD15, make_checkpoint
+from sdrt_export.synthetic import SD15, make_checkpoint, make_controlnet
 
 pytestmark = pytest.mark.export
 
@@ -30,6 +35,7 @@ NARROW = replace(
         (lambda: UNet2DConditionModel(**SD15.unet), 859_520_964),
         (lambda: AutoencoderKL(**SD15.vae), 83_653_863),
         (lambda: CLIPTextModel(CLIPTextConfig(**SD15.text_encoder)), 123_060_480),
+        (lambda: ControlNetModel.from_unet(UNet2DConditionModel(**SD15.unet)), 361_279_120),
     ],
 )
 def test_the_sizes_are_the_published_ones(
@@ -52,6 +58,14 @@ def test_diffusers_draws_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
 
     assert checkpoint.family == "stable-diffusion-1"
     assert 0.1 < picture.std() < 0.5
+
+
+def test_a_controlnet_fits_the_checkpoint(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, NARROW)
+    net = ControlNetModel.from_pretrained(make_controlnet(folder / "controlnet_edges", NARROW))
+    (found,) = checkpoint_from_source(folder).controlnets
+    assert found.name == "edges"
+    assert net.controlnet_mid_block.weight.std() > 0.1, "nothing of it is zero"
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

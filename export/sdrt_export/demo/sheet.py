@@ -41,8 +41,11 @@ def main() -> None:
 
 
 def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures (h, w, 3) in rows of ``COLUMNS``, with white gaps between them."""
+    """Pictures (h, w, 3) in rows of ``COLUMNS``, with white gaps between them; white fills the last
+    row.
+    """
     framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in pictures]
+    framed += [np.full_like(framed[0], 255)] * (-len(framed) % COLUMNS)
     rows = [framed[i : i + COLUMNS] for i in range(0, len(framed), COLUMNS)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])[:-GAP, :-GAP]
 

@@ -1,0 +1,144 @@
+"""Under "auto" a request whose target fails goes on with the next; a named target is an error."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+from sdrt import Bundle, Pipeline
+from sdrt.errors import NonFiniteError
+from sdrt_engines import (
+    Array,
+    EngineError,
+    FunctionEngine,
+    Refusal,
+    Resolution,
+    Target,
+    TensorError,
+    resolve_target,
+)
+from support.toy_bundle import write_toy_bundle
+
+PROMPT = "a red circle"
+GPU, CPU = Target("cuda"), Target("cpu")
+THEN_CPU = (("openvino", lambda target: "not installed"), ("cpu", lambda target: None))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"))
+
+
+def failing_pipeline(
+    bundle: Bundle, unet: Callable[[dict[str, Array]], dict[str, Array]], others=THEN_CPU
+) -> Pipeline:
+    """A pipeline on a GPU that has a UNet of its own; the rest is the bundle's."""
+    engines = {
+        component.name: bundle.open_engine(component.name, "cpu")
+        for component in bundle.manifest.components
+        if component.name != "unet"
+    }
+    engines["unet"] = FunctionEngine(bundle.component("unet").signature, unet, name="unet")
+    return Pipeline(bundle, Resolution(GPU, others=others), engines)
+
+
+def out_of_memory(feeds: dict[str, Array]) -> dict[str, Array]:
+    raise EngineError("unet: out of memory")
+
+
+def not_a_number(feeds: dict[str, Array]) -> dict[str, Array]:
+    return {"out_sample": np.full_like(feeds["sample"], np.nan)}
+
+
+@pytest.mark.parametrize("unet", [out_of_memory, not_a_number])
+def test_the_next_target_draws_the_same(
+    unet: Callable[..., dict[str, Array]], bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = failing_pipeline(bundle, unet)
+    with caplog.at_level(logging.WARNING, logger="sdrt"):
+        result = pipe(PROMPT, seed=1, num_inference_steps=3)
+    expected = Pipeline.open(bundle.root, "cpu")(PROMPT, seed=1, num_inference_steps=3)
+    np.testing.assert_array_equal(result.latents, expected.latents)
+    assert pipe.target == CPU
+    assert result.engine.startswith("cpu (after cuda: unet: ")
+    assert "target cuda failed, going on with cpu" in caplog.text
+    assert [refusal.target.backend for refusal in pipe.refusals] == ["openvino", "cuda"]
+
+
+def test_steps_begin_again(bundle: Bundle) -> None:
+    calls = []
+
+    def third_call_fails(feeds: dict[str, Array]) -> dict[str, Array]:
+        calls.append(feeds)
+        if len(calls) == 3:
+            raise EngineError("unet: device lost")
+        return {"out_sample": feeds["sample"] * np.float32(0.5)}
+
+    stream = failing_pipeline(bundle, third_call_fails).stream(
+        PROMPT, seed=1, num_inference_steps=4, scheduler="euler"
+    )
+    assert [step.index for step in stream] == [0, 1, 0, 1, 2, 3]
+    assert len(stream.result.images) == 1
+
+
+def test_later_requests_stay_there(bundle: Bundle) -> None:
+    calls = []
+
+    def fails(feeds: dict[str, Array]) -> dict[str, Array]:
+        calls.append(feeds)
+        return out_of_memory(feeds)
+
+    pipe = failing_pipeline(bundle, fails)
+    for _ in range(3):
+        assert pipe(PROMPT, num_inference_steps=1).engine.startswith("cpu (after")
+    assert len(calls) == 1
+
+
+def test_two_requests_at_once_fall_once(bundle: Bundle) -> None:
+    both = Barrier(2)
+
+    def fails(feeds: dict[str, Array]) -> dict[str, Array]:
+        both.wait(timeout=30)
+        return out_of_memory(feeds)
+
+    pipe = failing_pipeline(bundle, fails)
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda seed: pipe(PROMPT, seed=seed), (1, 2)))
+    assert [result.seeds for result in results] == [(1,), (2,)]
+    assert [refusal.target for refusal in pipe.refusals] == [Target("openvino"), GPU]
+
+
+@pytest.mark.parametrize("unet", [out_of_memory, not_a_number])
+def test_a_named_target_is_an_error(unet: Callable[..., object], bundle: Bundle) -> None:
+    pipe = failing_pipeline(bundle, unet, others=())
+    with pytest.raises((EngineError, NonFiniteError), match="unet: "):
+        pipe(PROMPT, num_inference_steps=1)
+    assert pipe.target == GPU
+
+
+def test_no_other_target_makes_up_for_bad_feeds(bundle: Bundle) -> None:
+    def misfed(feeds: dict[str, Array]) -> dict[str, Array]:
+        raise TensorError("unet: input 'sample' is too small")
+
+    pipe = failing_pipeline(bundle, misfed)
+    with pytest.raises(TensorError, match="too small"):
+        pipe(PROMPT, num_inference_steps=1)
+
+
+def test_every_target_failing_tells_the_last_error(tmp_path: Path) -> None:
+    broken = Bundle.open(write_toy_bundle(tmp_path / "bundle", nan_from="unet"))
+    pipe = failing_pipeline(broken, out_of_memory)
+    with pytest.raises(NonFiniteError, match=r"unet: .* are NaN or infinite"):
+        pipe(PROMPT, num_inference_steps=1)
+    assert Refusal(GPU, "unet: out of memory") in pipe.refusals
+
+
+def test_a_closed_pipeline_opens_nothing(bundle: Bundle) -> None:
+    pipe = Pipeline(bundle, resolve_target("cpu"))
+    pipe.close()
+    with pytest.raises(EngineError, match="this pipeline is closed: open it again"):
+        pipe(PROMPT)
