@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     outlines = [picture_from_outlines(figure.outlines) for figure, _ in PAIRS]
-    with sdrt.Pipeline.open("demo") as pipeline:
+    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
         results = [
             pipeline(
                 prompt,

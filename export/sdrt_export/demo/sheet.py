@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
-    with sdrt.Pipeline.open("demo") as pipeline:
+    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
         images = pipeline(PROMPTS, seed=7, num_inference_steps=20).images
     Image.fromarray(sheet([np.asarray(image) for image in images])).save(output, optimize=True)
 
