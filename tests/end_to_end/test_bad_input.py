@@ -105,7 +105,10 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta; these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
-        (["--target", "cuda"], "target 'cuda' is not built yet in this version of sdrt: use 'cpu'"),
+        (
+            ["--target", "tensorrt"],
+            "target 'tensorrt' is not built yet in this version of sdrt: use",
+        ),
         (["-W", "100"], "width: got 100, expected a multiple of 8, such as 96 or 104"),
         (["-H", "7"], "height: got 7, expected a whole number from 8 to 8192"),
         (["-H", "0"], "height: got 0, expected a whole number from 8 to 8192"),
