@@ -207,7 +207,7 @@ def test_progress_is_shown_while_the_steps_are_taken() -> None:
 def test_inspect_shows_what_a_bundle_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "120")  # residuals have long names
     assert main(["inspect", "demo"]) == 0
     text = capsys.readouterr().out
     manifest = sdrt.Bundle.open("demo").manifest

@@ -13,7 +13,10 @@ from support.toy_bundle import write_toy_bundle
 
 
 @pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
-def test_the_demo_model_passes_on(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_model_passes_on(
+    target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     if reason := openvino_refusal(openvino_precision(Target.parse(target))):
         pytest.skip(reason)
     assert main(["verify", "demo", "--target", target]) == 0
