@@ -73,7 +73,8 @@ WITH_PICTURES = {
             "control_image": OUTLINE,
             "controlnet_conditioning_scale": 1.0,  # its default is another one here
             "control_guidance_start": 0.3,
-            **{"height": 128, "width": 128},
+            "height": 128,
+            "width": 128,
         },
     ),
 }
