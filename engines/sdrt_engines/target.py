@@ -10,6 +10,7 @@ from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mea
 from sdrt_engines.onnxruntime_cpu import cpu_refusal
 from sdrt_engines.onnxruntime_cuda import cuda_refusal
 from sdrt_engines.openvino_cpu import OpenVinoPrecision, openvino_refusal
+from sdrt_engines.tensorrt_plan import tensorrt_refusal
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -125,14 +126,10 @@ class Resolution:
         return f"{self.target} (after {failed})" if failed else str(self.target)
 
 
-def _not_built_yet(target: Target) -> str:
-    return f"target '{target.backend}' is not built yet in this version of sdrt: use 'cpu'"
-
-
 # Fastest first. A backend that is added fills in its line here, and `Bundle.open_engine` opens it.
 BACKENDS: Backends = (
-    ("tensorrt", _not_built_yet),
-    ("tensorrt-rtx", _not_built_yet),
+    ("tensorrt", lambda target: tensorrt_refusal("tensorrt")),
+    ("tensorrt-rtx", lambda target: tensorrt_refusal("tensorrt-rtx")),
     ("cuda", lambda target: cuda_refusal()),
     ("openvino", lambda target: openvino_refusal(openvino_precision(target))),
     ("cpu", lambda target: cpu_refusal()),

@@ -1,4 +1,4 @@
-"""What the exporter can raise. Both are a `SdrtError`."""
+"""What the exporter can raise. All of it is a `SdrtError`."""
 
 from sdrt.errors import SdrtError
 
@@ -9,3 +9,7 @@ class CheckpointError(SdrtError):
 
 class ExportError(SdrtError):
     """A network could not be exported, or its ONNX file does not give what torch gives."""
+
+
+class BuildError(SdrtError):
+    """An engine could not be built from a bundle's network."""

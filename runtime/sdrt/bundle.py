@@ -99,6 +99,10 @@ class Bundle:
         """The component called `name`, ready to run on `target`; its files are verified first."""
         component = self.component(name)
         target = self.resolve(target).target
+        if target.backend == "tensorrt" or target.backend == "tensorrt-rtx":
+            from sdrt.plans import open_plan
+
+            return open_plan(self.root, component, target.backend)
         model, records = self.onnx_for(component, target)
         for record in records:
             verify_file(self.root, record)

@@ -1,4 +1,4 @@
-"""The command line: ``sdrt run``, ``export``, ``inspect``, ``verify``, ``doctor``.
+"""The command line: ``sdrt run``, ``export``, ``build``, ``inspect``, ``verify``, ``doctor``.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; ``--debug`` shows
 the traceback.
@@ -78,6 +78,7 @@ def _parser() -> _Parser:
     _add_export(
         commands.add_parser("export", parents=[common], help="compile a checkpoint into a bundle")
     )
+    _add_build(commands.add_parser("build", parents=[common], help="compile a bundle for a GPU"))
     _add_inspect(commands.add_parser("inspect", parents=[common], help="show what a bundle holds"))
     _add_verify(
         commands.add_parser("verify", parents=[common], help="compare a target with the CPU")
@@ -245,6 +246,41 @@ def _name_and_path(text: str) -> tuple[str, str]:
     return name, path
 
 
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_build)
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument(
+        "--target",
+        required=True,
+        help="tensorrt (this machine's GPU), tensorrt-rtx (any), or tensorrt-rtx:sm86,sm89",
+    )
+    parser.add_argument(
+        "--shapes",
+        action="append",
+        default=[],
+        metavar="WIDTHxHEIGHT",
+        help="of pictures, or from..to as 512x512..1024x1024; may be repeated (default: the size "
+        "that the model was trained for)",
+    )
+    parser.add_argument(
+        "--batch", default="1", metavar="N", help="pictures at once, or from..to as 1..4"
+    )
+    parser.add_argument(
+        "--precision", choices=["fp16", "bf16"], default="fp16", help="what is computed in"
+    )
+    parser.add_argument(
+        "--component",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="build this network alone; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="remove plans of these networks for other settings"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_inspect)
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
@@ -301,6 +337,34 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
                 f"argument --controlnet: '{name}' comes twice: give each ControlNet its own name"
             )
     return dict(controlnets)
+
+
+def _build(options: argparse.Namespace) -> None:
+    from sdrt.bundle import Bundle
+    from sdrt_engines import Target
+
+    bundle, target = Bundle.open(options.bundle), Target.parse(options.target)
+    from sdrt_export.building import build_bundle
+
+    def report(line: str) -> None:
+        if not options.quiet:
+            sys.stderr.write(f"{line}\n")
+
+    build = build_bundle(
+        bundle,
+        target,
+        shapes=options.shapes,
+        batch=options.batch,
+        precision=options.precision,
+        components=options.component,
+        prune=options.prune,
+        report=report,
+    )
+    if not options.quiet:
+        for record in build.built:
+            sys.stdout.write(f"{bundle.root / record.plan.path}\n")
+        if not build.built:
+            sys.stdout.write("everything is there already, nothing was built\n")
 
 
 def _inspect(options: argparse.Namespace) -> None:

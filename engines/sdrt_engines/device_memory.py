@@ -1,0 +1,105 @@
+"""Which memory a run on a GPU needs, and what of it is still right from the run before.
+
+Plain arithmetic: nothing here touches a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+
+from sdrt_engines.tensor import Array
+
+T = TypeVar("T")
+Shape: TypeAlias = tuple[int, ...]
+
+ALIGNMENT = 256  # bytes: what cudaMalloc promises and TensorRT asks of scratch memory
+
+
+def size_of(dtype: np.dtype[Any], shape: Shape) -> int:
+    """The bytes of an array in whole `ALIGNMENT`s, at least one: no bytes would have no address."""
+    size = dtype.itemsize * math.prod(shape)
+    return max(-(-size // ALIGNMENT), 1) * ALIGNMENT
+
+
+@dataclass
+class Slot:
+    """Device memory for one tensor: kept while what it must hold fits, made anew when it grows."""
+
+    allocate: Callable[[int], int]  # bytes → address
+    free: Callable[[int], None]
+    address: int = 0
+    capacity: int = 0
+    content: object = None  # what was last uploaded, where that is worth remembering
+
+    def reserve(self, size: int) -> bool:
+        """Makes room for `size` bytes. Whether the address changed, and with it what was there."""
+        if size <= self.capacity:
+            return False
+        self.release()
+        self.address, self.capacity = self.allocate(size), size
+        return True
+
+    def release(self) -> None:
+        if self.capacity:
+            self.free(self.address)
+        self.address = self.capacity = 0
+        self.content = None
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A pinned feed: uploaded to its input by the first run that uses it, and found there by the
+    next. It is known by its identity."""
+
+    array: Array
+
+
+def to_upload(value: Array | Upload, slot: Slot) -> Array | None:
+    """The array that must be copied to the slot before a run, or None where it is there already.
+
+    Remembers what the slot will hold.
+    """
+    if isinstance(value, Upload):
+        if slot.content is value:
+            return None
+        slot.content = value
+        return value.array
+    slot.content = None  # the caller may change an array in place
+    return value
+
+
+@dataclass
+class Recent(Generic[T]):
+    """The last `limit` of things that are made once per key, such as CUDA graphs per shape."""
+
+    limit: int
+    discard: Callable[[T], None]
+    items: OrderedDict[object, T] = field(default_factory=OrderedDict)
+
+    def get(self, key: object) -> T | None:
+        if key in self.items:
+            self.items.move_to_end(key)
+        return self.items.get(key)
+
+    def put(self, key: object, item: T) -> None:
+        self.items[key] = item
+        while len(self.items) > self.limit:
+            self.discard(self.items.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        while self.items:
+            self.discard(self.items.popitem(last=False)[1])
+
+
+def graph_key(
+    profile: int, shapes: Mapping[str, Shape], slots: Mapping[str, Slot], scratch: int
+) -> object:
+    """What a captured CUDA graph is good for: its profile and shapes, and every address in it."""
+    tensors = tuple(sorted((name, slot.address) for name, slot in slots.items()))
+    return profile, tuple(sorted(shapes.items())), tensors, scratch

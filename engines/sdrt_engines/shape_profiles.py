@@ -1,0 +1,159 @@
+"""The shapes that an engine is built for, and which of them serve a run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sdrt_engines.errors import EngineError
+from sdrt_engines.tensor import Signature, shape_text
+
+Shape: TypeAlias = tuple[int, ...]
+
+# What an exported signature says of a size: "height", "8*height", "height/8", "ceil(height/2)"
+_SIZE = re.compile(r"(?:(?P<times>\d+)\*)?(?P<name>[a-z_]+)(?:/(?P<over>\d+))?")
+
+
+@dataclass(frozen=True)
+class Range:
+    """A size from `min` to `max`; engines are tuned for `opt`. A single number is all three."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise EngineError(
+                f"range {self}: expected MIN..MAX or MIN..OPT..MAX, from 1 on, none less than the "
+                "one before"
+            )
+
+    @classmethod
+    def of(cls, size: int) -> Range:
+        return cls(size, size, size)
+
+    @classmethod
+    def parse(cls, text: str) -> Range:
+        """`2`, `1..4` (tuned for 1) or `1..2..4` (tuned for 2); `str` writes it."""
+        try:
+            numbers = [int(number) for number in text.split("..")]
+        except ValueError:
+            numbers = []
+        match numbers:
+            case [size]:
+                return cls.of(size)
+            case [least, most]:
+                return cls(least, least, most)
+            case [least, best, most]:
+                return cls(least, best, most)
+        raise EngineError(f"got '{text}', expected a size, MIN..MAX or MIN..OPT..MAX, as 1..4")
+
+    @property
+    def static(self) -> bool:
+        return self.min == self.max
+
+    def map(self, size_of: Callable[[int], int]) -> Range:
+        """The range of what grows with this one."""
+        return Range(size_of(self.min), size_of(self.opt), size_of(self.max))
+
+    def __str__(self) -> str:
+        if self.static:
+            return str(self.min)
+        middle = () if self.opt == self.min else (self.opt,)
+        return "..".join(map(str, (self.min, *middle, self.max)))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """For each input a range per dimension. A run fits one profile as a whole."""
+
+    inputs: Mapping[str, tuple[Range, ...]]
+
+    @property
+    def static(self) -> bool:
+        return all(range_.static for ranges in self.inputs.values() for range_ in ranges)
+
+    def covers(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether inputs of these shapes may come together."""
+        return all(
+            len(shape) == len(self.inputs[name])
+            and all(
+                r.min <= size <= r.max for r, size in zip(self.inputs[name], shape, strict=True)
+            )
+            for name, shape in shapes.items()
+        )
+
+    def shapes(self, end: str) -> dict[str, Shape]:
+        """The shapes at one `end` of the ranges: "min", "opt" or "max"."""
+        return {
+            name: tuple(getattr(range_, end) for range_ in ranges)
+            for name, ranges in self.inputs.items()
+        }
+
+    def distance(self, shapes: Mapping[str, Shape]) -> tuple[int, float]:
+        """How far the profile is from what it is tuned for; static ones come before all others."""
+        best = self.shapes("opt")
+        pairs = [
+            (size, opt)
+            for name, shape in shapes.items()
+            for size, opt in zip(shape, best[name], strict=True)
+        ]
+        return not self.static, sum(abs(math.log(size / opt)) for size, opt in pairs)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {shape_text(tuple(map(str, ranges)))}" for name, ranges in self.inputs.items()
+        )
+
+    def to_json(self) -> dict[str, list[str]]:
+        return {name: [str(range_) for range_ in ranges] for name, ranges in self.inputs.items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Sequence[str]]) -> Profile:
+        return cls({name: tuple(map(Range.parse, ranges)) for name, ranges in value.items()})
+
+
+def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
+    """The index of the profile that serves inputs of these shapes best.
+
+    EngineError that lists what there is, where none does. `name` is the engine's.
+    """
+    fitting = [index for index, profile in enumerate(profiles) if profile.covers(shapes)]
+    if fitting:
+        return min(fitting, key=lambda index: profiles[index].distance(shapes))
+    got = ", ".join(f"{tensor} {shape_text(shape)}" for tensor, shape in shapes.items())
+    known = "; ".join(map(str, profiles))
+    raise EngineError(
+        f"{name}: no profile of this engine covers {got}; it has: {known}: "
+        "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N`"
+    )
+
+
+def profile_of_signature(signature: Signature, sizes: Mapping[str, Range]) -> Profile:
+    """The profile of a network whose sizes lie in these ranges: `{"batch": …, "height": …}`.
+
+    EngineError for a dimension that is called otherwise.
+    """
+    return Profile(
+        {
+            spec.name: tuple(_range_of_dim(dim, sizes, spec.name) for dim in spec.shape)
+            for spec in signature.inputs
+        }
+    )
+
+
+def _range_of_dim(dim: int | str, sizes: Mapping[str, Range], tensor: str) -> Range:
+    if isinstance(dim, int):
+        return Range.of(dim)
+    match = _SIZE.fullmatch(dim.removeprefix("ceil(").removesuffix(")"))
+    if match is None or match["name"] not in sizes:
+        raise EngineError(
+            f"input '{tensor}' has a dimension '{dim}', expected {', '.join(sizes)}: "
+            "export the checkpoint with sdrt"
+        )
+    times, over = int(match["times"] or 1), int(match["over"] or 1)
+    return sizes[match["name"]].map(lambda size: -(-times * size // over))

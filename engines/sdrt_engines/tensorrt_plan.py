@@ -1,0 +1,359 @@
+"""The `tensorrt` and `tensorrt-rtx` backends: plans that were built before, run through CUDA.
+
+The only file that imports their libraries and cuda-python, none of them before it must. Both speak
+the same interface; where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it
+compiles for this GPU in a cache.
+
+One stream and one block of scratch memory serve all engines of a process: their runs follow one
+another. A run uploads what changed, computes, downloads, and waits once.
+
+Nothing in the class below has run on a GPU yet. What does not need one is in `device_memory`,
+`shape_profiles` and the functions that tell why a plan or a machine is refused; these are tested.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from sdrt_engines.device_memory import Recent, Slot, Upload, graph_key, size_of, to_upload
+from sdrt_engines.engine import Engine
+from sdrt_engines.errors import EngineError
+from sdrt_engines.shape_profiles import Profile, choose_profile
+from sdrt_engines.tensor import Array, Signature
+
+TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
+
+LIBRARIES: Final[Mapping[TensorRT, str]] = {
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
+_MAX_GRAPHS = 8  # CUDA graphs kept per engine: a few shapes are drawn again and again
+
+
+def library_version(backend: TensorRT) -> str:
+    """The version of the library that is installed; EngineError with the pip command if none is."""
+    return str(_library(backend).__version__)
+
+
+def gpu_architecture() -> str:
+    """The architecture of this machine's first GPU: "sm89". EngineError where there is none."""
+    cuda = _cuda()
+    if reason := driver_refusal(*_driver()):
+        raise EngineError(reason)
+    attributes = cuda.cudaDeviceAttr
+    kinds = (
+        attributes.cudaDevAttrComputeCapabilityMajor,
+        attributes.cudaDevAttrComputeCapabilityMinor,
+    )
+    major, minor = (_checked(cuda.cudaDeviceGetAttribute(kind, 0)) for kind in kinds)
+    return f"sm{major}{minor}"
+
+
+def tensorrt_refusal(backend: TensorRT) -> str | None:
+    """Why this backend cannot open here, or None."""
+    try:
+        _library(backend)
+        gpu_architecture()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def driver_refusal(num_devices: int, driver: int, runtime: int) -> str | None:
+    """Why CUDA does not work with a driver of this version, or None.
+
+    Versions as CUDA counts them, 13020 for 13.2; 0 for no driver.
+    """
+    if driver == 0:
+        return "there is no NVIDIA driver here: install one, or use target cpu"
+    if driver // 1000 < runtime // 1000:
+        return (
+            f"the NVIDIA driver knows CUDA {_cuda_version(driver)}, expected "
+            f"{runtime // 1000}.0 or newer: update the driver, or use target cpu"
+        )
+    if num_devices == 0:
+        return "the NVIDIA driver finds no GPU here: make one visible to it, or use target cpu"
+    return None
+
+
+def plan_refusal(
+    *,
+    library: str,
+    built_with: str,
+    installed: str,
+    built_for: Sequence[str],
+    architecture: str,
+) -> str | None:
+    """Why a plan does not run here, or None.
+
+    An empty `built_for` is TensorRT-RTX's own choice: Ampere and all that came after it.
+    """
+    if built_with != installed:
+        return f"it was built with {library} {built_with}, {installed} is installed"
+    fits = architecture in built_for if built_for else int(architecture[2:]) >= 80
+    if not fits:
+        made_for = ", ".join(built_for) or "sm80 and later"
+        return f"it was built for {made_for}, this GPU is {architecture}"
+    return None
+
+
+def engine_from_plan(
+    path: Path, *, name: str, backend: TensorRT, signature: Signature, profiles: Sequence[Profile]
+) -> Engine:
+    """The network in the plan at `path`, on this machine's first GPU.
+
+    The plan must be known to be whole and made for this machine: TensorRT itself crashes on some
+    that are not. EngineError where it does not open all the same.
+    """
+    if reason := tensorrt_refusal(backend):
+        raise EngineError(reason)
+    return _TensorRTEngine(path, name, backend, signature, profiles)
+
+
+class _Device:
+    """What all engines share: a stream, scratch memory, and the right to use them."""
+
+    def __init__(self) -> None:
+        self.cuda = _cuda()
+        self.stream = int(_checked(self.cuda.cudaStreamCreate()))
+        self.scratch = self.slot()
+        self.turn = threading.Lock()
+
+    def slot(self) -> Slot:
+        return Slot(
+            lambda size: int(_checked(self.cuda.cudaMalloc(size))),
+            lambda address: _checked(self.cuda.cudaFree(address)),
+        )
+
+    def upload(self, array: Array, address: int) -> None:
+        to_device = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._copy(address, array.ctypes.data, array.nbytes, to_device)
+
+    def download(self, address: int, array: Array) -> None:
+        to_host = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._copy(array.ctypes.data, address, array.nbytes, to_host)
+
+    def wait(self) -> None:
+        _checked(self.cuda.cudaStreamSynchronize(self.stream))
+
+    def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
+        _checked(self.cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+
+class _TensorRTEngine(Engine):
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        backend: TensorRT,
+        signature: Signature,
+        profiles: Sequence[Profile],
+    ) -> None:
+        super().__init__(signature, name)
+        self._trt, self._device, self._profiles = _library(backend), _device(), profiles
+        self._is_rtx = backend == "tensorrt-rtx"
+        self._cache_path = path.with_suffix(f".{gpu_architecture()}.cache")
+        runtime = self._trt.Runtime(_logger(backend))
+        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            raise EngineError(f"{name}: {backend} does not open its plan: run `sdrt build` again")
+        self._runtime, self._engine = runtime, engine
+        self._runtime_cache: Any = None
+        self._context = self._new_context()
+        self._slots = {
+            spec.name: self._device.slot() for spec in (*signature.inputs, *signature.outputs)
+        }
+        self._graphs: Recent[Any] = Recent(_MAX_GRAPHS, self._discard_graph)
+        self._profile = 0  # that the context has been set to
+
+    def _pin(self, name: str, array: Array) -> Upload:
+        return Upload(super()._pin(name, array))
+
+    def _run(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array]:
+        shapes = {name: _array(value).shape for name, value in values.items()}
+        profile = choose_profile(self.name, self._profiles, shapes)
+        with self._device.turn:
+            try:
+                self._bind(profile, shapes)
+                uploaded = self._upload(values)  # copies read these until the wait
+                self._compute(graph_key(profile, shapes, self._slots, self._device.scratch.address))
+                results = {name: self._fetched(name) for name in outputs}
+                self._device.wait()
+            except BaseException:
+                for slot in self._slots.values():
+                    slot.content = None  # who knows what has arrived
+                raise
+            del uploaded
+        return results
+
+    def _upload(self, values: Mapping[str, Any]) -> list[Array]:
+        arrays = []
+        for name, value in values.items():
+            array = to_upload(value, self._slots[name])
+            if array is not None:
+                arrays.append(np.ascontiguousarray(array))
+                self._device.upload(arrays[-1], self._slots[name].address)
+        return arrays
+
+    def _bind(self, profile: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Tells the context its profile, shapes and addresses; cheap where nothing changed."""
+        context = self._context
+        if profile != self._profile:
+            self._told(context.set_optimization_profile_async(profile, self._device.stream))
+            self._profile = profile
+        for name, shape in shapes.items():
+            self._told(context.set_input_shape(name, shape))
+        for spec in (*self.signature.inputs, *self.signature.outputs):
+            slot = self._slots[spec.name]
+            slot.reserve(size_of(spec.dtype, tuple(context.get_tensor_shape(spec.name))))
+            self._told(context.set_tensor_address(spec.name, slot.address))
+        scratch = self._device.scratch
+        scratch.reserve(self._engine.get_device_memory_size_for_profile_v2(profile))
+        context.set_device_memory(scratch.address, scratch.capacity)
+
+    def _compute(self, key: object) -> None:
+        """Runs the context on the stream; from the second time on as one CUDA graph."""
+        if self._is_rtx or not self._profiles[self._profile].static:
+            self._told(self._context.execute_async_v3(self._device.stream))
+            return
+        graph = self._graphs.get(key)
+        if graph is None:
+            # TensorRT finishes its set-up in the first run of a shape, which no graph may hold
+            self._told(self._context.execute_async_v3(self._device.stream))
+            graph = self._captured()
+            self._graphs.put(key, graph)
+            return
+        _checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
+
+    def _captured(self) -> Any:
+        cuda, stream = self._device.cuda, self._device.stream
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(cuda.cudaStreamBeginCapture(stream, mode))
+        try:
+            self._told(self._context.execute_async_v3(stream))
+        finally:
+            graph = _checked(cuda.cudaStreamEndCapture(stream))
+        executable = _checked(cuda.cudaGraphInstantiate(graph, 0))
+        _checked(cuda.cudaGraphDestroy(graph))
+        return executable
+
+    def _fetched(self, name: str) -> Array:
+        """An array that will hold the output once the stream has been waited for."""
+        spec = self._outputs[name]
+        array = np.empty(tuple(self._context.get_tensor_shape(name)), spec.dtype)
+        self._device.download(self._slots[name].address, array)
+        return array
+
+    def _new_context(self) -> Any:
+        strategies = self._trt.ExecutionContextAllocationStrategy
+        if not self._is_rtx:
+            return self._engine.create_execution_context(strategies.USER_MANAGED)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self._runtime_cache = config.create_runtime_cache()
+        if self._cache_path.is_file():  # one of another driver, GPU or version is not taken
+            self._runtime_cache.deserialize(self._cache_path.read_bytes())
+        config.set_runtime_cache(self._runtime_cache)
+        return self._engine.create_execution_context(config)
+
+    def _release(self) -> None:
+        self._save_runtime_cache()
+        self._graphs.clear()
+        for slot in self._slots.values():
+            slot.release()
+        # in this order: a context needs its engine, an engine its runtime
+        self._context = self._engine = self._runtime = None
+
+    def _save_runtime_cache(self) -> None:
+        """What this GPU needed compiled, for the next process. It is no loss where it fails."""
+        if self._runtime_cache is None:
+            return
+        draft = self._cache_path.with_name(f".{self._cache_path.name}")
+        try:
+            draft.write_bytes(self._runtime_cache.serialize())
+            draft.replace(self._cache_path)
+        except OSError as error:
+            import logging  # rarely needed, and slow to import
+
+            logging.getLogger("sdrt").info("%s keeps no runtime cache: %s", self.name, error)
+
+    def _told(self, success: Any) -> None:
+        if not success:
+            raise EngineError(f"{self.name}: TensorRT refused the run; its log says why")
+
+    def _discard_graph(self, graph: Any) -> None:
+        _checked(self._device.cuda.cudaGraphExecDestroy(graph))
+
+
+@cache
+def _device() -> _Device:
+    return _Device()
+
+
+def _library(backend: TensorRT) -> Any:
+    module = LIBRARIES[backend]
+    try:
+        return import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a library of its own is missing
+        raise EngineError(
+            f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
+        ) from error
+
+
+def _cuda() -> Any:
+    try:
+        return import_module("cuda.bindings.runtime")
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"cuda-python cannot be imported ({error}): pip install cuda-python"
+        ) from error
+
+
+def _driver() -> tuple[int, int, int]:
+    """The number of GPUs, and the CUDA versions of driver and runtime. 0 where unknown."""
+    cuda = _cuda()
+    (no_devices, devices), (no_driver, driver), (no_runtime, runtime) = (
+        cuda.cudaGetDeviceCount(),
+        cuda.cudaDriverGetVersion(),
+        cuda.cudaRuntimeGetVersion(),
+    )
+    return (
+        0 if int(no_devices) else int(devices),
+        0 if int(no_driver) else int(driver),
+        0 if int(no_runtime) else int(runtime),
+    )
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """The value of a CUDA call; EngineError where it failed."""
+    code, *values = result
+    if int(code):
+        memory = "MemoryAllocation" in str(code)
+        way_out = "take a smaller size or batch" if memory else "update the driver, or report this"
+        raise EngineError(f"CUDA fails: {getattr(code, 'name', code)}: {way_out}")
+    return values[0] if values else None
+
+
+@cache
+def _logger(backend: TensorRT) -> Any:
+    """TensorRT keeps the first logger of a process for ever, so there is one."""
+    trt = _library(backend)
+    return trt.Logger(trt.Logger.ERROR)
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _array(value: Array | Upload) -> Array:
+    return value.array if isinstance(value, Upload) else value

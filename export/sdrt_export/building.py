@@ -1,0 +1,339 @@
+"""A bundle's networks to TensorRT plans: what is there stays, what is missing is built.
+
+Nothing here imports torch. A plan appears whole, its record after it; one without a record is none.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from sdrt import tensor_names as names
+from sdrt.atomic import appearing_file
+from sdrt.bundle import Bundle
+from sdrt.errors import SdrtError
+from sdrt.file_records import record_file, verify_file
+from sdrt.json_fields import JsonFields
+from sdrt.locking import only_one
+from sdrt.manifest import Component
+from sdrt.plan_record import (
+    ENGINES,
+    Ingredients,
+    PlanRecord,
+    onnx_digests,
+    plan_path,
+    read_record,
+    records_of,
+    write_record,
+)
+from sdrt_engines import Array, Target
+from sdrt_engines.shape_profiles import Range
+from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, gpu_architecture, library_version
+from sdrt_export.errors import BuildError
+from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
+from sdrt_export.precision_policy import POLICY_VERSION, HalfType, rules_for
+
+Report = Callable[[str], None]
+
+_WORK = ".build-"  # prefix of a folder that a build works in
+_TRIED_AT = {"batch": 2, "height": 8, "width": 8}  # latents
+_BESIDE_WEIGHTS = 60e6  # bytes of a plan that are no weights, at most, on the demo model
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a call of `build_bundle` made and found."""
+
+    built: tuple[PlanRecord, ...]
+    present: tuple[PlanRecord, ...]
+    pruned: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What is built, where, and who hears of it."""
+
+    bundle: Bundle
+    backend: TensorRT
+    architectures: tuple[str, ...]
+    wanted: Wanted
+    half: HalfType
+    report: Report
+
+    @property
+    def root(self) -> Path:
+        return self.bundle.root
+
+    @property
+    def engines(self) -> Path:
+        return self.root / ENGINES
+
+
+def build_bundle(
+    bundle: Bundle,
+    target: Target,
+    *,
+    shapes: Sequence[str] = (),
+    batch: str = "1",
+    precision: HalfType = "fp16",
+    components: Sequence[str] = (),
+    prune: bool = False,
+    report: Report = lambda line: None,
+) -> Build:
+    """Plans of the bundle's networks (`components`, or all) for `target`, TensorRT or TensorRT-RTX.
+
+    `shapes` as `PictureShapes.parse` reads them, by default the size that the model was trained
+    for; `batch` as `Range.parse` does. `prune` removes those networks' other plans for the target.
+    `report` is told each stage. BuildError, and what a broken bundle raises.
+    """
+    backend = _backend_of(target)
+    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
+    wanted = _wanted(bundle, shapes, batch)
+    for component in chosen:  # what is impossible is told before anything is built
+        profiles_of_component(component, wanted)
+    _require_libraries(backend)
+    architectures = _architectures(backend, target)
+    site = _Site(bundle, backend, architectures, wanted, precision, report)
+    with _alone(site), _full_disk_told(site):
+        return _build_all(site, chosen, prune)
+
+
+def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> Build:
+    found = {component.name: _present(site, component) for component in chosen}
+    missing = [component for component in chosen if found[component.name] is None]
+    present = tuple(record for record in found.values() if record is not None)
+    for record in present:
+        site.report(f"{record.ingredients.component}: there already")
+    _require_room(site, missing)
+    built = tuple(_build(site, component) for component in missing)
+    pruned = tuple(_prune(site, [*built, *present])) if prune else ()
+    return Build(built, present, pruned)
+
+
+def _present(site: _Site, component: Component) -> PlanRecord | None:
+    """The plan that is wanted, where it is there and sound."""
+    from sdrt_export.precision_record import known_precision
+
+    known = known_precision(site.bundle, component, site.half)
+    if known is None:
+        return None
+    ingredients = _ingredients(site, component, known.precision, known.promoted)
+    path = site.root / plan_path(site.backend, ingredients)
+    if not path.with_suffix(".json").is_file():
+        return None
+    try:
+        record = read_record(path.with_suffix(".json"))
+        verify_file(site.root, record.plan)
+    except SdrtError as error:
+        site.report(f"{component.name}: building again, as {error}")
+        return None
+    return record
+
+
+def _build(site: _Site, component: Component) -> PlanRecord:
+    from sdrt_export.plans import PlanJob, build_plan
+
+    root = site.root
+    for file in component.files:
+        verify_file(root, file)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=site.engines) as work:
+        precision, promoted, psnr = _write_half(site, component, Path(work))
+        ingredients = _ingredients(site, component, precision, promoted)
+        path = plan_path(site.backend, ingredients)
+        site.report(f"{component.name}: building")
+        with appearing_file(root / path) as draft:
+            job = PlanJob(
+                model=Path(work, "model.onnx"),
+                plan=draft,
+                backend=site.backend,
+                profiles=ingredients.profiles,
+                architectures=site.architectures,
+                # TensorRT-RTX has none, and would look for a GPU if it were given one
+                timing_cache=(root / path).with_name("timing.cache")
+                if site.backend == "tensorrt"
+                else None,
+            )
+            figures = build_plan(component.name, job)
+    record = PlanRecord(
+        ingredients=ingredients,
+        plan=record_file(root, path),
+        psnr=psnr if math.isfinite(psnr) else None,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        build=vars(figures),
+    )
+    write_record(root, record)
+    return record
+
+
+def _write_half(
+    site: _Site, component: Component, folder: Path
+) -> tuple[str, tuple[str, ...], float]:
+    """Writes the typed graph; its precision, the promoted nodes, and its PSNR beside float32."""
+    from sdrt_export.precision_check import write_half, write_known
+    from sdrt_export.precision_record import known_precision, remember_precision
+
+    rules = rules_for(site.bundle.manifest.family, component.name)
+    model = site.root / component.model
+    result = known_precision(site.bundle, component, site.half)
+    if result is None:
+        site.report(f"{component.name}: finding what must stay float32")
+        result = write_half(model, folder, site.half, rules, [_inputs(site.bundle, component)])
+        remember_precision(site.bundle, component, site.half, result)
+    else:
+        write_known(model, folder, result, rules)
+    return result.precision, result.promoted, result.psnr
+
+
+def _inputs(bundle: Bundle, component: Component) -> dict[str, Array]:
+    from sdrt_export.fixed_inputs import fixed_inputs
+
+    scale = bundle.vae_scale_factor if component.name == names.VAE_ENCODER else 1
+    sizes = {name: size * (1 if name == "batch" else scale) for name, size in _TRIED_AT.items()}
+    sizes["sequence"] = _tokens(bundle)
+    vocabulary = JsonFields(bundle.component_config(names.TEXT_ENCODER)).integer("vocab_size")
+    return fixed_inputs(component.signature, sizes, vocabulary)
+
+
+def _ingredients(
+    site: _Site, component: Component, precision: str, promoted: tuple[str, ...]
+) -> Ingredients:
+    return Ingredients(
+        component=component.name,
+        onnx=onnx_digests(site.root, component),
+        precision=precision,
+        promoted=promoted,
+        policy=POLICY_VERSION,
+        profiles=profiles_of_component(component, site.wanted),
+        flags={"strongly_typed": True},
+        library=LIBRARIES[site.backend],
+        library_version=library_version(site.backend),
+        architectures=site.architectures,
+    )
+
+
+def _backend_of(target: Target) -> TensorRT:
+    if target.backend != "tensorrt" and target.backend != "tensorrt-rtx":
+        raise BuildError(
+            f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
+            f"'sdrt build' is for {' and '.join(LIBRARIES)}"
+        )
+    return target.backend
+
+
+def _require_libraries(backend: TensorRT) -> None:
+    library_version(backend)  # tells the command that installs it
+    for library in ("onnx", "polygraphy"):
+        if find_spec(library) is None:
+            raise BuildError(
+                f"'sdrt build' needs {library}, which is not installed: "
+                f"pip install 'sdrt[{backend}]'"
+            )
+
+
+def _architectures(backend: TensorRT, target: Target) -> tuple[str, ...]:
+    if backend == "tensorrt-rtx":
+        return tuple(sorted(target.architectures))
+    own = gpu_architecture()
+    if target.architectures not in ((), (own,)):
+        raise BuildError(
+            f"target '{target}': TensorRT builds for the GPU that it finds, which is {own}: build "
+            "there, or take tensorrt-rtx"
+        )
+    return (own,)
+
+
+def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
+    factor = bundle.vae_scale_factor
+    native = bundle.sample_size * factor
+    parsed = tuple(map(PictureShapes.parse, shapes or [f"{native}x{native}"]))
+    for shape in parsed:
+        shape.require_multiple(factor)
+    try:
+        return Wanted(parsed, Range.parse(batch), _tokens(bundle), factor)
+    except SdrtError as error:
+        raise BuildError(f"--batch {batch}: {error}") from error
+
+
+def _tokens(bundle: Bundle) -> int:
+    """The length of a prompt."""
+    ids = bundle.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS)
+    config = JsonFields(bundle.component_config(names.TEXT_ENCODER))
+    length = ids.shape[-1]
+    return length if isinstance(length, int) else config.integer("max_position_embeddings")
+
+
+@contextmanager
+def _alone(site: _Site) -> Iterator[None]:
+    """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
+    try:
+        site.engines.mkdir(exist_ok=True)
+        lock = only_one(
+            site.engines / ".lock",
+            lambda: site.report(f"waiting for another build of {site.root} to end"),
+        )
+        with lock:
+            for folder in site.engines.glob(f"{_WORK}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            for draft in (site.engines / site.backend).glob(".*"):
+                draft.unlink(missing_ok=True)
+            yield
+    except PermissionError as error:
+        raise BuildError(
+            f"cannot write '{error.filename or site.engines}': {error.strerror}: copy the bundle "
+            "to a folder of your own"
+        ) from error
+
+
+@contextmanager
+def _full_disk_told(site: _Site) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(site.root).free
+        raise BuildError(
+            f"the disk is full: {free / 1e6:.0f} MB are free in '{site.root}': make room, or build "
+            "fewer components at a time; what was finished stays"
+        ) from error
+
+
+def _require_room(site: _Site, missing: Sequence[Component]) -> None:
+    """BuildError where the plans will hardly fit: each holds its weights, as does its graph."""
+    if not missing:
+        return
+    weights = [_half_size(component) for component in missing]
+    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights)
+    free = shutil.disk_usage(site.root).free
+    if free < needed:
+        raise BuildError(
+            f"no room: the plans of {', '.join(component.name for component in missing)} need "
+            f"about {needed / 1e6:.0f} MB in '{site.root}', {free / 1e6:.0f} are free: make room, "
+            "or build fewer components"
+        )
+
+
+def _half_size(component: Component) -> float:
+    stored = sum(file.size for file in component.files)
+    return stored / 2 if component.precision == "float32" else stored
+
+
+def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:
+    """Removes other plans of these components, with what lies beside them."""
+    plans = {record.plan.path for record in kept}
+    components = {record.ingredients.component for record in kept}
+    for record in records_of(site.root, site.backend):
+        if record.ingredients.component in components and record.plan.path not in plans:
+            plan = site.root / record.plan.path
+            for path in plan.parent.glob(f"{plan.stem}.*"):
+                path.unlink(missing_ok=True)
+            site.report(f"{plan.name}: removed")
+            yield plan

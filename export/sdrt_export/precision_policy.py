@@ -1,0 +1,56 @@
+"""What stays float32 in a half-precision network, as data.
+
+Why each stands here, with what others met: SD 2.1's attention scores overflow float16 and give
+black pictures (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model
+card; sdxl-vae-fp16-fix is other weights for that reason), `sin(1000 * frequency)` has no digits
+left in float16. What these tables do not foresee, `precision_check` finds by running the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sdrt import tensor_names as names
+
+HalfType: TypeAlias = Literal["fp16", "bf16"]
+Precision: TypeAlias = Literal["fp16", "bf16", "fp32"]
+
+POLICY_VERSION = 1  # of these tables and of the pass: part of every plan's key
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which nodes of a network stay float32."""
+
+    # Sums of squares and means over whole feature maps. LayerNormalization is not among them: its
+    # own definition computes the statistics in float32 (stash_type = 1) whatever goes in.
+    operators: frozenset[str] = frozenset(
+        {"InstanceNormalization", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Pow", "Sqrt"}
+    )
+    # These, and all that is computed on the way to them: the embedding of timesteps.
+    with_origins: frozenset[str] = frozenset({"Sin", "Cos"})
+    attention_scores: bool = False  # from the product of queries and keys to its softmax
+    everything: bool = False
+
+
+_SD2_ATTENTION = Rules(attention_scores=True)
+_SDXL_VAE = Rules(everything=True)
+
+# family → component → rules; what is not named follows `Rules()`
+_EXCEPTIONS: Mapping[str, Mapping[str, Rules]] = {
+    "stable-diffusion-2": {
+        names.UNET: _SD2_ATTENTION,
+        names.UNET_CONTROLLED: _SD2_ATTENTION,
+        names.controlnet(""): _SD2_ATTENTION,
+    },
+    "stable-diffusion-xl": {names.VAE_DECODER: _SDXL_VAE, names.VAE_ENCODER: _SDXL_VAE},
+}
+
+
+def rules_for(family: str, component: str) -> Rules:
+    """The rules of a component in a bundle of `family`."""
+    controlnets = names.controlnet("")
+    kind = controlnets if component.startswith(controlnets) else component
+    return _EXCEPTIONS.get(family, {}).get(kind, Rules())
