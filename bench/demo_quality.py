@@ -25,7 +25,7 @@ def main() -> None:
 
     rng = np.random.default_rng(2026)
     scenes = [ALL_SCENES[i] for i in rng.choice(len(ALL_SCENES), options.prompts, replace=False)]
-    with sdrt.Pipeline.open("demo") as pipeline:
+    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
         pictures = [
             np.asarray(image)
             for start in range(0, len(scenes), BATCH)

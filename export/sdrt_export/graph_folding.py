@@ -39,11 +39,15 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
     graph = model.graph
     facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, dict(weights))
     names = {name: name.removeprefix(PREFIX) for name in weights}
+    views: Tensors = {}  # by their names
     nodes = []
     for node in graph.node:
         tensor = facts.value_of(node)
         if tensor is not None:
-            facts.values[node.output[0]], names[node.output[0]] = tensor, _name(node, tensor, names)
+            facts.values[node.output[0]], names[node.output[0]] = (
+                tensor,
+                _name(node, tensor, names, views),
+            )
             continue
         nodes.append(facts.single_size(node) or node)
         target = facts.target_of(node)
@@ -162,11 +166,19 @@ def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
     return needed[::-1]
 
 
-def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str]) -> str:
+def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str], views: Tensors) -> str:
+    """What the tensor is called; `views` are those that have names already."""
     if tensor.numel() <= 4 and not tensor.is_floating_point():
         return _literal(tensor)
     viewed = names.get(node.input[0]) if node.input else None
-    return f"{viewed}.{node.op_type}" if viewed else node.output[0]
+    if viewed is None:
+        return str(node.output[0])
+    view = f"{viewed}.{node.op_type}"
+    other = views.setdefault(view, tensor)
+    if (other.shape, other.stride()) == (tensor.shape, tensor.stride()):
+        return view
+    # Equal weights are one in a trace, and may be seen in several ways.
+    return f"{view} {list(tensor.shape)} {list(tensor.stride())}"
 
 
 def _literal(tensor: torch.Tensor) -> str:

@@ -142,6 +142,7 @@ class TensorStore:
             if name not in self.initializers:
                 self.initializers[name] = self._stored(name, tensor)
             initializer = self.initializers[name]
+            assert tuple(initializer.dims) == tensor.shape, name
             graph.initializer.append(initializer)
             if initializer.name != name:
                 casts.append(

@@ -69,7 +69,7 @@ def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
             "the picture will be another one",
             stacklevel=2,
         )
-    if "strength" in recorded and not {"image"} & {*recorded, *given}:  # A1111 does not name it
+    if "strength" in recorded and "image" not in {*recorded, *given}:  # A1111 does not name it
         warnings.warn(
             f"{path} was made from another picture, which it does not name: give that one with "
             "--image, else the new picture begins at noise",

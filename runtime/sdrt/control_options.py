@@ -26,8 +26,8 @@ def controls_from_options(
     ):
         for name, text in _pairs(option, form, texts):
             if name not in values:
-                known = did_you_mean(name, values) if values else "there is no --control"
-                raise UsageError(f"{option}: got {name}={text}, {known}: give --control {name}=…")
+                advice = did_you_mean(name, values) if values else "there is no --control"
+                raise UsageError(f"{option}: got {name}={text}, {advice}")
             values[name].update(fields_from_text(option, name, text))
     for name, control in values.items():
         if "image" not in control:

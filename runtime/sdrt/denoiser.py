@@ -65,7 +65,7 @@ class Denoiser:
                 feeds.update(self._residuals(step, latents, feeds[names.TIMESTEP]))
         with self._clock("unet"):
             prediction = self._unet.run(feeds)[names.OUT_SAMPLE]
-        require_finite(names.UNET, prediction)
+        require_finite(self._unet.name, prediction)
         if not self._guided:
             return prediction
         half = self._num_rows // 2

@@ -34,6 +34,7 @@ class Pipeline:
         self._resolution = resolution
         self._engines = Engines(bundle, resolution.target, engines)
         self._changing = threading.Lock()
+        self._closed = False
 
     @classmethod
     def open(cls, bundle: str | PathLike[str], target: str = "auto") -> Pipeline:
@@ -81,6 +82,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Closes every engine that was opened."""
+        with self._changing:
+            self._closed = True
         self._engines.close()
 
     def __enter__(self) -> Self:
@@ -107,6 +110,8 @@ class Pipeline:
         there is none.
         """
         with self._changing:
+            if self._closed:
+                raise error
             if self._engines is not failed:
                 return
             self._resolution = self._resolution.after(error)

@@ -152,6 +152,8 @@ class Request:
         object.__setattr__(self, "control", controls)
 
     def _check_pictures(self) -> None:
+        if not isinstance(self.guess_mode, bool):
+            raise RequestError(f"guess_mode: got {self.guess_mode!r}, expected True or False")
         for name, needed in (
             *(("mask_image", "image"), ("strength", "image")),
             *(("padding_mask_crop", "mask_image"), ("guess_mode", "control")),
@@ -159,8 +161,6 @@ class Request:
             value = getattr(self, name)  # 0 is a value
             if not (value is None or value is False or getattr(self, needed)):
                 raise RequestError(f"{name} was given without {needed}: give both, or neither")
-        if not isinstance(self.guess_mode, bool):
-            raise RequestError(f"guess_mode: got {self.guess_mode!r}, expected True or False")
         self._check_resize()
         if self.picture and self.mask and self.picture.size != self.mask.size:
             got, expected = ("{}×{}".format(*picture.size) for picture in (self.mask, self.picture))

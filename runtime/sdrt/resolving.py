@@ -69,6 +69,11 @@ def _size(request: Request, bundle: Bundle) -> Size:
         if given:
             width, height = (max(side // factor, 1) * factor for side in given[0])
             size = width, height
+            if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
+                raise RequestError(
+                    f"the picture has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
+                    "each side: give height and width"
+                )
     return _first(request.width, size[0]), _first(request.height, size[1])
 
 
@@ -76,11 +81,6 @@ def _check_size(request: Request, bundle: Bundle) -> None:
     factor = bundle.vae_scale_factor
     for side in ("height", "width"):
         value = getattr(request, side)
-        if value > MAX_SIDE:  # a picture's own
-            raise RequestError(
-                f"{side}: got {value} from the picture, expected {MAX_SIDE} at most: give height "
-                "and width"
-            )
         if value % factor:
             below, above = value // factor * factor, (value // factor + 1) * factor
             raise RequestError(
@@ -96,16 +96,27 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
             "bundle"
         )
-    if request.picture and not bundle.has(names.VAE_ENCODER):
-        raise RequestError(
-            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
-            "again"
-        )
+    if request.picture:
+        _check_vae_encoder(bundle)
     steps, strength = request.num_inference_steps, request.strength
     if strength is not None and steps is not None and int(steps * strength) < 1:
         raise RequestError(
             f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
             f"least {math.ceil(1000 / steps) / 1000:g}, or more steps"
+        )
+
+
+def _check_vae_encoder(bundle: Bundle) -> None:
+    if not bundle.has(names.VAE_ENCODER):
+        raise RequestError(
+            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
+            "again"
+        )
+    outputs = [spec.name for spec in bundle.component(names.VAE_ENCODER).signature.outputs]
+    if names.LATENT_PARAMETERS not in outputs:
+        raise RequestError(
+            f"image: this bundle's vae_encoder gives {', '.join(outputs)} (an older optimum's), "
+            f"expected {names.LATENT_PARAMETERS}: export the checkpoint again"
         )
 
 

@@ -14,6 +14,7 @@ import sdrt
 from sdrt.cli import main
 from sdrt.file_records import record_file
 from support.command import run_sdrt
+from support.pictures import picture
 from support.toy_bundle import write_toy_bundle
 
 DRAW = ["run", "bundle", "a red circle", "--steps", "1"]
@@ -61,6 +62,9 @@ def refusal(arguments: list[str], folder: Path, capture: Capture, code: int = 1)
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
         ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),
         ([*DRAW, "--width", "9.5"], "argument -W/--width: got '9.5', expected a whole number"),
+        ([*DRAW, "--resize", "corp"], "argument --resize: got 'corp', did you mean 'crop'? (see"),
+        ([*DRAW, "--control", "edges"], "--control: got 'edges', expected NAME=PICTURE"),
+        ([*DRAW, "--control-scale", "edges=1"], "--control-scale: got edges=1, there is no --con"),
         ([*DRAW, "--eta", "much"], "argument --eta: got 'much', expected a number (see sdrt run"),
         (
             ["inspect", "bundle", "--jsn"],
@@ -101,7 +105,10 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta; these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
-        (["--target", "cuda"], "target 'cuda' is not built yet in this version of sdrt: use 'cpu'"),
+        (
+            ["--target", "tensorrt"],
+            "target 'tensorrt' is not built yet in this version of sdrt: use",
+        ),
         (["-W", "100"], "width: got 100, expected a multiple of 8, such as 96 or 104"),
         (["-H", "7"], "height: got 7, expected a whole number from 8 to 8192"),
         (["-H", "0"], "height: got 0, expected a whole number from 8 to 8192"),
@@ -135,6 +142,87 @@ def test_impossible_requests(
     (folder / "folder.png").mkdir()
     (folder / "notes.txt").write_text("a red circle")
     Image.new("RGB", (8, 8)).save("bare.png")
+    assert message in refusal([*DRAW, *options], folder, capsys)
+
+
+IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
+
+
+def half_a_jpeg(path: Path) -> None:
+    picture(64, 64).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            [IMAGE, "gone.png"],
+            "image: 'gone.png' cannot be read: No such file or directory: name a",
+        ),
+        ([IMAGE, ""], "image: '' cannot be read: Is a directory: name a picture's file"),
+        (
+            [IMAGE, "bundle"],
+            "image: 'bundle' cannot be read: Is a directory: name a picture's file",
+        ),
+        ([IMAGE, "empty.png"], "image: 'empty.png' is no picture that Pillow reads, or a broken"),
+        ([IMAGE, "half.jpg"], "image: 'half.jpg' cannot be read: image file is truncated"),
+        ([IMAGE, "large.png"], "expected 67 megapixels at most; make it smaller"),
+        ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
+        (
+            [IMAGE, "in.png", MASK, "wide.png"],
+            "mask_image: got 96×64 pixels, expected 64×64 as the",
+        ),
+        ([MASK, "in.png"], "mask_image was given without image: give both, or neither"),
+        (["--strength", "0.5"], "strength was given without image: give both, or neither"),
+        (["--strength", "0"], "strength was given without image: give both, or neither"),
+        (
+            [IMAGE, "in.png", "--strength", "1.5"],
+            "strength: got 1.5, expected a number from 0 to 1",
+        ),
+        (
+            [IMAGE, "in.png", "--strength", "nan"],
+            "strength: got nan, expected a number from 0 to 1",
+        ),
+        ([IMAGE, "in.png", "--strength", "-0.1"], "strength: got -0.1, expected a number from 0"),
+        ([IMAGE, "in.png", "--strength", "0"], "strength: got 0, which of 1 steps leaves none to"),
+        ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
+        (
+            [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
+            "image: got 96×64 pixels for a picture of 64×64: say how it shall fit: resize crop, ",
+        ),
+        (["--resize", "crop"], "resize was given without a picture: give image or control, too"),
+        ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
+        ([CONTROL, "pose=in.png"], "control: no ControlNet 'pose': this bundle has edges"),
+        ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
+        (
+            [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
+            "control image 'edges': got 96×64 pixels for a picture of 64×64: say how it shall fit",
+        ),
+        (
+            [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],
+            "control scale: got nan, expected a number from -10 to 10",
+        ),
+        (
+            [CONTROL, "edges=in.png", "--control-window", "edges=0.6:0.6"],
+            "control window: got start 0.6 and end 0.6, expected a start before the end",
+        ),
+        (
+            [CONTROL, "edges=in.png", "--annotate", "edges=cany"],
+            "annotator: got 'cany', did you mean 'canny'?",
+        ),
+        (["--guess-mode"], "guess_mode was given without control: give both, or neither"),
+    ],
+)
+def test_impossible_pictures(
+    options: list[str], message: str, folder: Path, capsys: Capture
+) -> None:
+    picture(64, 64).save("in.png")
+    picture(96, 64).save("wide.png")
+    (folder / "empty.png").touch()
+    half_a_jpeg(folder / "half.jpg")
+    if "large.png" in options:
+        Image.new("1", (10_000, 10_000)).save("large.png")
     assert message in refusal([*DRAW, *options], folder, capsys)
 
 

@@ -166,12 +166,12 @@ def test_pictures_of_other_programs_lend_their_parameters(
 
 def test_what_cannot_be_followed_is_told(tmp_path: Path) -> None:
     texts = PngInfo()
-    texts.add_text("sdrt", json.dumps({"prompt": PROMPT, "bundle": "gone", "strength": 0.5}))
+    texts.add_text("sdrt", json.dumps({"prompt": PROMPT, "bundle": "gone", "tiling": True}))
     Image.new("RGB", (8, 8)).save(tmp_path / "later.png", pnginfo=texts)
     outcome = run_sdrt("run", "--from-image", "later.png", folder=tmp_path)
     warning, error = outcome.err
     assert warning == (
-        "sdrt: warning: later.png was made with strength, which this version does not know: "
+        "sdrt: warning: later.png was made with tiling, which this version does not know: "
         "the picture will be another one"
     )
     assert error.startswith("sdrt: no bundle at 'gone'")
@@ -207,7 +207,7 @@ def test_progress_is_shown_while_the_steps_are_taken() -> None:
 def test_inspect_shows_what_a_bundle_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "120")  # residuals have long names
     assert main(["inspect", "demo"]) == 0
     text = capsys.readouterr().out
     manifest = sdrt.Bundle.open("demo").manifest

@@ -13,7 +13,10 @@ from support.toy_bundle import write_toy_bundle
 
 
 @pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
-def test_the_demo_model_passes_on(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_model_passes_on(
+    target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     if reason := openvino_refusal(openvino_precision(Target.parse(target))):
         pytest.skip(reason)
     assert main(["verify", "demo", "--target", target]) == 0
@@ -36,12 +39,15 @@ def test_a_broken_network_fails_and_the_others_are_still_told(
     assert {name: each["passed"] for name, each in found.items()} == {
         "text_encoder": True,
         "unet": False,
+        "unet_controlled": False,
+        "controlnet_edges": True,
+        "vae_encoder": True,
         "vae_decoder": True,
     }
     assert found["unet"]["num_non_finite"] == 2 * 4 * 16 * 16
     assert (found["unet"]["max_abs"], found["unet"]["psnr"]) == (None, None)
     assert err == (
-        "sdrt: target cpu does not give what the CPU gives in unet: "
+        "sdrt: target cpu does not give what the CPU gives in unet, unet_controlled: "
         "use another target for this bundle\n"
     )
 
@@ -53,7 +59,7 @@ def test_the_table_says_why_a_network_does_not_run(
     root = write_toy_bundle(tmp_path / "toy")
     (root / "unet/model.onnx").unlink()
     assert main(["verify", str(root), "--target", "cpu"]) == 1
-    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("unet"))
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("unet "))
     assert row.rstrip().endswith("this file of the bundle is missing: export it again")
 
 

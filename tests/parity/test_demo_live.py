@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image, ImageDraw
 
 import sdrt_export
-from sdrt import Pipeline
+from sdrt import Control, Pipeline, Result
+from sdrt_export.demo.drawing import picture_from_scene
+from sdrt_export.demo.grammar import Scene
 
 pytestmark = pytest.mark.parity
 
@@ -30,6 +40,46 @@ REQUESTS = [
 ]
 
 
+PICTURE = Image.fromarray(picture_from_scene(Scene("circle", "red", "white", "large")))
+MASK = Image.new("L", PICTURE.size)
+ImageDraw.Draw(MASK).rectangle((0, 0, 63, 127), fill=255)
+OUTLINE = Image.new("RGB", PICTURE.size)
+ImageDraw.Draw(OUTLINE).rectangle((40, 30, 90, 80), outline="white", width=2)
+# diffusers' pipeline, what both are given, what each is given in its own words
+WITH_PICTURES = {
+    "image to image": (
+        StableDiffusionImg2ImgPipeline,
+        {"image": PICTURE, "strength": 0.6, "num_inference_steps": 10},
+        {},
+        {},
+    ),
+    "inpainting": (
+        StableDiffusionInpaintPipeline,
+        {"image": PICTURE, "mask_image": MASK, "num_inference_steps": 6},
+        {},
+        {"height": 128, "width": 128},
+    ),
+    "control": (
+        StableDiffusionControlNetPipeline,
+        {"num_inference_steps": 8},
+        {"control": {"edges": Control(OUTLINE, scale=0.9)}},
+        {"image": OUTLINE, "controlnet_conditioning_scale": 0.9},
+    ),
+    "inpainting with control": (
+        StableDiffusionControlNetInpaintPipeline,
+        {"image": PICTURE, "mask_image": MASK, "num_inference_steps": 6},
+        {"control": {"edges": Control(OUTLINE, start=0.3)}},
+        {
+            "control_image": OUTLINE,
+            "controlnet_conditioning_scale": 1.0,  # its default is another one here
+            "control_guidance_start": 0.3,
+            "height": 128,
+            "width": 128,
+        },
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def ours() -> Pipeline:
     return Pipeline.open("demo", target="cpu")
@@ -46,7 +96,26 @@ def theirs() -> StableDiffusionPipeline:
 def test_same_picture(
     ours: Pipeline, theirs: StableDiffusionPipeline, options: dict[str, Any]
 ) -> None:
-    result = ours(**options, seed=7)
+    assert_same_picture(ours(**options, seed=7), theirs, options)
+
+
+@pytest.mark.parametrize("name", WITH_PICTURES)
+def test_same_picture_from_pictures(
+    name: str, ours: Pipeline, theirs: StableDiffusionPipeline
+) -> None:
+    kind, options, our_words, their_words = WITH_PICTURES[name]
+    parts = dict(theirs.components)
+    if "control" in our_words:
+        parts["controlnet"] = ControlNetModel.from_pretrained(
+            CHECKPOINT / "controlnet_edges", torch_dtype=torch.float32
+        )
+    pipe = kind(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    options = {"prompt": PROMPTS[1]} | options
+    assert_same_picture(ours(**options, **our_words, seed=7), pipe, options | their_words)
+
+
+def assert_same_picture(result: Result, theirs: Any, options: dict[str, Any]) -> None:
     latents: list[np.ndarray] = []
 
     def note(pipe: object, index: int, t: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -137,8 +137,10 @@ def test_every_target_failing_tells_the_last_error(tmp_path: Path) -> None:
     assert Refusal(GPU, "unet: out of memory") in pipe.refusals
 
 
-def test_a_closed_pipeline_opens_nothing(bundle: Bundle) -> None:
-    pipe = Pipeline(bundle, resolve_target("cpu"))
+@pytest.mark.parametrize("resolution", [resolve_target("cpu"), Resolution(GPU, others=THEN_CPU)])
+def test_a_closed_pipeline_opens_nothing(resolution: Resolution, bundle: Bundle) -> None:
+    pipe = Pipeline(bundle, resolution)
     pipe.close()
     with pytest.raises(EngineError, match="this pipeline is closed: open it again"):
         pipe(PROMPT)
+    assert pipe.target == resolution.target

@@ -8,6 +8,7 @@ import pytest
 
 HEAVY = (
     "PIL",
+    "cv2",
     "diffusers",
     "huggingface_hub",
     "onnx",

@@ -1,98 +1,40 @@
-"""The pipeline over networks that are Python functions: every number in a picture is traceable."""
+"""Text to image over networks that are Python functions: every number in a picture is traceable."""
 
 import math
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sdrt import Bundle, Pipeline, Request, SdrtError
+from sdrt import Pipeline, Request, SdrtError
 from sdrt.errors import NonFiniteError, RequestError
 from sdrt.generation import Array
-from sdrt_engines import EngineError, FunctionEngine, Signature, resolve_target
+from sdrt_engines import EngineError, Signature
 from support.bundle_folder import write_json, write_onnx_folder
 from support.clip_folder import write_clip_folder
+from support.function_networks import (
+    BLURRY,
+    CIRCLE,
+    DISTILLED_UNET,
+    NETWORKS,
+    NUM_LAYERS,
+    OUTPUT,
+    STAR,
+    STATES,
+    TEXT_ENCODER,
+    UNET,
+    WIDTH,
+    Networks,
+    encode,
+    pipeline_of,
+    pixels,
+    predict,
+)
 from support.onnx_writer import spec
-
-CIRCLE, STAR, BLURRY = "a red circle", "a small blue star", "blurry"
-NUM_LAYERS = 2  # of the text encoder
-WIDTH = 3  # of its states
-STATES = ("last_hidden_state", *(f"normed_hidden_states.{i}" for i in range(NUM_LAYERS + 1)))
-LATENTS = ("B", 4, "h", "w")
-
-TEXT_ENCODER = Signature(
-    (spec("input_ids", "int64", "B", 77),),
-    tuple(spec(name, "float32", "B", 77, WIDTH) for name in STATES),
-)
-UNET = Signature(
-    (
-        spec("sample", "float32", *LATENTS),
-        spec("timestep", "float32", "B"),
-        spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
-    ),
-    (spec("out_sample", "float32", *LATENTS),),
-)
-DISTILLED_UNET = Signature((*UNET.inputs, spec("timestep_cond", "float32", "B", 16)), UNET.outputs)
-VAE_DECODER = Signature(
-    (spec("latent_sample", "float32", *LATENTS),), (spec("sample", "float32", "B", 3, "H", "W"),)
-)
-
-
-def encode(feeds: dict[str, Array]) -> dict[str, Array]:
-    """States that differ for each text, token and layer."""
-    tokens = np.sin(feeds["input_ids"])[..., None]  # (B, 77, 1)
-    last = np.repeat(tokens, WIDTH, axis=2).astype(np.float32)
-    layers = {f"normed_hidden_states.{i}": last * (i - NUM_LAYERS) + i for i in range(3)}
-    return {"last_hidden_state": last, **layers}
-
-
-def predict(feeds: dict[str, Array]) -> dict[str, Array]:
-    """A prediction that heeds the sample, the timestep and the text, each row for itself."""
-    text = feeds["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
-    timestep = np.float32(feeds["timestep"] / 1000).reshape(-1, 1, 1, 1)
-    sample = feeds["sample"] * (timestep + np.float32(0.5)) + text
-    return {"out_sample": sample / (1 + abs(sample))}
-
-
-def decode(feeds: dict[str, Array]) -> dict[str, Array]:
-    """Three of the four channels, each pixel eight by eight times."""
-    latents = feeds["latent_sample"][:, :3] / 20
-    return {"sample": latents.repeat(8, axis=2).repeat(8, axis=3)}
-
-
-NETWORKS = {
-    "text_encoder": (TEXT_ENCODER, encode),
-    "unet": (UNET, predict),
-    "vae_decoder": (VAE_DECODER, decode),
-}
-OUTPUT = {"text_encoder": "last_hidden_state", "unet": "out_sample", "vae_decoder": "sample"}
-
-
-class Networks:
-    """The three engines of a pipeline, and what each was fed."""
-
-    def __init__(self, **replaced: object) -> None:
-        self.feeds: dict[str, list[dict[str, Array]]] = {name: [] for name in NETWORKS}
-        self.engines = {
-            name: FunctionEngine(signature, self._recorded(name, function), name=name)
-            for name, (signature, function) in (NETWORKS | replaced).items()
-        }
-
-    @property
-    def num_runs(self) -> dict[str, int]:
-        return {name: len(feeds) for name, feeds in self.feeds.items()}
-
-    def _recorded(self, name: str, function: Callable) -> Callable:
-        def run(feeds: dict[str, Array]) -> dict[str, Array]:
-            self.feeds[name].append({key: np.array(value) for key, value in feeds.items()})
-            return function(feeds)
-
-        return run
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +53,6 @@ def networks() -> Networks:
 @pytest.fixture
 def pipe(folder: Path, networks: Networks) -> Pipeline:
     return pipeline_of(folder, networks)
-
-
-def pipeline_of(folder: Path, networks: Networks, **defaults: object) -> Pipeline:
-    bundle = Bundle.open(folder)
-    bundle = replace(bundle, manifest=replace(bundle.manifest, defaults=defaults))
-    return Pipeline(bundle, resolve_target("cpu"), networks.engines)
-
-
-def pixels(images: object) -> np.ndarray:
-    return np.stack([np.asarray(image) for image in images])  # (B, H, W, 3)
 
 
 # --- what goes where ---

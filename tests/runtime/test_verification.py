@@ -39,13 +39,21 @@ def test_inputs_are_as_large_as_the_bundle_s_pictures(toy: Bundle) -> None:
         component.name: {name: feed.shape for name, feed in feeds_for(toy, component.name).items()}
         for component in toy.manifest.components
     }
+    unet = {
+        "sample": (2, 4, 16, 16),
+        "timestep": (2,),
+        "encoder_hidden_states": (2, 77, WIDTH),
+    }
+    residuals = {
+        "down_block_residuals.0": (2, 4, 16, 16),
+        "mid_block_residual": (2, 4, 8, 8),
+    }
     assert shapes == {
         "text_encoder": {"input_ids": (2, 77)},
-        "unet": {
-            "sample": (2, 4, 16, 16),
-            "timestep": (2,),
-            "encoder_hidden_states": (2, 77, WIDTH),
-        },
+        "unet": unet,
+        "unet_controlled": unet | residuals,
+        "controlnet_edges": unet | {"controlnet_cond": (2, 3, 128, 128)},
+        "vae_encoder": {"sample": (1, 3, 128, 128)},
         "vae_decoder": {"latent_sample": (1, 4, 16, 16)},
     }
 

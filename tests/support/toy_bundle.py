@@ -1,5 +1,5 @@
-"""Writes a bundle of three real networks that load in a millisecond: a table of words, a product,
-an enlargement. Its pictures mean nothing, and it runs like any other bundle.
+"""Writes a bundle of real networks that load in a millisecond: a table of words, a product, an
+enlargement, a picture made smaller. Its pictures mean nothing, and it runs like any other bundle.
 """
 
 from __future__ import annotations
@@ -19,27 +19,57 @@ WEIGHTS = "model.onnx_data"
 WIDTH = 4  # of the text encoder's states
 LATENTS = ("B", 4, "h", "w")
 
+UNET_INPUTS = (
+    spec("sample", "float32", *LATENTS),
+    spec("timestep", "float32", "B"),
+    spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
+)
+RESIDUALS = (
+    spec("down_block_residuals.0", "float32", *LATENTS),
+    spec("mid_block_residual", "float32", "B", 4, "ceil(h/2)", "ceil(w/2)"),
+)
 SIGNATURES = {
     "text_encoder": Signature(
         (spec("input_ids", "int64", "B", 77),),
         (spec("last_hidden_state", "float32", "B", 77, WIDTH),),
     ),
-    "unet": Signature(
-        (
-            spec("sample", "float32", *LATENTS),
-            spec("timestep", "float32", "B"),
-            spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
-        ),
-        (spec("out_sample", "float32", *LATENTS),),
+    "unet": Signature(UNET_INPUTS, (spec("out_sample", "float32", *LATENTS),)),
+    "unet_controlled": Signature(
+        (*UNET_INPUTS, *RESIDUALS), (spec("out_sample", "float32", *LATENTS),)
+    ),
+    "controlnet_edges": Signature(
+        (*UNET_INPUTS, spec("controlnet_cond", "float32", "B", 3, "8*h", "8*w")), RESIDUALS
+    ),
+    "vae_encoder": Signature(
+        (spec("sample", "float32", "B", 3, "H", "W"),),
+        (spec("latent_parameters", "float32", "B", 8, "H/8", "W/8"),),
     ),
     "vae_decoder": Signature(
         (spec("latent_sample", "float32", *LATENTS),),
         (spec("sample", "float32", "B", 3, "H", "W"),),
     ),
 }
+FILES = {"unet_controlled": "unet/controlled.onnx"}
 NODES: dict[str, list[Node]] = {
     "text_encoder": [("Gather", ["words", "input_ids"], ["last_hidden_state"])],
     "unet": [("Mul", ["sample", "factor"], ["out_sample"])],
+    "unet_controlled": [
+        ("Mul", ["sample", "factor"], ["plain"]),
+        ("Add", ["plain", "down_block_residuals.0"], ["shallow"]),
+        ("GlobalAveragePool", ["mid_block_residual"], ["deep"]),
+        ("Add", ["shallow", "deep"], ["out_sample"]),
+    ],
+    "controlnet_edges": [
+        ("Pad", ["controlnet_cond", "channels"], ["padded"]),
+        ("Mul", ["padded", "factor"], ["cond"]),
+        ("Resize", ["cond", "", "eighth"], ["down_block_residuals.0"]),
+        ("Resize", ["cond", "", "sixteenth"], ["mid_block_residual"]),
+    ],
+    "vae_encoder": [
+        ("Resize", ["sample", "", "eighth"], ["small"]),
+        ("Mul", ["small", "factor"], ["mean"]),
+        ("Pad", ["mean", "channels", "low"], ["latent_parameters"]),
+    ],
     "vae_decoder": [
         ("Slice", ["latent_sample", "begin", "end", "axis"], ["colours"]),
         ("Resize", ["colours", "", "scales"], ["large"]),
@@ -48,12 +78,27 @@ NODES: dict[str, list[Node]] = {
 }
 
 
-def write_toy_bundle(root: Path, nan_from: str | None = None) -> Path:
-    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN."""
-    for path, config in CONFIGS.items():
+def write_toy_bundle(
+    root: Path,
+    nan_from: str | None = None,
+    *,
+    unet_channels: int = 4,
+    pools_globally: bool = False,
+) -> Path:
+    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN.
+
+    What else is asked for stands in the configurations alone.
+    """
+    configs = CONFIGS | {
+        "unet/config.json": CONFIGS["unet/config.json"] | {"in_channels": unet_channels},
+        "controlnet_edges/config.json": {"global_pool_conditions": pools_globally},
+    }
+    for path, config in configs.items():
         write_json(root / path, config)
     write_clip_folder(root / "tokenizer")
-    components = tuple(_component(root, name, name == nan_from) for name in SIGNATURES)
+    components = tuple(
+        _component(root, name, name.removesuffix("_controlled") == nan_from) for name in SIGNATURES
+    )
     networks = {file.path for component in components for file in component.files}
     paths = (path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     manifest = Manifest(
@@ -71,19 +116,23 @@ def write_toy_bundle(root: Path, nan_from: str | None = None) -> Path:
 
 def _component(root: Path, name: str, nan: bool) -> Component:
     weights = _weights(nan)[name]
-    beside = name == "unet"  # shapes are worked out from the weights of the VAE
-    model = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if beside else None)
-    contents = {"model.onnx": model}
+    beside = name.startswith("unet")  # shapes are worked out from the weights of the others
+    model = FILES.get(name, f"{name}/model.onnx")
+    file = root / model
+    file.parent.mkdir(exist_ok=True)
+    network = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if beside else None)
+    file.write_bytes(network)
+    paths = [model]
     if beside:
-        contents[WEIGHTS] = b"".join(array.tobytes() for array in weights.values())
-    for file, content in contents.items():
-        (root / name / file).write_bytes(content)
+        data = file.with_name(WEIGHTS)
+        data.write_bytes(b"".join(array.tobytes() for array in weights.values()))
+        paths.append(data.relative_to(root).as_posix())
     return Component(
         name=name,
-        model=f"{name}/model.onnx",
+        model=model,
         signature=SIGNATURES[name],
         precision="float32",
-        files=tuple(record_file(root, f"{name}/{file}") for file in contents),
+        files=tuple(record_file(root, path) for path in paths),
         parity=None,
     )
 
@@ -92,9 +141,23 @@ def _weights(nan: bool) -> dict[str, dict[str, Array]]:
     unit = np.float32(np.nan if nan else 1)
     vocabulary, _ = clip_vocabulary()
     words = np.arange(len(vocabulary) * WIDTH, dtype=np.float32).reshape(-1, WIDTH)
+    unet = {"factor": np.array([0.5], np.float32) * unit}
     return {
         "text_encoder": {"words": words * unit},
-        "unet": {"factor": np.array([0.5], np.float32) * unit},
+        "unet": unet,
+        "unet_controlled": unet,
+        "controlnet_edges": {
+            "channels": np.array([0, 0, 0, 0, 0, 1, 0, 0]),  # three of colour become four
+            "factor": unit.reshape(1),
+            "eighth": np.array([1, 1, 1 / 8, 1 / 8], np.float32),
+            "sixteenth": np.array([1, 1, 1 / 16, 1 / 16], np.float32),
+        },
+        "vae_encoder": {
+            "eighth": np.array([1, 1, 1 / 8, 1 / 8], np.float32),
+            "factor": np.array([10], np.float32) * unit,
+            "channels": np.array([0, 0, 0, 0, 0, 5, 0, 0]),
+            "low": np.array([-4], np.float32),  # the log-variances, and a mean that none sees
+        },
         "vae_decoder": {
             "begin": np.array([0]),
             "end": np.array([3]),

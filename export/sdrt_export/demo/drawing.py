@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from sdrt_export.demo.grammar import RGB, Position, Scene, Shape, Size
+from sdrt_export.demo.grammar import RGB, Colour, Position, Scene, Shape, Size
 
 PICTURE_SIZE = 128  # pixels
 RADIUS: dict[Size, float] = {"small": 22.0, "medium": 30.0, "large": 40.0}  # pixels
@@ -14,7 +16,7 @@ MARGIN = 5.0  # pixels between a shape and the edge of the picture
 JITTER = 3.0  # pixels that a shape may lie off its place, either way
 FARTHEST = 32.0  # pixels from the centre to a shape at an edge, if it is small enough
 
-_OVERSAMPLING = 4
+OVERSAMPLING = 4
 _DIRECTION: dict[Position, tuple[float, float]] = {
     "centre": (0, 0),
     "left": (-1, 0),
@@ -24,6 +26,16 @@ _DIRECTION: dict[Position, tuple[float, float]] = {
 }
 
 Points = npt.NDArray[np.float64]  # (n, 2), x to the right and y down, in radii of the shape
+Mask = npt.NDArray[np.float32]  # (128, 128) in 0..1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a shape lies, how large it is and how far it is turned."""
+
+    centre: tuple[float, float]  # (x, y) in pixels
+    radius: float  # pixels
+    turn: float = 0.0  # radians, clockwise on the screen
 
 
 def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
@@ -54,30 +66,62 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
             return (np.stack([x / 16, -y / 16], axis=1) - (0, 0.12),)
 
 
-def mask_from_scene(
-    scene: Scene, shift: tuple[float, float] = (0.0, 0.0)
-) -> npt.NDArray[np.float32]:
-    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by ``shift`` (x, y)."""
+def place_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
+    """Where the scene's words put its shape, moved by ``shift`` (x, y)."""
     radius = RADIUS[scene.size]
     reach = min(FARTHEST, PICTURE_SIZE / 2 - radius - MARGIN)
-    x, y = _DIRECTION[scene.position]
-    centre = PICTURE_SIZE / 2 + np.array([x * reach + shift[0], y * reach + shift[1]])
-    canvas = Image.new("L", (PICTURE_SIZE * _OVERSAMPLING,) * 2)
+    x, y = (
+        PICTURE_SIZE / 2 + reach * d + s
+        for d, s in zip(_DIRECTION[scene.position], shift, strict=True)
+    )
+    return Placement((x, y), radius)
+
+
+def position_from_offset(x: float, y: float) -> Position:
+    """The word for a place so many pixels off the picture's centre."""
+    if max(abs(x), abs(y)) < 9:
+        return "centre"
+    if abs(x) > abs(y):
+        return "left" if x < 0 else "right"
+    return "top" if y < 0 else "bottom"
+
+
+def outlines_at(shape: Shape, placement: Placement) -> tuple[Points, ...]:
+    """The shape's outlines (n, 2) in pixels, where the picture's upper left corner is (0, 0)."""
+    cos, sin = np.cos(placement.turn), np.sin(placement.turn)
+    turned = np.array([(cos, sin), (-sin, cos)]) * placement.radius
+    return tuple(outline @ turned + placement.centre for outline in outlines_from_shape(shape))
+
+
+def mask_from_outlines(outlines: tuple[Points, ...]) -> Mask:
+    """How much of each pixel lies inside the first outline, and outside the second if there is
+    one; (128, 128) in 0..1.
+    """
+    canvas = Image.new("L", (PICTURE_SIZE * OVERSAMPLING,) * 2)
     pen = ImageDraw.Draw(canvas)
-    for fill, outline in zip((255, 0), outlines_from_shape(scene.shape), strict=False):
-        corners = (centre + radius * outline) * _OVERSAMPLING
-        pen.polygon([tuple(corner) for corner in corners], fill=fill)
-    return np.asarray(canvas.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
+    for fill, outline in zip((255, 0), outlines, strict=False):
+        pen.polygon([tuple(corner) for corner in outline * OVERSAMPLING], fill=fill)
+    return np.asarray(canvas.reduce(OVERSAMPLING), dtype=np.float32) / np.float32(255)
+
+
+def picture_from_mask(mask: Mask, colour: Colour, ground: Colour) -> npt.NDArray[np.uint8]:
+    """The picture, (128, 128, 3) in 0..255."""
+    covered = mask[..., None]
+    picture = covered * np.array(RGB[colour]) + (1 - covered) * np.array(RGB[ground])
+    pixels: npt.NDArray[np.uint8] = np.rint(picture).astype(np.uint8)
+    return pixels
+
+
+def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Mask:
+    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by ``shift`` (x, y)."""
+    return mask_from_outlines(outlines_at(scene.shape, place_scene(scene, shift)))
 
 
 def picture_from_scene(
     scene: Scene, shift: tuple[float, float] = (0.0, 0.0)
 ) -> npt.NDArray[np.uint8]:
     """The picture, (128, 128, 3) in 0..255."""
-    mask = mask_from_scene(scene, shift)[..., None]
-    picture = mask * np.array(RGB[scene.colour]) + (1 - mask) * np.array(RGB[scene.ground])
-    pixels: npt.NDArray[np.uint8] = np.rint(picture).astype(np.uint8)
-    return pixels
+    return picture_from_mask(mask_from_scene(scene, shift), scene.colour, scene.ground)
 
 
 def draw_shift(rng: np.random.Generator) -> tuple[float, float]:

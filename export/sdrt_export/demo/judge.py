@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from sdrt_export.demo.drawing import PICTURE_SIZE, mask_from_scene
+from sdrt_export.demo.drawing import PICTURE_SIZE, mask_from_scene, position_from_offset
 from sdrt_export.demo.grammar import COLOURS, RGB, SHAPES, Colour, Position, Scene, Shape
 
 ATTRIBUTES = ("colour", "ground", "shape", "position")
@@ -37,25 +37,43 @@ class Sighting:
         return {name: getattr(self, name) == getattr(scene, name) for name in ATTRIBUTES}
 
 
-def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
-    """Looks at one picture (128, 128, 3) in 0..255."""
+@dataclass(frozen=True)
+class Parting:
+    """A picture parted into object and ground."""
+
+    ground: npt.NDArray[np.float32]  # (3,) in 0..255
+    colour: npt.NDArray[np.float32] | None  # (3,) of the object; None where there is none
+    mask: npt.NDArray[np.bool_]  # (128, 128), true on the object
+
+
+def part(picture: npt.NDArray[np.uint8]) -> Parting:
+    """Parts one picture (128, 128, 3) in 0..255 where a pixel is as far from the ground's colour as
+    from the object's.
+    """
     pixels = picture.astype(np.float32)
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
     ground = np.median(border, axis=0)
     mask = np.linalg.norm(pixels - ground, axis=-1) > 60
+    nothing = Parting(ground, None, np.zeros_like(mask))
     if mask.mean() < _SMALLEST_AREA:
-        return Sighting(_nearest_colour(ground), None, None, None)
+        return nothing
     colour = np.median(pixels[_inner(mask)], axis=0)
-    # The edge lies where a pixel is as far from the ground as from the shape.
     to_ground, to_shape = (np.linalg.norm(pixels - c, axis=-1) for c in (ground, colour))
     mask = to_shape < to_ground
-    if mask.mean() < _SMALLEST_AREA:
-        return Sighting(_nearest_colour(ground), None, None, None)
+    return Parting(ground, colour, mask) if mask.mean() >= _SMALLEST_AREA else nothing
+
+
+def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
+    """Looks at one picture (128, 128, 3) in 0..255."""
+    parting = part(picture)
+    ground = _nearest_colour(parting.ground)
+    if parting.colour is None:
+        return Sighting(ground, None, None, None)
     return Sighting(
-        _nearest_colour(ground),
-        _nearest_colour(colour),
-        _nearest_shape(mask),
-        _nearest_position(mask),
+        ground,
+        _nearest_colour(parting.colour),
+        _nearest_shape(parting.mask),
+        _nearest_position(parting.mask),
     )
 
 
@@ -73,12 +91,9 @@ def _nearest_colour(rgb: npt.NDArray[np.float32]) -> Colour:
 def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
     """Where the bounding box's centre lies, seen from the picture's centre."""
     top, bottom, left, right = _bounding_box(mask)
-    x, y = (left + right) / 2 - PICTURE_SIZE / 2, (top + bottom) / 2 - PICTURE_SIZE / 2
-    if max(abs(x), abs(y)) < 9:
-        return "centre"
-    if abs(x) > abs(y):
-        return "left" if x < 0 else "right"
-    return "top" if y < 0 else "bottom"
+    return position_from_offset(
+        (left + right) / 2 - PICTURE_SIZE / 2, (top + bottom) / 2 - PICTURE_SIZE / 2
+    )
 
 
 def _nearest_shape(mask: npt.NDArray[np.bool_]) -> Shape:

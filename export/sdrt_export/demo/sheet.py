@@ -35,14 +35,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
-    with sdrt.Pipeline.open("demo") as pipeline:
+    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
         images = pipeline(PROMPTS, seed=7, num_inference_steps=20).images
     Image.fromarray(sheet([np.asarray(image) for image in images])).save(output, optimize=True)
 
 
 def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures (h, w, 3) in rows of ``COLUMNS``, with white gaps between them."""
+    """Pictures (h, w, 3) in rows of ``COLUMNS``, with white gaps between them; white fills the last
+    row.
+    """
     framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in pictures]
+    framed += [np.full_like(framed[0], 255)] * (-len(framed) % COLUMNS)
     rows = [framed[i : i + COLUMNS] for i in range(0, len(framed), COLUMNS)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])[:-GAP, :-GAP]
 

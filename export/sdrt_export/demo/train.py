@@ -4,6 +4,7 @@
 
 runs one process a core. Every stage keeps its state in WORK and goes on from there when it was
 stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt export``.
+With ``--only-controlnet`` CHECKPOINT is a finished one, and its ControlNet alone is trained.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdrt_export.demo.controlnet import latents_of_figures, new_controlnet, train_controlnet
 from sdrt_export.demo.loop import rank, rank_zero_first
 from sdrt_export.demo.text import (
     make_tokenizer,
@@ -29,6 +31,7 @@ from sdrt_export.demo.vae import train_vae
 from sdrt_export.exporting import DEFAULTS_NAME
 
 # High guidance over-exposes what was trained down to pure noise.
+CONTROLNET = "controlnet_edges"  # its folder beside the UNet's
 DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 20}
 
 
@@ -44,8 +47,24 @@ def train_demo(work: Path, checkpoint: Path) -> None:
     unet, encoder = train_unet(
         new_unet(), encoder.train().requires_grad_(True), latents, empty, work
     )
+    with rank_zero_first():
+        if rank() == 0:
+            save_checkpoint(checkpoint, vae, tokenizer, encoder, unet)
+    train_control(work, checkpoint)
+
+
+def train_control(work: Path, checkpoint: Path) -> None:
+    """The ControlNet, for the fp16 weights that stand in ``checkpoint``."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(checkpoint / "vae").float()
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet").float()
+    encoder = CLIPTextModel.from_pretrained(checkpoint / "text_encoder").float()
+    tokenizer = CLIPTokenizer.from_pretrained(checkpoint / "tokenizer")
+    latents = latents_of_figures(vae, tokenizer, work)
+    empty = tokens_from_captions(tokenizer, [""])
+    controlnet = train_controlnet(new_controlnet(unet), unet, encoder, latents, empty, work)
     if rank() == 0:
-        save_checkpoint(checkpoint, vae, tokenizer, encoder, unet)
+        controlnet.half().save_pretrained(checkpoint / CONTROLNET)
 
 
 def save_checkpoint(
@@ -84,11 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path, help="folder for the state of the training")
     parser.add_argument("checkpoint", type=Path, help="folder for the finished checkpoint")
+    parser.add_argument(
+        "--only-controlnet", action="store_true", help="for a checkpoint that is there already"
+    )
     arguments = parser.parse_args()
     if torch.distributed.is_torchelastic_launched():
         torch.distributed.init_process_group("gloo")
         torch.set_num_threads(1)
-    train_demo(arguments.work, arguments.checkpoint)
+    stages = train_control if arguments.only_controlnet else train_demo
+    stages(arguments.work, arguments.checkpoint)
 
 
 if __name__ == "__main__":

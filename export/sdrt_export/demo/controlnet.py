@@ -1,0 +1,157 @@
+"""The demo's ControlNetModel: an outline decides shape and place, the prompt the colours.
+
+It is trained on a finished checkpoint, whose own networks stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sdrt_export.demo.grammar import Scene
+from sdrt_export.demo.loop import Schedule, num_processes, rank, train
+from sdrt_export.demo.outlines import (
+    Figure,
+    draw_figure,
+    draw_figure_caption,
+    draw_outline_picture,
+    draw_scene,
+    picture_of_figure,
+)
+from sdrt_export.demo.text import tokens_from_captions
+from sdrt_export.demo.unet import (
+    BATCH,
+    CAPTION_DROPOUT,
+    CAPTIONS_PER_LATENT,
+    LATENT_SIZE,
+    NOISY_BIAS,
+    SHAPE_WEIGHT,
+    new_scheduler,
+)
+from sdrt_export.demo.vae import tensor_from_pictures
+
+FOLLOWING = Schedule(num_steps=3600, learning_rate=1e-3, num_warmup_steps=100)
+NUM_FIGURES = 5_120  # for each process
+OUTLINES_PER_FIGURE = 3
+
+
+@dataclass(frozen=True)
+class ControlledLatents:
+    """The training set of one process."""
+
+    samples: torch.Tensor  # (n, 4, 16, 16)
+    weights: torch.Tensor  # (n, 1, 16, 16), of each latent cell in the loss
+    tokens: torch.Tensor  # (n, captions, 32)
+    outlines: torch.Tensor  # (n, outlines, 128, 128) uint8
+
+
+def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet of 1.5 M parameters that starts from the UNet's encoder and changes nothing yet.
+
+    Of its attention only the middle is left: colours are the UNet's business, and the demo must
+    stay small.
+    """
+    config = unet.config
+    controlnet = ControlNetModel(
+        in_channels=config.in_channels,
+        conditioning_channels=3,
+        conditioning_embedding_out_channels=(8, 16, 32, 64),
+        down_block_types=("DownBlock2D",) * 3,
+        block_out_channels=config.block_out_channels,
+        layers_per_block=config.layers_per_block,
+        cross_attention_dim=config.cross_attention_dim,
+        attention_head_dim=config.attention_head_dim,
+        norm_num_groups=config.norm_num_groups,
+    )
+    own, theirs = controlnet.state_dict(), unet.state_dict()
+    shared = {name: theirs[name] for name in own if name in theirs}
+    controlnet.load_state_dict(shared, strict=False)
+    return controlnet
+
+
+def latents_of_figures(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, num_figures: int = NUM_FIGURES
+) -> ControlledLatents:
+    """This process's training set, drawn and encoded once and then kept in ``work``."""
+    path = work / f"controlled-latents-{rank()}-of-{num_processes()}.pt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([2, rank()])
+        batches = [_encode_figures(vae, tokenizer, rng) for _ in range(num_figures // BATCH)]
+        torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
+    return ControlledLatents(*torch.load(path, weights_only=True))
+
+
+@torch.no_grad()
+def _encode_figures(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples, weights, tokens and outline pictures of one batch of figures."""
+    pairs: list[tuple[Figure, Scene]] = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
+    pictures = np.stack([picture_of_figure(*pair) for pair in pairs])
+    masks = torch.from_numpy(np.stack([figure.mask for figure, _ in pairs]))
+    cells = functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]  # (B, 1, 16, 16)
+    captions = [
+        draw_figure_caption(*pair, rng) for pair in pairs for _ in range(CAPTIONS_PER_LATENT)
+    ]
+    outlines = [
+        [draw_outline_picture(figure, rng) for _ in range(OUTLINES_PER_FIGURE)]
+        for figure, _ in pairs
+    ]
+    return (
+        vae.encode(tensor_from_pictures(pictures)).latent_dist.mode(),
+        1 + SHAPE_WEIGHT * cells,
+        tokens_from_captions(tokenizer, captions).view(BATCH, CAPTIONS_PER_LATENT, -1),
+        torch.from_numpy(np.stack(outlines)),
+    )
+
+
+def train_controlnet(
+    controlnet: ControlNetModel,
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    latents: ControlledLatents,
+    empty: torch.Tensor,
+    work: Path,
+    schedule: Schedule = FOLLOWING,
+) -> ControlNetModel:
+    """Trains the ControlNet alone, or goes on with the run in ``work``; ``empty`` (1, 32) is the
+    empty caption.
+    """
+    unet.requires_grad_(False)
+    scheduler = new_scheduler()
+    signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
+    noisiness = (1 - scheduler.alphas_cumprod).sqrt()
+    share = BATCH // num_processes()
+
+    def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
+        chosen = rng.integers(len(latents.samples), size=share)
+        x0 = latents.samples[chosen]  # (B, 4, 16, 16)
+        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=share)]
+        tokens[rng.random(share) < CAPTION_DROPOUT] = empty
+        lines = latents.outlines[chosen, rng.integers(OUTLINES_PER_FIGURE, size=share)]
+        control = (lines.float() / 255)[:, None].expand(-1, 3, -1, -1)  # (B, 3, 128, 128)
+        t = torch.from_numpy((1000 * rng.random(share) ** NOISY_BIAS).astype(np.int64))
+        a, s = signal[t, None, None, None], noisiness[t, None, None, None]
+        eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        noisy = a * x0 + s * eps
+        with torch.no_grad():
+            context = encoder(tokens).last_hidden_state  # (B, 32, 96)
+        down, mid = controlnet(noisy, t, context, control, return_dict=False)
+        v = unet(
+            noisy,
+            t,
+            context,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
+        weights = latents.weights[chosen]
+        return (weights * (v - (a * eps - s * x0)) ** 2).mean() / weights.mean()
+
+    return train("ControlNet", controlnet, loss_at, schedule, work / "controlnet.pt")

@@ -1,0 +1,96 @@
+"""How well a picture of the demo model follows an outline. No learned parts.
+
+The edges of the picture are where the judge parts object and ground; the outline is the control
+picture's white pixels, whatever the width of its lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt_export.demo.drawing import PICTURE_SIZE
+from sdrt_export.demo.grammar import Scene, caption_from_scene
+from sdrt_export.demo.judge import part, sight
+from sdrt_export.demo.outlines import (
+    Figure,
+    OutlinePicture,
+    draw_figure,
+    draw_outline_picture,
+    draw_scene,
+    edges_of,
+)
+
+TOLERANCE = 2  # pixels between an edge and the outline that it follows
+
+_HELD_OUT = 3  # first word of the seeds; the training draws its figures from seeds of another
+
+
+@dataclass(frozen=True)
+class ControlPair:
+    """An outline and a prompt. The prompt's colours count; what else it says is mostly untrue."""
+
+    figure: Figure
+    outline: OutlinePicture
+    scene: Scene
+
+    @property
+    def prompt(self) -> str:
+        """The plain caption of the scene."""
+        return caption_from_scene(self.scene)
+
+
+def held_out_pairs(num_pairs: int) -> list[ControlPair]:
+    """Pairs that no training has seen, always the same ones."""
+    rngs = [np.random.default_rng([_HELD_OUT, i]) for i in range(num_pairs)]
+    figures = [(draw_figure(rng), rng) for rng in rngs]
+    return [
+        ControlPair(figure, draw_outline_picture(figure, rng), draw_scene(rng))
+        for figure, rng in figures
+    ]
+
+
+def edge_agreement(outline: OutlinePicture, picture: npt.NDArray[np.uint8]) -> float:
+    """Intersection over union of outline (128, 128) and the edges in ``picture`` (128, 128, 3).
+
+    A pixel of either is matched when the other has a pixel within ``TOLERANCE``, as the crow flies.
+    The intersection is the mean number of matched pixels of the two, so that neither thick lines
+    nor jagged edges count twice; the union is the intersection and all unmatched pixels of both.
+    It is 0 when there is no edge in the picture.
+    """
+    lines, edges = outline > 127, edges_of(part(picture).mask)
+    matched_lines = lines & _dilated(edges)
+    matched_edges = edges & _dilated(lines)
+    intersection = (matched_lines.sum() + matched_edges.sum()) / 2
+    unmatched = (lines & ~matched_lines).sum() + (edges & ~matched_edges).sum()
+    return float(intersection / (intersection + unmatched)) if intersection else 0.0
+
+
+def score_control(
+    results: Iterable[tuple[ControlPair, npt.NDArray[np.uint8]]],
+) -> dict[str, float]:
+    """``edge_iou``, the mean edge agreement, and ``colours``, the share of pictures in which
+    object and ground both have the prompt's colours.
+    """
+    agreements, colours = [], []
+    for pair, picture in results:
+        right = sight(picture).agreement(pair.scene)
+        agreements.append(edge_agreement(pair.outline, picture))
+        colours.append(right["colour"] and right["ground"])
+    return {"edge_iou": float(np.mean(agreements)), "colours": float(np.mean(colours))}
+
+
+def _dilated(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask grown by a disc of ``TOLERANCE`` pixels."""
+    grown = np.zeros_like(mask)
+    padded = np.pad(mask, TOLERANCE)
+    reach = range(-TOLERANCE, TOLERANCE + 1)
+    for dy in reach:
+        for dx in reach:
+            if dy**2 + dx**2 <= TOLERANCE**2:
+                y, x = TOLERANCE + dy, TOLERANCE + dx
+                grown |= padded[y : y + PICTURE_SIZE, x : x + PICTURE_SIZE]
+    return grown

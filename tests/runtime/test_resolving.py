@@ -1,0 +1,219 @@
+"""Requests against a bundle: what they leave open, and what the bundle cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdrt.bundle import Bundle
+from sdrt.control import Control
+from sdrt.errors import RequestError
+from sdrt.request import Request
+from sdrt.resolving import frame_of, resolved
+from sdrt_engines import Signature
+from support.onnx_writer import spec
+from support.pictures import mask, picture
+from support.toy_bundle import write_toy_bundle
+
+PICTURE = picture(128, 128)  # the bundle's own size
+MASK = mask(128, 128, (32, 48, 64, 80))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"))
+
+
+def without(bundle: Bundle, *names: str) -> Bundle:
+    left = tuple(each for each in bundle.manifest.components if each.name not in names)
+    return Bundle(bundle.root, replace(bundle.manifest, components=left))
+
+
+def refusal(bundle: Bundle, **keywords: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        resolved(Request("a red circle", **keywords), bundle)
+    return str(caught.value)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("keywords", "size"),
+    [
+        ({}, (128, 128)),
+        ({"image": picture(64, 96)}, (64, 96)),
+        ({"image": picture(67, 500)}, (64, 496)),
+        ({"image": picture(1, 1)}, (8, 8)),
+        ({"control": {"edges": picture(64, 96)}}, (64, 96)),
+        ({"control": {"edges": np.zeros((40, 64, 5))}}, (64, 40)),
+        ({"image": picture(80, 64), "control": {"edges": picture(160, 128)}}, (80, 64)),
+        ({"image": picture(64, 96), "width": 32, "height": 48}, (32, 48)),
+        ({"image": picture(64, 96), "width": 32, "height": 32, "resize": "pad"}, (32, 32)),
+    ],
+)
+def test_the_size_is_the_first_picture_s(
+    keywords: dict[str, Any], size: tuple[int, int], bundle: Bundle
+) -> None:
+    request = resolved(Request("a red circle", **keywords), bundle)
+    assert (request.width, request.height) == size
+
+
+def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
+    request = Request(
+        "a", image=picture(400, 300), mask_image=mask(400, 300, (8, 8, 24, 16)), padding_mask_crop=4
+    )
+    request = resolved(request, bundle)
+    assert (request.width, request.height) == (128, 128)
+    assert frame_of(request).box == (4, 0, 28, 24)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (
+            {"image": picture(8200, 8)},
+            "the picture has 8200×8 pixels, expected 8192 at most on each side: give height and",
+        ),
+        (
+            {"image": picture(64, 96), "width": 64, "height": 64},
+            "image: got 64×96 pixels for a picture of 64×64: say how it shall fit: resize crop, "
+            "pad or stretch",
+        ),
+        (
+            {"image": PICTURE, "control": {"edges": picture(64, 96)}},
+            "control image 'edges': got 64×96 pixels for a picture of 128×128: say how",
+        ),
+        (
+            {
+                "image": PICTURE,
+                "mask_image": MASK,
+                "padding_mask_crop": 4,
+                "control": {"edges": picture(64, 64)},
+            },
+            "control image 'edges': got 64×64 pixels, expected 128×128 as the image has, because",
+        ),
+        (
+            {"image": picture(1, 4096), "resize": "crop", "width": 64, "height": 64},
+            "image: got 1×4096 pixels for a picture of 64×64, which would cut away all but a "
+            "4096th: give it other proportions",
+        ),
+        (
+            {
+                "image": picture(8, 4096),
+                "mask_image": mask(8, 4096, (0, 0, 8, 4096)),
+                "padding_mask_crop": 0,
+            },
+            "padding_mask_crop: got 8×4096 pixels for a picture of 128×128, which would cut",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(keywords: dict[str, Any], message: str, bundle: Bundle) -> None:
+    assert message in refusal(bundle, **keywords)
+
+
+# --- strength
+
+
+@pytest.mark.parametrize(
+    ("keywords", "strength"),
+    [
+        ({}, None),
+        ({"image": PICTURE}, 0.8),
+        ({"image": PICTURE, "mask_image": MASK}, 1.0),
+        ({"image": PICTURE, "strength": 0.3}, 0.3),
+        ({"image": PICTURE, "strength": 1}, 1),
+    ],
+)
+def test_strength_is_diffusers_s(
+    keywords: dict[str, Any], strength: float | None, bundle: Bundle
+) -> None:
+    assert resolved(Request("a red circle", **keywords), bundle).strength == strength
+
+
+@pytest.mark.parametrize("strength", [0, 0.0199, 1e-9])
+def test_a_strength_that_leaves_no_step_is_told(strength: float, bundle: Bundle) -> None:
+    message = refusal(bundle, image=PICTURE, strength=strength, num_inference_steps=50)
+    assert message == (
+        f"strength: got {strength:g}, which of 50 steps leaves none to take: give at least 0.02, "
+        "or more steps"
+    )
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 7, 49, 50, 300, 999, 1000])
+def test_the_strength_that_is_advised_leaves_a_step(num_steps: int, bundle: Bundle) -> None:
+    message = refusal(bundle, image=PICTURE, strength=0, num_inference_steps=num_steps)
+    advised = float(message.partition("at least ")[2].partition(",")[0])
+    request = Request("a", image=PICTURE, strength=advised, num_inference_steps=num_steps)
+    assert resolved(request, bundle).strength == advised
+    assert advised < 1 / num_steps + 0.001 + 1e-9
+
+
+# --- what a bundle cannot do
+
+
+def test_a_bundle_that_reads_no_pictures(bundle: Bundle) -> None:
+    assert refusal(without(bundle, "vae_encoder"), image=PICTURE) == (
+        "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint again"
+    )
+    resolved(Request("a", control={"edges": PICTURE}), without(bundle, "vae_encoder"))
+
+
+def test_a_bundle_whose_encoder_has_sampled_already(bundle: Bundle) -> None:
+    encoder = bundle.component("vae_encoder")
+    sampling = Signature(
+        encoder.signature.inputs, (spec("latent_sample", "float32", "B", 4, "h", "w"),)
+    )
+    older = tuple(
+        replace(each, signature=sampling) if each is encoder else each
+        for each in bundle.manifest.components
+    )
+    older_bundle = Bundle(bundle.root, replace(bundle.manifest, components=older))
+    assert refusal(older_bundle, image=PICTURE) == (
+        "image: this bundle's vae_encoder gives latent_sample (an older optimum's), expected "
+        "latent_parameters: export the checkpoint again"
+    )
+
+
+@pytest.mark.parametrize("keywords", [{}, {"image": PICTURE}])
+def test_an_inpainting_bundle_needs_a_mask(
+    keywords: dict[str, Any], bundle: Bundle, tmp_path: Path
+) -> None:
+    inpainting = write_toy_bundle(tmp_path / "bundle", unet_channels=9)
+    message = refusal(Bundle.open(inpainting), **keywords)
+    assert message.startswith("this bundle's UNet is made for inpainting: give image and mask_im")
+
+
+def test_an_unknown_controlnet_is_told_with_those_that_are_known(bundle: Bundle) -> None:
+    assert refusal(bundle, control={"egdes": PICTURE}) == (
+        "control: no ControlNet 'egdes', did you mean 'edges'? this bundle has edges"
+    )
+    assert refusal(bundle, control={"depth": PICTURE}) == (
+        "control: no ControlNet 'depth': this bundle has edges"
+    )
+
+
+def test_a_bundle_without_controlnets(bundle: Bundle) -> None:
+    lean = without(bundle, "controlnet_edges")
+    assert refusal(lean, control={"edges": Control(PICTURE)}) == (
+        "control: got 'edges', but this bundle has no ControlNet: add one with `sdrt export "
+        f"--controlnet edges=PATH --into {bundle.root}`"
+    )
+
+
+def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
+    assert refusal(without(bundle, "unet_controlled"), control={"edges": PICTURE}) == (
+        "control: this bundle's UNet takes no residuals (an older export, or optimum's): export "
+        "the checkpoint again"
+    )
+
+
+def test_the_rest_is_the_bundle_s_or_diffusers_s(bundle: Bundle) -> None:
+    request = resolved(Request("a red circle"), bundle)
+    assert (request.guidance_scale, request.num_inference_steps) == (3.0, 50)
+    assert request.seed in range(2**32)
+    assert resolved(request, bundle) == request

@@ -1,0 +1,145 @@
+"""A pipeline's networks as Python functions: every number in a picture is traceable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL.Image import Image
+
+from sdrt import Bundle, Pipeline
+from sdrt_engines import Array, FunctionEngine, Signature, resolve_target
+from support.onnx_writer import spec
+
+Function: TypeAlias = Callable[[dict[str, Array]], dict[str, Array]]
+CIRCLE, STAR, BLURRY = "a red circle", "a small blue star", "blurry"
+NUM_LAYERS = 2  # of the text encoder
+WIDTH = 3  # of its states
+STATES = ("last_hidden_state", *(f"normed_hidden_states.{i}" for i in range(NUM_LAYERS + 1)))
+LATENTS = ("B", 4, "h", "w")
+
+TEXT_ENCODER = Signature(
+    (spec("input_ids", "int64", "B", 77),),
+    tuple(spec(name, "float32", "B", 77, WIDTH) for name in STATES),
+)
+UNET = Signature(
+    (
+        spec("sample", "float32", *LATENTS),
+        spec("timestep", "float32", "B"),
+        spec("encoder_hidden_states", "float32", "B", "L", WIDTH),
+    ),
+    (spec("out_sample", "float32", *LATENTS),),
+)
+DISTILLED_UNET = Signature((*UNET.inputs, spec("timestep_cond", "float32", "B", 16)), UNET.outputs)
+VAE_DECODER = Signature(
+    (spec("latent_sample", "float32", *LATENTS),), (spec("sample", "float32", "B", 3, "H", "W"),)
+)
+
+
+def encode(feeds: dict[str, Array]) -> dict[str, Array]:
+    """States that differ for each text, token and layer."""
+    tokens = np.sin(feeds["input_ids"])[..., None]  # (B, 77, 1)
+    last = np.repeat(tokens, WIDTH, axis=2).astype(np.float32)
+    layers = {f"normed_hidden_states.{i}": last * (i - NUM_LAYERS) + i for i in range(3)}
+    return {"last_hidden_state": last, **layers}
+
+
+def predict(feeds: dict[str, Array]) -> dict[str, Array]:
+    """A prediction that heeds the sample, the timestep and the text, each row for itself."""
+    text = feeds["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
+    timestep = np.float32(feeds["timestep"] / 1000).reshape(-1, 1, 1, 1)
+    sample = feeds["sample"] * (timestep + np.float32(0.5)) + text
+    return {"out_sample": sample / (1 + abs(sample))}
+
+
+def decode(feeds: dict[str, Array]) -> dict[str, Array]:
+    """Three of the four channels, each pixel eight by eight times."""
+    latents = feeds["latent_sample"][:, :3] / 20
+    return {"sample": latents.repeat(8, axis=2).repeat(8, axis=3)}
+
+
+VAE_ENCODER = Signature(
+    (spec("sample", "float32", "B", 3, "H", "W"),),
+    (spec("latent_parameters", "float32", "B", 8, "h", "w"),),
+)
+RESIDUALS = (
+    spec("down_block_residuals.0", "float32", *LATENTS),
+    spec("down_block_residuals.1", "float32", "B", 4, "ceil(h/2)", "ceil(w/2)"),
+    spec("mid_block_residual", "float32", "B", 4, "ceil(h/2)", "ceil(w/2)"),
+)
+CONTROLLED_UNET = Signature((*UNET.inputs, *RESIDUALS), UNET.outputs)
+INPAINTING_UNET = Signature(
+    (spec("sample", "float32", "B", 9, "h", "w"), *UNET.inputs[1:]), UNET.outputs
+)
+
+
+def controlnet(num_channels: int) -> Signature:
+    cond = spec("controlnet_cond", "float32", "B", num_channels, "8*h", "8*w")
+    return Signature((*UNET.inputs, cond), RESIDUALS)
+
+
+def encode_picture(feeds: dict[str, Array]) -> dict[str, Array]:
+    """The upper left pixel of every eight by eight; log-variances of -2."""
+    small = feeds["sample"][:, [0, 1, 2, 0], ::8, ::8]
+    return {"latent_parameters": np.concatenate([small, np.full_like(small, -2)], axis=1)}
+
+
+def control(feeds: dict[str, Array]) -> dict[str, Array]:
+    """The control picture's brightness, at the residuals' sizes."""
+    grey = feeds["controlnet_cond"].mean(axis=1, keepdims=True).repeat(4, axis=1)
+    coarse = grey[:, :, ::16, ::16]
+    return {
+        "down_block_residuals.0": grey[:, :, ::8, ::8],
+        "down_block_residuals.1": coarse,
+        "mid_block_residual": coarse * 2,
+    }
+
+
+def predict_controlled(feeds: dict[str, Array]) -> dict[str, Array]:
+    coarse = (feeds["down_block_residuals.1"] + feeds["mid_block_residual"]).mean((2, 3))
+    extra = feeds["down_block_residuals.0"] + coarse[..., None, None]
+    return {"out_sample": predict(feeds)["out_sample"] + extra / 10}
+
+
+NETWORKS = {
+    "text_encoder": (TEXT_ENCODER, encode),
+    "unet": (UNET, predict),
+    "vae_decoder": (VAE_DECODER, decode),
+}
+OUTPUT = {"text_encoder": "last_hidden_state", "unet": "out_sample", "vae_decoder": "sample"}
+
+
+class Networks:
+    """The engines of a pipeline, those of text to image and ``others``, and what each was fed."""
+
+    def __init__(self, **others: tuple[Signature, Function]) -> None:
+        networks = NETWORKS | others
+        self.feeds: dict[str, list[dict[str, Array]]] = {name: [] for name in networks}
+        self.engines = {
+            name: FunctionEngine(signature, self._recorded(name, function), name=name)
+            for name, (signature, function) in networks.items()
+        }
+
+    @property
+    def num_runs(self) -> dict[str, int]:
+        return {name: len(feeds) for name, feeds in self.feeds.items()}
+
+    def _recorded(self, name: str, function: Function) -> Function:
+        def run(feeds: dict[str, Array]) -> dict[str, Array]:
+            self.feeds[name].append({key: np.array(value) for key, value in feeds.items()})
+            return function(feeds)
+
+        return run
+
+
+def pipeline_of(folder: Path, networks: Networks, **defaults: object) -> Pipeline:
+    bundle = Bundle.open(folder)
+    bundle = replace(bundle, manifest=replace(bundle.manifest, defaults=defaults))
+    return Pipeline(bundle, resolve_target("cpu"), networks.engines)
+
+
+def pixels(images: Iterable[Image]) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in images])  # (B, H, W, 3)

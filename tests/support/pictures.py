@@ -1,0 +1,19 @@
+"""Pictures and masks to begin with."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Every pixel another colour."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def mask(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """White inside the box, black outside."""
+    drawn = Image.new("L", (width, height))
+    drawn.paste(255, box)
+    return drawn
