@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sdrt.bundle import DEMO_FOLDER, Bundle
-from support.command import Outcome, run_sdrt
-
-TARGET = "tensorrt-rtx:sm89"
-
-
-@dataclass(frozen=True)
-class Built:
-    root: Path
-    outcome: Outcome
-
-    @property
-    def bundle(self) -> Bundle:
-        return Bundle.open(self.root)
+from sdrt.bundle import DEMO_FOLDER
+from support.built_bundle import TARGET, Built
+from support.command import run_sdrt
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from build.conftest import TARGET, Built
 from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt.file_records import verify_file
 from sdrt.locking import only_one
@@ -22,6 +21,7 @@ from sdrt_engines import EngineError, Target
 from sdrt_engines.tensorrt_plan import library_version
 from sdrt_export.building import build_bundle, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
+from support.built_bundle import TARGET, Built
 from support.command import run_sdrt
 
 pytestmark = pytest.mark.build

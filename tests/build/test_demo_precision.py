@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from build.conftest import Built
 from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.building import inputs_of
 from sdrt_export.precision_check import psnr_of, write_half, write_known
 from sdrt_export.precision_policy import Rules
 from sdrt_export.precision_record import known_precision
+from support.built_bundle import Built
 from support.half_graphs import BF16, FP16, operators_of, types_of
 
 pytestmark = pytest.mark.build
@@ -94,7 +94,7 @@ def test_polygraphy_s_comparator_agrees(built: Built, tmp_path: Path) -> None:
     runners = [OnnxrtRunner(SessionFromOnnx(str(path))) for path in paths]
     results = Comparator.run(runners, data_loader=[feeds])
     compare = SimpleCompareFunc(atol=1e-9, rtol=0, check_error_stat="max")
-    (comparison,) = Comparator.compare_accuracy(results, compare_func=compare).values()
+    ((comparison,),) = (each.values() for each in Comparator.compare_accuracy(results, compare))
     expected, got = (outputs_of(path, feeds)["sample"] for path in paths)
     ours = float(np.abs(expected - got).max())
     assert comparison[0]["sample"].max_absdiff == pytest.approx(ours, rel=1e-5)

@@ -1,0 +1,87 @@
+"""Builds TensorRT-RTX plans of Stable Diffusion 1.5 and a ControlNet at full size, without a GPU.
+
+For Ampere, Ada and Blackwell at once, 512x512, one picture. Weights are random. Takes minutes, and
+16 GB of disk; with --bundle the bundle is given, and left with its plans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from recording import Measurement, record, versions_of
+
+TARGET = "tensorrt-rtx:sm86,sm89,sm120"
+
+# Each network in a process of its own, for its memory. The build itself runs in a child.
+PROGRAM = """
+import json, resource, sys, time
+from sdrt.bundle import Bundle
+from sdrt_engines import Target
+from sdrt_export.building import build_bundle
+path, target, name = sys.argv[1:]
+start = time.perf_counter()
+build = build_bundle(Bundle.open(path), Target.parse(target), components=[name])
+(record,) = build.built
+print(json.dumps({
+    "whole": time.perf_counter() - start,
+    "build": record.build["seconds"],
+    "build_gib": record.build["peak_memory"] / 2**30,
+    "precision_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "megabytes": record.plan.size / 1e6,
+    "psnr": record.psnr,
+    "precision": record.ingredients.precision,
+    "promoted": len(record.ingredients.promoted),
+    "profiles": len(record.ingredients.profiles),
+}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, help="default: one is made, and removed")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        bundle = options.bundle or synthetic_bundle(Path(work))
+        manifest = json.loads((bundle / "sdrt.json").read_text(encoding="utf-8"))
+        measurements = []
+        for component in manifest["components"]:
+            command = [sys.executable, "-c", PROGRAM, str(bundle), TARGET, component["name"]]
+            result = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+            measurements += measurements_of(component["name"], json.loads(result.stdout))
+    record("build_full_size", measurements)
+
+
+def synthetic_bundle(work: Path) -> Path:
+    from sdrt_export.exporting import export_checkpoint
+    from sdrt_export.synthetic import make_checkpoint, make_controlnet
+
+    checkpoint = make_checkpoint(work / "checkpoint")
+    make_controlnet(checkpoint / "controlnet_edges")
+    return export_checkpoint(checkpoint, work / "bundle")
+
+
+def measurements_of(name: str, figures: dict[str, float]) -> list[Measurement]:
+    """Time, memory and size of one network's plan."""
+    versions = versions_of("sdrt", "tensorrt-rtx", "polygraphy", "onnx", "onnxruntime")
+    notes = {"target": TARGET} | {
+        key: figures[key] for key in ("precision", "psnr", "promoted", "profiles")
+    }
+    return [
+        Measurement(f"{name}, {what}", unit, (figures[key],), versions, notes)
+        for what, unit, key in (
+            ("precision and build", "s", "whole"),
+            ("build", "s", "build"),
+            ("build, peak memory", "GiB", "build_gib"),
+            ("precision, peak memory", "GiB", "precision_gib"),
+            ("plan", "MB", "megabytes"),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main()

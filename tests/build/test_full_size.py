@@ -1,0 +1,34 @@
+"""Stable Diffusion 1.5 and a ControlNet at full size, for three generations of RTX cards: minutes,
+16 GB of disk.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from sdrt.bundle import Bundle
+from sdrt_engines import Target
+from sdrt_export.building import build_bundle
+
+pytestmark = [pytest.mark.export, pytest.mark.build, pytest.mark.full]
+
+
+def test_sd15_builds_without_a_gpu(tmp_path: Path) -> None:
+    from sdrt_export.exporting import export_checkpoint
+    from sdrt_export.synthetic import make_checkpoint, make_controlnet
+
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    make_controlnet(checkpoint / "controlnet_edges")
+    bundle = Bundle.open(export_checkpoint(checkpoint, tmp_path / "bundle"))
+    build = build_bundle(bundle, Target.parse("tensorrt-rtx:sm86,sm89,sm120"))
+    assert len(build.built) == len(bundle.manifest.components) == 6
+    for record in build.built:
+        assert record.ingredients.architectures == ("sm120", "sm86", "sm89")
+        assert record.psnr is not None
+        assert record.psnr >= 40
+        component = bundle.component(record.ingredients.component)
+        halves = sum(file.size for file in component.files) / 2
+        assert 0.9 * halves < record.plan.size < halves + 200e6
+        peak = record.build["peak_memory"]
+        assert peak is not None
+        assert peak < 10 * 2**30

@@ -1,0 +1,67 @@
+"""Plans at work. Nothing here has run yet: where it was written there is no GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdrt.bundle import Bundle
+from sdrt_engines import EngineError, Target
+from sdrt_engines.tensorrt_plan import gpu_architecture
+from sdrt_export.building import build_bundle, inputs_of
+from sdrt_export.precision_check import psnr_of
+from support.built_bundle import Built
+
+pytestmark = [pytest.mark.build, pytest.mark.gpu]
+
+TARGET = "tensorrt-rtx"
+
+
+@pytest.fixture(scope="module")
+def bundle(built: Built) -> Bundle:
+    """Plans for this machine's GPU."""
+    target = Target.parse(f"{TARGET}:{gpu_architecture()}")
+    build_bundle(built.bundle, target, batch="1..2", shapes=["64x64", "64x64..128x128"])
+    return built.bundle
+
+
+@pytest.mark.parametrize("name", [c.name for c in Bundle.open("demo").manifest.components])
+def test_a_plan_gives_what_the_cpu_gives(bundle: Bundle, name: str) -> None:
+    feeds = inputs_of(bundle, bundle.component(name))
+    if name.startswith("vae"):
+        feeds = {tensor: array[:1] for tensor, array in feeds.items()}
+    with bundle.open_engine(name, "cpu") as cpu, bundle.open_engine(name, TARGET) as gpu:
+        expected = cpu.run(feeds)
+        for outputs in (gpu.run(feeds), gpu.run(feeds), gpu.run(feeds)):  # the last ones: a graph
+            for output, array in expected.items():
+                assert psnr_of(array, outputs[output]) >= 30, output
+
+
+def test_pinned_feeds_and_changing_shapes(bundle: Bundle) -> None:
+    with bundle.open_engine("vae_decoder", TARGET) as engine:
+        random = np.random.default_rng(0)
+        for side in (8, 16, 8, 12):
+            latents = random.standard_normal((1, 4, side, side)).astype(np.float32)
+            fed = engine.run({"latent_sample": latents})["sample"]
+            pinned = engine.pin("latent_sample", latents)
+            for _ in range(2):
+                again = engine.run({"latent_sample": pinned})["sample"]
+                np.testing.assert_allclose(again, fed, atol=1e-3)
+
+
+def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:
+    with bundle.open_engine("vae_decoder", TARGET) as engine:
+        latents = np.zeros((1, 4, 99, 99), np.float32)
+        with pytest.raises(EngineError, match="vae_decoder: no profile of this engine covers"):
+            engine.run({"latent_sample": latents})
+
+
+def test_what_was_compiled_is_kept_beside_the_plan(bundle: Bundle) -> None:
+    with bundle.open_engine("text_encoder", TARGET) as engine:
+        engine.run(inputs_of(bundle, bundle.component("text_encoder")))
+    (cache,) = Path(bundle.root).glob("engines/tensorrt-rtx/text_encoder-*.cache")
+    cache.write_bytes(cache.read_bytes()[:-1])  # a broken one is not taken
+    with bundle.open_engine("text_encoder", TARGET) as engine:
+        engine.run(inputs_of(bundle, bundle.component("text_encoder")))
