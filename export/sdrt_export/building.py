@@ -102,7 +102,7 @@ def build_bundle(
     _require_libraries(backend)
     architectures = _architectures(backend, target)
     site = _Site(bundle, backend, architectures, wanted, precision, report)
-    with _alone(site), _full_disk_told(site):
+    with _alone(site), full_disk_told(site.root):
         return _build_all(site, chosen, prune)
 
 
@@ -192,14 +192,15 @@ def _write_half(
     result = known_precision(site.bundle, component, site.half)
     if result is None:
         site.report(f"{component.name}: finding what must stay float32")
-        result = write_half(model, folder, site.half, rules, [_inputs(site.bundle, component)])
+        result = write_half(model, folder, site.half, rules, [inputs_of(site.bundle, component)])
         remember_precision(site.bundle, component, site.half, result)
     else:
         write_known(model, folder, result, rules)
     return result.precision, result.promoted, result.psnr
 
 
-def _inputs(bundle: Bundle, component: Component) -> dict[str, Array]:
+def inputs_of(bundle: Bundle, component: Component) -> dict[str, Array]:
+    """What a component is tried on: seeded, small."""
     from sdrt_export.fixed_inputs import fixed_inputs
 
     scale = bundle.vae_scale_factor if component.name == names.VAE_ENCODER else 1
@@ -292,7 +293,7 @@ def _alone(site: _Site) -> Iterator[None]:
             for draft in (site.engines / site.backend).glob(".*"):
                 draft.unlink(missing_ok=True)
             yield
-    except PermissionError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise BuildError(
             f"cannot write '{error.filename or site.engines}': {error.strerror}: copy the bundle "
             "to a folder of your own"
@@ -300,37 +301,40 @@ def _alone(site: _Site) -> Iterator[None]:
 
 
 @contextmanager
-def _full_disk_told(site: _Site) -> Iterator[None]:
+def full_disk_told(root: Path) -> Iterator[None]:
+    """Turns the system's word for it into a BuildError."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        free = shutil.disk_usage(site.root).free
+        free = shutil.disk_usage(root).free
         raise BuildError(
-            f"the disk is full: {free / 1e6:.0f} MB are free in '{site.root}': make room, or build "
-            "fewer components at a time; what was finished stays"
+            f"the disk is full: {free / 1e6:.0f} MB are free in '{root}': make room, or build "
+            "fewer components; what was finished stays"
         ) from error
 
 
 def _require_room(site: _Site, missing: Sequence[Component]) -> None:
-    """BuildError where the plans will hardly fit: each holds its weights, as does its graph."""
-    if not missing:
-        return
-    weights = [_half_size(component) for component in missing]
-    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights)
+    weights = [
+        sum(file.size for file in component.files) / (2 if component.precision == "float32" else 1)
+        for component in missing
+    ]
     free = shutil.disk_usage(site.root).free
-    if free < needed:
-        raise BuildError(
-            f"no room: the plans of {', '.join(component.name for component in missing)} need "
-            f"about {needed / 1e6:.0f} MB in '{site.root}', {free / 1e6:.0f} are free: make room, "
-            "or build fewer components"
-        )
+    if reason := room_refusal([component.name for component in missing], weights, free=free):
+        raise BuildError(f"'{site.root}': {reason}")
 
 
-def _half_size(component: Component) -> float:
-    stored = sum(file.size for file in component.files)
-    return stored / 2 if component.precision == "float32" else stored
+def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:
+    """Why plans will hardly fit into `free` bytes, or None: each holds its `weights`, and so does
+    the graph that it is built from, one at a time."""
+    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights, default=0)
+    if free >= needed:
+        return None
+    return (
+        f"the plans of {', '.join(components)} need about {needed / 1e6:.0f} MB, "
+        f"{free / 1e6:.0f} are free: make room, or build fewer components"
+    )
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:

@@ -84,12 +84,14 @@ def build_plan(name: str, job: PlanJob) -> PlanFigures:
     if process.returncode == _NO_SPACE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.plan))
     if process.returncode:
-        raise BuildError(f"{name}: {_failure(process.returncode, process.stdout, process.stderr)}")
+        raise BuildError(
+            f"{name}: {failure_of(process.returncode, process.stdout, process.stderr)}"
+        )
     figures = json.loads(process.stdout.splitlines()[-1])
     return PlanFigures(**figures)
 
 
-def _failure(code: int, *outputs: str) -> str:
+def failure_of(code: int, *outputs: str) -> str:
     if code == -9:
         return (
             "the system ended the build, most likely for want of memory: end other programs, or "

@@ -1,0 +1,53 @@
+"""What the tests of `sdrt build` share: the demo bundle with all its plans, built once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sdrt.bundle import DEMO_FOLDER, Bundle
+from support.command import Outcome, run_sdrt
+
+TARGET = "tensorrt-rtx:sm89"
+
+
+@dataclass(frozen=True)
+class Built:
+    root: Path
+    outcome: Outcome
+
+    @property
+    def bundle(self) -> Bundle:
+        return Bundle.open(self.root)
+
+
+@pytest.fixture(scope="session")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Code after which neither this process nor one that it starts can import torch."""
+    folder = tmp_path_factory.mktemp("without_torch")
+    (folder / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    return f"import sys; sys.path.insert(0, {str(folder)!r})\n"
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Built:
+    """A copy of the demo bundle, every network of which was built by `sdrt build`: for one to two
+    pictures of 64 pixels, on Ada. Copy it before changing it."""
+    root = tmp_path_factory.mktemp("built") / "demo"
+    shutil.copytree(DEMO_FOLDER, root, ignore=shutil.ignore_patterns("engines"))
+    outcome = run_sdrt(
+        *("build", root, "--target", TARGET, "--batch", "1..2"),
+        folder=root.parent,
+        before=without_torch,
+    )
+    assert outcome.code == 0, outcome.err
+    return Built(root, outcome)
+
+
+@pytest.fixture
+def copy(built: Built, tmp_path: Path) -> Path:
+    """A built bundle to spoil."""
+    return Path(shutil.copytree(built.root, tmp_path / "demo"))

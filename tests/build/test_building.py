@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from build.conftest import TARGET, Built
+from sdrt.bundle import DEMO_FOLDER, Bundle
+from sdrt.file_records import verify_file
+from sdrt.locking import only_one
+from sdrt.plan_record import records_of
+from sdrt.plans import choose_plan
+from sdrt_engines import EngineError, Target
+from sdrt_engines.tensorrt_plan import library_version
+from sdrt_export.building import build_bundle, full_disk_told, room_refusal
+from sdrt_export.errors import BuildError
+from support.command import run_sdrt
+
+pytestmark = pytest.mark.build
+
+COMPONENTS = [component.name for component in Bundle.open("demo").manifest.components]
+SMALLEST = "text_encoder"  # builds in two seconds
+
+
+def build(root: Path, *arguments: object, before: str = "") -> tuple[int, str, str]:
+    """Exit code, and what was printed, of `sdrt build` as the bundle was built."""
+    given = ("build", root, "--target", TARGET, "--batch", "1..2", *arguments)
+    outcome = run_sdrt(*given, folder=root.parent, before=before)
+    return outcome.code, "\n".join(outcome.out), "\n".join(outcome.err)
+
+
+def plan_of(root: Path, component: str = SMALLEST) -> Path:
+    (path,) = root.glob(f"engines/tensorrt-rtx/{component}-*.plan")
+    return path
+
+
+def entries(root: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_network_has_a_plan_that_is_its_record(built: Built, component: str) -> None:
+    (record,) = records_of(built.root, "tensorrt-rtx", component)
+    path = verify_file(built.root, record.plan)
+    assert path.name == f"{component}-{record.ingredients.key}.plan"
+    assert record.ingredients.architectures == ("sm89",)
+    assert record.ingredients.precision == "fp16"
+    assert record.psnr is not None
+    assert record.psnr >= 40
+    chosen = choose_plan(
+        built.root,
+        built.bundle.component(component),
+        "tensorrt-rtx",
+        version=library_version("tensorrt-rtx"),
+        architecture="sm89",
+    )
+    assert chosen == record
+
+
+def test_a_build_needs_no_torch(built: Built) -> None:
+    assert "torch" not in built.outcome.loaded  # and the building process could not import it
+    assert {"onnx", "onnxruntime"} <= built.outcome.loaded
+
+
+def test_a_build_says_what_it_does(built: Built) -> None:
+    plans = [str(plan_of(built.root, component)) for component in COMPONENTS]
+    assert list(built.outcome.out) == plans
+    assert f"{SMALLEST}: finding what must stay float32" in built.outcome.err
+    assert f"{SMALLEST}: building" in built.outcome.err
+
+
+def test_a_second_build_does_nothing(built: Built) -> None:
+    before = entries(built.root)
+    code, out, err = build(built.root)
+    assert (code, out) == (0, "everything is there already, nothing was built")
+    assert err.splitlines() == [f"{component}: there already" for component in COMPONENTS]
+    assert entries(built.root) == before
+
+
+def test_quiet_is_quiet(built: Built) -> None:
+    assert build(built.root, "-q") == (0, "", "")
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "record"])
+def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
+    plan = plan_of(copy)
+    content = plan.read_bytes()
+    match damage:
+        case "bit":
+            plan.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+        case "cut":
+            plan.write_bytes(content[:-1])
+        case "gone":
+            plan.unlink()
+        case "record":
+            plan.with_suffix(".json").write_text("{")
+    code, out, err = build(copy, "--component", SMALLEST)
+    assert (code, out) == (0, str(plan))
+    assert f"{SMALLEST}: building again, as " in err
+    (record,) = records_of(copy, "tensorrt-rtx", SMALLEST)
+    verify_file(copy, record.plan)
+
+
+def test_other_settings_are_another_plan_until_pruned(copy: Path) -> None:
+    old = plan_of(copy)
+    cache = old.with_suffix(".sm89.cache")
+    cache.touch()
+    others = {plan_of(copy, name) for name in COMPONENTS if name != SMALLEST}
+    code, out, err = build(copy, "--component", SMALLEST, "--batch", "3", "--prune")
+    assert code == 0
+    assert f"{old.name}: removed" in err
+    assert not any(path.exists() for path in (old, old.with_suffix(".json"), cache))
+    assert Path(out).exists()
+    assert all(path.exists() for path in others)
+
+
+def test_a_second_build_at_once_waits(built: Built) -> None:
+    told = "waiting for another build of .*demo to end"
+    with only_one(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
+        process = start(built.root)
+        assert process.stderr is not None
+        assert re.match(told, process.stderr.readline())
+        assert process.poll() is None
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "nothing was built" in out
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signals) -> None:
+    old = set(entries(copy))
+    process = start(copy, "--component", SMALLEST, "--shapes", "64x64", "--batch", "2")
+    folder = copy / "engines" / "tensorrt-rtx"
+    deadline = time.monotonic() + 60
+    assert process.stderr is not None
+    while "building" not in process.stderr.readline():
+        assert time.monotonic() < deadline
+    os.killpg(process.pid, kind)  # as a terminal does: the process and what it has started
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if kind == signal.SIGINT else -kind)
+    assert not [
+        path
+        for path in folder.iterdir()
+        if path.suffix == ".plan" and path.name not in {Path(name).name for name in old}
+    ]
+    code, _, _ = build(copy, "--component", SMALLEST)  # clears up what a killed one has left
+    assert code == 0
+    assert set(entries(copy)) == old
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sdrt", "build", str(root), "--target", TARGET]
+    return subprocess.Popen(
+        [*command, "--batch", "1..2", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shapes", "64x60"), "--shapes 64x60: height 60 is no multiple of 8: take 56 or 64"),
+        (("--shapes", "64"), "--shapes: got '64', expected WIDTHxHEIGHT"),
+        (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
+        (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
+        (("--batch", "many"), "--batch many: got 'many', expected a size"),
+        (("--component", "unet2"), "no component 'unet2', it has "),
+        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx knows no 'sm99'"),
+        (("--target", "cpu"), "target 'cpu' runs a bundle's ONNX as it is and needs no build"),
+        (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),
+    ],
+)
+def test_what_is_impossible_is_told_at_once(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    given = ("build", "demo", "--target", TARGET, *arguments)
+    outcome = run_sdrt(*given, folder=tmp_path)
+    assert outcome.code == 1
+    (line,) = outcome.err
+    assert message in line
+    assert not (DEMO_FOLDER / "engines").exists()
+
+
+@pytest.mark.parametrize("library", ["onnx", "polygraphy", "tensorrt_rtx"])
+def test_a_missing_library_is_told_with_its_command(tmp_path: Path, library: str) -> None:
+    missing = f"import sys; sys.modules[{library!r}] = None\n"
+    outcome = run_sdrt("build", "demo", "--target", TARGET, folder=tmp_path, before=missing)
+    assert outcome.code == 1
+    (line,) = outcome.err
+    assert library in line
+    assert "pip install 'sdrt[tensorrt-rtx]'" in line
+
+
+def test_a_bundle_that_cannot_be_written_is_told(tmp_path: Path, built: Built) -> None:
+    without_engines = shutil.ignore_patterns("engines")
+    root = Path(shutil.copytree(built.root, tmp_path / "demo", ignore=without_engines))
+    (root / "engines").write_text("a file, where a folder should be")
+    with pytest.raises(BuildError, match=r"cannot write '.*engines': .*: copy the bundle"):
+        build_bundle(Bundle.open(root), Target.parse(TARGET))
+
+
+def test_too_little_room_is_told_before() -> None:
+    assert room_refusal(["unet"], [2e9], free=5e9) is None
+    reason = room_refusal(["unet", "vae_decoder"], [2e9, 1e8], free=4e9)
+    assert reason is not None
+    assert reason.startswith("the plans of unet, vae_decoder need about 4220 MB, 4000 are free:")
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BuildError, match=r"the disk is full: \d+ MB are free in .*: make room"),
+        full_disk_told(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+def test_without_a_gpu_a_plan_does_not_open(built: Built) -> None:
+    with pytest.raises(EngineError, match=r"cuda-python|driver"):
+        built.bundle.open_engine(SMALLEST, TARGET)

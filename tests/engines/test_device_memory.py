@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from sdrt_engines.device_memory import (
+    ALIGNMENT,
+    Recent,
+    Slot,
+    Upload,
+    graph_key,
+    size_of,
+    to_upload,
+)
+
+X = np.zeros((2, 3), np.float32)
+
+
+@dataclass
+class Memory:
+    """Counts what is allocated, and gives each block an address of its own."""
+
+    live: dict[int, int] = field(default_factory=dict)
+    given: int = 0
+
+    def allocate(self, size: int) -> int:
+        self.given += ALIGNMENT
+        self.live[self.given] = size
+        return self.given
+
+    def slot(self) -> Slot:
+        return Slot(self.allocate, self.live.pop)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size"),
+    [("float32", (2, 4, 64, 64), 131072), ("int64", (1,), 256), ("float16", (0, 4), 256)],
+)
+def test_the_bytes_of_an_array(dtype: str, shape: tuple[int, ...], size: int) -> None:
+    assert size_of(np.dtype(dtype), shape) == size
+
+
+def test_memory_is_kept_while_what_it_holds_fits() -> None:
+    memory = Memory()
+    slot = memory.slot()
+    assert slot.reserve(1000)
+    address = slot.address
+    assert not slot.reserve(1000)
+    assert not slot.reserve(10)
+    assert slot.address == address
+    assert slot.reserve(2000)
+    assert slot.address != address
+    assert memory.live == {slot.address: 2000}
+    slot.release()
+    slot.release()
+    assert memory.live == {}
+
+
+def test_a_pinned_feed_is_uploaded_once() -> None:
+    slot, pinned = Memory().slot(), Upload(X)
+    slot.reserve(X.nbytes)
+    assert to_upload(pinned, slot) is X
+    assert to_upload(pinned, slot) is None
+    other = Upload(X)
+    assert to_upload(other, slot) is X
+    assert to_upload(pinned, slot) is X  # the other one took its place
+
+
+def test_an_array_is_uploaded_each_time() -> None:
+    slot, pinned = Memory().slot(), Upload(X)
+    assert to_upload(X, slot) is X
+    assert to_upload(X, slot) is X
+    to_upload(pinned, slot)
+    to_upload(X, slot)
+    assert to_upload(pinned, slot) is X
+
+
+def test_what_was_uploaded_is_lost_when_memory_moves() -> None:
+    slot, pinned = Memory().slot(), Upload(X)
+    slot.reserve(256)
+    to_upload(pinned, slot)
+    slot.reserve(512)
+    assert to_upload(pinned, slot) is X
+
+
+def test_the_least_recent_is_discarded() -> None:
+    gone: list[str] = []
+    recent: Recent[str] = Recent(2, gone.append)
+    recent.put("a", "A")
+    recent.put("b", "B")
+    assert recent.get("a") == "A"
+    recent.put("c", "C")
+    assert gone == ["B"]
+    assert recent.get("b") is None
+    recent.clear()
+    assert gone == ["B", "A", "C"]
+
+
+def test_a_graph_is_good_for_its_shapes_and_addresses_alone() -> None:
+    slots = {"x": Memory().slot()}
+    slots["x"].reserve(256)
+    shapes = {"x": (1, 4)}
+    key = graph_key(0, shapes, slots, scratch=1)
+    assert graph_key(0, dict(shapes), slots, scratch=1) == key
+    assert graph_key(1, shapes, slots, scratch=1) != key
+    assert graph_key(0, {"x": (2, 4)}, slots, scratch=1) != key
+    assert graph_key(0, shapes, slots, scratch=2) != key
+    slots["x"].reserve(512)
+    assert graph_key(0, shapes, slots, scratch=1) != key
