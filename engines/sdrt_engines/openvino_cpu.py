@@ -1,14 +1,13 @@
 """The `openvino` backend: OpenVINO on the CPU. The only file that imports it.
 
 A network is compiled for each shape that it runs with, at the first such run. Measured with
-openvino 2026.4 on the UNet of Stable Diffusion 1.5, batch 2, 64×64 latents, two cores with bf16, in
-processor time (`bench/openvino_unet.py`):
+openvino 2026.4 on the UNet of Stable Diffusion 1.5, batch 2, 64×64 latents, two cores with bf16
+(`bench/openvino_unet.py`):
 
-* Compiled for this shape a run takes 4.5 s, compiled for all shapes 5.0 s. Compiling takes 5.2 s,
-  so that the tenth step has earned it.
-* OpenVINO's cache of compiled networks is left out. It saves half of the compiling, but each shape
-  is a file of 3.4 GB which takes 17 s to write; and a flipped bit in it goes unnoticed and gives
-  other numbers, while a checksum of such a file takes the time that it saves.
+* Compiled for this shape it is open, with one step taken, after 4.8 s, and a step takes 2.2 s;
+  compiled for all shapes 5.3 s and 2.4 s.
+* From OpenVINO's cache of compiled networks it is open after 4.4 s. That is left out: each shape is
+  a file of 3.4 GB, and a flipped bit in it goes unnoticed and gives other numbers.
 
 Where ONNX Runtime refuses an index that lies outside of a table, OpenVINO reads a zero.
 """

@@ -106,6 +106,13 @@ def build_bundle(
         return _build_all(site, chosen, prune)
 
 
+def require_buildable(target: Target) -> None:
+    """BuildError or EngineError unless plans for `target` can be built on this machine."""
+    backend = _backend_of(target)
+    _require_libraries(backend)
+    _architectures(backend, target)
+
+
 def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> Build:
     found = {component.name: _present(site, component) for component in chosen}
     missing = [component for component in chosen if found[component.name] is None]

@@ -61,7 +61,7 @@ def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
         title=f"{target} beside cpu", title_justify="left", box=None, pad_edge=False, padding=(0, 2)
     )
     table.add_column("component")
-    for heading in ("greatest error", "PSNR", "needed", "NaN or infinite"):
+    for heading in ("greatest error", "PSNR", "needed", "not finite"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:

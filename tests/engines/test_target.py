@@ -109,14 +109,6 @@ def test_every_backend_has_its_line() -> None:
     assert set(names) == set(get_args(Backend))
 
 
-@pytest.mark.parametrize("text", ["tensorrt", "tensorrt-rtx:sm89"])
-def test_backends_to_come_refuse_with_the_way_out(text: str) -> None:
-    with pytest.raises(TargetError, match="is not built yet in this version of sdrt: use 'cpu'"):
-        resolve_target(text)
-    refused = {refusal.target.backend for refusal in resolve_target("auto").refusals}
-    assert Target.parse(text).backend in refused
-
-
 # --- what happens when a target fails at work
 
 OUT_OF_MEMORY = EngineError("unet: out of memory")

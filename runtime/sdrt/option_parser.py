@@ -1,0 +1,272 @@
+"""What can be written behind ``sdrt``: commands, options, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import sdrt
+from sdrt.errors import UsageError, did_you_mean
+
+Command: TypeAlias = Callable[[argparse.Namespace], None]
+
+
+def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of the command line; a command's options name its function as ``command``."""
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser("sdrt", description=(sdrt.__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"sdrt {sdrt.__version__}")
+    places = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        add_options, meaning = _COMMANDS[name]
+        place = places.add_parser(name, parents=[common], help=meaning)
+        place.set_defaults(command=command)
+        add_options(place)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError with one line, which names what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        for argument in unknown:
+            if argument.startswith("-"):
+                near = did_you_mean(argument, self._option_string_actions)
+                self.error(f"no option {argument}, {near}")
+            self.error(f"{argument!r} is one argument too many: put quotes around a prompt")
+        return options, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(value, action.choices)
+            raise argparse.ArgumentError(action, f"got {value!r}, {near}")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bundle", nargs="?", help='a bundle folder, or "demo"; from --from-image if left out'
+    )
+    parser.add_argument("prompt", nargs="?", help="what to draw; from --from-image if left out")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
+    )
+    parser.add_argument("-n", "--negative-prompt", metavar="TEXT", help="what to keep away from")
+    parser.add_argument(
+        "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
+    )
+    parser.add_argument(
+        *("--steps", "--num-inference-steps"),
+        type=_whole_number,
+        metavar="N",
+        dest="num_inference_steps",
+        help="number of denoising steps",
+    )
+    parser.add_argument(
+        "--guidance-scale",
+        type=_number,
+        metavar="X",
+        help="how strongly the prompt guides (1 = not at all)",
+    )
+    parser.add_argument(
+        "--guidance-rescale",
+        type=_number,
+        metavar="X",
+        help="0..1, against over-exposure by high guidance",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="NAME", help="e.g. euler, dpmpp_2m_karras, or a diffusers class name"
+    )
+    parser.add_argument("-W", "--width", type=_whole_number, metavar="N", help="pixels")
+    parser.add_argument("-H", "--height", type=_whole_number, metavar="N", help="pixels")
+    parser.add_argument(
+        *("--num-images", "--num-images-per-prompt"),
+        type=_whole_number,
+        metavar="N",
+        dest="num_images_per_prompt",
+        help="seeds count up from --seed",
+    )
+    parser.add_argument(
+        *("-s", "--seed"),
+        type=_whole_number,
+        metavar="N",
+        help="default: a random one, which the PNG then carries",
+    )
+    parser.add_argument(
+        "--eta", type=_number, metavar="X", help="share of fresh noise for DDIM, 0..1"
+    )
+    parser.add_argument(
+        "--clip-skip",
+        type=_whole_number,
+        metavar="N",
+        help="leave out that many of the text encoder's last layers",
+    )
+    _add_pictures(parser.add_argument_group("pictures"))
+    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
+    parser.add_argument(
+        "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_pictures(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--image", metavar="PICTURE", help="begin with this picture")
+    group.add_argument(
+        *("--mask", "--mask-image"),
+        metavar="PICTURE",
+        dest="mask_image",
+        help="paint only where this one is white",
+    )
+    group.add_argument(
+        "--strength",
+        type=_number,
+        metavar="X",
+        help="0..1, how much of the picture is made anew (default: 0.8, with a mask 1)",
+    )
+    group.add_argument(
+        "--padding-mask-crop",
+        type=_whole_number,
+        metavar="N",
+        help="draw only the mask and N pixels around it, larger, and paste it back",
+    )
+    group.add_argument(
+        "--resize",
+        choices=["crop", "pad", "stretch"],
+        help="how pictures take another shape than their own",
+    )
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    for option, value, meaning in (
+        ("--control", "NAME=PICTURE", "draw along this picture"),
+        ("--control-scale", "NAME=X", "how much it counts (default: 1)"),
+        ("--control-window", "NAME=START:END", "from which to which share of the steps (0:1)"),
+        ("--annotate", "NAME=ANNOTATOR", "make the control picture from it first, with canny"),
+    ):
+        group.add_argument(option, action="append", metavar=value, help=meaning)
+    group.add_argument(
+        "--guess-mode",
+        action=argparse.BooleanOptionalAction,
+        help="let the control pictures decide where the prompt is silent",
+    )
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", nargs="?", help='a diffusers folder, a Hub id, or "demo"')
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--output", type=Path, help="bundle folder to make")
+    place.add_argument(
+        "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
+    )
+    parser.add_argument(
+        "--controlnet",
+        type=_name_and_path,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        dest="controlnets",
+        help="a ControlNet, a diffusers folder or a Hub id, and the name to call it by",
+    )
+    parser.add_argument(
+        "--weights", choices=["fp32", "fp16"], default="fp32", help="how weights are stored"
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        dest="targets",
+        help="build for it, too, as `sdrt build` does; may be repeated",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace the bundle that is there, or with --into its ControlNets so called",
+    )
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=PATH, as in canny=folder")
+    return name, path
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument(
+        "--target",
+        required=True,
+        help="tensorrt (this machine's GPU), tensorrt-rtx (any), or tensorrt-rtx:sm86,sm89",
+    )
+    parser.add_argument(
+        "--shapes",
+        action="append",
+        default=[],
+        metavar="WIDTHxHEIGHT",
+        help="of pictures, or from..to as 512x512..1024x1024; may be repeated (default: the size "
+        "that the model was trained for)",
+    )
+    parser.add_argument(
+        "--batch", default="1", metavar="N", help="pictures at once, or from..to as 1..4"
+    )
+    parser.add_argument(
+        "--precision", choices=["fp16", "bf16"], default="fp16", help="what is computed in"
+    )
+    parser.add_argument(
+        "--component",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="build this network alone; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="remove plans of these networks for other settings"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument(
+        "--target", default="auto", help="what to compare (default: auto, the fastest that opens)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+_COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "run": (_add_run, "draw images with a bundle"),
+    "export": (_add_export, "compile a checkpoint into a bundle"),
+    "build": (_add_build, "compile a bundle for a GPU"),
+    "inspect": (_add_inspect, "show what a bundle holds"),
+    "verify": (_add_verify, "compare a target with the CPU"),
+    "doctor": (_add_doctor, "show which targets open here"),
+}
