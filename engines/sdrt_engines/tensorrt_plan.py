@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -59,8 +60,9 @@ def gpu_architecture() -> str:
 def tensorrt_refusal(backend: TensorRT) -> str | None:
     """Why this backend cannot open here, or None."""
     try:
-        _library(backend)
+        _require_installed(backend)  # loading it takes long: not before a GPU is known to be there
         gpu_architecture()
+        _library(backend)
     except EngineError as error:
         return str(error)
     return None
@@ -300,7 +302,13 @@ def _device() -> _Device:
     return _Device()
 
 
+def _require_installed(backend: TensorRT) -> None:
+    if find_spec(LIBRARIES[backend]) is None:
+        raise EngineError(f"{LIBRARIES[backend]} is not installed: pip install 'sdrt[{backend}]'")
+
+
 def _library(backend: TensorRT) -> Any:
+    _require_installed(backend)
     module = LIBRARIES[backend]
     try:
         return import_module(module)

@@ -3,6 +3,10 @@
 Each plan is built by a process of its own (`python -m sdrt_export.plans JOB`). polygraphy decides
 at its first import which of the two libraries it drives; a builder that runs out of memory is
 killed by the system, and takes nobody else along; and its peak memory can be told.
+
+Tried and left out: plans without weights, refitted from the bundle's ONNX when they are opened
+(`strip_plan`). TensorRT-RTX 1.7.1 does not build one of Stable Diffusion's networks without a GPU
+(`graph_jit.cpp: CHECK(status == CUDA_SUCCESS) failed`), where it builds all of them with weights.
 """
 
 from __future__ import annotations

@@ -126,6 +126,14 @@ def test_other_settings_are_another_plan_until_pruned(copy: Path) -> None:
     assert all(path.exists() for path in others)
 
 
+def test_bfloat16_is_another_plan(copy: Path) -> None:
+    code, out, _ = build(copy, "--component", SMALLEST, "--precision", "bf16")
+    assert code == 0
+    newest, older = records_of(copy, "tensorrt-rtx", SMALLEST)
+    assert (newest.ingredients.precision, older.ingredients.precision) == ("bf16", "fp16")
+    assert out == str(copy / newest.plan.path)
+
+
 def test_a_second_build_at_once_waits(built: Built) -> None:
     told = "waiting for another build of .*demo to end"
     with only_one(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
@@ -219,7 +227,7 @@ def test_too_little_room_is_told_before() -> None:
     assert room_refusal(["unet"], [2e9], free=5e9) is None
     reason = room_refusal(["unet", "vae_decoder"], [2e9, 1e8], free=4e9)
     assert reason is not None
-    assert reason.startswith("the plans of unet, vae_decoder need about 4220 MB, 4000 are free:")
+    assert reason.startswith("the plans of unet, vae_decoder need about 4340 MB, 4000 are free:")
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
