@@ -1,6 +1,6 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
-from sdrt_engines.dimensions import shape_at
+from sdrt_engines.dimensions import shape_at, size_of
 from sdrt_engines.engine import Engine, FunctionEngine, Pinned
 from sdrt_engines.errors import (
     EngineError,
@@ -25,7 +25,7 @@ from sdrt_engines.target import (
     openvino_precision,
     resolve_target,
 )
-from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec, size_of
+from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
 
 __all__ = [
     "BACKENDS",

@@ -8,38 +8,48 @@ from collections.abc import Mapping
 from sdrt_engines.errors import TensorError
 from sdrt_engines.tensor import TensorSpec
 
-_DIMENSION = re.compile(
-    r"(?:(?P<times>[1-9]\d*)\*)?(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<divided>[A-Za-z_]\w*)/(?P<by>[1-9]\d*)"
-    r"|ceil\((?P<rounded>[A-Za-z_]\w*)/(?P<up>[1-9]\d*)\)"
+_COMPUTED = re.compile(
+    r"(?P<times>[1-9]\d*)\*(?P<multiplied>\w+)"
+    r"|(?P<divided>\w+)/(?P<divisor>[1-9]\d*)"
+    r"|ceil\((?P<rounded>\w+)/(?P<step>[1-9]\d*)\)"
 )
 
 
-def shape_at(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of a tensor when the names in it have these sizes.
+def size_of(dim: int | str, sizes: Mapping[str, int]) -> int | None:
+    """What a dimension is where the symbolic ones are `sizes`; None where they do not tell, or a
+    division leaves a rest.
 
-    TensorError for a name that has none, and for a division that leaves a rest.
+    >>> [size_of(dim, {"h": 9}) for dim in (4, "h", "8*h", "h/3", "ceil(h/2)", "w")]
+    [4, 9, 72, 3, 5, None]
     """
-    return tuple(_size(spec, dim, sizes) if isinstance(dim, str) else dim for dim in spec.shape)
+    if isinstance(dim, int) or dim in sizes:
+        return dim if isinstance(dim, int) else sizes[dim]
+    found = _COMPUTED.fullmatch(dim)
+    if found is None:
+        return None
+    size = sizes.get(found["multiplied"] or found["divided"] or found["rounded"])
+    if size is None:
+        return None
+    if found["times"]:
+        return size * int(found["times"])
+    if found["rounded"]:
+        return -(-size // int(found["step"]))
+    whole, rest = divmod(size, int(found["divisor"]))
+    return None if rest else whole
 
 
-def _size(spec: TensorSpec, dim: str, sizes: Mapping[str, int]) -> int:
-    if dim in sizes:
-        return sizes[dim]
-    match = _DIMENSION.fullmatch(dim)
-    name = str(match and (match["name"] or match["divided"] or match["rounded"]))
-    if not match or name not in sizes:
-        raise TensorError(
-            f"tensor '{spec.name}': the size of '{dim}' does not follow from "
-            f"{', '.join(sizes) or 'nothing'}: give it"
-        )
-    size = sizes[name]
-    if match["rounded"]:
-        return -(-size // int(match["up"]))
-    if match["divided"]:
-        if size % int(match["by"]):
+def shape_at(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of a tensor where the symbolic dimensions are `sizes`.
+
+    TensorError where they do not tell.
+    """
+    shape = []
+    for dim in spec.shape:
+        size = size_of(dim, sizes)
+        if size is None:
+            known = ", ".join(f"{name} {value}" for name, value in sizes.items()) or "nothing"
             raise TensorError(
-                f"tensor '{spec.name}': {name} is {size}, expected a multiple of {match['by']}"
+                f"tensor '{spec.name}': the size of '{dim}' does not follow from {known}: give it"
             )
-        return size // int(match["by"])
-    return size * int(match["times"] or 1)
+        shape.append(size)
+    return tuple(shape)

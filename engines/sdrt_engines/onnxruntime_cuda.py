@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sdrt_engines.dimensions import size_of
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.nvidia_driver import driver_refusal
@@ -27,7 +28,7 @@ from sdrt_engines.onnxruntime_library import (
     reason_of,
     way_out_of,
 )
-from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text, size_of
+from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sdrt_engines.dimensions import size_of
 from sdrt_engines.errors import EngineError
 from sdrt_engines.tensor import Signature, shape_text
 
 Shape: TypeAlias = tuple[int, ...]
-
-# What an exported signature says of a size: "height", "8*height", "height/8", "ceil(height/2)"
-_SIZE = re.compile(r"(?:(?P<times>\d+)\*)?(?P<name>[a-z_]+)(?:/(?P<over>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -147,13 +144,14 @@ def profile_of_signature(signature: Signature, sizes: Mapping[str, Range]) -> Pr
 
 
 def _range_of_dim(dim: int | str, sizes: Mapping[str, Range], tensor: str) -> Range:
-    if isinstance(dim, int):
-        return Range.of(dim)
-    match = _SIZE.fullmatch(dim.removeprefix("ceil(").removesuffix(")"))
-    if match is None or match["name"] not in sizes:
-        raise EngineError(
-            f"input '{tensor}' has a dimension '{dim}', expected {', '.join(sizes)}: "
-            "export the checkpoint with sdrt"
-        )
-    times, over = int(match["times"] or 1), int(match["over"] or 1)
-    return sizes[match["name"]].map(lambda size: -(-times * size // over))
+    ends = [
+        size_of(dim, {name: getattr(range_, end) for name, range_ in sizes.items()})
+        for end in ("min", "opt", "max")
+    ]
+    match ends:
+        case [int(least), int(best), int(most)]:
+            return Range(least, best, most)
+    raise EngineError(
+        f"input '{tensor}' has a dimension '{dim}', expected {', '.join(sizes)}: "
+        "export the checkpoint with sdrt"
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,11 +16,6 @@ _DTYPE_NAMES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES}  # what a tensor may hold
-
-
-_COMPUTED = re.compile(
-    r"(?:(?P<times>\d+)\*|(?P<up>ceil\())?(?P<name>\w+)(?:/(?P<divisor>\d+))?(?(up)\))"
-)
 
 
 @dataclass(frozen=True)
@@ -100,26 +93,6 @@ class Signature:
     def output(self, name: str) -> TensorSpec:
         """The output called `name`; TensorError with the nearest name when there is none."""
         return _named(name, self.outputs, "output")
-
-
-def size_of(dim: int | str, sizes: Mapping[str, int]) -> int | None:
-    """What a dimension is where the symbolic ones are `sizes`, or None where that is not known.
-
-    A name may be computed from another one, as exporters write it.
-
-    >>> [size_of(dim, {"h": 9}) for dim in (4, "h", "8*h", "h/8", "ceil(h/2)", "w")]
-    [4, 9, 72, 1, 5, None]
-    """
-    if isinstance(dim, int) or dim in sizes:
-        return dim if isinstance(dim, int) else sizes[dim]
-    found = _COMPUTED.fullmatch(dim)
-    if found is None or found["name"] not in sizes:
-        return None
-    size = sizes[found["name"]]
-    if found["times"]:
-        return size * int(found["times"])
-    divisor = int(found["divisor"] or 1)
-    return -(-size // divisor) if found["up"] else size // divisor
 
 
 def shape_text(shape: tuple[int | str, ...]) -> str:

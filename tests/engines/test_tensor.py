@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sdrt_engines import Signature, TensorError, TensorSpec, size_of
+from sdrt_engines import Signature, TensorError, TensorSpec
 from support.onnx_writer import spec
 
 
@@ -42,28 +42,3 @@ def test_a_signature_finds_tensors_by_name() -> None:
         signature.input("sampel")
     with pytest.raises(TensorError, match="no output 'x': known: out_sample"):
         signature.output("x")
-
-
-@pytest.mark.parametrize(
-    ("dim", "size"),
-    [
-        (4, 4),
-        ("h", 9),
-        ("8*h", 72),
-        ("h/8", 1),
-        ("ceil(h/2)", 5),
-        ("ceil(h/3)", 3),
-        ("w", None),
-        ("8*w", None),
-        ("h+1", None),
-        ("ceil(h/2", None),
-        ("h/2)", None),
-        ("", None),
-    ],
-)
-def test_a_size_may_be_computed_from_another(dim: int | str, size: int | None) -> None:
-    assert size_of(dim, {"h": 9, "B": 2}) == size
-
-
-def test_a_name_that_looks_computed_may_be_known_itself() -> None:
-    assert size_of("8*h", {"8*h": 5, "h": 9}) == 5
