@@ -1,7 +1,7 @@
 """The `tensorrt` and `tensorrt-rtx` backends: plans that were built before, run through CUDA.
 
-The only file that imports their libraries and cuda-python, none of them before it must. Both speak
-the same interface; where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it
+The only file that imports their libraries, and not before it must. Both speak the same interface;
+where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it
 compiles for this GPU in a cache.
 
 One stream and one block of scratch memory serve all engines of a process: their runs follow one
@@ -13,7 +13,6 @@ Nothing in the class below has run on a GPU yet. What does not need one is in `d
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -23,7 +22,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from sdrt_engines.device_memory import Recent, Slot, Upload, graph_key, size_of, to_upload
+from sdrt_engines.cuda_device import checked, gpu_architecture, shared_device
+from sdrt_engines.device_memory import Recent, Upload, graph_key, size_of, to_upload
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.shape_profiles import Profile, choose_profile
@@ -43,20 +43,6 @@ def library_version(backend: TensorRT) -> str:
     return str(_library(backend).__version__)
 
 
-def gpu_architecture() -> str:
-    """The architecture of this machine's first GPU: "sm89". EngineError where there is none."""
-    cuda = _cuda()
-    if reason := driver_refusal(*_driver()):
-        raise EngineError(reason)
-    attributes = cuda.cudaDeviceAttr
-    kinds = (
-        attributes.cudaDevAttrComputeCapabilityMajor,
-        attributes.cudaDevAttrComputeCapabilityMinor,
-    )
-    major, minor = (_checked(cuda.cudaDeviceGetAttribute(kind, 0)) for kind in kinds)
-    return f"sm{major}{minor}"
-
-
 def tensorrt_refusal(backend: TensorRT) -> str | None:
     """Why this backend cannot open here, or None."""
     try:
@@ -65,23 +51,6 @@ def tensorrt_refusal(backend: TensorRT) -> str | None:
         _library(backend)
     except EngineError as error:
         return str(error)
-    return None
-
-
-def driver_refusal(num_devices: int, driver: int, runtime: int) -> str | None:
-    """Why CUDA does not work with a driver of this version, or None.
-
-    Versions as CUDA counts them, 13020 for 13.2; 0 for no driver.
-    """
-    if driver == 0:
-        return "there is no NVIDIA driver here: install one, or use target cpu"
-    if driver // 1000 < runtime // 1000:
-        return (
-            f"the NVIDIA driver knows CUDA {_cuda_version(driver)}, expected "
-            f"{runtime // 1000}.0 or newer: update the driver, or use target cpu"
-        )
-    if num_devices == 0:
-        return "the NVIDIA driver finds no GPU here: make one visible to it, or use target cpu"
     return None
 
 
@@ -119,36 +88,6 @@ def engine_from_plan(
     return _TensorRTEngine(path, name, backend, signature, profiles)
 
 
-class _Device:
-    """What all engines share: a stream, scratch memory, and the right to use them."""
-
-    def __init__(self) -> None:
-        self.cuda = _cuda()
-        self.stream = int(_checked(self.cuda.cudaStreamCreate()))
-        self.scratch = self.slot()
-        self.turn = threading.Lock()
-
-    def slot(self) -> Slot:
-        return Slot(
-            lambda size: int(_checked(self.cuda.cudaMalloc(size))),
-            lambda address: _checked(self.cuda.cudaFree(address)),
-        )
-
-    def upload(self, array: Array, address: int) -> None:
-        to_device = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(address, array.ctypes.data, array.nbytes, to_device)
-
-    def download(self, address: int, array: Array) -> None:
-        to_host = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._copy(array.ctypes.data, address, array.nbytes, to_host)
-
-    def wait(self) -> None:
-        _checked(self.cuda.cudaStreamSynchronize(self.stream))
-
-    def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
-        _checked(self.cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
-
-
 class _TensorRTEngine(Engine):
     def __init__(
         self,
@@ -159,7 +98,7 @@ class _TensorRTEngine(Engine):
         profiles: Sequence[Profile],
     ) -> None:
         super().__init__(signature, name)
-        self._trt, self._device, self._profiles = _library(backend), _device(), profiles
+        self._trt, self._device, self._profiles = _library(backend), shared_device(), profiles
         self._is_rtx = backend == "tensorrt-rtx"
         self._cache_path = path.with_suffix(f".{gpu_architecture()}.cache")
         runtime = self._trt.Runtime(_logger(backend))
@@ -234,18 +173,18 @@ class _TensorRTEngine(Engine):
             graph = self._captured()
             self._graphs.put(key, graph)
             return
-        _checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
+        checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
 
     def _captured(self) -> Any:
         cuda, stream = self._device.cuda, self._device.stream
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _checked(cuda.cudaStreamBeginCapture(stream, mode))
+        checked(cuda.cudaStreamBeginCapture(stream, mode))
         try:
             self._told(self._context.execute_async_v3(stream))
         finally:
-            graph = _checked(cuda.cudaStreamEndCapture(stream))
-        executable = _checked(cuda.cudaGraphInstantiate(graph, 0))
-        _checked(cuda.cudaGraphDestroy(graph))
+            graph = checked(cuda.cudaStreamEndCapture(stream))
+        executable = checked(cuda.cudaGraphInstantiate(graph, 0))
+        checked(cuda.cudaGraphDestroy(graph))
         return executable
 
     def _fetched(self, name: str) -> Array:
@@ -294,12 +233,7 @@ class _TensorRTEngine(Engine):
             raise EngineError(f"{self.name}: TensorRT refused the run; its log says why")
 
     def _discard_graph(self, graph: Any) -> None:
-        _checked(self._device.cuda.cudaGraphExecDestroy(graph))
-
-
-@cache
-def _device() -> _Device:
-    return _Device()
+        checked(self._device.cuda.cudaGraphExecDestroy(graph))
 
 
 def _require_installed(backend: TensorRT) -> None:
@@ -318,49 +252,11 @@ def _library(backend: TensorRT) -> Any:
         ) from error
 
 
-def _cuda() -> Any:
-    try:
-        return import_module("cuda.bindings.runtime")
-    except (ImportError, OSError) as error:
-        raise EngineError(
-            f"cuda-python cannot be imported ({error}): pip install cuda-python"
-        ) from error
-
-
-def _driver() -> tuple[int, int, int]:
-    """The number of GPUs, and the CUDA versions of driver and runtime. 0 where unknown."""
-    cuda = _cuda()
-    (no_devices, devices), (no_driver, driver), (no_runtime, runtime) = (
-        cuda.cudaGetDeviceCount(),
-        cuda.cudaDriverGetVersion(),
-        cuda.cudaRuntimeGetVersion(),
-    )
-    return (
-        0 if int(no_devices) else int(devices),
-        0 if int(no_driver) else int(driver),
-        0 if int(no_runtime) else int(runtime),
-    )
-
-
-def _checked(result: tuple[Any, ...]) -> Any:
-    """The value of a CUDA call; EngineError where it failed."""
-    code, *values = result
-    if int(code):
-        memory = "MemoryAllocation" in str(code)
-        way_out = "take a smaller size or batch" if memory else "update the driver, or report this"
-        raise EngineError(f"CUDA fails: {getattr(code, 'name', code)}: {way_out}")
-    return values[0] if values else None
-
-
 @cache
 def _logger(backend: TensorRT) -> Any:
     """TensorRT keeps the first logger of a process for ever, so there is one."""
     trt = _library(backend)
     return trt.Logger(trt.Logger.ERROR)
-
-
-def _cuda_version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _array(value: Array | Upload) -> Array:

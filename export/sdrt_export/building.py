@@ -5,12 +5,10 @@ Nothing here imports torch. A plan appears whole, its record after it; one witho
 
 from __future__ import annotations
 
-import errno
 import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -22,7 +20,6 @@ from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.file_records import record_file, verify_file
 from sdrt.json_fields import JsonFields
-from sdrt.locking import only_one
 from sdrt.manifest import Component
 from sdrt.plan_record import (
     ENGINES,
@@ -35,17 +32,17 @@ from sdrt.plan_record import (
     write_record,
 )
 from sdrt_engines import Array, Target
+from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
-from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, gpu_architecture, library_version
+from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
+from sdrt_export.build_folder import WORK, build_alone, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
 from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType, rules_for
 
 Report = Callable[[str], None]
 
-_WORK = ".build-"  # prefix of a folder that a build works in
 _TRIED_AT = {"batch": 2, "height": 8, "width": 8}  # latents
-_BESIDE_WEIGHTS = 120e6  # bytes of a plan that are no weights: 96 MB of Stable Diffusion 1.5's UNet
 
 
 @dataclass(frozen=True)
@@ -71,10 +68,6 @@ class _Site:
     @property
     def root(self) -> Path:
         return self.bundle.root
-
-    @property
-    def engines(self) -> Path:
-        return self.root / ENGINES
 
 
 def build_bundle(
@@ -102,7 +95,7 @@ def build_bundle(
     _require_libraries(backend)
     architectures = _architectures(backend, target)
     site = _Site(bundle, backend, architectures, wanted, precision, report)
-    with _alone(site), full_disk_told(site.root):
+    with build_alone(site.root, site.backend, report), full_disk_told(site.root):
         return _build_all(site, chosen, prune)
 
 
@@ -151,7 +144,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     root = site.root
     for file in component.files:
         verify_file(root, file)
-    with tempfile.TemporaryDirectory(prefix=_WORK, dir=site.engines) as work:
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=site.root / ENGINES) as work:
         precision, promoted, psnr = _write_half(site, component, Path(work))
         ingredients = _ingredients(site, component, precision, promoted)
         path = plan_path(site.backend, ingredients)
@@ -278,43 +271,6 @@ def _tokens(bundle: Bundle) -> int:
     return length if isinstance(length, int) else config.integer("max_position_embeddings")
 
 
-@contextmanager
-def _alone(site: _Site) -> Iterator[None]:
-    """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
-    try:
-        site.engines.mkdir(exist_ok=True)
-        lock = only_one(
-            site.engines / ".lock",
-            lambda: site.report(f"waiting for another build of {site.root} to end"),
-        )
-        with lock:
-            for folder in site.engines.glob(f"{_WORK}*"):
-                shutil.rmtree(folder, ignore_errors=True)
-            for draft in (site.engines / site.backend).glob(".*"):
-                draft.unlink(missing_ok=True)
-            yield
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise BuildError(
-            f"cannot write '{error.filename or site.engines}': {error.strerror}: copy the bundle "
-            "to a folder of your own"
-        ) from error
-
-
-@contextmanager
-def full_disk_told(root: Path) -> Iterator[None]:
-    """Turns the system's word for it into a BuildError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(root).free
-        raise BuildError(
-            f"the disk is full: {free / 1e6:.0f} MB are free in '{root}': make room, or build "
-            "fewer components; what was finished stays"
-        ) from error
-
-
 def _require_room(site: _Site, missing: Sequence[Component]) -> None:
     weights = [
         sum(file.size for file in component.files) / (2 if component.precision == "float32" else 1)
@@ -323,18 +279,6 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
     free = shutil.disk_usage(site.root).free
     if reason := room_refusal([component.name for component in missing], weights, free=free):
         raise BuildError(f"'{site.root}': {reason}")
-
-
-def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:
-    """Why plans will hardly fit into `free` bytes, or None: each holds its `weights`, and so does
-    the graph that it is built from, one at a time."""
-    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights, default=0)
-    if free >= needed:
-        return None
-    return (
-        f"the plans of {', '.join(components)} need about {needed / 1e6:.0f} MB, "
-        f"{free / 1e6:.0f} are free: make room, or build fewer components"
-    )
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:

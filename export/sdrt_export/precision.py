@@ -16,7 +16,7 @@ few microseconds on a GPU, and leaves every signature what the manifest says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from sdrt_engines import Array
 from sdrt_export.float_graph import (
     FLOAT,
-    VIEWS,
     FloatGraph,
     NodeName,
     gives_type,
@@ -163,7 +162,7 @@ class _Typing:
             return self.cast.get((name, wanted), name)
         if (name, wanted) not in self.cast:
             typed = f"{name}.{_SUFFIXES[wanted]}"
-            self.nodes.append(_cast(name, typed, wanted))
+            self.nodes.append(cast_node(name, typed, wanted))
             self.cast[name, wanted] = typed
         return self.cast[name, wanted]
 
@@ -173,7 +172,7 @@ class _Typing:
         if made != FLOAT and name in self.outputs:  # what leaves the network is float32
             inner = f"{name}.{_SUFFIXES[made]}"
             node.output[place] = inner
-            self.nodes.append(_cast(inner, name, FLOAT))
+            self.nodes.append(cast_node(inner, name, FLOAT))
             self.cast[name, made], self.cast[name, FLOAT] = inner, name
 
     def _type_attributes(self, node: NodeProto, target: int) -> None:
@@ -257,57 +256,5 @@ def _converted(array: Array, element: int) -> Array:
         return np.asarray(array.astype(wanted))
 
 
-def rounding_model(typed: ModelProto) -> ModelProto:
-    """The same network as float32 work with the rounding spelt out: after every tensor that `typed`
-    has in half precision stand a cast there and one back.
-
-    ONNX Runtime's CPU has few half-precision kernels. It computes the others in float32 and leaves
-    out the rounding between two of them, overflow included (1.31: 1e6 passes through a float16
-    tensor unharmed), so the typed graph itself, run there, proves little.
-    """
-    rounded = ModelProto()
-    rounded.CopyFrom(typed)
-    graph = rounded.graph
-    halves = {ELEMENTS["fp16"], ELEMENTS["bf16"]}
-    types = _types_in(typed)
-    del graph.node[:]
-    for weight in graph.initializer:
-        if weight.data_type in halves:
-            graph.node.append(_cast(f"{weight.name}.stored", weight.name, FLOAT))
-            weight.name = f"{weight.name}.stored"
-    for old in typed.graph.node:
-        graph.node.extend(_rounding_nodes(old, types, halves))
-    return rounded
-
-
-def _rounding_nodes(
-    old: NodeProto, types: Mapping[str, int], halves: set[int]
-) -> Iterator[NodeProto]:
-    node = NodeProto()
-    node.CopyFrom(old)
-    for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.i in halves:
-            attribute.i = FLOAT
-        if node.op_type == "ConstantOfShape" and attribute.t.data_type in halves:
-            value = numpy_helper.to_array(attribute.t).astype(np.float32)
-            attribute.t.CopyFrom(numpy_helper.from_array(value))
-    if old.op_type in VIEWS:  # what goes in is rounded already
-        yield node
-        return
-    rounded = [name for name in old.output if types.get(name) in halves]
-    for place, name in enumerate(old.output):
-        if name in rounded:
-            node.output[place] = f"{name}.exact"
-    yield node
-    for name in rounded:
-        yield _cast(f"{name}.exact", f"{name}.rounded", types[name])
-        yield _cast(f"{name}.rounded", name, FLOAT)
-
-
-def _cast(source: str, target: str, element: int) -> NodeProto:
+def cast_node(source: str, target: str, element: int) -> NodeProto:
     return helper.make_node("Cast", [source], [target], to=element)
-
-
-def _types_in(model: ModelProto) -> dict[str, int]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    return {value.name: value.type.tensor_type.elem_type for value in graph.value_info}

@@ -30,11 +30,11 @@ from sdrt_export.precision import (
     half_from_float,
     kept_by_rules,
     load_for,
-    rounding_model,
     write_typed,
 )
 from sdrt_export.precision_policy import HalfType, Precision, Rules
 from sdrt_export.probing import tensors_of
+from sdrt_export.rounding import rounding_model
 
 MIN_PSNR = 30.0  # dB beside float32, of each output
 MAX_ROUNDS = 4

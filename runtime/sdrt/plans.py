@@ -9,10 +9,10 @@ from sdrt.file_records import verify_file
 from sdrt.manifest import Component
 from sdrt.plan_record import PlanRecord, onnx_digests, records_of
 from sdrt_engines import Engine
+from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.tensorrt_plan import (
     TensorRT,
     engine_from_plan,
-    gpu_architecture,
     library_version,
     plan_refusal,
     tensorrt_refusal,

@@ -19,7 +19,8 @@ from sdrt.plan_record import records_of
 from sdrt.plans import choose_plan
 from sdrt_engines import EngineError, Target
 from sdrt_engines.tensorrt_plan import library_version
-from sdrt_export.building import build_bundle, full_disk_told, room_refusal
+from sdrt_export.build_folder import full_disk_told, room_refusal
+from sdrt_export.building import build_bundle
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built
 from support.command import run_sdrt

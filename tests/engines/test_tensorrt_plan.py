@@ -9,7 +9,6 @@ from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.tensorrt_plan import (
     LIBRARIES,
     TensorRT,
-    driver_refusal,
     engine_from_plan,
     library_version,
     plan_refusal,
@@ -42,21 +41,6 @@ def test_cuda_python_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -
     assert reason is not None
     assert "cuda-python cannot be imported" in reason
     assert reason.endswith("pip install cuda-python")
-
-
-@pytest.mark.parametrize(
-    ("num_devices", "driver", "runtime", "reason"),
-    [
-        (1, 13020, 13040, None),  # minor versions of CUDA go together
-        (1, 14000, 13040, None),
-        (0, 0, 13040, "there is no NVIDIA driver here: install one, or use target cpu"),
-        (0, 12080, 13040, "the NVIDIA driver knows CUDA 12.8, expected 13.0 or newer: update"),
-        (0, 13020, 13040, "the NVIDIA driver finds no GPU here: make one visible to it, or use"),
-    ],
-)
-def test_drivers(num_devices: int, driver: int, runtime: int, reason: str | None) -> None:
-    refusal = driver_refusal(num_devices, driver, runtime)
-    assert refusal == reason or (refusal is not None and refusal.startswith(str(reason)))
 
 
 @pytest.mark.parametrize(
