@@ -107,7 +107,7 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
-            "target 'tensorrt' is not built yet in this version of sdrt: use",
+            "tensorrt is not installed: pip install 'sdrt[tensorrt]'",
         ),
         (["-W", "100"], "width: got 100, expected a multiple of 8, such as 96 or 104"),
         (["-H", "7"], "height: got 7, expected a whole number from 8 to 8192"),
