@@ -22,7 +22,7 @@ from sdrt_engines.tensorrt_plan import (
 def open_plan(root: Path, component: Component, backend: TensorRT) -> Engine:
     """The newest plan of `component` in the bundle at `root` that fits this machine, ready to run.
 
-    It is compared with its record first. A plan has several profiles: a run takes the one for its
+    A plan has several profiles: a run takes the one for its
     shapes. BundleError where no plan fits, with the reason for each; EngineError where the machine
     has no GPU or no TensorRT.
     """
@@ -32,7 +32,7 @@ def open_plan(root: Path, component: Component, backend: TensorRT) -> Engine:
         root, component, backend, version=library_version(backend), architecture=gpu_architecture()
     )
     return engine_from_plan(
-        verify_file(root, record.plan),
+        root / record.plan.path,
         name=component.name,
         backend=backend,
         signature=component.signature,
@@ -43,7 +43,8 @@ def open_plan(root: Path, component: Component, backend: TensorRT) -> Engine:
 def choose_plan(
     root: Path, component: Component, backend: TensorRT, *, version: str, architecture: str
 ) -> PlanRecord:
-    """The record of the newest plan made from this very network, for this library and GPU."""
+    """The record of the newest plan that was made from this very network, for this library and GPU,
+    and is what it was then."""
     reasons = []
     for record in records_of(root, backend, component.name):
         made_of = record.ingredients
@@ -56,6 +57,7 @@ def choose_plan(
         )
         if made_of.onnx != onnx_digests(root, component):
             reason = "it was built from another ONNX file"
+        reason = reason or _damage(root, record)
         if reason is None:
             return record
         reasons.append(f"{Path(record.plan.path).name}: {reason}")
@@ -64,3 +66,11 @@ def choose_plan(
         f"{component.name}: no plan of this bundle runs here: {told}: "
         f"`sdrt build {root} --target {backend}` makes one"
     )
+
+
+def _damage(root: Path, record: PlanRecord) -> str | None:
+    try:
+        verify_file(root, record.plan)
+    except BundleError as error:
+        return str(error)
+    return None

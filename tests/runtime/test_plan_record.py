@@ -176,6 +176,30 @@ def test_a_plan_of_another_network_is_told(tmp_path: Path) -> None:
         chosen(opened)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"pla", "got 3 bytes, expected 4"),
+        (b"plaN", "the file has changed: got sha256"),
+        (None, "this file of the bundle is missing"),
+    ],
+)
+def test_a_damaged_plan_is_told_or_an_older_one_taken(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    opened, ingredients = bundle(tmp_path)
+    path = plan(tmp_path, ingredients, "2026-01-02").with_suffix(".plan")
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{path.name}: .*{reason}.*`sdrt build"):
+        chosen(opened)
+    older = replace(ingredients, precision="bf16")
+    plan(tmp_path, older, "2026-01-01")
+    assert chosen(opened).ingredients == older
+
+
 def test_files_that_nobody_recorded_are_hashed(tmp_path: Path) -> None:
     opened = Bundle.open(write_onnx_folder(tmp_path))
     component = opened.component("unet")
