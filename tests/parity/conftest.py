@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 
 from parity.pipeline_harness import THEIR_SCHEDULERS, Ours, Theirs, pipeline_with
 from sdrt import Pipeline
+from support.nearest_rounding import NearestRounding
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,10 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
 @pytest.fixture(scope="session")
 def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
     return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), target="cpu"))
+
+
+@pytest.fixture
+def nearest_rounding() -> Iterator[None]:
+    """diffusers' schedules to the last place, on every CPU."""
+    with NearestRounding():
+        yield

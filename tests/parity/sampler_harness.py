@@ -115,12 +115,8 @@ def check_case(case: Case, model: Model = model) -> None:
 
 
 def assert_same_timesteps(case: Case, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Exactly the same, but to a ten-thousandth where they are read off the training sigmas.
-
-    Of those torch rounds a few in a thousand to the wrong float32: its square root is MKL's.
-    """
-    from_sigmas = (*(name for sigmas in SIGMAS for name in sigmas), "timestep_type")
-    if "KDPM2" in case.scheduler or "sigmas" in case.plan or {*from_sigmas} & {*case.options}:
+    """Exactly the same, but to a ten-thousandth where they are logarithms of sigmas."""
+    if "KDPM2" in case.scheduler or "timestep_type" in case.options:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     else:
         np.testing.assert_array_equal(ours, theirs)

@@ -19,6 +19,7 @@ from parity.sampler_harness import (
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.usefixtures("nearest_rounding"),
     # diffusers' own: it hands torch tensors to numpy and calls its older algorithms deprecated
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),

@@ -27,6 +27,7 @@ from sdrt.samplers import Update
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.usefixtures("nearest_rounding"),
     # diffusers' own: it hands torch tensors to numpy and calls its older algorithms deprecated
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
