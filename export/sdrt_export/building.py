@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from sdrt import tensor_names as names
 from sdrt.atomic import appearing_file
 from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.file_records import record_file, verify_file
-from sdrt.json_fields import JsonFields
 from sdrt.manifest import Component
 from sdrt.plan_record import (
     ENGINES,
@@ -31,18 +29,15 @@ from sdrt.plan_record import (
     records_of,
     write_record,
 )
-from sdrt_engines import Array, Target
+from sdrt_engines import Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
 from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
 from sdrt_export.build_folder import WORK, build_alone, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
+from sdrt_export.half_graphs import Report, num_tokens, write_half_graph
 from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
-from sdrt_export.precision_policy import POLICY_VERSION, HalfType, rules_for
-
-Report = Callable[[str], None]
-
-_TRIED_AT = {"batch": 2, "height": 8, "width": 8}  # latents
+from sdrt_export.precision_policy import POLICY_VERSION, HalfType
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,8 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     for file in component.files:
         verify_file(root, file)
     with tempfile.TemporaryDirectory(prefix=WORK, dir=site.root / ENGINES) as work:
-        precision, promoted, psnr = _write_half(site, component, Path(work))
-        ingredients = _ingredients(site, component, precision, promoted)
+        half = write_half_graph(site.bundle, component, site.half, Path(work), site.report)
+        ingredients = _ingredients(site, component, half.precision, half.promoted)
         path = plan_path(site.backend, ingredients)
         site.report(f"{component.name}: building")
         with appearing_file(root / path) as draft:
@@ -165,42 +160,12 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     record = PlanRecord(
         ingredients=ingredients,
         plan=record_file(root, path),
-        psnr=psnr if math.isfinite(psnr) else None,
+        psnr=half.psnr if math.isfinite(half.psnr) else None,
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         build=vars(figures),
     )
     write_record(root, record)
     return record
-
-
-def _write_half(
-    site: _Site, component: Component, folder: Path
-) -> tuple[str, tuple[str, ...], float]:
-    """Writes the typed graph; its precision, the promoted nodes, and its PSNR beside float32."""
-    from sdrt_export.precision_check import write_half, write_known
-    from sdrt_export.precision_record import known_precision, remember_precision
-
-    rules = rules_for(site.bundle.manifest.family, component.name)
-    model = site.root / component.model
-    result = known_precision(site.bundle, component, site.half)
-    if result is None:
-        site.report(f"{component.name}: finding what must stay float32")
-        result = write_half(model, folder, site.half, rules, [inputs_of(site.bundle, component)])
-        remember_precision(site.bundle, component, site.half, result)
-    else:
-        write_known(model, folder, result, rules)
-    return result.precision, result.promoted, result.psnr
-
-
-def inputs_of(bundle: Bundle, component: Component) -> dict[str, Array]:
-    """What a component is tried on: seeded, small."""
-    from sdrt_export.fixed_inputs import fixed_inputs
-
-    scale = bundle.vae_scale_factor if component.name == names.VAE_ENCODER else 1
-    sizes = {name: size * (1 if name == "batch" else scale) for name, size in _TRIED_AT.items()}
-    sizes["sequence"] = _tokens(bundle)
-    vocabulary = JsonFields(bundle.component_config(names.TEXT_ENCODER)).integer("vocab_size")
-    return fixed_inputs(component.signature, sizes, vocabulary)
 
 
 def _ingredients(
@@ -224,7 +189,7 @@ def _backend_of(target: Target) -> TensorRT:
     if target.backend != "tensorrt" and target.backend != "tensorrt-rtx":
         raise BuildError(
             f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
-            f"'sdrt build' is for {' and '.join(LIBRARIES)}"
+            f"'sdrt build' is for cuda, {' and '.join(LIBRARIES)}"
         )
     return target.backend
 
@@ -258,17 +223,9 @@ def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
     for shape in parsed:
         shape.require_multiple(factor)
     try:
-        return Wanted(parsed, Range.parse(batch), _tokens(bundle), factor)
+        return Wanted(parsed, Range.parse(batch), num_tokens(bundle), factor)
     except SdrtError as error:
         raise BuildError(f"--batch {batch}: {error}") from error
-
-
-def _tokens(bundle: Bundle) -> int:
-    """The length of a prompt."""
-    ids = bundle.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS)
-    config = JsonFields(bundle.component_config(names.TEXT_ENCODER))
-    length = ids.shape[-1]
-    return length if isinstance(length, int) else config.integer("max_position_embeddings")
 
 
 def _require_room(site: _Site, missing: Sequence[Component]) -> None:

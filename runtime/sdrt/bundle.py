@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
 from sdrt.file_records import verify_file
+from sdrt.half_graph import half_graph_of
 from sdrt.json_fields import JsonFields, within
 from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
 from sdrt.onnx_folder import (
     MODEL_INDEX,
-    MODEL_NAME,
     fields_from_file,
     manifest_from_folder,
     onnx_folders,
@@ -117,10 +117,9 @@ class Bundle:
 
     def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
         """The graph that a target runs, and all its files: its own where one was built for it."""
-        folder = f"{engines_path(target)}/{component.name}/"
-        built = [record for record in self.manifest.files if record.path.startswith(folder)]
-        if built:
-            return f"{folder}{MODEL_NAME}", built
+        built = half_graph_of(self.root, target.backend, component)
+        if built is not None:
+            return built.model, built.files
         return component.model, component.files
 
     def component_config(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError, UsageError
 from sdrt_engines import Target
 
-BUILT = ("tensorrt", "tensorrt-rtx")  # the backends that run what was built for them
+BUILT = ("cuda", "tensorrt", "tensorrt-rtx")  # the backends that run what was built for them
 
 
 def export(options: argparse.Namespace) -> None:
@@ -47,9 +47,12 @@ def _targets_to_build(texts: Sequence[str]) -> list[Target]:
     targets = [target for target in map(Target.parse, texts) if target.backend in BUILT]
     if targets:
         from sdrt_export.building import require_buildable
+        from sdrt_export.half_graphs import require_onnx
 
+        require_onnx()
         for target in targets:
-            require_buildable(target)
+            if target.backend != "cuda":
+                require_buildable(target)
     return targets
 
 
@@ -64,16 +67,15 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def build(options: argparse.Namespace) -> None:
     """What a target needs beside the bundle's ONNX; tells each stage unless it shall be quiet."""
-    built = _build(
-        options.bundle,
-        Target.parse(options.target),
-        quiet=options.quiet,
-        shapes=options.shapes,
-        batch=options.batch,
-        precision=options.precision,
-        components=options.component,
-        prune=options.prune,
-    )
+    target = Target.parse(options.target)
+    wanted = {"precision": options.precision, "components": options.component}
+    if target.backend != "cuda":
+        wanted |= {"shapes": options.shapes, "batch": options.batch, "prune": options.prune}
+    elif options.shapes or options.batch != "1" or options.prune:
+        raise UsageError(
+            "target cuda runs every shape with one graph: leave out --shapes, --batch and --prune"
+        )
+    built = _build(options.bundle, target, quiet=options.quiet, **wanted)
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
@@ -83,11 +85,14 @@ def build(options: argparse.Namespace) -> None:
 def _build(bundle: str | Path, target: Target, *, quiet: bool = False, **wanted: Any) -> list[Path]:
     """Builds into the bundle; the paths of what was not there."""
     from sdrt_export.building import build_bundle
+    from sdrt_export.half_graphs import build_half_graphs
 
     def report(line: str) -> None:
         if not quiet:
             sys.stderr.write(f"{line}\n")
 
     opened = Bundle.open(bundle)
+    if target.backend == "cuda":
+        return build_half_graphs(opened, report=report, **wanted)
     made = build_bundle(opened, target, report=report, **wanted)
     return [opened.root / record.plan.path for record in made.built]

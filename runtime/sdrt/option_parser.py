@@ -216,7 +216,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         required=True,
-        help="tensorrt (this machine's GPU), tensorrt-rtx (any), or tensorrt-rtx:sm86,sm89",
+        help="cuda, tensorrt (this machine's GPU), tensorrt-rtx (any), or tensorrt-rtx:sm86,sm89",
     )
     parser.add_argument(
         "--shapes",

@@ -10,7 +10,8 @@ import pytest
 from sdrt.bundle import Bundle
 from sdrt_engines import EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
-from sdrt_export.building import build_bundle, inputs_of
+from sdrt_export.building import build_bundle
+from sdrt_export.half_graphs import inputs_of
 from sdrt_export.precision_check import psnr_of
 from support.built_bundle import Built
 

@@ -15,6 +15,7 @@ from sdrt import bundle as bundle_module
 from sdrt.bundle import Bundle
 from sdrt.errors import BundleError, SdrtError
 from sdrt.file_records import record_file
+from sdrt.half_graph import RECORD_NAME, HalfGraph
 from sdrt.onnx_folder import family_from_configs
 from sdrt_engines import (
     Backends,
@@ -141,10 +142,21 @@ def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")
     assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
-    built = record_file(root, path)
-    manifest = replace(bundle.manifest, files=(*bundle.manifest.files, built))
-    bundle = replace(bundle, manifest=manifest)
-    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", [built])
+    built = HalfGraph(
+        onnx={file.path: file.sha256 for file in unet.files},
+        precision="fp16",
+        promoted=(),
+        policy=1,
+        psnr=None,
+        files=(record_file(root, path),),
+    )
+    record = path.with_name(RECORD_NAME)
+    record.write_text(built.to_json())
+    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", built.files)
+    record.write_text(replace(built, onnx={"unet/model.onnx": "0" * 64}).to_json())
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is another one's
+    record.write_text("{}")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
     assert bundle.onnx_for(unet, Target("cpu")) == ("unet/model.onnx", unet.files)
 
 

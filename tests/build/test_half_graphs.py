@@ -1,0 +1,81 @@
+"""``sdrt build --target cuda``: half-precision graphs beside a bundle's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdrt.bundle import DEMO_FOLDER, Bundle
+from sdrt.half_graph import RECORD_NAME, half_graph_of
+from sdrt_engines import SdrtError, Target, engine_from_onnx
+from sdrt_export.half_graphs import build_half_graphs, inputs_of
+from sdrt_export.precision_check import psnr_of
+from support.command import run_sdrt
+from support.half_graphs import FP16, types_of
+
+pytestmark = pytest.mark.build
+
+NETWORK = "text_encoder"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
+    """A copy of the demo bundle with one network built for CUDA."""
+    copy = tmp_path_factory.mktemp("cuda") / "demo"
+    shutil.copytree(DEMO_FOLDER, copy, ignore=shutil.ignore_patterns("engines"))
+    given = ("build", copy, "--target", "cuda", "--component", NETWORK)
+    outcome = run_sdrt(*given, folder=copy.parent, before=without_torch)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == (str(copy / f"engines/cuda/{NETWORK}/model.onnx"),)
+    return copy
+
+
+def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
+    bundle = Bundle.open(root)
+    component = bundle.component(NETWORK)
+    model, files = bundle.onnx_for(component, Target("cuda"))
+    assert model == f"engines/cuda/{NETWORK}/model.onnx"
+    assert [file.path for file in files] == [model, f"{model}_data"]
+    assert bundle.onnx_for(component, Target("cpu")) == (component.model, component.files)
+    unet = bundle.component("unet")  # nobody built it
+    assert bundle.onnx_for(unet, Target("cuda")) == (unet.model, unet.files)
+
+
+def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
+    bundle = Bundle.open(root)
+    component = bundle.component(NETWORK)
+    graph = half_graph_of(root, "cuda", component)
+    assert graph is not None
+    assert (graph.precision, graph.promoted) == ("fp16", ())
+    assert FP16 in types_of(root / graph.model).values()
+    feeds = inputs_of(bundle, component)
+    with engine_from_onnx(root / component.model) as engine:
+        expected = engine.run(feeds)
+    with engine_from_onnx(root / graph.model) as engine:
+        assert engine.signature == component.signature
+        got = engine.run(feeds)
+    assert min(psnr_of(expected[name], got[name]) for name in expected) >= 40
+
+
+def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "demo"))
+    lines: list[str] = []
+    build = {"components": [NETWORK], "report": lines.append}
+    assert build_half_graphs(Bundle.open(copy), **build) == []
+    assert lines == [f"{NETWORK}: there already"]
+    data = copy / f"engines/cuda/{NETWORK}/model.onnx_data"
+    data.write_bytes(data.read_bytes()[:-1])
+    assert build_half_graphs(Bundle.open(copy), **build) == [data.with_name("model.onnx")]
+    assert data.stat().st_size == (root / data.relative_to(copy)).stat().st_size
+    (data.parent / RECORD_NAME).unlink()
+    with pytest.raises(SdrtError, match=RECORD_NAME):  # a folder that is not sdrt's own
+        build_half_graphs(Bundle.open(copy), **build)
+
+
+@pytest.mark.parametrize("options", [("--shapes", "64x64"), ("--batch", "2"), ("--prune",)])
+def test_options_of_plans_are_refused(root: Path, options: tuple[str, ...]) -> None:
+    outcome = run_sdrt("build", root, "--target", "cuda", *options, folder=root.parent)
+    assert outcome.code == 2
+    assert "target cuda runs every shape with one graph" in outcome.err[0]
