@@ -67,6 +67,7 @@ def main() -> None:
 
 def sdrt_command(output: Path) -> list[str]:
     options = ["--steps", STEPS, "--seed", SEED, "--guidance-scale", GUIDANCE, "-o", output, "-q"]
+    options += ["--target", "cpu"]  # all that the lean package brings
     return [sys.executable, "-m", "sdrt", "run", "demo", PROMPT, *map(str, options)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdrt_engines.dimensions import size_of
-from sdrt_engines.errors import EngineError
+from sdrt_engines.errors import EngineError, TensorError
 from sdrt_engines.tensor import Signature, shape_text
 
 Shape: TypeAlias = tuple[int, ...]
@@ -117,14 +117,15 @@ class Profile:
 def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
     """The index of the profile that serves inputs of these shapes best.
 
-    EngineError that lists what there is, where none does. `name` is the engine's.
+    TensorError that lists what there is, where none does: the shapes are at fault, and no other
+    target is tried for that. `name` is the engine's.
     """
     fitting = [index for index, profile in enumerate(profiles) if profile.covers(shapes)]
     if fitting:
         return min(fitting, key=lambda index: profiles[index].distance(shapes))
     got = ", ".join(f"{tensor} {shape_text(shape)}" for tensor, shape in shapes.items())
     known = "; ".join(map(str, profiles))
-    raise EngineError(
+    raise TensorError(
         f"{name}: no profile of this engine covers {got}; it has: {known}: "
         "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N`"
     )

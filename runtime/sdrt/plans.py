@@ -1,15 +1,17 @@
-"""Opens the plan of a bundle that this machine can run."""
+"""Opens the plans of a bundle that this machine can run."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from sdrt.errors import BundleError
 from sdrt.file_records import verify_file
 from sdrt.manifest import Component
 from sdrt.plan_record import PlanRecord, onnx_digests, records_of
-from sdrt_engines import Engine
+from sdrt_engines import Engine, EngineError
 from sdrt_engines.cuda_device import gpu_architecture
+from sdrt_engines.plan_set import Plan, PlanSet
 from sdrt_engines.tensorrt_plan import (
     TensorRT,
     engine_from_plan,
@@ -20,32 +22,42 @@ from sdrt_engines.tensorrt_plan import (
 
 
 def open_plan(root: Path, component: Component, backend: TensorRT) -> Engine:
-    """The newest plan of `component` in the bundle at `root` that fits this machine, ready to run.
+    """The plans of `component` in the bundle at `root` that fit this machine, ready to run.
 
-    A plan has several profiles: a run takes the one for its
-    shapes. BundleError where no plan fits, with the reason for each; EngineError where the machine
-    has no GPU or no TensorRT.
+    Each is compared with its record first; a run takes the plan and profile for its shapes.
+    EngineError where no plan fits, with the reason for each, or the machine has no GPU or no
+    TensorRT.
     """
     if reason := tensorrt_refusal(backend):
-        raise BundleError(f"{component.name}: {reason}")
-    record = choose_plan(
+        raise EngineError(f"{component.name}: {reason}")
+    records = fitting_plans(
         root, component, backend, version=library_version(backend), architecture=gpu_architecture()
     )
-    return engine_from_plan(
-        root / record.plan.path,
-        name=component.name,
-        backend=backend,
-        signature=component.signature,
-        profiles=record.ingredients.profiles,
+    plans = [
+        Plan(
+            record.ingredients.profiles,
+            partial(
+                engine_from_plan,
+                root / record.plan.path,
+                name=component.name,
+                backend=backend,
+                signature=component.signature,
+                profiles=record.ingredients.profiles,
+            ),
+        )
+        for record in records
+    ]
+    return (
+        plans[0].open() if len(plans) == 1 else PlanSet(component.signature, component.name, plans)
     )
 
 
-def choose_plan(
+def fitting_plans(
     root: Path, component: Component, backend: TensorRT, *, version: str, architecture: str
-) -> PlanRecord:
-    """The record of the newest plan that was made from this very network, for this library and GPU,
-    and is what it was then."""
-    reasons = []
+) -> list[PlanRecord]:
+    """The records, newest first, of the plans that were made from this very network, for this
+    library and GPU, and are what they were then. EngineError where there is none."""
+    reasons, fitting = [], []
     for record in records_of(root, backend, component.name):
         made_of = record.ingredients
         reason = plan_refusal(
@@ -59,10 +71,13 @@ def choose_plan(
             reason = "it was built from another ONNX file"
         reason = reason or _damage(root, record)
         if reason is None:
-            return record
-        reasons.append(f"{Path(record.plan.path).name}: {reason}")
+            fitting.append(record)
+        else:
+            reasons.append(f"{Path(record.plan.path).name}: {reason}")
+    if fitting:
+        return fitting
     told = "; ".join(reasons) or "it has none"
-    raise BundleError(
+    raise EngineError(
         f"{component.name}: no plan of this bundle runs here: {told}: "
         f"`sdrt build {root} --target {backend}` makes one"
     )

@@ -19,7 +19,8 @@ from sdrt.plan_record import (
     records_of,
     write_record,
 )
-from sdrt.plans import choose_plan
+from sdrt.plans import fitting_plans
+from sdrt_engines import EngineError
 from sdrt_engines.shape_profiles import Profile, Range
 from support.bundle_folder import write_bundle, write_onnx_folder
 
@@ -127,26 +128,28 @@ def bundle(tmp_path: Path) -> tuple[Bundle, Ingredients]:
     return opened, replace(INGREDIENTS, onnx=digests)
 
 
-def chosen(opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm89") -> PlanRecord:
-    return choose_plan(
+def fitting(
+    opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm89"
+) -> list[PlanRecord]:
+    return fitting_plans(
         *(opened.root, opened.component("unet"), "tensorrt-rtx"),
         version=version,
         architecture=architecture,
     )
 
 
-def test_the_newest_plan_is_chosen(tmp_path: Path) -> None:
+def test_the_newest_plan_comes_first(tmp_path: Path) -> None:
     opened, ingredients = bundle(tmp_path)
     newer = replace(ingredients, precision="bf16")
     plan(tmp_path, newer, "2026-01-02")
     plan(tmp_path, ingredients, "2026-01-01")
-    assert chosen(opened).ingredients == newer
+    assert [record.ingredients for record in fitting(opened)] == [newer, ingredients]
 
 
 def test_without_plans_the_way_to_one_is_told(tmp_path: Path) -> None:
     opened, _ = bundle(tmp_path)
-    with pytest.raises(BundleError) as raised:
-        chosen(opened)
+    with pytest.raises(EngineError) as raised:
+        fitting(opened)
     assert str(raised.value) == (
         "unet: no plan of this bundle runs here: it has none: "
         f"`sdrt build {tmp_path} --target tensorrt-rtx` makes one"
@@ -165,15 +168,15 @@ def test_plans_for_another_machine_are_told(
 ) -> None:
     opened, ingredients = bundle(tmp_path)
     plan(tmp_path, ingredients)
-    with pytest.raises(BundleError, match=rf"unet-{ingredients.key}\.plan: {reason}: `sdrt build"):
-        chosen(opened, **here)
+    with pytest.raises(EngineError, match=rf"unet-{ingredients.key}\.plan: {reason}: `sdrt build"):
+        fitting(opened, **here)
 
 
 def test_a_plan_of_another_network_is_told(tmp_path: Path) -> None:
     opened, _ = bundle(tmp_path)
     plan(tmp_path, INGREDIENTS)
-    with pytest.raises(BundleError, match="it was built from another ONNX file"):
-        chosen(opened)
+    with pytest.raises(EngineError, match="it was built from another ONNX file"):
+        fitting(opened)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +196,11 @@ def test_a_damaged_plan_is_told_or_an_older_one_taken(
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(BundleError, match=rf"{path.name}: .*{reason}.*`sdrt build"):
-        chosen(opened)
+    with pytest.raises(EngineError, match=rf"{path.name}: .*{reason}.*`sdrt build"):
+        fitting(opened)
     older = replace(ingredients, precision="bf16")
     plan(tmp_path, older, "2026-01-01")
-    assert chosen(opened).ingredients == older
+    assert [record.ingredients for record in fitting(opened)] == [older]
 
 
 def test_files_that_nobody_recorded_are_hashed(tmp_path: Path) -> None:

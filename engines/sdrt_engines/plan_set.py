@@ -1,0 +1,77 @@
+"""One network built several times for different shapes: each run takes the plan that serves it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdrt_engines.engine import Engine, Pinned
+from sdrt_engines.shape_profiles import Profile, Shape, choose_profile
+from sdrt_engines.tensor import Array, Signature
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shapes that a plan was built for, and how it opens."""
+
+    profiles: Sequence[Profile]
+    open: Callable[[], Engine]
+
+
+@dataclass(frozen=True, eq=False)
+class _PinnedWhereUsed:
+    """A feed that is pinned on a plan when that first runs with it."""
+
+    name: str
+    array: Array
+    on: dict[Engine, Pinned] = field(default_factory=dict)
+
+    def at(self, engine: Engine) -> Pinned:
+        if engine not in self.on:
+            self.on[engine] = engine.pin(self.name, self.array)
+        return self.on[engine]
+
+
+class PlanSet(Engine):
+    """Plans of one network as one engine; a plan opens with the first run that takes it.
+
+    Where two serve a run, the one that is tuned for the nearer shapes takes it, and the first of
+    equals. TensorError that lists all shapes where none does.
+    """
+
+    def __init__(self, signature: Signature, name: str, plans: Sequence[Plan]) -> None:
+        super().__init__(signature, name)
+        self._profiles = [profile for plan in plans for profile in plan.profiles]
+        self._plans = [plan for plan in plans for _ in plan.profiles]  # of each profile
+        self._open: dict[int, Engine] = {}  # by the plan's identity
+        self._opening = threading.Lock()
+
+    def _run(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array]:
+        engine = self._engine_for({name: _array(value).shape for name, value in values.items()})
+        feeds = {
+            name: value.at(engine) if isinstance(value, _PinnedWhereUsed) else value
+            for name, value in values.items()
+        }
+        return engine.run(feeds, outputs)
+
+    def _engine_for(self, shapes: Mapping[str, Shape]) -> Engine:
+        plan = self._plans[choose_profile(self.name, self._profiles, shapes)]
+        with self._opening:
+            if id(plan) not in self._open:
+                self._open[id(plan)] = plan.open()
+            return self._open[id(plan)]
+
+    def _pin(self, name: str, array: Array) -> _PinnedWhereUsed:
+        return _PinnedWhereUsed(name, super()._pin(name, array))
+
+    def _release(self) -> None:
+        for engine in self._open.values():
+            engine.close()
+
+
+def _array(value: Array | _PinnedWhereUsed) -> Array:
+    return value.array if isinstance(value, _PinnedWhereUsed) else value
