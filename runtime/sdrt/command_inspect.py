@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.table import Table
 
 from sdrt.bundle import Bundle
 from sdrt.manifest import Manifest
+from sdrt_engines import TensorSpec
 from sdrt_engines.tensor import shape_text
 
 
@@ -57,11 +60,26 @@ def _tensors(manifest: Manifest) -> Table:
     for component in manifest.components:
         signature = component.signature
         for way, specs in (("in", signature.inputs), ("out", signature.outputs)):
-            for spec in specs:
-                shape = shape_text(spec.shape)
-                table.add_row(component.name, way, spec.name, str(spec.dtype), shape)
+            for row in _rows(specs):
+                table.add_row(component.name, way, *row)
     return table
 
 
+def _rows(specs: Sequence[TensorSpec]) -> Iterator[tuple[str, str, str]]:
+    """Name, dtype and shape of each tensor; those that are numbered stand in one row."""
+    for stem, same in groupby(specs, key=lambda spec: re.sub(r"\.\d+$", "", spec.name)):
+        first, *others = same
+        shapes = list(dict.fromkeys(_short(spec) for spec in (first, *others)))
+        name = f"{stem}.0…{len(others)}" if others else first.name
+        yield name, str(first.dtype), shapes[0] if len(shapes) == 1 else f"{len(shapes)} shapes"
+
+
+def _short(spec: TensorSpec) -> str:
+    """The shape, with letters for what is open: batch, tokens, height, width."""
+    words = re.compile(r"batch|sequence|height|width")
+    letters = {"batch": "B", "sequence": "L", "height": "h", "width": "w"}
+    return words.sub(lambda word: letters[word[0]], shape_text(spec.shape))
+
+
 def _table(*headings: str) -> Table:
-    return Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    return Table(*headings, box=None, pad_edge=False, padding=(0, 1, 0, 0))
