@@ -140,14 +140,10 @@ class ControlNet:
     conditioning: Array  # (1, K, H, W)
     pools_globally: bool  # its residuals are means over the picture, as a style net's are
 
-    @property
-    def residual_names(self) -> tuple[str, ...]:
-        return tuple(spec.name for spec in self.engine.signature.outputs)
-
     def scales(self, guess_mode: bool) -> tuple[np.float32, ...]:
         """The factor of each residual. Guess mode trusts the deep ones more than the shallow ones
         (Zhang et al. 2023, https://arxiv.org/abs/2302.05543: "guess mode")."""
-        count = len(self.residual_names)
+        count = len(self.engine.signature.outputs)
         if guess_mode and not self.pools_globally:
             factors = np.logspace(math.log10(_LIGHTEST), 0, count) * self.control.scale
         else:
