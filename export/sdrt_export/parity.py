@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from sdrt.errors import SdrtError
 from sdrt.manifest import Parity
+from sdrt.psnr import psnr_of
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.errors import ExportError
 from sdrt_export.networks import Network, Size
@@ -101,9 +101,4 @@ def parity_of(expected: Array, got: Array) -> Parity:
     """Of one tensor. The PSNR is relative to the range of `expected`; infinite for equal ones."""
     if got.shape != expected.shape:
         raise ExportError(f"torch gives the shape {expected.shape}, the ONNX file {got.shape}")
-    error = np.abs(got.astype(np.float64) - expected)
-    mean_square = float(np.mean(error**2))
-    if mean_square == 0:
-        return Parity(0.0, math.inf)
-    peak = float(np.ptp(expected)) or 1.0
-    return Parity(float(error.max()), 20 * math.log10(peak) - 10 * math.log10(mean_square))
+    return Parity(float(np.abs(got.astype(np.float64) - expected).max()), psnr_of(expected, got))

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from sdrt.psnr import psnr_of
 from sdrt_engines import Array
 from sdrt_export.errors import BuildError
 from sdrt_export.float_graph import FloatGraph, NodeName, float_graph_from_model
@@ -120,7 +121,7 @@ class _Check:
         self.rounded = rounding_model(onnx.load(path, load_external_data=False))
         got = tensors_of(self.rounded, self.folder, self._ends, self.cases)
         return min(
-            psnr_of(expected[name], outputs[name])
+            psnr_within(expected[name], outputs[name])
             for expected, outputs in zip(self.expected, got, strict=True)
             for name in expected
         )
@@ -136,7 +137,7 @@ class _Check:
         exact = tensors_of(self.model, self.weights_folder, self._inner, self.cases)
         rounded = tensors_of(self.rounded, self.folder, self._inner, self.cases)
         for expected, got in zip(exact, rounded, strict=True):
-            psnr = {name: min(psnr[name], psnr_of(expected[name], got[name])) for name in psnr}
+            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
         return {
             node.output[0]
             for node in self.graph.nodes
@@ -156,17 +157,12 @@ class _Check:
         return bool(((size > LARGEST[self.half]) & (size < INFINITE)).any())
 
 
-def psnr_of(expected: Array, got: Array) -> float:
-    """In dB, relative to the range of `expected`; infinite for equal arrays, 0 for NaN."""
+def psnr_within(expected: Array, got: Array) -> float:
+    """The PSNR of what is no mask's infinity; 0 dB for NaN."""
     if not np.isfinite(got).all():
         return math.inf if np.array_equal(expected, got, equal_nan=True) else 0.0
     finite = np.abs(expected) < INFINITE
-    error = (got.astype(np.float64) - expected)[finite]
-    mean_square = float(np.mean(error**2)) if error.size else 0.0
-    if mean_square == 0:
-        return math.inf
-    peak = float(np.ptp(expected[finite])) or 1.0
-    return 20 * math.log10(peak) - 10 * math.log10(mean_square)
+    return psnr_of(expected[finite], got[finite])
 
 
 def _in_order(graph: FloatGraph, nodes: set[NodeName]) -> tuple[NodeName, ...]:

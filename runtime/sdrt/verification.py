@@ -14,6 +14,7 @@ from sdrt import tensor_names as names
 from sdrt.bundle import Bundle
 from sdrt.errors import BundleError, SdrtError
 from sdrt.manifest import Component
+from sdrt.psnr import psnr_of
 from sdrt_engines import Array, Target, TensorSpec, openvino_precision, size_of
 
 # PSNR in dB that each output must reach, by what the target computes in. Of float32 the sums differ
@@ -72,7 +73,7 @@ def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
         precision,
         min_psnr,
         max_abs=max(float(abs(got[key] - expected[key]).max()) for key in expected),
-        psnr=min(_psnr(expected[key], got[key]) for key in expected),
+        psnr=min(psnr_of(expected[key], got[key]) for key in expected),
     )
 
 
@@ -102,14 +103,6 @@ def _precision(bundle: Bundle, name: str, target: Target) -> str:
     component = bundle.component(name)
     built_for_it = bundle.onnx_for(component, target)[0] != component.model
     return "fp16" if built_for_it or target.backend.startswith("tensorrt") else "fp32"
-
-
-def _psnr(expected: Array, got: Array) -> float:
-    mean_square = float(np.mean((got - expected) ** 2))
-    if mean_square == 0:
-        return math.inf
-    peak = float(np.ptp(expected)) or 1.0
-    return 20 * math.log10(peak) - 10 * math.log10(mean_square)
 
 
 def _shapes(bundle: Bundle, component: Component) -> dict[str, tuple[int, ...]]:

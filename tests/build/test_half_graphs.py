@@ -9,9 +9,9 @@ import pytest
 
 from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt.half_graph import RECORD_NAME, half_graph_of
+from sdrt.psnr import psnr_of
 from sdrt_engines import SdrtError, Target, engine_from_onnx
 from sdrt_export.half_graphs import build_half_graphs, inputs_of
-from sdrt_export.precision_check import psnr_of
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
 

@@ -11,7 +11,13 @@ from sdrt_engines import engine_from_onnx
 from sdrt_export.errors import BuildError
 from sdrt_export.float_graph import float_graph_from_model
 from sdrt_export.precision import half_from_float, kept_by_rules, load_for, write_typed
-from sdrt_export.precision_check import MIN_PSNR, PrecisionReport, psnr_of, write_half, write_known
+from sdrt_export.precision_check import (
+    MIN_PSNR,
+    PrecisionReport,
+    psnr_within,
+    write_half,
+    write_known,
+)
 from sdrt_export.precision_policy import HalfType, Rules, rules_for
 from support.half_graphs import (
     BF16,
@@ -304,8 +310,8 @@ def test_a_tensor_of_unknown_type_is_refused(tmp_path: Path) -> None:
         float_graph_from_model(model)
 
 
-def test_psnr_of_equal_arrays_and_of_nan() -> None:
+def test_psnr_within_equal_arrays_and_of_nan() -> None:
     array = np.float32([1, 2, 3])
-    assert psnr_of(array, array) == np.inf
-    assert psnr_of(array, array * np.float32(np.nan)) == 0
-    assert psnr_of(array, array + np.float32(0.02)) == pytest.approx(40, abs=0.1)
+    assert psnr_within(array, array) == np.inf
+    assert psnr_within(array, array * np.float32(np.nan)) == 0
+    assert psnr_within(array, array + np.float32(0.02)) == pytest.approx(40, abs=0.1)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from sdrt.bundle import Bundle
+from sdrt.psnr import psnr_of
 from sdrt_engines import EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building import build_bundle
 from sdrt_export.half_graphs import inputs_of
-from sdrt_export.precision_check import psnr_of
 from support.built_bundle import Built
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]
