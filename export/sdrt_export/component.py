@@ -10,14 +10,15 @@ from pathlib import Path
 from sdrt.file_records import record_file
 from sdrt.manifest import Component
 from sdrt_export.loading import Part
-from sdrt_export.onnx_from_network import WeightType, round_weights, write_variants
+from sdrt_export.onnx_from_network import fit_half, round_weights, write_variants
 from sdrt_export.parity import cases_from_network, checked_parity
+from sdrt_export.storage import WeightStorage, WeightType
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a manifest calls them
 
 
 def export_part(
-    part: Part, bundle: Path, weights: WeightType, report: Callable[[str], None]
+    part: Part, bundle: Path, weights: WeightStorage, report: Callable[[str], None]
 ) -> tuple[Component, ...]:
     """Writes the networks of `part` into its folder of `bundle`; what the manifest says about them.
 
@@ -35,7 +36,8 @@ def export_part(
     report(f"{part.name}: writing ONNX")
     if weights == "fp16":
         round_weights(networks[0])
-    files = write_variants(networks, folder, weights)
+    stored: WeightType = "fp16" if weights != "fp32" and fit_half(networks[0]) else "fp32"
+    files = write_variants(networks, folder, stored)
     del networks  # the engines below read the weights once more
     gc.collect()
     shutil.copyfile(part.config, folder / "config.json")
@@ -46,9 +48,9 @@ def export_part(
             name=name,
             model=paths[0].relative_to(bundle).as_posix(),
             signature=signature,
-            precision=PRECISIONS[weights],
+            precision=PRECISIONS[stored],
             files=tuple(records[path] for path in paths),
-            parity=checked_parity(name, paths[0], expected, weights),
+            parity=checked_parity(name, paths[0], expected, rounded=weights == "fp16"),
         )
         for name, signature, expected, paths in zip(names, signatures, cases, files, strict=True)
     )

@@ -15,7 +15,7 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -35,8 +35,8 @@ from sdrt_export.controlnet_checkpoint import (
 )
 from sdrt_export.controlnet_compatibility import Host, host_of_folder
 from sdrt_export.errors import CheckpointError, ExportError
+from sdrt_export.storage import WeightStorage
 
-WeightType: TypeAlias = Literal["fp32", "fp16"]
 Report: TypeAlias = Callable[[str], None]  # is told each stage
 
 # A checkpoint may bring what its author found best, in a file of this name beside model_index.json:
@@ -52,13 +52,14 @@ def export_checkpoint(
     output: str | PathLike[str],
     *,
     replace: bool = False,
-    weights: WeightType = "fp32",
+    weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
 
     Every network is compared with torch; the bundle appears when all of them agree, or not at all.
-    "fp16" halves the files: weights are stored in float16, and computed with in float32.
+    `weights` says how they are stored, computed with is float32: "fp16" halves the files and opens
+    faster; "auto" does so for networks of which it changes no weight.
     `controlnets` are folders or Hub ids by name, besides those that the checkpoint brings. Progress
     is shown where stderr is a terminal.
 
@@ -94,7 +95,7 @@ def add_controlnets(
     controlnets: Sources,
     *,
     replace: bool = False,
-    weights: WeightType = "fp32",
+    weights: WeightStorage = "auto",
 ) -> Path:
     """Exports ControlNets, folders or Hub ids by name, into a bundle; its other files stay.
 
@@ -142,7 +143,7 @@ def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> 
 
 
 def _export_checkpoint(
-    checkpoint: Checkpoint, bundle: Path, weights: WeightType, report: Report
+    checkpoint: Checkpoint, bundle: Path, weights: WeightStorage, report: Report
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part
@@ -152,7 +153,10 @@ def _export_checkpoint(
 
 
 def _export_controlnets(
-    controlnets: Iterable[ControlNetCheckpoint], bundle: Path, weights: WeightType, report: Report
+    controlnets: Iterable[ControlNetCheckpoint],
+    bundle: Path,
+    weights: WeightStorage,
+    report: Report,
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part

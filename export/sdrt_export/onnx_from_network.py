@@ -18,7 +18,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO
 
 import onnx
 import torch
@@ -36,8 +36,7 @@ from sdrt_export.errors import ExportError
 from sdrt_export.graph_editing import remove_inputs, remove_no_ops
 from sdrt_export.graph_folding import Tensors, fold
 from sdrt_export.networks import Network, Size
-
-WeightType: TypeAlias = Literal["fp32", "fp16"]
+from sdrt_export.storage import WeightType
 
 DATA_NAME = "model.onnx_data"  # as optimum calls it
 OPSET = 17  # the first with LayerNormalization
@@ -184,6 +183,11 @@ def _initializer(name: str, tensor: torch.Tensor, data: BinaryIO) -> TensorProto
     for key, value in place.items():
         proto.external_data.add(key=key, value=str(value))
     return proto
+
+
+def fit_half(network: Network) -> bool:
+    """Whether float16 holds every weight of the network as it is."""
+    return all(torch.equal(weight.half().float(), weight) for weight in network.parameters())
 
 
 def round_weights(network: Network) -> None:

@@ -188,7 +188,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="a ControlNet, a diffusers folder or a Hub id, and the name to call it by",
     )
     parser.add_argument(
-        "--weights", choices=["fp32", "fp16"], default="fp32", help="how weights are stored"
+        "--weights",
+        choices=["auto", "fp32", "fp16"],
+        default="auto",
+        help="how weights are stored; auto halves them where that changes none",
     )
     parser.add_argument(
         "--target",

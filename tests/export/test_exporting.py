@@ -89,7 +89,7 @@ def half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     (checkpoint / "model_index.json").write_text(json.dumps(index))
     (checkpoint / "sdrt_defaults.json").write_text('{"guidance_scale": 3.5}')
-    return Bundle.open(export_checkpoint(checkpoint, folder / "bundle", weights="fp16"))
+    return Bundle.open(export_checkpoint(checkpoint, folder / "bundle"))  # "auto"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -99,6 +99,24 @@ def test_half_weights_of_a_half_checkpoint_lose_nothing(name: str, half_bundle: 
     assert component.parity is not None
     assert component.parity.psnr > 110
     assert {spec.dtype for spec in component.signature.outputs} == {np.dtype(np.float32)}
+
+
+def test_what_halves_would_change_is_stored_whole_unless_they_are_asked_for(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    whole = Bundle.open(bundle).manifest
+    assert {component.precision for component in whole.components} == {"float32"}
+    rounded = Bundle.open(export_checkpoint(checkpoint, tmp_path / "bundle", weights="fp16"))
+    for component in rounded.manifest.components:
+        assert component.precision == "float16"
+        assert component.parity is not None
+        assert 35 <= component.parity.psnr < 110
+
+
+def test_float32_may_be_asked_for(half_bundle: Bundle, tmp_path: Path) -> None:
+    checkpoint = half_bundle.root.with_name("checkpoint")
+    whole = Bundle.open(export_checkpoint(checkpoint, tmp_path / "bundle", weights="fp32"))
+    assert {component.precision for component in whole.manifest.components} == {"float32"}
 
 
 def test_parts_that_were_not_exported_are_null_in_the_index(half_bundle: Bundle) -> None:

@@ -52,14 +52,14 @@ def test_a_bad_network_aborts_with_its_name(tmp_path: Path) -> None:
         match=r"text_encoder: the exported network is not what torch computes: "
         r"PSNR \d\d\.\d dB, expected 90 or more",
     ):
-        checked_parity("text_encoder", model, cases, "fp32")
+        checked_parity("text_encoder", model, cases)
 
 
 def test_a_network_that_does_not_run_aborts_with_its_name(tmp_path: Path) -> None:
     cases = cases_from_network(TextEncoder(tiny_pipeline("classic").text_encoder))
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ExportError, match="text_encoder: the exported network does not run: "):
-        checked_parity("text_encoder", tmp_path / "model.onnx", cases, "fp32")
+        checked_parity("text_encoder", tmp_path / "model.onnx", cases)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
