@@ -1,6 +1,7 @@
 """What the house promises about itself: its public names, its licence, its shape."""
 
 import tomllib
+from fnmatch import filter as filter_names
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,11 @@ def test_the_lean_package_is_lean() -> None:
 @pytest.mark.parametrize("package", ["engines/sdrt_engines", "runtime/sdrt", "export/sdrt_export"])
 def test_every_package_is_typed(package: str) -> None:
     assert (HOUSE / package / "py.typed").is_file()
+
+
+def test_no_folder_of_tests_is_one_that_pytest_passes_over(pytestconfig: pytest.Config) -> None:
+    """It does so in silence: a folder called ``build`` was never run."""
+    folders = {path.parent.name for path in (HOUSE / "tests").rglob("test_*.py")}
+    assert "building" in folders
+    for pattern in pytestconfig.getini("norecursedirs"):
+        assert not filter_names(folders, pattern)
