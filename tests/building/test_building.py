@@ -169,8 +169,17 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
     assert set(entries(copy)) == old
 
 
+# A shell makes what it starts in the background deaf to interrupts, these tests included.
+INTERRUPTIBLE = """
+import signal, sys
+from sdrt.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
+
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sdrt", "build", str(root), "--target", TARGET]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "build", str(root), "--target", TARGET]
     return subprocess.Popen(
         [*command, "--batch", "1..2", *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -27,7 +27,8 @@ def test_sd15_builds_without_a_gpu(tmp_path: Path) -> None:
         assert record.psnr is not None
         assert record.psnr >= 40
         component = bundle.component(record.ingredients.component)
-        halves = sum(file.size for file in component.files) / 2
+        stored = sum(file.size for file in component.files)
+        halves = stored / 2 if component.precision == "float32" else stored
         assert 0.9 * halves < record.plan.size < halves + 200e6
         peak = record.build["peak_memory"]
         assert peak is not None
