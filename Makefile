@@ -38,7 +38,7 @@ bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done
 
 clean:
-	rm -rf .venv .venv-demo build dist demo.png bench/work
+	rm -rf .venv .venv-demo build dist demo.png bench/scratch
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

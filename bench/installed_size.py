@@ -21,7 +21,7 @@ PEERS = ("torch", "diffusers", "transformers", "accelerate")
 
 
 def main() -> None:
-    work = HOUSE / "bench" / "work"
+    work = HOUSE / "bench" / "scratch"
     work.mkdir(parents=True, exist_ok=True)
     lean = installed("sdrt", [str(HOUSE)], work)
     peers = [f"{name}=={version}" for name, version in versions_of(*PEERS).items()]
