@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdrt.errors import SdrtError
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component, FileRecord
+from sdrt.manifest import Component, FileRecord, file_from_fields
 from sdrt.plan_record import ENGINES, onnx_digests
 
 RECORD_NAME = "half.json"
@@ -47,7 +47,7 @@ class HalfGraph:
             promoted=tuple(fields.array("promoted")),
             policy=fields.integer("policy"),
             psnr=None if psnr is None else fields.number("psnr"),
-            files=fields.convert_each("files", _file_from_fields),
+            files=fields.convert_each("files", file_from_fields),
         )
 
 
@@ -65,7 +65,3 @@ def half_graph_of(root: Path, backend: str, component: Component) -> HalfGraph |
     except (OSError, SdrtError):
         return None
     return graph if graph.onnx == onnx_digests(root, component) else None
-
-
-def _file_from_fields(fields: JsonFields) -> FileRecord:
-    return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))

@@ -131,7 +131,7 @@ class Manifest:
                 format_version=_understood(fields.integer("format_version")),
                 family=fields.text("family"),
                 components=fields.convert_each("components", _component_from_fields),
-                files=fields.convert_each("files", _file_from_fields),
+                files=fields.convert_each("files", file_from_fields),
                 source=fields.text("source"),
                 tools=fields.convert("tools", _texts_from_fields),
                 created=_iso_time(fields.text("created")),
@@ -192,14 +192,15 @@ def _component_from_fields(fields: JsonFields) -> Component:
         model=fields.text("model"),
         signature=fields.convert("signature", _signature_from_fields),
         precision=fields.text("precision"),
-        files=fields.convert_each("files", _file_from_fields),
+        files=fields.convert_each("files", file_from_fields),
         parity=fields.convert("parity", _parity_from_fields) if has_parity else None,
         source=fields.text("source") if "source" in fields.values else None,
         tools=fields.convert("tools", _texts_from_fields) if "tools" in fields.values else {},
     )
 
 
-def _file_from_fields(fields: JsonFields) -> FileRecord:
+def file_from_fields(fields: JsonFields) -> FileRecord:
+    """A record as manifests and the records of built engines hold it."""
     return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))
 
 

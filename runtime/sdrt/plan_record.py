@@ -16,7 +16,7 @@ from typing import Any
 from sdrt.atomic import appearing_file
 from sdrt.errors import BundleError
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component, FileRecord
+from sdrt.manifest import Component, FileRecord, file_from_fields
 from sdrt_engines import SdrtError
 from sdrt_engines.shape_profiles import Profile
 
@@ -86,7 +86,7 @@ class PlanRecord:
         psnr = fields.values.get("psnr")
         record = cls(
             ingredients=fields.convert("ingredients", _ingredients_from_fields),
-            plan=fields.convert("plan", _file_from_fields),
+            plan=fields.convert("plan", file_from_fields),
             psnr=None if psnr is None else fields.number("psnr"),
             created=fields.text("created"),
             build=fields.child("build").values,
@@ -162,7 +162,3 @@ def _ingredients_from_fields(fields: JsonFields) -> Ingredients:
         library_version=fields.text("library_version"),
         architectures=tuple(fields.array("architectures")),
     )
-
-
-def _file_from_fields(fields: JsonFields) -> FileRecord:
-    return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))
