@@ -13,7 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 TARGET = "tensorrt-rtx:sm86,sm89,sm120"
 
@@ -67,7 +69,7 @@ def synthetic_bundle(work: Path) -> Path:
 
 def measurements_of(name: str, figures: dict[str, float]) -> list[Measurement]:
     """Time, memory and size of one network's plan."""
-    versions = versions_of("sdrt", "tensorrt-rtx", "polygraphy", "onnx", "onnxruntime")
+    versions = installed_versions("sdrt", "tensorrt-rtx", "polygraphy", "onnx", "onnxruntime")
     notes = {"target": TARGET} | {
         key: figures[key] for key in ("precision", "psnr", "promoted", "profiles")
     }

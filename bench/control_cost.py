@@ -17,12 +17,13 @@ import numpy as np
 import onnx
 from onnx import helper
 from onnx.utils import Extractor
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
 
 import sdrt
 from sdrt import tensor_names as names
 from sdrt.control import residual_shapes
 from sdrt_engines import Engine, engine_from_onnx
+from sdrt_engines.packages import installed_versions
 
 ROWS = 2  # the negative prompt's, and the prompt's
 LAST_OF_EMBEDDING = "controlnet_cond_embedding.conv_out"
@@ -52,7 +53,7 @@ def main() -> None:
             name,
             "ms",
             tuple(1000 * value for value in values),
-            versions_of("sdrt", "onnxruntime"),
+            installed_versions("sdrt", "onnxruntime"),
             {"latents": f"{size}×{size}", "rows": ROWS, "of the UNet": round_ratio(values, unet)},
         )
         for name, values in seconds.items()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
 
 import sdrt
+from sdrt_engines.packages import installed_versions
 from sdrt_export.demo.control_sheet import control_sheet
 from sdrt_export.demo.edge_judge import TOLERANCE, held_out_pairs, score_control
 
@@ -50,9 +51,15 @@ def main() -> None:
                 "tolerance, pixels": TOLERANCE,
             }
             rows += [
-                Measurement("edge IoU", "", (scores["edge_iou"],), versions_of("sdrt"), notes),
                 Measurement(
-                    "colours right", "%", (100 * scores["colours"],), versions_of("sdrt"), notes
+                    "edge IoU", "", (scores["edge_iou"],), installed_versions("sdrt"), notes
+                ),
+                Measurement(
+                    "colours right",
+                    "%",
+                    (100 * scores["colours"],),
+                    installed_versions("sdrt"),
+                    notes,
                 ),
             ]
             sheets.append(pictures)

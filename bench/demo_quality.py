@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
 
 import sdrt
+from sdrt_engines.packages import installed_versions
 from sdrt_export.demo.grammar import ALL_SCENES, caption_from_scene
 from sdrt_export.demo.judge import ATTRIBUTES, sight
 
@@ -43,7 +44,7 @@ def main() -> None:
     record(
         "demo_quality",
         [
-            Measurement(f"{name} right", "%", (100 * share,), versions_of("sdrt"), notes)
+            Measurement(f"{name} right", "%", (100 * share,), installed_versions("sdrt"), notes)
             for name, share in shares.items()
         ],
     )

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 CHECKPOINT = Path(__file__).parents[1] / "export" / "sdrt_export" / "demo_checkpoint"
 PROMPT = "a large red circle on a white background"
@@ -56,8 +58,12 @@ def main() -> None:
     record(
         "demo_run",
         [
-            Measurement("sdrt run demo", "s", sdrt_times, versions_of("sdrt", "onnxruntime"), same),
-            Measurement("diffusers", "s", diffusers_times, versions_of("diffusers", "torch"), same),
+            Measurement(
+                "sdrt run demo", "s", sdrt_times, installed_versions("sdrt", "onnxruntime"), same
+            ),
+            Measurement(
+                "diffusers", "s", diffusers_times, installed_versions("diffusers", "torch"), same
+            ),
             Measurement(
                 "sdrt / diffusers", "×", ratios, notes={"target": f"at most {TARGET_RATIO}"}
             ),

@@ -13,7 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 MAX_GIB = 12
 
@@ -91,7 +93,9 @@ def measurements_of(name: str, figures: dict[str, float], weights: str) -> list[
         "MB written": round(figures["megabytes"]),
         "PSNR": f"{figures['psnr']:.0f} dB",
     }
-    versions = versions_of("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
+    versions = installed_versions(
+        "sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime"
+    )
     target = {"target": f"at most {MAX_GIB} GiB"}
     return [
         Measurement(f"{name}, time", "s", (figures["seconds"],), versions, notes),

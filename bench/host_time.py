@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
 
 import sdrt
 from sdrt_engines import FunctionEngine, Signature, resolve_target, shape_at
+from sdrt_engines.packages import installed_versions
 
 SCHEDULERS = ("euler", "dpmpp_2m", "ddim", "unipc")
 SHORT, LONG = 10, 110  # steps
@@ -32,7 +33,9 @@ def main() -> None:
         values = tuple(milliseconds_per_step(pipeline, scheduler) for _ in range(rounds))
         notes = {"target": f"at most {TARGET_MS} ms", "latents": "4×64×64", "guidance": 7.5}
         measurements.append(
-            Measurement(f"{scheduler}, one step", "ms", values, versions_of("sdrt", "numpy"), notes)
+            Measurement(
+                f"{scheduler}, one step", "ms", values, installed_versions("sdrt", "numpy"), notes
+            )
         )
     record("host_time", measurements)
 

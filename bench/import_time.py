@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 STATEMENTS = {
     "import numpy": "import numpy",
@@ -36,7 +38,7 @@ def main() -> None:
         for name, statement in STATEMENTS.items():
             times[name].append(milliseconds(statement) - bare)
 
-    versions = versions_of("sdrt", "numpy", "torch", "diffusers", "transformers")
+    versions = installed_versions("sdrt", "numpy", "torch", "diffusers", "transformers")
     notes = {"import sdrt": {"target": f"at most {TARGET_MS} ms over bare Python"}}
     record(
         "import_time",

@@ -14,7 +14,9 @@ from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
 
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 HOUSE = Path(__file__).parent.parent
 PEERS = ("torch", "diffusers", "transformers", "accelerate")
@@ -24,7 +26,7 @@ def main() -> None:
     work = HOUSE / "bench" / "scratch"
     work.mkdir(parents=True, exist_ok=True)
     lean = installed("sdrt", [str(HOUSE)], work)
-    peers = [f"{name}=={version}" for name, version in versions_of(*PEERS).items()]
+    peers = [f"{name}=={version}" for name, version in installed_versions(*PEERS).items()]
     theirs = installed(" + ".join(PEERS), peers, work)
     share = {"share": f"1/{theirs.median / lean.median:.1f}"}
     record("installed_size", [replace(lean, notes=share), theirs])

@@ -19,7 +19,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 SHAPES = {
     "sample": (2, 4, 64, 64),
@@ -52,7 +54,7 @@ def in_a_process(name: str, path: Path, runs: int) -> dict[str, list[float]]:
 
 def measurements_of(figures: dict[str, dict[str, list[float]]]) -> list[Measurement]:
     beside = median(figures["sdrt cpu"]["steps"])
-    packages = versions_of("sdrt", "onnxruntime", "openvino", "torch", "diffusers")
+    packages = installed_versions("sdrt", "onnxruntime", "openvino", "torch", "diffusers")
     return [
         Measurement(
             name,
@@ -209,7 +211,7 @@ def overhead() -> Measurement:
                 ours = timed(lambda: engine.run(pinned))
                 alone = timed(lambda: request.infer(values, share_inputs=True))
                 differences.append((ours - alone) * 1e6)
-    packages = versions_of("sdrt", "openvino")
+    packages = installed_versions("sdrt", "openvino")
     notes = {"target": TARGET, "beside": "openvino alone"}
     return Measurement(
         "what our engine adds to a run", "µs", tuple(differences[200:]), packages, notes

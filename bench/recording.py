@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +87,6 @@ def table(bench: str, measurements: Sequence[Measurement]) -> Table:
 def readable(value: float) -> str:
     """A number with three digits, or all that stand before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def versions_of(*packages: str) -> dict[str, str]:
-    """The versions of installed packages; one that is not installed is left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def machine() -> dict[str, Any]:

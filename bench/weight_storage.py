@@ -15,7 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from openvino_unet import on_cpu, torch_unet
-from recording import Measurement, record, versions_of
+from recording import Measurement, record
+
+from sdrt_engines.packages import installed_versions
 
 STEPS = 2  # after the first, in each process
 
@@ -55,7 +57,7 @@ def measure(rounds: int) -> None:
         first = tuple(each["first"][0] for each in found)
         steps = tuple(median(each["steps"]) for each in found)
         for name, values in (("to open, with the first step", first), ("a step", steps)):
-            packages = versions_of("sdrt", "onnxruntime")
+            packages = installed_versions("sdrt", "onnxruntime")
             rows.append(Measurement(f"{weights}, {name}", "s", values, packages, notes))
     record("weight_storage", rows)
 

@@ -28,6 +28,7 @@ from sdrt_engines.onnxruntime_library import (
     reason_of,
     way_out_of,
 )
+from sdrt_engines.packages import installed_versions
 from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
@@ -87,7 +88,7 @@ def package_refusal() -> str | None:
         return f"{error}, or for CUDA 'sdrt[cuda]'"
     if _PROVIDER in providers:
         return None
-    if _is_installed("onnxruntime-gpu"):
+    if installed_versions("onnxruntime-gpu"):
         return (
             "onnxruntime and onnxruntime-gpu are both installed and write the same files, now "
             f"those of onnxruntime, which knows no CUDA: {WAY_OUT_OF_BOTH}"
@@ -96,16 +97,6 @@ def package_refusal() -> str | None:
         "the onnxruntime that is installed knows no CUDA: pip install 'sdrt[cuda]', and where "
         f"that is not enough {WAY_OUT_OF_BOTH}"
     )
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # only a refusal needs it
-
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

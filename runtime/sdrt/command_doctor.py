@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +16,7 @@ import sdrt
 from sdrt_engines import BACKENDS, Backend, Refuse, Target
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
+from sdrt_engines.packages import installed_versions
 from sdrt_engines.target import PRECISIONS
 
 PACKAGES: dict[Backend, tuple[str, ...]] = {  # what brings a backend; the first that is installed
@@ -107,21 +107,13 @@ def _state(target: Target, refuse: Refuse) -> TargetState:
         reason = refuse(target)
     except Exception as error:  # a broken library may raise anything: the other targets count too
         reason = f"its library fails: {' '.join(str(error).split())}: install it again"
-    return TargetState(str(target), reason is None, reason, _installed(*PACKAGES[target.backend]))
-
-
-def _installed(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return TargetState(
+        str(target), reason is None, reason, installed_versions(*PACKAGES[target.backend])
+    )
 
 
 def _note_on_onnxruntime() -> str | None:
-    found = _installed("onnxruntime", "onnxruntime-gpu")
+    found = installed_versions("onnxruntime", "onnxruntime-gpu")
     if len(found) < 2:
         return None
     names = " and ".join(f"{name} {number}" for name, number in found.items())
