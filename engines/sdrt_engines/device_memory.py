@@ -6,22 +6,20 @@ Plain arithmetic: nothing here touches a GPU.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sdrt_engines.tensor import Array
 
-T = TypeVar("T")
 Shape: TypeAlias = tuple[int, ...]
 
 ALIGNMENT = 256  # bytes: what cudaMalloc promises and TensorRT asks of scratch memory
 
 
-def size_of(dtype: np.dtype[Any], shape: Shape) -> int:
+def bytes_of(dtype: np.dtype[Any], shape: Shape) -> int:
     """The bytes of an array in whole `ALIGNMENT`s, at least one: no bytes would have no address."""
     size = dtype.itemsize * math.prod(shape)
     return max(-(-size // ALIGNMENT), 1) * ALIGNMENT
@@ -72,29 +70,6 @@ def to_upload(value: Array | Upload, slot: Slot) -> Array | None:
         return value.array
     slot.content = None  # the caller may change an array in place
     return value
-
-
-@dataclass
-class Recent(Generic[T]):
-    """The last `limit` of things that are made once per key, such as CUDA graphs per shape."""
-
-    limit: int
-    discard: Callable[[T], None]
-    items: OrderedDict[object, T] = field(default_factory=OrderedDict)
-
-    def get(self, key: object) -> T | None:
-        if key in self.items:
-            self.items.move_to_end(key)
-        return self.items.get(key)
-
-    def put(self, key: object, item: T) -> None:
-        self.items[key] = item
-        while len(self.items) > self.limit:
-            self.discard(self.items.popitem(last=False)[1])
-
-    def clear(self) -> None:
-        while self.items:
-            self.discard(self.items.popitem(last=False)[1])
 
 
 def graph_key(

@@ -32,13 +32,17 @@ def driver_refusal() -> str | None:
         return f"there is no NVIDIA driver on this machine ({_LIBRARY}): {_UPDATE}"
     if status := driver.cuInit(0):
         return f"the NVIDIA driver finds no GPU that it can use (CUDA error {status}): {_UPDATE}"
-    version = cuda_version()
+    return refusal_of(cuda_version(), len(gpus()))
+
+
+def refusal_of(version: tuple[int, int], num_gpus: int) -> str | None:
+    """Why a driver that knows this CUDA and finds so many GPUs does not do, or None."""
     if version < CUDA_NEEDED:
         return (
-            f"the NVIDIA driver knows CUDA {_text(version)}, needed is {_text(CUDA_NEEDED)}: "
-            f"{_UPDATE}"
+            f"the NVIDIA driver knows CUDA {_text(version)}, needed is {_text(CUDA_NEEDED)} or "
+            f"newer: {_UPDATE}"
         )
-    return None if gpus() else f"the NVIDIA driver finds no GPU: {_UPDATE}"
+    return None if num_gpus else f"the NVIDIA driver finds no GPU: {_UPDATE}"
 
 
 def cuda_version() -> tuple[int, int]:

@@ -5,7 +5,6 @@ Nothing of it has run on a GPU yet. What binds buffers is tested on the CPU, by 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from sdrt_engines.onnxruntime_library import (
     way_out_of,
 )
 from sdrt_engines.packages import installed_versions
+from sdrt_engines.recent import Recent
 from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
@@ -131,7 +131,7 @@ class BoundEngine(Engine):
         self._device = device
         self._cuda_graph = cuda_graph
         self._onnxruntime = import_onnxruntime()
-        self._buffers: OrderedDict[tuple[int, ...], _Buffers] = OrderedDict()
+        self._buffers: Recent[_Buffers] = Recent(NUM_SHAPES, self._free)
         self._graphs = count(1)
         self._positions = {spec.name: i for i, spec in enumerate(signature.outputs)}
         self._running = Lock()
@@ -141,7 +141,9 @@ class BoundEngine(Engine):
     ) -> dict[str, Array]:
         with self._running:
             try:
-                buffers = self._buffers_for(sizes)
+                buffers = self._buffers.get_or_make(
+                    tuple(sizes.values()), lambda: self._new_buffers(sizes)
+                )
                 for name, value in values.items():
                     buffers.inputs[name].update_inplace(value)
                 for name in buffers.unknown:  # else it would be what the last run gave
@@ -158,15 +160,6 @@ class BoundEngine(Engine):
                     f"{self.name}: onnxruntime failed on {feeds}: "
                     f"{reason_of(error)}: {way_out_of(error)}"
                 ) from error
-
-    def _buffers_for(self, sizes: dict[str, int]) -> _Buffers:
-        key = tuple(sizes.values())
-        if key not in self._buffers:
-            if len(self._buffers) == NUM_SHAPES:
-                self._free(self._buffers.popitem(last=False)[1])
-            self._buffers[key] = self._new_buffers(sizes)
-        self._buffers.move_to_end(key)
-        return self._buffers[key]
 
     def _new_buffers(self, sizes: dict[str, int]) -> _Buffers:
         binding = self._session.io_binding()

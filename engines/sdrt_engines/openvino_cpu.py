@@ -15,7 +15,7 @@ Where ONNX Runtime refuses an index that lies outside of a table, OpenVINO reads
 from __future__ import annotations
 
 import re
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +30,7 @@ import numpy as np
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.recent import Recent
 from sdrt_engines.tensor import Array, Signature, shape_text
 
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
@@ -92,7 +93,7 @@ class _OpenVinoEngine(Engine):
         super().__init__(signature, name)
         self._model = model
         self._options = options
-        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self._compiled: Recent[_Compiled] = Recent(NUM_SHAPES)
         self._compiling = Lock()
 
     def _run(
@@ -113,19 +114,15 @@ class _OpenVinoEngine(Engine):
 
     def _compiled_for(self, sizes: dict[str, int]) -> _Compiled:
         """The network for the sizes of a run; others wait while it is compiled."""
-        key = tuple(sizes.values())
         with self._compiling:
-            if key in self._compiled:
-                self._compiled.move_to_end(key)
-                return self._compiled[key]
-            if len(self._compiled) == NUM_SHAPES:  # room first: the weights are in each of them
-                self._compiled.popitem(last=False)
-            model = self._model.clone()  # shares the weights
-            model.reshape(
-                {spec.name: [_size(d, sizes) for d in spec.shape] for spec in self.signature.inputs}
-            )
-            self._compiled[key] = _Compiled(_core().compile_model(model, "CPU", self._options))
-            return self._compiled[key]
+            return self._compiled.get_or_make(tuple(sizes.values()), lambda: self._compile(sizes))
+
+    def _compile(self, sizes: dict[str, int]) -> _Compiled:
+        model = self._model.clone()  # shares the weights
+        model.reshape(
+            {spec.name: [_size(d, sizes) for d in spec.shape] for spec in self.signature.inputs}
+        )
+        return _Compiled(_core().compile_model(model, "CPU", self._options))
 
     def _pin(self, name: str, array: Array) -> Any:
         """On the CPU there is nothing to upload: a copy that needs no wrapping at each run."""

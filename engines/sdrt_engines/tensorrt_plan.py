@@ -23,9 +23,10 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from sdrt_engines.cuda_device import checked, gpu_architecture, shared_device
-from sdrt_engines.device_memory import Recent, Upload, graph_key, size_of, to_upload
+from sdrt_engines.device_memory import Upload, bytes_of, graph_key, to_upload
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
+from sdrt_engines.recent import Recent
 from sdrt_engines.shape_profiles import Profile, choose_profile
 from sdrt_engines.tensor import Array, Signature
 
@@ -155,24 +156,21 @@ class _TensorRTEngine(Engine):
             self._told(context.set_input_shape(name, shape))
         for spec in (*self.signature.inputs, *self.signature.outputs):
             slot = self._slots[spec.name]
-            slot.reserve(size_of(spec.dtype, tuple(context.get_tensor_shape(spec.name))))
+            slot.reserve(bytes_of(spec.dtype, tuple(context.get_tensor_shape(spec.name))))
             self._told(context.set_tensor_address(spec.name, slot.address))
         scratch = self._device.scratch
         scratch.reserve(self._engine.get_device_memory_size_for_profile_v2(profile))
         context.set_device_memory(scratch.address, scratch.capacity)
 
     def _compute(self, key: object) -> None:
-        """Runs the context on the stream; from the second time on as one CUDA graph."""
+        """Runs the context on the stream; where shapes are fixed, as one CUDA graph."""
         if self._is_rtx or not self._profiles[self._profile].static:
             self._told(self._context.execute_async_v3(self._device.stream))
             return
-        graph = self._graphs.get(key)
-        if graph is None:
+        if key not in self._graphs:
             # TensorRT finishes its set-up in the first run of a shape, which no graph may hold
             self._told(self._context.execute_async_v3(self._device.stream))
-            graph = self._captured()
-            self._graphs.put(key, graph)
-            return
+        graph = self._graphs.get_or_make(key, self._captured)
         checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
 
     def _captured(self) -> Any:

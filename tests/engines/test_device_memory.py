@@ -7,11 +7,10 @@ import pytest
 
 from sdrt_engines.device_memory import (
     ALIGNMENT,
-    Recent,
     Slot,
     Upload,
+    bytes_of,
     graph_key,
-    size_of,
     to_upload,
 )
 
@@ -39,7 +38,7 @@ class Memory:
     [("float32", (2, 4, 64, 64), 131072), ("int64", (1,), 256), ("float16", (0, 4), 256)],
 )
 def test_the_bytes_of_an_array(dtype: str, shape: tuple[int, ...], size: int) -> None:
-    assert size_of(np.dtype(dtype), shape) == size
+    assert bytes_of(np.dtype(dtype), shape) == size
 
 
 def test_memory_is_kept_while_what_it_holds_fits() -> None:
@@ -83,19 +82,6 @@ def test_what_was_uploaded_is_lost_when_memory_moves() -> None:
     to_upload(pinned, slot)
     slot.reserve(512)
     assert to_upload(pinned, slot) is X
-
-
-def test_the_least_recent_is_discarded() -> None:
-    gone: list[str] = []
-    recent: Recent[str] = Recent(2, gone.append)
-    recent.put("a", "A")
-    recent.put("b", "B")
-    assert recent.get("a") == "A"
-    recent.put("c", "C")
-    assert gone == ["B"]
-    assert recent.get("b") is None
-    recent.clear()
-    assert gone == ["B", "A", "C"]
 
 
 def test_a_graph_is_good_for_its_shapes_and_addresses_alone() -> None:
