@@ -1,7 +1,7 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
 from sdrt_engines.dimensions import shape_at, size_of
-from sdrt_engines.engine import Engine, FunctionEngine, Pinned
+from sdrt_engines.engine import Engine, Feed, FunctionEngine, Pinned
 from sdrt_engines.errors import (
     EngineError,
     SdrtError,
@@ -25,7 +25,7 @@ from sdrt_engines.target import (
     openvino_precision,
     resolve_target,
 )
-from sdrt_engines.tensor import DTYPES, Array, Signature, TensorSpec
+from sdrt_engines.tensor import DTYPES, Array, DeviceArray, Signature, TensorSpec, to_host
 
 __all__ = [
     "BACKENDS",
@@ -33,8 +33,10 @@ __all__ = [
     "Array",
     "Backend",
     "Backends",
+    "DeviceArray",
     "Engine",
     "EngineError",
+    "Feed",
     "FunctionEngine",
     "Pinned",
     "Refusal",
@@ -57,4 +59,5 @@ __all__ = [
     "shape_at",
     "signature_from_onnx",
     "size_of",
+    "to_host",
 ]

@@ -6,14 +6,17 @@ Nothing of it has run on a GPU yet.
 from __future__ import annotations
 
 import threading
+import weakref
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from sdrt_engines.device_memory import Slot
+import numpy as np
+
+from sdrt_engines.device_memory import Blocks, Slot, bytes_of
 from sdrt_engines.errors import EngineError
 from sdrt_engines.nvidia_driver import driver_refusal, gpus
-from sdrt_engines.tensor import Array
+from sdrt_engines.tensor import Array, DeviceArray
 
 
 def gpu_architecture() -> str:
@@ -28,33 +31,66 @@ def gpu_architecture() -> str:
 
 
 class Device:
-    """What all engines share: a stream, scratch memory, and the right to use them."""
+    """What all engines share: a stream, memory, and the right to use them.
+
+    Whoever uploads, copies or downloads holds `turn`. All of that happens in its order on the
+    stream, and is done after `wait`.
+    """
 
     def __init__(self) -> None:
         self.cuda = _cuda()
         self.stream = int(checked(self.cuda.cudaStreamCreate()))
         self.scratch = self.slot()
+        self.blocks = Blocks(self._allocate, self._free)
         self.turn = threading.Lock()
+        self._uploading: list[Array] = []  # what copies under way read
 
     def slot(self) -> Slot:
-        return Slot(
-            lambda size: int(checked(self.cuda.cudaMalloc(size))),
-            lambda address: checked(self.cuda.cudaFree(address)),
-        )
+        return Slot(self._allocate, self._free)
 
     def upload(self, array: Array, address: int) -> None:
+        contiguous = np.ascontiguousarray(array)
+        self._uploading.append(contiguous)
         to_device = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(address, array.ctypes.data, array.nbytes, to_device)
+        self._copy(address, contiguous.ctypes.data, contiguous.nbytes, to_device)
 
     def download(self, address: int, array: Array) -> None:
         to_host = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, address, array.nbytes, to_host)
 
+    def copy(self, source: int, target: int, size: int) -> None:
+        self._copy(target, source, size, self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice)
+
     def wait(self) -> None:
         checked(self.cuda.cudaStreamSynchronize(self.stream))
+        self._uploading.clear()
+
+    def _allocate(self, size: int) -> int:
+        return int(checked(self.cuda.cudaMalloc(size)))
+
+    def _free(self, address: int) -> None:
+        checked(self.cuda.cudaFree(address))
 
     def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
         checked(self.cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+
+class Block(DeviceArray):
+    """An array in device memory of its own."""
+
+    def __init__(self, device: Device, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        super().__init__(dtype, shape)
+        self._device = device
+        self.size = bytes_of(dtype, shape)
+        self.address = device.blocks.take(self.size)
+        weakref.finalize(self, device.blocks.give_back, self.address, self.size)
+
+    def numpy(self) -> Array:
+        array = np.empty(self.shape, self.dtype)
+        with self._device.turn:
+            self._device.download(self.address, array)
+            self._device.wait()
+        return array
 
 
 @cache

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from sdrt_engines.errors import EngineError
 from sdrt_engines.tensor import Array
 
 Shape: TypeAlias = tuple[int, ...]
@@ -50,12 +51,48 @@ class Slot:
         self.content = None
 
 
+@dataclass
+class Blocks:
+    """Device memory that outputs own for a while: what one gives back, the next of its size takes.
+
+    That is safe on one stream: what reads a block comes there before what fills it anew.
+    """
+
+    allocate: Callable[[int], int]  # bytes → address
+    free: Callable[[int], None]
+    _idle: dict[int, list[int]] = field(default_factory=dict)  # bytes → addresses
+
+    def take(self, size: int) -> int:
+        if idle := self._idle.get(size):
+            return idle.pop()
+        try:
+            return self.allocate(size)
+        except EngineError:  # perhaps for lack of memory, which idle blocks may hold
+            self.release()
+            return self.allocate(size)
+
+    def give_back(self, address: int, size: int) -> None:
+        self._idle.setdefault(size, []).append(address)
+
+    def release(self) -> None:
+        """Frees what nobody holds."""
+        while self._idle:
+            _, addresses = self._idle.popitem()
+            for address in addresses:
+                self.free(address)
+
+
 @dataclass(frozen=True, eq=False)
 class Upload:
     """A pinned feed: uploaded to its input by the first run that uses it, and found there by the
     next. It is known by its identity."""
 
     array: Array
+
+    @property
+    def shape(self) -> Shape:
+        shape: Shape = self.array.shape
+        return shape
 
 
 def to_upload(value: Array | Upload, slot: Slot) -> Array | None:

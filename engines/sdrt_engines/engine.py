@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from sdrt_engines.errors import EngineError, TensorError, did_you_mean
-from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
+from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,15 @@ class Pinned:
     value: Any  # how the backend holds it
 
 
+Feed: TypeAlias = Array | DeviceArray | Pinned
+
+
 class Engine(ABC):
     """One network, ready to run. Open or closed, nothing between; usable from several threads.
 
-    A backend fills in `_run`, and where it owns something `_pin` and `_release`. It sees only
-    feeds that fit the signature, and is released only when no run is in progress.
+    A backend fills in `_run`, where it computes on a device `_run_on_device` and `_takes`, and
+    where it owns something `_pin` and `_release`. It sees only feeds that fit the signature, and is
+    released only when no run is in progress.
     """
 
     def __init__(self, signature: Signature, name: str) -> None:
@@ -43,7 +47,7 @@ class Engine(ABC):
         self._closed = False
 
     def run(
-        self, feeds: Mapping[str, Array | Pinned], outputs: Sequence[str] | None = None
+        self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """The outputs asked for (all when None), as arrays that belong to the caller.
 
@@ -54,6 +58,19 @@ class Engine(ABC):
             sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
             return self._run(values, self._wanted(outputs), sizes)
+
+    def run_on_device(
+        self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array | DeviceArray]:
+        """As `run`, but the outputs stay where they are computed, and may be so still.
+
+        An engine of the same device takes them as feeds at no trip through the host, any other
+        engine at one. On the CPU they are arrays.
+        """
+        with self._in_use():
+            sizes: dict[str, int] = {}
+            values = self._checked(feeds, sizes)
+            return self._run_on_device(values, self._wanted(outputs), sizes)
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes stay outside."""
@@ -97,8 +114,18 @@ class Engine(ABC):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        """Compute `outputs`. Each value is an array or what `_pin` returned; `sizes` are the
-        symbolic dimensions of this run."""
+        """Compute `outputs`. Each value is an array, what `_pin` returned, or a DeviceArray that
+        the backend `_takes`; `sizes` are the symbolic dimensions of this run."""
+
+    def _run_on_device(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array | DeviceArray]:
+        """`_run`, with outputs that stay on the device."""
+        return {**self._run(values, outputs, sizes)}
+
+    def _takes(self, array: DeviceArray) -> bool:
+        """Whether the backend computes where the array lies."""
+        return False
 
     def _pin(self, name: str, array: Array) -> Any:
         """What `_run` takes in place of `array`: here, a copy in memory that nobody can change."""
@@ -122,9 +149,7 @@ class Engine(ABC):
                 self._num_running -= 1
                 self._changed.notify_all()
 
-    def _checked(
-        self, feeds: Mapping[str, Array | Pinned], sizes: dict[str, int]
-    ) -> dict[str, Any]:
+    def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. This stands in every denoising step: about 1 µs a tensor."""
         if feeds.keys() != self._inputs.keys():
             raise self._wrong_names(feeds)
@@ -139,6 +164,8 @@ class Engine(ABC):
                 values[name] = feed
             if reason:
                 raise self._misfit("input", spec, feed, reason)
+            if isinstance(feed, DeviceArray) and not self._takes(feed):
+                values[name] = feed.numpy()
         return values
 
     def _pinned_mismatch(
@@ -209,7 +236,7 @@ class FunctionEngine(Engine):
 
 
 def _text(value: object) -> str:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | DeviceArray):
         return f"{value.dtype} {shape_text(value.shape)}"
     if isinstance(value, Pinned):
         return f"a pinned array {shape_text(value.shape)}"

@@ -5,8 +5,8 @@ Nothing of it has run on a GPU yet. What binds buffers is tested on the CPU, by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -29,7 +29,7 @@ from sdrt_engines.onnxruntime_library import (
 )
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.recent import Recent
-from sdrt_engines.tensor import Array, Signature, TensorSpec, shape_text
+from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
 
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
 
@@ -110,11 +110,24 @@ class _Buffers:
     graph: int  # its captured graph; -1 where nothing is captured
 
 
+class _OrtArray(DeviceArray):
+    """An array in ONNX Runtime's memory on a device."""
+
+    def __init__(
+        self, dtype: np.dtype[Any], shape: tuple[int, ...], value: Any, device: str
+    ) -> None:
+        super().__init__(dtype, shape)
+        self.value, self.device = value, device
+
+    def numpy(self) -> Array:
+        return np.array(self.value.numpy())
+
+
 class BoundEngine(Engine):
     """A session whose inputs and outputs lie in buffers on a device, kept while shapes hold.
 
-    Pinned feeds are on the device already and are copied there. Only the outputs that are asked for
-    come back. Runs take turns, as they share the buffers.
+    Pinned feeds, and what other engines left on the device, are copied there. Only the outputs that
+    are asked for come back. Runs take turns, as they share the buffers.
     """
 
     def __init__(
@@ -133,24 +146,38 @@ class BoundEngine(Engine):
         self._onnxruntime = import_onnxruntime()
         self._buffers: Recent[_Buffers] = Recent(NUM_SHAPES, self._free)
         self._graphs = count(1)
-        self._positions = {spec.name: i for i, spec in enumerate(signature.outputs)}
         self._running = Lock()
 
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
+        with self._results(values, sizes) as results:
+            return {name: np.array(results[name].numpy()) for name in outputs}
+
+    def _run_on_device(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array | DeviceArray]:
+        with self._results(values, sizes) as results:
+            return {name: self._kept(name, results[name]) for name in outputs}
+
+    def _takes(self, array: DeviceArray) -> bool:
+        return isinstance(array, _OrtArray) and array.device == self._device
+
+    @contextmanager
+    def _results(self, values: dict[str, Any], sizes: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """All outputs of a run, in buffers that the next one overwrites."""
         with self._running:
             try:
                 buffers = self._buffers.get_or_make(
                     tuple(sizes.values()), lambda: self._new_buffers(sizes)
                 )
                 for name, value in values.items():
-                    buffers.inputs[name].update_inplace(value)
+                    held = value.value if isinstance(value, _OrtArray) else value
+                    buffers.inputs[name].update_inplace(held)
                 for name in buffers.unknown:  # else it would be what the last run gave
                     buffers.binding.bind_output(name, self._device)
                 self._session.run_with_iobinding(buffers.binding, buffers.run_options)
-                found = buffers.binding.get_outputs()
-                return {name: np.array(found[self._positions[name]].numpy()) for name in outputs}
+                yield dict(zip(self._outputs, buffers.binding.get_outputs(), strict=True))
             except Exception as error:
                 feeds = ", ".join(
                     f"{spec.name} {shape_text(_shape(spec, sizes) or ())}"
@@ -160,6 +187,12 @@ class BoundEngine(Engine):
                     f"{self.name}: onnxruntime failed on {feeds}: "
                     f"{reason_of(error)}: {way_out_of(error)}"
                 ) from error
+
+    def _kept(self, name: str, result: Any) -> _OrtArray:
+        dtype, shape = self._outputs[name].dtype, tuple(result.shape())
+        copy = self._new(shape, dtype)
+        copy.update_inplace(result)
+        return _OrtArray(dtype, shape, copy, self._device)
 
     def _new_buffers(self, sizes: dict[str, int]) -> _Buffers:
         binding = self._session.io_binding()
@@ -182,10 +215,11 @@ class BoundEngine(Engine):
     def _empty(self, spec: TensorSpec, sizes: dict[str, int]) -> Any:
         """Memory on the device for a tensor, or None where its shape is not known before a run."""
         shape = _shape(spec, sizes)
-        if shape is None:
-            return None
+        return None if shape is None else self._new(shape, spec.dtype)
+
+    def _new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         new = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        return new(shape, spec.dtype.type, self._device, 0)
+        return new(shape, dtype.type, self._device, 0)
 
     def _free(self, buffers: _Buffers) -> None:
         if buffers.graph >= 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sdrt_engines.engine import Engine, Pinned
 from sdrt_engines.shape_profiles import Profile, Shape, choose_profile
-from sdrt_engines.tensor import Array, Signature
+from sdrt_engines.tensor import Array, DeviceArray, Signature
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class _PinnedWhereUsed:
     name: str
     array: Array
     on: dict[Engine, Pinned] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> Shape:
+        shape: Shape = self.array.shape
+        return shape
 
     def at(self, engine: Engine) -> Pinned:
         if engine not in self.on:
@@ -51,14 +56,20 @@ class PlanSet(Engine):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        engine = self._engine_for({name: _array(value).shape for name, value in values.items()})
-        feeds = {
-            name: value.at(engine) if isinstance(value, _PinnedWhereUsed) else value
-            for name, value in values.items()
-        }
-        return engine.run(feeds, outputs)
+        engine = self._engine_for(values)
+        return engine.run(_feeds_of(engine, values), outputs)
 
-    def _engine_for(self, shapes: Mapping[str, Shape]) -> Engine:
+    def _run_on_device(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array | DeviceArray]:
+        engine = self._engine_for(values)
+        return engine.run_on_device(_feeds_of(engine, values), outputs)
+
+    def _takes(self, array: DeviceArray) -> bool:
+        return True  # the engine that runs decides
+
+    def _engine_for(self, values: Mapping[str, Any]) -> Engine:
+        shapes: dict[str, Shape] = {name: value.shape for name, value in values.items()}
         plan = self._plans[choose_profile(self.name, self._profiles, shapes)]
         with self._opening:
             if id(plan) not in self._open:
@@ -73,5 +84,9 @@ class PlanSet(Engine):
             engine.close()
 
 
-def _array(value: Array | _PinnedWhereUsed) -> Array:
-    return value.array if isinstance(value, _PinnedWhereUsed) else value
+def _feeds_of(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What one plan's engine is fed: there, too, what is pinned is pinned."""
+    return {
+        name: value.at(engine) if isinstance(value, _PinnedWhereUsed) else value
+        for name, value in values.items()
+    }

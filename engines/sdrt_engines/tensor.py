@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +17,25 @@ _DTYPE_NAMES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES}  # what a tensor may hold
+
+
+class DeviceArray(ABC):
+    """An array that stayed on the device where it was computed.
+
+    It belongs to who holds it, and its memory is free again with the last reference to it.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape = dtype, shape
+
+    @abstractmethod
+    def numpy(self) -> Array:
+        """A copy of it in the host's memory."""
+
+
+def to_host(array: Array | DeviceArray) -> Array:
+    """The array itself, or a copy of what lies on a device."""
+    return array.numpy() if isinstance(array, DeviceArray) else array
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class TensorSpec:
 
         `sizes` holds what the symbolic dimensions are in this run; new ones are added to it.
         """
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray | DeviceArray):
             return "it must be a numpy array: wrap it in np.asarray"
         if array.dtype != self.dtype:
             return f"convert it with .astype('{self.dtype}')"

@@ -5,7 +5,8 @@ where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it
 compiles for this GPU in a cache.
 
 One stream and one block of scratch memory serve all engines of a process: their runs follow one
-another. A run uploads what changed, computes, downloads, and waits once.
+another. A run uploads what changed, computes, downloads, and waits once; one whose outputs stay on
+the device waits for nothing.
 
 Nothing in the class below has run on a GPU yet. What does not need one is in `device_memory`,
 `shape_profiles` and the functions that tell why a plan or a machine is refused; these are tested.
@@ -13,7 +14,8 @@ Nothing in the class below has run on a GPU yet. What does not need one is in `d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,13 +24,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from sdrt_engines.cuda_device import checked, gpu_architecture, shared_device
-from sdrt_engines.device_memory import Upload, bytes_of, graph_key, to_upload
+from sdrt_engines.cuda_device import Block, checked, gpu_architecture, shared_device
+from sdrt_engines.device_memory import Slot, Upload, bytes_of, graph_key, to_upload
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.recent import Recent
 from sdrt_engines.shape_profiles import Profile, choose_profile
-from sdrt_engines.tensor import Array, Signature
+from sdrt_engines.tensor import Array, DeviceArray, Signature
 
 TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -121,30 +123,47 @@ class _TensorRTEngine(Engine):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        shapes = {name: _array(value).shape for name, value in values.items()}
-        profile = choose_profile(self.name, self._profiles, shapes)
+        with self._turn():
+            self._enqueue(values)
+            results = {name: self._fetched(name) for name in outputs}
+            self._device.wait()
+        return results
+
+    def _run_on_device(
+        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
+    ) -> dict[str, Array | DeviceArray]:
+        with self._turn():
+            self._enqueue(values)
+            return {name: self._kept(name) for name in outputs}
+
+    def _takes(self, array: DeviceArray) -> bool:
+        return isinstance(array, Block)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         with self._device.turn:
             try:
-                self._bind(profile, shapes)
-                uploaded = self._upload(values)  # copies read these until the wait
-                self._compute(graph_key(profile, shapes, self._slots, self._device.scratch.address))
-                results = {name: self._fetched(name) for name in outputs}
-                self._device.wait()
+                yield
             except BaseException:
                 for slot in self._slots.values():
                     slot.content = None  # who knows what has arrived
                 raise
-            del uploaded
-        return results
 
-    def _upload(self, values: Mapping[str, Any]) -> list[Array]:
-        arrays = []
+    def _enqueue(self, values: Mapping[str, Any]) -> None:
+        """Puts a run on the stream: what goes up, and the network."""
+        shapes = {name: value.shape for name, value in values.items()}
+        profile = choose_profile(self.name, self._profiles, shapes)
+        self._bind(profile, shapes)
         for name, value in values.items():
-            array = to_upload(value, self._slots[name])
-            if array is not None:
-                arrays.append(np.ascontiguousarray(array))
-                self._device.upload(arrays[-1], self._slots[name].address)
-        return arrays
+            self._feed(self._slots[name], value)
+        self._compute(graph_key(profile, shapes, self._slots, self._device.scratch.address))
+
+    def _feed(self, slot: Slot, value: Array | Upload | Block) -> None:
+        if isinstance(value, Block):  # a captured graph reads from its own addresses alone
+            slot.content = None
+            self._device.copy(value.address, slot.address, value.size)
+        elif (array := to_upload(value, slot)) is not None:
+            self._device.upload(array, slot.address)
 
     def _bind(self, profile: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Tells the context its profile, shapes and addresses; cheap where nothing changed."""
@@ -192,6 +211,13 @@ class _TensorRTEngine(Engine):
         self._device.download(self._slots[name].address, array)
         return array
 
+    def _kept(self, name: str) -> Block:
+        """The output in memory of its own: the next run overwrites the engine's."""
+        spec = self._outputs[name]
+        block = Block(self._device, spec.dtype, tuple(self._context.get_tensor_shape(name)))
+        self._device.copy(self._slots[name].address, block.address, block.size)
+        return block
+
     def _new_context(self) -> Any:
         strategies = self._trt.ExecutionContextAllocationStrategy
         if not self._is_rtx:
@@ -210,6 +236,7 @@ class _TensorRTEngine(Engine):
         self._graphs.clear()
         for slot in self._slots.values():
             slot.release()
+        self._device.blocks.release()
         # in this order: a context needs its engine, an engine its runtime
         self._context = self._engine = self._runtime = None
 
@@ -255,7 +282,3 @@ def _logger(backend: TensorRT) -> Any:
     """TensorRT keeps the first logger of a process for ever, so there is one."""
     trt = _library(backend)
     return trt.Logger(trt.Logger.ERROR)
-
-
-def _array(value: Array | Upload) -> Array:
-    return value.array if isinstance(value, Upload) else value

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
+from sdrt_engines import EngineError
 from sdrt_engines.device_memory import (
     ALIGNMENT,
+    Blocks,
     Slot,
     Upload,
     bytes_of,
@@ -23,14 +26,20 @@ class Memory:
 
     live: dict[int, int] = field(default_factory=dict)
     given: int = 0
+    capacity: float = math.inf
 
     def allocate(self, size: int) -> int:
+        if sum(self.live.values()) + size > self.capacity:
+            raise EngineError("no memory")
         self.given += ALIGNMENT
         self.live[self.given] = size
         return self.given
 
     def slot(self) -> Slot:
         return Slot(self.allocate, self.live.pop)  # type: ignore[arg-type]
+
+    def blocks(self) -> Blocks:
+        return Blocks(self.allocate, self.live.pop)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,32 @@ def test_memory_is_kept_while_what_it_holds_fits() -> None:
     slot.release()
     slot.release()
     assert memory.live == {}
+
+
+def test_what_an_output_gives_back_the_next_of_its_size_takes() -> None:
+    memory = Memory()
+    blocks = memory.blocks()
+    first, second = blocks.take(512), blocks.take(512)
+    assert first != second
+    blocks.give_back(first, 512)
+    assert blocks.take(256) not in (first, second)
+    assert blocks.take(512) == first
+    blocks.give_back(first, 512)
+    blocks.release()
+    blocks.release()
+    assert sorted(memory.live.values()) == [256, 512]  # what is held stays
+    assert second in memory.live
+
+
+def test_idle_blocks_make_room_where_memory_is_short() -> None:
+    memory = Memory(capacity=1024)
+    blocks = memory.blocks()
+    for address in [blocks.take(512), blocks.take(512)]:
+        blocks.give_back(address, 512)
+    held = blocks.take(768)
+    assert memory.live == {held: 768}
+    with pytest.raises(EngineError, match="no memory"):
+        blocks.take(512)
 
 
 def test_a_pinned_feed_is_uploaded_once() -> None:
