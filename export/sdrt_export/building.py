@@ -35,7 +35,7 @@ from sdrt_engines.shape_profiles import Range
 from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
 from sdrt_export.build_folder import WORK, build_alone, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
-from sdrt_export.half_graphs import Report, num_tokens, write_half_graph
+from sdrt_export.half_graphs import Report, write_half_graph
 from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType
 
@@ -223,7 +223,7 @@ def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
     for shape in parsed:
         shape.require_multiple(factor)
     try:
-        return Wanted(parsed, Range.parse(batch), num_tokens(bundle), factor)
+        return Wanted(parsed, Range.parse(batch), bundle.num_tokens, factor)
     except SdrtError as error:
         raise BuildError(f"--batch {batch}: {error}") from error
 

@@ -8,16 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sdrt import tensor_names as names
 from sdrt.atomic import appearing_folder
 from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.file_records import record_file, verify_file
 from sdrt.half_graph import RECORD_NAME, HalfGraph, half_graph_folder, half_graph_of
-from sdrt.json_fields import JsonFields
 from sdrt.manifest import Component, FileRecord
 from sdrt.onnx_folder import MODEL_NAME
 from sdrt.plan_record import onnx_digests
+from sdrt.seeded_inputs import seeded_inputs
 from sdrt_engines import Array
 from sdrt_export.build_folder import build_alone, full_disk_told
 from sdrt_export.errors import BuildError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 Report: TypeAlias = Callable[[str], None]  # is told each stage
 
 BACKEND = "cuda"
-_TRIED_AT = {"batch": 2, "height": 8, "width": 8}  # latents
+_LATENTS = 8  # height and width that a network is tried at: half precision shows there, too
 
 
 def build_half_graphs(
@@ -75,28 +74,14 @@ def write_half_graph(
         write_known(model, folder, known, rules)
         return known
     report(f"{component.name}: finding what must stay float32")
-    found = write_half(model, folder, half, rules, [inputs_of(bundle, component)])
+    found = write_half(model, folder, half, rules, [tried_on(bundle, component.name)])
     remember_precision(bundle, component, half, found)
     return found
 
 
-def inputs_of(bundle: Bundle, component: Component) -> dict[str, Array]:
-    """What a component is tried on: seeded, small."""
-    from sdrt_export.fixed_inputs import fixed_inputs
-
-    scale = bundle.vae_scale_factor if component.name == names.VAE_ENCODER else 1
-    sizes = {name: size * (1 if name == "batch" else scale) for name, size in _TRIED_AT.items()}
-    sizes["sequence"] = num_tokens(bundle)
-    vocabulary = JsonFields(bundle.component_config(names.TEXT_ENCODER)).integer("vocab_size")
-    return fixed_inputs(component.signature, sizes, vocabulary)
-
-
-def num_tokens(bundle: Bundle) -> int:
-    """The length of a prompt."""
-    ids = bundle.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS)
-    config = JsonFields(bundle.component_config(names.TEXT_ENCODER))
-    length = ids.shape[-1]
-    return length if isinstance(length, int) else config.integer("max_position_embeddings")
+def tried_on(bundle: Bundle, name: str) -> dict[str, Array]:
+    """What finds the nodes that must stay float32: seeded inputs, and small ones."""
+    return seeded_inputs(bundle, name, latents=_LATENTS)
 
 
 def _is_there(bundle: Bundle, component: Component, half: HalfType) -> bool:

@@ -190,6 +190,16 @@ class Bundle:
         return tuple(name.removeprefix(prefix) for name in all_names if name.startswith(prefix))
 
     @cached_property
+    def num_tokens(self) -> int:
+        """The length of a prompt."""
+        length = self.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS).shape[-1]
+        if isinstance(length, int):
+            return length
+        return self._from_config(
+            names.TEXT_ENCODER, lambda config: config.integer("max_position_embeddings", 77)
+        )
+
+    @cached_property
     def sample_size(self) -> int:
         """Height and width, in latents, that the UNet was trained for."""
         return self._from_config("unet", _sample_size)

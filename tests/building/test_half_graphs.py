@@ -11,7 +11,7 @@ from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt.half_graph import RECORD_NAME, half_graph_of
 from sdrt.psnr import psnr_of
 from sdrt_engines import SdrtError, Target, engine_from_onnx
-from sdrt_export.half_graphs import build_half_graphs, inputs_of
+from sdrt_export.half_graphs import build_half_graphs, tried_on
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
 
@@ -50,7 +50,7 @@ def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
     assert graph is not None
     assert (graph.precision, graph.promoted) == ("fp16", ())
     assert FP16 in types_of(root / graph.model).values()
-    feeds = inputs_of(bundle, component)
+    feeds = tried_on(bundle, component.name)
     with engine_from_onnx(root / component.model) as engine:
         expected = engine.run(feeds)
     with engine_from_onnx(root / graph.model) as engine:

@@ -12,7 +12,7 @@ from sdrt.psnr import psnr_of
 from sdrt_engines import EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building import build_bundle
-from sdrt_export.half_graphs import inputs_of
+from sdrt_export.half_graphs import tried_on
 from support.built_bundle import Built
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]
@@ -30,7 +30,7 @@ def bundle(built: Built) -> Bundle:
 
 @pytest.mark.parametrize("name", [c.name for c in Bundle.open("demo").manifest.components])
 def test_a_plan_gives_what_the_cpu_gives(bundle: Bundle, name: str) -> None:
-    feeds = inputs_of(bundle, bundle.component(name))
+    feeds = tried_on(bundle, name)
     if name.startswith("vae"):
         feeds = {tensor: array[:1] for tensor, array in feeds.items()}
     with bundle.open_engine(name, "cpu") as cpu, bundle.open_engine(name, TARGET) as gpu:
@@ -61,8 +61,8 @@ def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:
 
 def test_what_was_compiled_is_kept_beside_the_plan(bundle: Bundle) -> None:
     with bundle.open_engine("text_encoder", TARGET) as engine:
-        engine.run(inputs_of(bundle, bundle.component("text_encoder")))
+        engine.run(tried_on(bundle, "text_encoder"))
     (cache,) = Path(bundle.root).glob("engines/tensorrt-rtx/text_encoder-*.cache")
     cache.write_bytes(cache.read_bytes()[:-1])  # a broken one is not taken
     with bundle.open_engine("text_encoder", TARGET) as engine:
-        engine.run(inputs_of(bundle, bundle.component("text_encoder")))
+        engine.run(tried_on(bundle, "text_encoder"))
