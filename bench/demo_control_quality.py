@@ -29,6 +29,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pairs = held_out_pairs(options.pairs)
+    num_other_shapes = sum(pair.scene.shape != pair.figure.shape for pair in pairs)
     rows, sheets = [], []
     with sdrt.Pipeline.open(options.bundle, target="cpu") as pipeline:
         for scale in options.scales:
@@ -46,6 +47,7 @@ def main() -> None:
             scores = score_control(zip(pairs, pictures, strict=True))
             notes = {
                 "pairs": len(pairs),
+                "prompts that ask for another shape": num_other_shapes,
                 "steps": STEPS,
                 "scale": scale,
                 "tolerance, pixels": TOLERANCE,

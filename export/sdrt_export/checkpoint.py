@@ -28,6 +28,7 @@ from sdrt_export.weights_files import (
     file_names,
     find_weights,
     pickles_among,
+    refusal_of_incomplete,
     refusal_of_pickles,
 )
 
@@ -135,12 +136,7 @@ def weights_from_names(files: Collection[str], source: str) -> dict[str, Weights
         )
     if pickles and all(name.endswith(".safetensors") for name in missing):
         raise CheckpointError(refusal_of_pickles(source, pickles, "DiffusionPipeline"))
-    there = sorted({name.split("/")[0] for name in files})
-    raise CheckpointError(
-        f"'{source}' is no whole checkpoint: {', '.join(missing)} missing, "
-        f"found {', '.join(there[:12]) or 'nothing'}: expected a folder that diffusers' "
-        "save_pretrained wrote"
-    )
+    raise CheckpointError(refusal_of_incomplete(source, "checkpoint", missing, files))
 
 
 def _small_files(files: Collection[str]) -> list[str]:

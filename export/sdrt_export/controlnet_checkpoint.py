@@ -26,6 +26,7 @@ from sdrt_export.weights_files import (
     file_names,
     find_weights,
     pickles_among,
+    refusal_of_incomplete,
     refusal_of_pickles,
 )
 
@@ -81,7 +82,9 @@ def weights_from_names(files: Collection[str], source: str) -> Weights:
     pickles = pickles_among(files)
     if pickles:
         raise CheckpointError(refusal_of_pickles(source, pickles, "ControlNetModel"))
-    raise CheckpointError(_incomplete(source, f"{DIFFUSERS_STEM}.safetensors", files))
+    raise CheckpointError(
+        refusal_of_incomplete(source, "ControlNet", [f"{DIFFUSERS_STEM}.safetensors"], files)
+    )
 
 
 def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlNetCheckpoint:
@@ -117,18 +120,11 @@ def _check_config(folder: Path, source: str, host: Host) -> None:
             f"name the one inside it, such as '{source}/controlnet'"
         )
     if not (folder / CONFIG).exists():
-        raise CheckpointError(_incomplete(source, CONFIG, file_names(folder)))
+        raise CheckpointError(
+            refusal_of_incomplete(source, "ControlNet", [CONFIG], file_names(folder))
+        )
     try:
         for complaint in complaints_about_controlnet(fields_from_file(folder / CONFIG), host):
             raise CheckpointError(complaint)
     except SdrtError as error:
         raise CheckpointError(f"the ControlNet '{source}' cannot be exported: {error}") from error
-
-
-def _incomplete(source: str, missing: str, files: Collection[str]) -> str:
-    there = sorted({name.split("/")[0] for name in files})
-    return (
-        f"'{source}' is no whole ControlNet: {missing} missing, "
-        f"found {', '.join(there[:12]) or 'nothing'}: expected a folder that diffusers' "
-        "save_pretrained wrote"
-    )

@@ -68,6 +68,18 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     )
 
 
+def refusal_of_incomplete(
+    source: str, kind: str, missing: list[str], files: Collection[str]
+) -> str:
+    """`kind` is what the source was to be, `missing` what its `files` lack for that."""
+    there = sorted({name.split("/")[0] for name in files})
+    return (
+        f"'{source}' is no whole {kind}: {', '.join(missing)} missing, "
+        f"found {', '.join(there[:12]) or 'nothing'}: expected a folder that diffusers' "
+        "save_pretrained wrote"
+    )
+
+
 def advice_on_file(file: Path, kind: str) -> str:
     """What to do with a file where a folder was expected; `kind` reads such files in diffusers."""
     reason = (

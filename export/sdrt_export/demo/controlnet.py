@@ -14,6 +14,16 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdrt_export.demo.denoising import (
+    BATCH,
+    CAPTIONS_PER_LATENT,
+    LATENT_SIZE,
+    SHAPE_WEIGHT,
+    Latents,
+    draw_captioned,
+    draw_noised,
+    v_prediction_loss,
+)
 from sdrt_export.demo.grammar import Scene
 from sdrt_export.demo.loop import Schedule, num_processes, rank, train
 from sdrt_export.demo.outlines import (
@@ -25,15 +35,6 @@ from sdrt_export.demo.outlines import (
     picture_of_figure,
 )
 from sdrt_export.demo.text import tokens_from_captions
-from sdrt_export.demo.unet import (
-    BATCH,
-    CAPTION_DROPOUT,
-    CAPTIONS_PER_LATENT,
-    LATENT_SIZE,
-    NOISY_BIAS,
-    SHAPE_WEIGHT,
-    new_scheduler,
-)
 from sdrt_export.demo.vae import tensor_from_pictures
 
 FOLLOWING = Schedule(num_steps=3600, learning_rate=1e-3, num_warmup_steps=100)
@@ -42,12 +43,9 @@ OUTLINES_PER_FIGURE = 3
 
 
 @dataclass(frozen=True)
-class ControlledLatents:
+class ControlledLatents(Latents):
     """The training set of one process."""
 
-    samples: torch.Tensor  # (n, 4, 16, 16)
-    weights: torch.Tensor  # (n, 1, 16, 16), of each latent cell in the loss
-    tokens: torch.Tensor  # (n, captions, 32)
     outlines: torch.Tensor  # (n, outlines, 128, 128) uint8
 
 
@@ -125,33 +123,22 @@ def train_controlnet(
     empty caption.
     """
     unet.requires_grad_(False)
-    scheduler = new_scheduler()
-    signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
-    noisiness = (1 - scheduler.alphas_cumprod).sqrt()
-    share = BATCH // num_processes()
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(latents.samples), size=share)
-        x0 = latents.samples[chosen]  # (B, 4, 16, 16)
-        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=share)]
-        tokens[rng.random(share) < CAPTION_DROPOUT] = empty
-        lines = latents.outlines[chosen, rng.integers(OUTLINES_PER_FIGURE, size=share)]
+        chosen, tokens = draw_captioned(latents, empty, rng)
+        lines = latents.outlines[chosen, rng.integers(OUTLINES_PER_FIGURE, size=len(chosen))]
         control = (lines.float() / 255)[:, None].expand(-1, 3, -1, -1)  # (B, 3, 128, 128)
-        t = torch.from_numpy((1000 * rng.random(share) ** NOISY_BIAS).astype(np.int64))
-        a, s = signal[t, None, None, None], noisiness[t, None, None, None]
-        eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-        noisy = a * x0 + s * eps
+        noised = draw_noised(latents.samples[chosen], rng)
         with torch.no_grad():
             context = encoder(tokens).last_hidden_state  # (B, 32, 96)
-        down, mid = controlnet(noisy, t, context, control, return_dict=False)
+        down, mid = controlnet(noised.x_t, noised.t, context, control, return_dict=False)
         v = unet(
-            noisy,
-            t,
+            noised.x_t,
+            noised.t,
             context,
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
         ).sample
-        weights = latents.weights[chosen]
-        return (weights * (v - (a * eps - s * x0)) ** 2).mean() / weights.mean()
+        return v_prediction_loss(v, noised, latents.weights[chosen])
 
     return train("ControlNet", controlnet, loss_at, schedule, work / "controlnet.pt")

@@ -19,6 +19,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdrt_export.demo.controlnet import latents_of_figures, new_controlnet, train_controlnet
+from sdrt_export.demo.denoising import new_scheduler
 from sdrt_export.demo.loop import rank, rank_zero_first
 from sdrt_export.demo.text import (
     make_tokenizer,
@@ -26,7 +27,7 @@ from sdrt_export.demo.text import (
     tokens_from_captions,
     train_to_read,
 )
-from sdrt_export.demo.unet import latents_of_scenes, new_scheduler, new_unet, train_unet
+from sdrt_export.demo.unet import latents_of_scenes, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
 from sdrt_export.exporting import DEFAULTS_NAME
 

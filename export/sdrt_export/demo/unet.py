@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdrt_export.demo.denoising import (
+    BATCH,
+    CAPTIONS_PER_LATENT,
+    LATENT_SIZE,
+    SHAPE_WEIGHT,
+    Latents,
+    draw_captioned,
+    draw_noised,
+    v_prediction_loss,
+)
 from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
 from sdrt_export.demo.loop import Schedule, num_processes, rank, train
 from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
 from sdrt_export.demo.vae import tensor_from_pictures
 
-LATENT_SIZE = 16
 DENOISING = Schedule(num_steps=2400, learning_rate=1e-3, num_warmup_steps=200)
-BATCH = 64
 NUM_LATENTS = 4_992  # for each process
-CAPTIONS_PER_LATENT = 4
-CAPTION_DROPOUT = 0.1  # the share of empty captions, for classifier-free guidance
-SHAPE_WEIGHT = 4.0  # how much more a latent cell counts where the shape lies
-NOISY_BIAS = 0.6  # exponent; below 1 trains more at high noise, where the attributes are decided
-
-
-@dataclass(frozen=True)
-class Latents:
-    """The training set of one process."""
-
-    samples: torch.Tensor  # (n, 4, 16, 16)
-    weights: torch.Tensor  # (n, 1, 16, 16), of each latent cell in the loss
-    tokens: torch.Tensor  # (n, captions, 32)
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -50,23 +44,6 @@ def new_unet() -> UNet2DConditionModel:
         cross_attention_dim=HIDDEN_SIZE,
         attention_head_dim=4,  # the number of heads, whatever its name says
         norm_num_groups=8,
-    )
-
-
-def new_scheduler() -> DDIMScheduler:
-    """v-prediction down to pure noise: colours and places are then learnt from the text alone at
-    the first step.
-    """
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=1,
     )
 
 
@@ -106,23 +83,13 @@ def train_unet(
     work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Trains both, or goes on with the run in ``work``; ``empty`` (1, 32) is the empty caption."""
-    scheduler = new_scheduler()
-    signal = scheduler.alphas_cumprod.sqrt()  # (1000,)
-    noisiness = (1 - scheduler.alphas_cumprod).sqrt()
-    share = BATCH // num_processes()
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(latents.samples), size=share)
-        x0 = latents.samples[chosen]  # (B, 4, 16, 16)
-        tokens = latents.tokens[chosen, rng.integers(CAPTIONS_PER_LATENT, size=share)]
-        tokens[rng.random(share) < CAPTION_DROPOUT] = empty
-        t = torch.from_numpy((1000 * rng.random(share) ** NOISY_BIAS).astype(np.int64))
-        a, s = signal[t, None, None, None], noisiness[t, None, None, None]
-        eps = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        chosen, tokens = draw_captioned(latents, empty, rng)
+        noised = draw_noised(latents.samples[chosen], rng)
         context = encoder(tokens).last_hidden_state  # (B, 32, 96)
-        v = unet(a * x0 + s * eps, t, context).sample
-        weights = latents.weights[chosen]
-        return (weights * (v - (a * eps - s * x0)) ** 2).mean() / weights.mean()
+        v = unet(noised.x_t, noised.t, context).sample
+        return v_prediction_loss(v, noised, latents.weights[chosen])
 
     both = nn.ModuleDict({"unet": unet, "text_encoder": encoder})
     average = train("UNet", both, loss_at, DENOISING, work / "unet.pt")

@@ -21,8 +21,8 @@ from sdrt_export.demo.controlnet import (
     new_controlnet,
     train_controlnet,
 )
+from sdrt_export.demo.denoising import BATCH, CAPTIONS_PER_LATENT
 from sdrt_export.demo.text import tokens_from_captions
-from sdrt_export.demo.unet import BATCH, CAPTIONS_PER_LATENT
 
 pytestmark = pytest.mark.export
 

@@ -1,0 +1,17 @@
+"""What the tests of bad input share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.toy_bundle import write_toy_bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user stands, beside a bundle."""
+    monkeypatch.chdir(tmp_path)
+    write_toy_bundle(tmp_path / "bundle")
+    return tmp_path

@@ -1,0 +1,149 @@
+"""Bundles that are no whole ones, networks that give NaN, and a full disk: one line each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdrt.file_records import record_file
+from support.command import run_sdrt
+from support.refusals import DRAW, Capture, entries, refusal
+from support.toy_bundle import write_toy_bundle
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
+    """Another file, with a manifest that says it should be so."""
+    (bundle / path).write_bytes(content)
+    record = record_file(bundle, path)
+
+    def change(manifest: dict) -> None:
+        for owner in (manifest, *manifest["components"]):
+            owner["files"] = [
+                vars(record) if file["path"] == path else file for file in owner["files"]
+            ]
+
+    edit(bundle / "sdrt.json", change)
+
+
+def no_bundle(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def a_file_for_a_bundle(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+    bundle.write_text("model")
+
+
+def an_empty_folder(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+    bundle.mkdir()
+
+
+def a_broken_manifest(bundle: Path) -> None:
+    (bundle / "sdrt.json").write_text('{"format_version": 1,')
+
+
+def a_later_manifest(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda manifest: manifest.update(format_version=2))
+
+
+def a_path_upwards(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="../secret.json"))
+
+
+def an_absolute_path(bundle: Path) -> None:
+    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="/etc/passwd"))
+
+
+def a_symlink_outside(bundle: Path) -> None:
+    outside = bundle.parent / "outside.onnx"
+    (bundle / "unet/model.onnx").rename(outside)
+    (bundle / "unet/model.onnx").symlink_to(outside)
+
+
+def a_changed_byte(bundle: Path) -> None:
+    path = bundle / "unet/model.onnx_data"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_missing_file(bundle: Path) -> None:
+    (bundle / "text_encoder/model.onnx").unlink()
+
+
+def a_truncated_network(bundle: Path) -> None:
+    content = (bundle / "unet/model.onnx").read_bytes()
+    replace_recorded(bundle, "unet/model.onnx", content[: len(content) // 2])
+
+
+def truncated_weights(bundle: Path) -> None:
+    content = (bundle / "unet/model.onnx_data").read_bytes()
+    replace_recorded(bundle, "unet/model.onnx_data", content[: len(content) // 2])
+
+
+def an_unknown_scheduler(bundle: Path) -> None:
+    path = "scheduler/scheduler_config.json"
+    replace_recorded(bundle, path, b'{"_class_name": "EulerDiscretScheduler"}')
+
+
+def an_unknown_option(bundle: Path) -> None:
+    path = "scheduler/scheduler_config.json"
+    replace_recorded(bundle, path, b'{"_class_name": "DDIMScheduler", "beta_strat": 0.1}')
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (no_bundle, "no bundle at 'bundle': `sdrt export CHECKPOINT -o bundle` makes one, 'demo'"),
+        (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
+        (an_empty_folder, "'bundle' holds neither sdrt.json nor model_index.json, so it is no"),
+        (a_broken_manifest, "bundle: sdrt.json: not valid JSON"),
+        (a_later_manifest, "bundle: sdrt.json: format_version: got 2, this sdrt reads 1: use the"),
+        (a_path_upwards, "files[0]: path: got '../secret.json', expected a path inside the bundle"),
+        (an_absolute_path, "files[0]: path: got '/etc/passwd', expected a path inside the bundle"),
+        (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),
+        (a_changed_byte, "bundle/unet/model.onnx_data: the file has changed: got sha256 "),
+        (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
+        (a_truncated_network, "bundle/unet/model.onnx: no ONNX model: "),
+        (truncated_weights, "bundle/unet/model.onnx: does not load: "),
+        (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown; did you mean 'EulerDiscreteSc"),
+        (an_unknown_option, "beta_strat"),
+    ],
+)
+def test_broken_bundles(
+    harm: Callable[[Path], None], message: str, folder: Path, capsys: Capture
+) -> None:
+    harm(folder / "bundle")
+    assert message in refusal(DRAW, folder, capsys)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_decoder"])
+def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture) -> None:
+    write_toy_bundle(folder / "broken", nan_from=component)
+    message = refusal(["run", "broken", "a red circle", "--steps", "1"], folder, capsys)
+    assert message.startswith(f"{component}: ")
+    assert "output values are NaN or infinite, so there is no picture to hand over" in message
+
+
+def test_a_full_disk(folder: Path) -> None:
+    """A process that may write no more than 100 bytes to a file meets what a full disk gives."""
+    before = entries(folder)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    outcome = run_sdrt(*DRAW, "-o", "out.png", folder=folder, before=limit)
+    assert outcome.code == 1
+    assert outcome.out == ()
+    (line,) = outcome.err
+    assert line.startswith("sdrt: cannot write ")
+    assert "out.png': File too large: choose another path" in line
+    assert entries(folder) == before

@@ -1,0 +1,56 @@
+"""Checkpoints that an exporter refuses before it imports torch: one line each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.refusals import Capture, refusal
+
+CHECKPOINT = (
+    *("model_index.json", "text_encoder/config.json", "text_encoder/model.safetensors"),
+    *("unet/config.json", "unet/diffusion_pytorch_model.safetensors"),
+    *("vae/config.json", "vae/diffusion_pytorch_model.safetensors"),
+    *("scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"),
+)
+
+
+def a_checkpoint_without_unet(path: Path) -> None:
+    shutil.rmtree(path / "unet")
+
+
+def a_pickled_unet(path: Path) -> None:
+    weights = path / "unet/diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+
+
+def a_pickled_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("pickle")
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "message"),
+    [
+        ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
+        ("model", a_checkpoint_without_unet, "'model' is no whole checkpoint: unet/config.json, "),
+        ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
+        ("model.ckpt", a_pickled_file, "'model.ckpt' is a pickle, which runs code when it is read"),
+    ],
+)
+def test_bad_checkpoints(
+    name: str, harm: Callable[[Path], None], message: str, folder: Path, capsys: Capture
+) -> None:
+    for path in CHECKPOINT:
+        (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name / path).write_text("{}")
+    harm(folder / name)
+    assert message in refusal(["export", name, "-o", "new/bundle"], folder, capsys)
+
+
+def test_a_bundle_is_no_checkpoint(folder: Path, capsys: Capture) -> None:
+    message = refusal(["export", "bundle", "-o", "new"], folder, capsys)
+    assert message == """'bundle' is exported already: `sdrt run bundle "a prompt"` draws with it"""
