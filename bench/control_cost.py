@@ -21,11 +21,10 @@ from recording import Measurement, record
 
 import sdrt
 from sdrt import tensor_names as names
-from sdrt.control import residual_shapes
+from sdrt.seeded_inputs import BATCH, seeded_inputs
 from sdrt_engines import Engine, engine_from_onnx
 from sdrt_engines.packages import installed_versions
 
-ROWS = 2  # the negative prompt's, and the prompt's
 LAST_OF_EMBEDDING = "controlnet_cond_embedding.conv_out"
 
 
@@ -54,7 +53,7 @@ def main() -> None:
             "ms",
             tuple(1000 * value for value in values),
             installed_versions("sdrt", "onnxruntime"),
-            {"latents": f"{size}×{size}", "rows": ROWS, "of the UNet": round_ratio(values, unet)},
+            {"latents": f"{size}×{size}", "rows": BATCH, "of the UNet": round_ratio(values, unet)},
         )
         for name, values in seconds.items()
     ]
@@ -66,38 +65,29 @@ def round_ratio(values: list[float], unet: float) -> float:
 
 
 def runs_of(bundle: sdrt.Bundle, controlnet: str) -> dict[str, Callable[[], object]]:
-    """What is timed, by its name."""
+    """What is timed, by its name. Zeros are pinned, as they are at work."""
     net_name = names.controlnet(controlnet)
     plain, controlled, net = (
         bundle.open_engine(name, "cpu") for name in (names.UNET, names.UNET_CONTROLLED, net_name)
     )
     embedding = embedding_engine(bundle, net_name)
-    feeds = random_feeds(bundle, net)
-    picture = {names.CONTROLNET_COND: feeds.pop(names.CONTROLNET_COND)}
-    shapes = residual_shapes(controlled.signature, feeds[names.SAMPLE].shape)
+    feeds = seeded_inputs(bundle, net_name)
+    picture = {names.CONTROLNET_COND: feeds[names.CONTROLNET_COND]}
+    denoised = {spec.name: feeds[spec.name] for spec in plain.signature.inputs}
     zeros = {
-        name: controlled.pin(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()
+        name: controlled.pin(name, feeds[names.earlier(name)])
+        for name in (spec.name for spec in net.signature.outputs)
+    }
+    of_net = {
+        name: net.pin(name, feed) if names.is_residual(name) else feed
+        for name, feed in feeds.items()
     }
     return {
-        "UNet": lambda: plain.run(feeds),
-        "UNet with residuals of zero": lambda: controlled.run({**feeds, **zeros}),
-        "ControlNet": lambda: net.run({**feeds, **picture}),
+        "UNet": lambda: plain.run(denoised),
+        "UNet with residuals of zero": lambda: controlled.run({**denoised, **zeros}),
+        "ControlNet": lambda: net.run(of_net),
         "its embedding of the picture": lambda: embedding.run(picture),
     }
-
-
-def random_feeds(bundle: sdrt.Bundle, net: Engine) -> dict[str, np.ndarray]:
-    """Inputs of a ControlNet at the model's own size."""
-    random = np.random.default_rng(0)
-    size = bundle.sample_size
-    picture = size * bundle.vae_scale_factor
-    sizes = {"batch": ROWS, "height": size, "width": size, "sequence": 77}
-    feeds = {}
-    for spec in net.signature.inputs:
-        shape = [sizes.get(dim, picture) if isinstance(dim, str) else dim for dim in spec.shape]
-        feeds[spec.name] = random.standard_normal(shape, dtype=np.float32)
-    feeds[names.TIMESTEP] = np.full(ROWS, 500, np.float32)
-    return feeds
 
 
 def embedding_engine(bundle: sdrt.Bundle, net_name: str) -> Engine:

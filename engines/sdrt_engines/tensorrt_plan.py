@@ -236,7 +236,8 @@ class _TensorRTEngine(Engine):
         self._graphs.clear()
         for slot in self._slots.values():
             slot.release()
-        self._device.blocks.release()
+        with self._device.turn:
+            self._device.blocks.release()
         # in this order: a context needs its engine, an engine its runtime
         self._context = self._engine = self._runtime = None
 

@@ -5,6 +5,8 @@ Source: Zhang et al. 2023, https://arxiv.org/abs/2302.05543.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -48,21 +50,17 @@ class ControlledUNet(UNet):
         )
 
     def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
-        residuals = (
-            torch.randn(
-                (size.batch, skip.channels, skip.size(size.height), skip.size(size.width)),
-                generator=random,
-            )
-            for skip in self.skips
-        )
-        return *super().inputs_at(size, random), *residuals
+        return *super().inputs_at(size, random), *_random_residuals(self.skips, size, random)
 
 
 class ControlNet(Network):
-    """What a control picture adds to the UNet, at scale 1; the picture's values lie in 0..1.
+    """What a control picture adds to the UNet, times a scale, and to what other nets add.
 
-    Residuals that diffusers pools into one number per channel (`global_pool_conditions`) are spread
-    over the connection's size again. Source: `ControlNetModel` of diffusers.
+    The picture's values lie in 0..1. Scale and sum are in the graph, where they cost nothing: so
+    the residuals of any number of nets go from engine to engine on their way to the UNet and need
+    never leave a GPU. Those that diffusers pools into one number per channel
+    (`global_pool_conditions`) are spread over the connection's size. Source: `ControlNetModel` and
+    `MultiControlNetModel` of diffusers.
     """
 
     def __init__(self, model: nn.Module, name: str) -> None:
@@ -75,8 +73,12 @@ class ControlNet(Network):
         self.scale = 1 << (len(config.conditioning_embedding_out_channels) - 1)
         sizes = (f"{self.scale}*height", f"{self.scale}*width")
         picture = float32(names.CONTROLNET_COND, "batch", config.conditioning_channels, *sizes)
+        self.skips = skips_from_config(config)
+        residuals = _residuals(self.skips)
+        earlier = (replace(spec, name=names.earlier(spec.name)) for spec in residuals)
+        factors = float32(names.CONDITIONING_SCALE, len(residuals))
         self.signature = Signature(
-            (*denoiser_inputs(config), picture), _residuals(skips_from_config(config))
+            (*denoiser_inputs(config), picture, factors, *earlier), residuals
         )
 
     def forward(
@@ -85,14 +87,19 @@ class ControlNet(Network):
         timestep: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         controlnet_cond: torch.Tensor,
+        conditioning_scale: torch.Tensor,
+        *earlier: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         down, mid = self.model(
             sample, timestep, encoder_hidden_states, controlnet_cond, return_dict=False
         )
         residuals = (*down, mid)
         if self.pools:
-            return tuple(x.mean((2, 3), keepdim=True).expand_as(x) for x in residuals)
-        return residuals
+            residuals = tuple(residual.mean((2, 3), keepdim=True) for residual in residuals)
+        return tuple(
+            total + conditioning_scale[i] * residual
+            for i, (total, residual) in enumerate(zip(earlier, residuals, strict=True))
+        )
 
     def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         config = self.model.config
@@ -103,10 +110,25 @@ class ControlNet(Network):
             ),
             generator=random,
         )
-        return *random_denoiser_inputs(config, size, random), picture
+        scale = torch.randn(len(self.skips), generator=random)
+        # small beside what the net itself gives: an error in that must show
+        earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
+        return *random_denoiser_inputs(config, size, random), picture, scale, *earlier
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())
+
+
+def _random_residuals(
+    skips: tuple[Skip, ...], size: Size, random: torch.Generator
+) -> tuple[torch.Tensor, ...]:
+    return tuple(
+        torch.randn(
+            (size.batch, skip.channels, skip.size(size.height), skip.size(size.width)),
+            generator=random,
+        )
+        for skip in skips
+    )
 
 
 def _residuals(skips: tuple[Skip, ...]) -> tuple[TensorSpec, ...]:

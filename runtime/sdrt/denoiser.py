@@ -14,7 +14,7 @@ from sdrt.errors import RequestError
 from sdrt.finite import require_finite
 from sdrt.guidance import guidance_scale_embedding, guide
 from sdrt.samplers import Call
-from sdrt_engines import Engine, TensorSpec
+from sdrt_engines import Engine, Feed, TensorSpec
 
 Array = npt.NDArray[np.float32]
 
@@ -44,27 +44,28 @@ class Denoiser:
         self._residuals, self._beside = residuals, beside
         self._num_rows = len(text)
         self._timestep = unet.signature.input(names.TIMESTEP)
-        self._feeds: dict[str, Any] = {
+        self._pinned: dict[str, Feed] = {
             names.ENCODER_HIDDEN_STATES: unet.pin(names.ENCODER_HIDDEN_STATES, text)
         }
         if is_distilled(unet):
             size = int(unet.signature.input(names.TIMESTEP_COND).shape[1])
             embedding = np.repeat(guidance_scale_embedding(guidance_scale, size), len(text), axis=0)
-            self._feeds[names.TIMESTEP_COND] = unet.pin(names.TIMESTEP_COND, embedding)
+            self._pinned[names.TIMESTEP_COND] = unet.pin(names.TIMESTEP_COND, embedding)
 
     def __call__(self, call: Call, step: int) -> Array:
         """The guided prediction (B, C, h, w) at a call, the ``step``-th of the request."""
         latents = self._rows(call.sample)  # (B or 2B, C, h, w)
-        feeds = self._feeds
-        feeds[names.SAMPLE] = latents
+        timestep = _timestep_feed(self._timestep, call.timestep, self._num_rows)
+        feeds = {**self._pinned, names.SAMPLE: latents, names.TIMESTEP: timestep}
         if self._beside is not None:
             feeds[names.SAMPLE] = self._rows(np.concatenate([call.sample, self._beside], axis=1))
-        feeds[names.TIMESTEP] = _timestep_feed(self._timestep, call.timestep, self._num_rows)
         if self._residuals is not None:
             with self._clock("controlnet"):
-                feeds.update(self._residuals(step, latents, feeds[names.TIMESTEP]))
+                feeds |= self._residuals(step, latents, timestep)
         with self._clock("unet"):
             prediction = self._unet.run(feeds)[names.OUT_SAMPLE]
+        if not np.isfinite(prediction).all() and self._residuals is not None:
+            self._residuals.require_finite(step, latents, timestep)  # is it a ControlNet's fault?
         require_finite(self._unet.name, prediction)
         if not self._guided:
             return prediction

@@ -133,6 +133,13 @@ def _check_control(request: Request, bundle: Bundle) -> None:
                 f"control: no ControlNet '{name}'{f', did you mean {near!r}?' if near else ':'} "
                 f"this bundle has {', '.join(bundle.controlnets)}"
             )
+        inputs = bundle.component(names.controlnet(name)).signature.inputs
+        if names.CONDITIONING_SCALE not in (spec.name for spec in inputs):
+            raise RequestError(
+                f"control: an older sdrt exported '{name}', without an input for its scale: export "
+                f"it again with `sdrt export --controlnet {name}=PATH --into {bundle.root} "
+                "--replace`"
+            )
     if request.control and not bundle.has(names.UNET_CONTROLLED):
         raise RequestError(
             "control: this bundle's UNet takes no residuals (an older export, or optimum's): "

@@ -23,7 +23,8 @@ Array = npt.NDArray[np.float32]
 class Timings:
     """Wall seconds of one request: loading engines, in each engine, and in none (``host``).
 
-    What the caller does between two steps of a stream, previews included, is not counted.
+    What the caller does between two steps of a stream, previews included, is not counted. On a GPU
+    nothing waits for ControlNets but the UNet, whose seconds then hold theirs.
     """
 
     loading: float

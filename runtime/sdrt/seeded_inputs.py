@@ -104,6 +104,10 @@ def _values(
             values = np.resize(_TIMESTEPS, shape)
         case names.CONTROLNET_COND:
             values = random.uniform(0, 1, shape)
+        case names.CONDITIONING_SCALE:
+            values = np.ones(shape)
+        case name if component.name.startswith(names.controlnet("")) and names.is_residual(name):
+            values = np.zeros(shape)  # so that what is seen is this net's own
         case names.SAMPLE if component.name == names.VAE_ENCODER:
             values = random.uniform(-1, 1, shape)
         case _:

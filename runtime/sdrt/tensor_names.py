@@ -32,11 +32,13 @@ OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
 LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
 
-
-# ControlNet: takes what the UNet takes, and a picture in 0..1; its outputs, scaled and summed, are
-# the controlled UNet's inputs of the same names
+# ControlNet: takes what the UNet takes, and a picture in 0..1. Its N outputs are the controlled
+# UNet's inputs of the same names: its residuals, scaled, and added to those of the nets before it
 CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
+CONDITIONING_SCALE: Final = "conditioning_scale"  # (N,): the factor of each residual
 MID_BLOCK_RESIDUAL: Final = "mid_block_residual"  # (B, C_mid, h_mid, w_mid)
+
+_EARLIER = "earlier."
 
 
 def down_block_residual(index: int) -> str:
@@ -44,9 +46,15 @@ def down_block_residual(index: int) -> str:
     return f"down_block_residuals.{index}"
 
 
+def earlier(residual: str) -> str:
+    """ControlNet: the input for what the nets before it gave; zeros for the first."""
+    return f"{_EARLIER}{residual}"
+
+
 def is_residual(name: str) -> bool:
-    """Whether a tensor is what a ControlNet gives to the UNet."""
-    return name == MID_BLOCK_RESIDUAL or name.startswith(down_block_residual(0)[:-1])
+    """Whether a tensor is what a ControlNet gives, to the UNet or to the net after it."""
+    residual = name.removeprefix(_EARLIER)
+    return residual == MID_BLOCK_RESIDUAL or residual.startswith(down_block_residual(0)[:-1])
 
 
 def controlnet(name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from sdrt.bundle import Bundle
 from sdrt.psnr import psnr_of
-from sdrt_engines import EngineError, Target
+from sdrt_engines import DeviceArray, EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building import build_bundle
 from sdrt_export.half_graphs import tried_on
@@ -50,6 +50,24 @@ def test_pinned_feeds_and_changing_shapes(bundle: Bundle) -> None:
             for _ in range(2):
                 again = engine.run({"latent_sample": pinned})["sample"]
                 np.testing.assert_allclose(again, fed, atol=1e-3)
+
+
+def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
+    """And what one request holds is not changed by the runs of another."""
+    feeds = tried_on(bundle, "controlnet_edges")
+    others = {**feeds, "sample": feeds["sample"][::-1].copy()}
+    of_unet = {spec.name: feeds[spec.name] for spec in bundle.component("unet").signature.inputs}
+    with (
+        bundle.open_engine("controlnet_edges", TARGET) as net,
+        bundle.open_engine("unet_controlled", TARGET) as unet,
+    ):
+        for _ in range(3):
+            residuals = net.run_on_device(feeds)
+            net.run_on_device(others)
+            assert all(isinstance(residual, DeviceArray) for residual in residuals.values())
+            here = unet.run({**of_unet, **residuals})
+            through_host = unet.run({**of_unet, **net.run(feeds)})
+            np.testing.assert_allclose(here["out_sample"], through_host["out_sample"], atol=1e-3)
 
 
 def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt_engines import EngineError, Signature, cuda_engine_from_onnx, engine_from_onnx
+from sdrt_engines import (
+    DeviceArray,
+    EngineError,
+    Signature,
+    cuda_engine_from_onnx,
+    engine_from_onnx,
+)
 from sdrt_engines.nvidia_driver import cuda_version, driver_refusal, gpus
 from sdrt_engines.onnxruntime_cuda import NUM_SHAPES, BoundEngine, cuda_refusal, package_refusal
 from support.command import run_python
@@ -130,3 +136,8 @@ def test_cuda_gives_what_the_cpu_gives(path: Path, cuda_graph: bool) -> None:
             for _ in range(3):  # captured at the first, replayed after
                 np.testing.assert_allclose(cuda.run(feeds)["y"], cpu.run(feeds)["y"], rtol=1e-6)
         np.testing.assert_allclose(cuda.run({"x": X, "t": pinned})["y"], X * T, rtol=1e-6)
+        y = cuda.run_on_device({"x": X, "t": T})["y"]
+        for _ in range(3):
+            np.testing.assert_allclose(cuda.run({"x": X, "t": y})["y"], X * X * T, rtol=1e-6)
+        assert isinstance(y, DeviceArray)
+        np.testing.assert_allclose(y.numpy(), X * T, rtol=1e-6)

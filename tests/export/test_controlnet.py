@@ -9,14 +9,14 @@ import onnx
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from checkpoints import RECIPES, new_controlnet, tiny_pipeline
-from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
 from sdrt_export.controlnet import ControlledUNet, ControlNet
-from sdrt_export.networks import Network, Size, UNet
+from sdrt_export.networks import Size, UNet
 from sdrt_export.onnx_from_network import round_weights, write_onnx, write_variants
-from sdrt_export.parity import parity_of
 from sdrt_export.skips import Skip, skips_from_config
+from support.exported_networks import assert_near, run_exported
 
 pytestmark = [
     pytest.mark.export,
@@ -25,20 +25,13 @@ pytestmark = [
 ]
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
-MIN_PSNR = 110.0  # dB: float32 in another order
 ODD = Size(batch=3, height=11, width=7, sequence=100)
 
 
-def run(network: Network, model: Path, *inputs: torch.Tensor) -> dict[str, Array]:
-    assert signature_from_onnx(model) == network.signature
-    names = [spec.name for spec in network.signature.inputs]
-    with engine_from_onnx(model) as engine:
-        return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
-
-
-def assert_near(expected: torch.Tensor, got: Array) -> None:
-    parity = parity_of(expected.numpy(), got)
-    assert parity.psnr >= MIN_PSNR, parity
+def at_scale_1(net: ControlNet) -> tuple[torch.Tensor, ...]:
+    """The scale, and nothing that other nets gave."""
+    _, _, _, _, scale, *earlier = net.inputs_at(ODD, torch.Generator())
+    return torch.ones_like(scale), *map(torch.zeros_like, earlier)
 
 
 def conditions(unet: UNet2DConditionModel, channels: int) -> list[torch.Tensor]:
@@ -79,17 +72,18 @@ def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     network = ControlNet(net, "edges")
-    residuals = run(network, write_onnx(network, folders[0])[0], latents, *rest, picture)
+    inputs = (latents, *rest, picture, *at_scale_1(network))
+    residuals = run_exported(network, write_onnx(network, folders[0])[0], *inputs)
     assert network.name == "controlnet_edges"
     for got, residual in zip(residuals.values(), (*down, mid), strict=True):
         assert_near(residual, got)
 
     variants = [UNet(unet), ControlledUNet(unet)]
     (model, *_), (controlled, *_) = write_variants(variants, folders[1])
-    inputs = [sample, *rest, *extra.values()]
-    assert_near(plain, run(variants[0], model, *inputs)["out_sample"])
+    conditioned = [sample, *rest, *extra.values()]
+    assert_near(plain, run_exported(variants[0], model, *conditioned)["out_sample"])
     added = [torch.from_numpy(array) for array in residuals.values()]
-    assert_near(expected, run(variants[1], controlled, *inputs, *added)["out_sample"])
+    assert_near(expected, run_exported(variants[1], controlled, *conditioned, *added)["out_sample"])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +103,8 @@ def test_every_kind_of_controlnet(channels: int, options: dict[str, Any], tmp_pa
         down, mid = net(*inputs, picture, return_dict=False)
 
     network = ControlNet(net, "x")
-    got = run(network, write_onnx(network, tmp_path)[0], *inputs, picture)
+    model = write_onnx(network, tmp_path)[0]
+    got = run_exported(network, model, *inputs, picture, *at_scale_1(network))
 
     assert [*got] == [*(f"down_block_residuals.{i}" for i in range(9)), "mid_block_residual"]
     for skip, residual, array in zip(network_skips(net), (*down, mid), got.values(), strict=True):
@@ -200,16 +195,56 @@ def test_residuals_of_zero_change_nothing(unet: UNet2DConditionModel, tmp_path: 
     inputs = variants[1].inputs_at(ODD, torch.Generator().manual_seed(5))
     plain, residuals = inputs[:3], inputs[3:]
     np.testing.assert_array_equal(
-        run(variants[0], model, *plain)["out_sample"],
-        run(variants[1], controlled, *plain, *map(torch.zeros_like, residuals))["out_sample"],
+        run_exported(variants[0], model, *plain)["out_sample"],
+        run_exported(variants[1], controlled, *plain, *map(torch.zeros_like, residuals))[
+            "out_sample"
+        ],
     )
 
 
-def test_scales_are_the_runtime_s(tmp_path: Path) -> None:
-    """No multiplication by a scale of 1, nor by guess mode's."""
-    model = onnx.load(write_onnx(ControlNet(new_controlnet("classic"), "x"), tmp_path)[0])
-    givers = {node.output[0]: node.op_type for node in model.graph.node}
-    assert {givers[value.name] for value in model.graph.output} == {"Conv"}
+@pytest.mark.parametrize("options", [{}, {"global_pool_conditions": True}])
+def test_nets_are_summed_as_diffusers_sums_them(options: dict[str, Any], tmp_path: Path) -> None:
+    """Two nets one after the other: what the first gives goes into the second."""
+    nets = [new_controlnet("deep", 1), new_controlnet("deep", 3, **options)]
+    inputs = conditions(tiny_pipeline("deep").unet, 4)
+    pictures = [torch.rand(ODD.batch, n, 8 * ODD.height, 8 * ODD.width) for n in (1, 3)]
+    scales = [0.3, -1.5]
+    with torch.no_grad():
+        down, mid = MultiControlNetModel(nets)(*inputs, pictures, scales, return_dict=False)
+
+    networks = [ControlNet(net, f"net{i}") for i, net in enumerate(nets)]
+    factors, *earlier = at_scale_1(networks[0])
+    for network, picture, scale in zip(networks, pictures, scales, strict=True):
+        folder = tmp_path / network.name
+        folder.mkdir()
+        model = write_onnx(network, folder)[0]
+        got = run_exported(network, model, *inputs, picture, scale * factors, *earlier)
+        earlier = [torch.from_numpy(array) for array in got.values()]
+
+    for residual, array in zip((*down, mid), got.values(), strict=True):
+        assert_near(residual, array)
+
+
+def test_each_residual_has_a_factor_of_its_own(tmp_path: Path) -> None:
+    """As guess mode needs it, and nothing more stands behind the last convolutions."""
+    network = ControlNet(new_controlnet("classic"), "x")
+    inputs = conditions(tiny_pipeline("classic").unet, 4)
+    picture = torch.rand(ODD.batch, 3, network.scale * ODD.height, network.scale * ODD.width)
+    model = write_onnx(network, tmp_path)[0]
+    ones, *zeros = at_scale_1(network)
+    factors = torch.arange(1.0, len(ones) + 1)
+    plain, scaled = (
+        run_exported(network, model, *inputs, picture, scale, *zeros) for scale in (ones, factors)
+    )
+    for factor, (name, array) in zip(factors.numpy(), plain.items(), strict=True):
+        np.testing.assert_array_equal(scaled[name], factor * array)
+    givers = {node.output[0]: node for node in onnx.load(model).graph.node}
+    for value in onnx.load(model).graph.output:
+        total = givers[value.name]
+        product = givers[total.input[1]]
+        kinds = {givers[name].op_type for name in product.input}
+        assert (total.op_type, product.op_type) == ("Add", "Mul")
+        assert kinds == {"Gather", "Conv"}
 
 
 @every_recipe

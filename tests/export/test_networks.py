@@ -9,10 +9,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from checkpoints import RECIPES, tiny_pipeline
-from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
+from sdrt_engines import Array
 from sdrt_export.networks import Network, Size, TextEncoder, UNet, VaeDecoder, VaeEncoder
 from sdrt_export.onnx_from_network import round_weights, write_onnx
-from sdrt_export.parity import parity_of
+from support.exported_networks import assert_near, run_exported
 
 pytestmark = [
     pytest.mark.export,
@@ -21,21 +21,11 @@ pytestmark = [
 ]
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
-MIN_PSNR = 110.0  # dB: float32 in another order
 
 
 def run(network: Network, folder: Path, *inputs: torch.Tensor) -> dict[str, Array]:
-    """What the exported network gives."""
-    model = write_onnx(network, folder)[0]
-    assert signature_from_onnx(model) == network.signature
-    names = [spec.name for spec in network.signature.inputs]
-    with engine_from_onnx(model) as engine:
-        return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
-
-
-def assert_near(expected: torch.Tensor, got: Array) -> None:
-    parity = parity_of(expected.numpy(), got)
-    assert parity.psnr >= MIN_PSNR, parity
+    """What the network gives when it was exported to `folder`."""
+    return run_exported(network, write_onnx(network, folder)[0], *inputs)
 
 
 @every_recipe
@@ -146,12 +136,7 @@ def test_halves_give_the_very_numbers_of_rounded_weights(
         model, data = write_onnx(network, folder, weights)
         sizes.append(data.stat().st_size)
         inputs = network.inputs_at(Size(2, 8, 12, 77), torch.Generator().manual_seed(4))
-        feeds = {
-            spec.name: tensor.numpy()
-            for spec, tensor in zip(network.signature.inputs, inputs, strict=True)
-        }
-        with engine_from_onnx(model) as engine:
-            outputs.append(engine.run(feeds))
+        outputs.append(run_exported(network, model, *inputs))
     for name, expected in outputs[0].items():
         np.testing.assert_array_equal(outputs[1][name], expected)
     assert sizes[1] < 0.6 * sizes[0]

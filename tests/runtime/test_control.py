@@ -17,6 +17,7 @@ from sdrt_engines import Array, FunctionEngine, Pinned
 from support.function_networks import (
     CONTROLLED_UNET,
     Networks,
+    brightness,
     control,
     controlnet,
     predict_controlled,
@@ -219,19 +220,31 @@ def test_a_net_sees_what_the_unet_sees_and_its_picture() -> None:
         feeds["controlnet_cond"], Control(EDGES).conditioning(3, FRAME).repeat(4, axis=0)
     )
     assert tuple(outputs) == NAMES
-    for name, residual in control(feeds).items():
+    for name, residual in brightness(feeds).items():
         np.testing.assert_array_equal(outputs[name], residual)
+        assert not feeds[f"earlier.{name}"].any()
 
 
 def test_nets_are_scaled_and_summed() -> None:
     nets = Nets(Control(EDGES, 0.5), Control(picture(32, 16, seed=1), -2), Control(EDGES, 0))
     outputs = nets.residuals()(0, SAMPLE, TIMESTEP)
     assert nets.runs == [1, 1, 0]
-    first, second = (control(nets.feeds(i)[0]) for i in (0, 1))
+    first, second = (brightness(nets.feeds(i)[0]) for i in (0, 1))
     for name in NAMES:
         expected = first[name] * np.float32(0.5) + second[name] * np.float32(-2)
         np.testing.assert_allclose(outputs[name], expected, rtol=1e-6)
         assert outputs[name].dtype == np.float32
+
+
+def test_the_first_net_at_work_adds_to_zeros() -> None:
+    """Also where that is another one than at the step before."""
+    nets = Nets(Control(EDGES, end=0.5), Control(picture(32, 16, seed=1)))
+    residuals = nets.residuals()
+    for step in range(4):
+        outputs = residuals(step, SAMPLE, TIMESTEP)
+        expected = [brightness(nets.feeds(i)[-1]) for i in ((0, 1) if step < 2 else (1,))]
+        for name in NAMES:
+            np.testing.assert_array_equal(outputs[name], sum(each[name] for each in expected))
 
 
 def test_a_net_outside_its_window_is_not_run() -> None:
@@ -269,7 +282,7 @@ def test_guess_mode_sees_the_prompts_alone() -> None:
     (feeds,) = nets.feeds(0)
     np.testing.assert_array_equal(feeds["sample"], SAMPLE[2:])
     np.testing.assert_array_equal(feeds["encoder_hidden_states"], TEXT[2:])
-    assert {len(feed) for feed in feeds.values()} == {2}
+    assert {len(feed) for name, feed in feeds.items() if name != "conditioning_scale"} == {2}
     for output in outputs.values():
         negative, positive = np.split(output, 2)
         assert not negative.any()
@@ -298,7 +311,8 @@ def test_guess_mode_trusts_the_deep_residuals_more(
     outputs = nets.residuals(TEXT[:2], guided=False, guess_mode=guess_mode)(
         0, SAMPLE[:2], TIMESTEP[:2]
     )
-    for factor, (name, residual) in zip(factors, control(nets.feeds(0)[0]).items(), strict=True):
+    given = brightness(nets.feeds(0)[0])
+    for factor, (name, residual) in zip(factors, given.items(), strict=True):
         np.testing.assert_allclose(outputs[name], residual * 0.8 * factor, rtol=1e-6)
 
 
@@ -311,8 +325,19 @@ def test_nan_names_the_controlnet() -> None:
     net = ControlNet(engine, given, given.conditioning(3, FRAME), pools_globally=False)
     unet = FunctionEngine(CONTROLLED_UNET, predict_controlled)
     residuals = Residuals([net], unet, TEXT, num_steps=1, guided=True, guess_mode=False)
+    residuals(0, SAMPLE, TIMESTEP)  # not looked at: on a GPU that would wait for them
     with pytest.raises(NonFiniteError, match=r"^controlnet_edges: 128 of 128 output values"):
-        residuals(0, SAMPLE, TIMESTEP)
+        residuals.require_finite(0, SAMPLE, TIMESTEP)
+
+
+def test_of_several_nets_the_one_at_fault_is_named() -> None:
+    nets = Nets(Control(EDGES), Control(EDGES, 1e-30), Control(EDGES))
+    nets.residuals().require_finite(0, SAMPLE, TIMESTEP)
+    infinite = Control(EDGES)
+    object.__setattr__(infinite, "scale", math.inf)
+    nets = Nets(Control(EDGES), infinite, Control(EDGES))
+    with pytest.raises(NonFiniteError, match=r"^controlnet_1: "):
+        nets.residuals().require_finite(0, SAMPLE, TIMESTEP)
 
 
 @pytest.mark.parametrize(("height", "half"), [(6, 3), (7, 4), (1, 1)])

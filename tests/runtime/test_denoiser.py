@@ -19,6 +19,7 @@ from support.function_networks import (
     UNET,
     Function,
     Networks,
+    brightness,
     control,
     controlnet,
     predict,
@@ -76,18 +77,18 @@ def test_an_inpainting_unet_sees_what_lies_beside() -> None:
 class Controlled:
     """A UNet with one ControlNet at scale 0.5, and what they were fed."""
 
-    def __init__(self, unet: Signature, function: Function) -> None:
-        self.networks = Networks(unet=(unet, function), controlnet_edges=(controlnet(3), control))
+    def __init__(self, unet: Signature, function: Function, net: Function = control) -> None:
+        self.networks = Networks(unet=(unet, function), controlnet_edges=(controlnet(3), net))
         self.unet, self.clock = self.networks.engines["unet"], Clock()
         edges = Control(picture(32, 16), scale=0.5)
-        net = ControlNet(
+        edges_net = ControlNet(
             self.networks.engines["controlnet_edges"],
             edges,
             edges.conditioning(3, Frame((32, 16))),
             pools_globally=False,
         )
         self.residuals = Residuals(
-            [net], self.unet, TEXT, num_steps=2, guided=True, guess_mode=False
+            [edges_net], self.unet, TEXT, num_steps=2, guided=True, guess_mode=False
         )
 
     def fed(self, beside: Array | None = None) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -111,7 +112,7 @@ def test_residuals_are_fed_beside_the_rest() -> None:
     assert feeds.keys() == {spec.name for spec in CONTROLLED_UNET.inputs}
     for spec in UNET.inputs:
         np.testing.assert_array_equal(feeds[spec.name], net_feeds[spec.name])
-    for name, residual in control(net_feeds).items():
+    for name, residual in brightness(net_feeds).items():
         np.testing.assert_array_equal(feeds[name], residual * np.float32(0.5))
     timings = controlled.clock.timings()
     assert timings.controlnet > 0
@@ -124,6 +125,22 @@ def test_a_controlnet_sees_the_latents_alone_beside_an_inpainting_unet() -> None
     feeds, net_feeds = Controlled(both, predict_first).fed(beside)
     np.testing.assert_array_equal(feeds["sample"][:, :4], net_feeds["sample"])
     assert (feeds["sample"][:, 4:] == 1).all()
+
+
+def test_nan_names_the_controlnet_that_gave_it() -> None:
+    def broken(feeds: dict[str, Array]) -> dict[str, Array]:
+        return {name: residual * np.nan for name, residual in control(feeds).items()}
+
+    with pytest.raises(NonFiniteError, match=r"^controlnet_edges: 128 of 128 output values"):
+        Controlled(CONTROLLED_UNET, predict_controlled, broken).fed()
+
+
+def test_nan_of_a_controlled_unet_names_the_unet() -> None:
+    def broken(feeds: dict[str, Array]) -> dict[str, Array]:
+        return {"out_sample": predict_controlled(feeds)["out_sample"] * np.nan}
+
+    with pytest.raises(NonFiniteError, match=r"^unet: 128 of 128 output values"):
+        Controlled(CONTROLLED_UNET, broken).fed()
 
 
 def test_nan_names_the_unet() -> None:

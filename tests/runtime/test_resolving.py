@@ -212,6 +212,20 @@ def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
     )
 
 
+def test_a_controlnet_of_an_older_sdrt(bundle: Bundle) -> None:
+    edges = bundle.component("controlnet_edges")
+    signature = Signature(edges.signature.inputs[:4], edges.signature.outputs)
+    components = (
+        *(c for c in bundle.manifest.components if c != edges),
+        replace(edges, signature=signature),
+    )
+    older_bundle = Bundle(bundle.root, replace(bundle.manifest, components=components))
+    assert refusal(older_bundle, control={"edges": PICTURE}) == (
+        "control: an older sdrt exported 'edges', without an input for its scale: export it again "
+        f"with `sdrt export --controlnet edges=PATH --into {bundle.root} --replace`"
+    )
+
+
 def test_the_rest_is_the_bundle_s_or_diffusers_s(bundle: Bundle) -> None:
     request = resolved(Request("a red circle"), bundle)
     assert (request.guidance_scale, request.num_inference_steps) == (3.0, 50)

@@ -53,7 +53,9 @@ def test_inputs_are_as_large_as_the_bundle_s_pictures(toy: Bundle) -> None:
         "text_encoder": {"input_ids": (2, 77)},
         "unet": unet,
         "unet_controlled": unet | residuals,
-        "controlnet_edges": unet | {"controlnet_cond": (2, 3, 128, 128)},
+        "controlnet_edges": unet
+        | {"controlnet_cond": (2, 3, 128, 128), "conditioning_scale": (2,)}
+        | {f"earlier.{name}": shape for name, shape in residuals.items()},
         "vae_encoder": {"sample": (1, 3, 128, 128)},
         "vae_decoder": {"latent_sample": (1, 4, 16, 16)},
     }
@@ -95,6 +97,13 @@ def test_residuals_have_the_sizes_of_the_latents(toy: Bundle) -> None:
     feeds = seeded_inputs(toy, "unet_controlled")
     assert feeds["down_block_residuals.0"].shape == (2, 8, 16, 16)
     assert feeds["mid_block_residual"].shape == (2, 8, 8, 8)
+
+
+def test_a_controlnet_is_seen_alone(toy: Bundle) -> None:
+    feeds = seeded_inputs(toy, "controlnet_edges")
+    assert (feeds["conditioning_scale"] == 1).all()
+    assert not feeds["earlier.mid_block_residual"].any()
+    assert seeded_inputs(toy, "unet_controlled")["mid_block_residual"].all()
 
 
 def test_seeds_make_inputs(toy: Bundle) -> None:

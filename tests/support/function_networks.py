@@ -78,7 +78,9 @@ INPAINTING_UNET = Signature(
 
 def controlnet(num_channels: int) -> Signature:
     cond = spec("controlnet_cond", "float32", "B", num_channels, "8*h", "8*w")
-    return Signature((*UNET.inputs, cond), RESIDUALS)
+    scale = spec("conditioning_scale", "float32", len(RESIDUALS))
+    earlier = (replace(residual, name=f"earlier.{residual.name}") for residual in RESIDUALS)
+    return Signature((*UNET.inputs, cond, scale, *earlier), RESIDUALS)
 
 
 def encode_picture(feeds: dict[str, Array]) -> dict[str, Array]:
@@ -88,7 +90,17 @@ def encode_picture(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def control(feeds: dict[str, Array]) -> dict[str, Array]:
-    """The control picture's brightness, at the residuals' sizes."""
+    """The control picture's brightness, at the residuals' sizes, scaled and added."""
+    return {
+        name: feeds[f"earlier.{name}"] + scale * residual
+        for scale, (name, residual) in zip(
+            feeds["conditioning_scale"], brightness(feeds).items(), strict=True
+        )
+    }
+
+
+def brightness(feeds: dict[str, Array]) -> dict[str, Array]:
+    """What `control` scales and adds."""
     grey = feeds["controlnet_cond"].mean(axis=1, keepdims=True).repeat(4, axis=1)
     coarse = grey[:, :, ::16, ::16]
     return {

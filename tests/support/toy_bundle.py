@@ -4,6 +4,7 @@ enlargement, a picture made smaller. Its pictures mean nothing, and it runs like
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,13 @@ SIGNATURES = {
         (*UNET_INPUTS, *RESIDUALS), (spec("out_sample", "float32", *LATENTS),)
     ),
     "controlnet_edges": Signature(
-        (*UNET_INPUTS, spec("controlnet_cond", "float32", "B", 3, "8*h", "8*w")), RESIDUALS
+        (
+            *UNET_INPUTS,
+            spec("controlnet_cond", "float32", "B", 3, "8*h", "8*w"),
+            spec("conditioning_scale", "float32", len(RESIDUALS)),
+            *(replace(residual, name=f"earlier.{residual.name}") for residual in RESIDUALS),
+        ),
+        RESIDUALS,
     ),
     "vae_encoder": Signature(
         (spec("sample", "float32", "B", 3, "H", "W"),),
@@ -62,8 +69,13 @@ NODES: dict[str, list[Node]] = {
     "controlnet_edges": [
         ("Pad", ["controlnet_cond", "channels"], ["padded"]),
         ("Mul", ["padded", "factor"], ["cond"]),
-        ("Resize", ["cond", "", "eighth"], ["down_block_residuals.0"]),
-        ("Resize", ["cond", "", "sixteenth"], ["mid_block_residual"]),
+        ("Split", ["conditioning_scale"], ["scale.0", "scale.1"]),
+        ("Resize", ["cond", "", "eighth"], ["shallow"]),
+        ("Mul", ["shallow", "scale.0"], ["scaled.0"]),
+        ("Add", ["earlier.down_block_residuals.0", "scaled.0"], ["down_block_residuals.0"]),
+        ("Resize", ["cond", "", "sixteenth"], ["deep"]),
+        ("Mul", ["deep", "scale.1"], ["scaled.1"]),
+        ("Add", ["earlier.mid_block_residual", "scaled.1"], ["mid_block_residual"]),
     ],
     "vae_encoder": [
         ("Resize", ["sample", "", "eighth"], ["small"]),

@@ -31,8 +31,8 @@ from sdrt_export.demo.unet import latents_of_scenes, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
 from sdrt_export.exporting import DEFAULTS_NAME
 
-# High guidance over-exposes what was trained down to pure noise.
 CONTROLNET = "controlnet_edges"  # its folder beside the UNet's
+# High guidance over-exposes what was trained down to pure noise.
 DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 20}
 
 

@@ -1,0 +1,26 @@
+"""Networks that were exported, at work, and how near to torch they must come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
+from sdrt_export.networks import Network
+from sdrt_export.parity import parity_of
+
+MIN_PSNR = 110.0  # dB: float32 in another order
+
+
+def run_exported(network: Network, model: Path, *inputs: torch.Tensor) -> dict[str, Array]:
+    """What the network in the ONNX file gives; its signature is the one that was promised."""
+    assert signature_from_onnx(model) == network.signature
+    names = [spec.name for spec in network.signature.inputs]
+    with engine_from_onnx(model) as engine:
+        return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
+
+
+def assert_near(expected: torch.Tensor, got: Array) -> None:
+    parity = parity_of(expected.numpy(), got)
+    assert parity.psnr >= MIN_PSNR, parity
