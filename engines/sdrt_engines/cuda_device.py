@@ -1,6 +1,6 @@
 """This machine's first GPU, through cuda-python, which is imported here alone, when asked.
 
-Nothing of it has run on a GPU yet.
+Nothing of it has run on a GPU yet; the tests run it on a simulated one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Device:
     stream, and is done after `wait`.
     """
 
-    def __init__(self) -> None:
-        self.cuda = _cuda()
+    def __init__(self, cuda: Any) -> None:
+        self.cuda = cuda  # cuda.bindings.runtime
         self.stream = int(checked(self.cuda.cudaStreamCreate()))
         self.scratch = self.slot()
         self.blocks = Blocks(self._allocate, self._free)
@@ -95,7 +95,7 @@ class Block(DeviceArray):
 
 @cache
 def shared_device() -> Device:
-    return Device()
+    return Device(_cuda())
 
 
 def _cuda() -> Any:
@@ -111,7 +111,7 @@ def checked(result: tuple[Any, ...]) -> Any:
     """The value of a CUDA call; EngineError where it failed."""
     code, *values = result
     if int(code):
-        memory = "MemoryAllocation" in str(code)
+        memory = code.name == "cudaErrorMemoryAllocation"
         way_out = "take a smaller size or batch" if memory else "update the driver, or report this"
-        raise EngineError(f"CUDA fails: {getattr(code, 'name', code)}: {way_out}")
+        raise EngineError(f"CUDA fails: {code.name}: {way_out}")
     return values[0] if values else None

@@ -1,8 +1,11 @@
-"""Control whose residuals stay on a device: ONNX Runtime's memory, bound as a GPU's is."""
+"""Pipelines whose engines compute on a device: ONNX Runtime's memory bound as a GPU's is, and a
+simulated GPU that runs plans.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ import pytest
 
 import sdrt
 from sdrt import Control
-from sdrt_engines import Array, DeviceArray, Feed, Pinned, resolve_target
+from sdrt_engines import Array, DeviceArray, Engine, Feed, Pinned, resolve_target
 from sdrt_engines.onnxruntime_cuda import BoundEngine
+from sdrt_engines.shape_profiles import Profile, Range
+from support.host_gpu import HostGpu
 from support.pictures import picture
 
 BUNDLE = sdrt.Bundle.open("demo")
@@ -61,10 +66,37 @@ def engines() -> Iterator[dict[str, Observed]]:
         engine.close()
 
 
+@pytest.fixture
+def plans() -> Iterator[dict[str, Engine]]:
+    """Every network of the demo bundle as a plan; what it computes, the CPU computes."""
+    sizes = {
+        "batch": Range.parse("1..4"),
+        "height": Range.parse("1..512"),
+        "width": Range.parse("1..512"),
+        "sequence": Range.parse("1..77"),
+    }
+    with ExitStack() as stack:
+        gpu, engines = HostGpu(), {}
+        for component in BUNDLE.manifest.components:
+            cpu = stack.enter_context(BUNDLE.open_engine(component.name, "cpu"))
+            profile = Profile(
+                {
+                    spec.name: tuple(
+                        Range.of(dim) if isinstance(dim, int) else sizes.get(dim, Range(1, 1, 512))
+                        for dim in spec.shape
+                    )
+                    for spec in component.signature.inputs
+                }
+            )
+            engine = gpu.engine(component.signature, cpu.run, [profile])
+            engines[component.name] = stack.enter_context(engine)
+        yield engines
+
+
 def drawn(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
     control = {"edges": Control(picture(64, 64), scale=0.7, end=0.6)}
     result = pipeline(PROMPT, control=control, seed=3, num_inference_steps=5, **keywords)
-    return np.asarray(result.images[0])
+    return np.stack([np.asarray(image) for image in result.images])
 
 
 @pytest.mark.parametrize("guess_mode", [False, True])
@@ -73,6 +105,20 @@ def test_the_picture_is_the_one_without(guess_mode: bool, engines: dict[str, Obs
     with sdrt.Pipeline(BUNDLE, target, engines) as bound, sdrt.Pipeline(BUNDLE, target) as plain:
         got = drawn(bound, guess_mode=guess_mode)
         np.testing.assert_array_equal(got, drawn(plain, guess_mode=guess_mode))
+
+
+@pytest.mark.parametrize("guess_mode", [False, True])
+def test_plans_draw_the_picture_of_the_cpu(guess_mode: bool, plans: dict[str, Engine]) -> None:
+    target = resolve_target("cpu")
+    keywords = {
+        "guess_mode": guess_mode,
+        "image": picture(64, 64, seed=1),
+        "num_images_per_prompt": 2,
+    }
+    with sdrt.Pipeline(BUNDLE, target, plans) as simulated, sdrt.Pipeline(BUNDLE, target) as plain:
+        for _ in range(2):
+            got = drawn(simulated, **keywords)
+            np.testing.assert_array_equal(got, drawn(plain, **keywords))
 
 
 def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
