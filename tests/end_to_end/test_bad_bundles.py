@@ -139,7 +139,11 @@ def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture)
 def test_a_full_disk(folder: Path) -> None:
     """A process that may write no more than 100 bytes to a file meets what a full disk gives."""
     before = entries(folder)
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    limit = """
+import resource, sys
+sys.dont_write_bytecode = True  # Python would cut its own files short, too, and trust them later
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+"""
     outcome = run_sdrt(*DRAW, "-o", "out.png", folder=folder, before=limit)
     assert outcome.code == 1
     assert outcome.out == ()

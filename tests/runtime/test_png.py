@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,11 +274,13 @@ def test_places_that_cannot_be_written(tmp_path: Path, name: str, reason: str) -
 def file_size_limit(num_bytes: int) -> Iterator[None]:
     """As on a full disk, writing fails after that many bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it would be cut short, too
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = bytecode
 
 
 def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
