@@ -42,8 +42,11 @@ def test_sd15_exports_in_twelve_gib(tmp_path: Path) -> None:
 
     bundle = Bundle.open(tmp_path / "bundle")
     unet = bundle.component("unet")
-    assert sum(file.size for file in unet.files) > 3.4e9
-    assert sum(file.size for file in bundle.component("controlnet_edges").files) > 1.4e9
+    controlnet_edges = bundle.component("controlnet_edges")
+    for component, num_weights in ((unet, 859_520_964), (controlnet_edges, 361_279_120)):
+        assert component.precision == "float16"  # in which the checkpoint is stored
+        stored = sum(file.size for file in component.files)
+        assert stored == pytest.approx(2 * num_weights, rel=0.01)
     assert unet.files[1] == bundle.component("unet_controlled").files[1]
     for component in bundle.manifest.components:
         assert component.parity is not None
