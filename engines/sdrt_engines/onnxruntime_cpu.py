@@ -25,13 +25,18 @@ from sdrt_engines.tensor import Array, Signature, shape_text
 
 
 def engine_from_onnx(
-    path: str | PathLike[str], *, name: str | None = None, num_threads: int | None = None
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    num_threads: int | None = None,
+    prepared: bool = False,
 ) -> Engine:
     """The network in the ONNX file at `path`, on the CPU; weights in files beside it are found.
 
     `name` begins error messages, by default it is the path. `num_threads` None leaves the choice
-    to onnxruntime: one thread per physical core that this process may use. EngineError when the
-    file is missing, broken, or uses what onnxruntime does not know.
+    to onnxruntime: one thread per physical core that this process may use. `prepared` says that
+    `prepare_onnx` wrote the file, on this machine, so that nothing is left to optimise. EngineError
+    when the file is missing, broken, or uses what onnxruntime does not know.
     """
     if num_threads is not None and num_threads < 1:
         raise EngineError(f"num_threads: got {num_threads}, expected 1 or more, or None")
@@ -39,7 +44,8 @@ def engine_from_onnx(
     signature = signature_from_onnx(path)
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if prepared else levels.ORT_ENABLE_ALL
     options.intra_op_num_threads = num_threads or 0
     options.log_severity_level = LOG_NOTHING
     run_options = onnxruntime.RunOptions()

@@ -6,9 +6,13 @@ import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from sdrt.file_records import record_file
 from sdrt.locking import only_one
+from sdrt.manifest import FileRecord
+from sdrt.onnx_folder import MODEL_NAME
 from sdrt.plan_record import ENGINES
 from sdrt_export.errors import BuildError
 
@@ -31,7 +35,7 @@ def build_alone(root: Path, backend: str, report: Callable[[str], None]) -> Iter
             for folder in engines.glob(f"{WORK}*"):
                 shutil.rmtree(folder, ignore_errors=True)
             for draft in (engines / backend).glob(".*"):
-                draft.unlink(missing_ok=True)
+                _remove(draft)
             yield
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise BuildError(
@@ -53,6 +57,20 @@ def full_disk_told(root: Path) -> Iterator[None]:
             f"the disk is full: {free / 1e6:.0f} MB are free in '{root}': make room, or build "
             "fewer components; what was finished stays"
         ) from error
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+
+
+def records_of_draft(draft: Path, folder: str) -> tuple[FileRecord, ...]:
+    """The files in a draft of `folder`, the model first."""
+    written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
+    records = (record_file(draft, path) for path in written)
+    return tuple(replace(record, path=f"{folder}/{record.path}") for record in records)
 
 
 def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:

@@ -189,7 +189,7 @@ def _backend_of(target: Target) -> TensorRT:
     if target.backend != "tensorrt" and target.backend != "tensorrt-rtx":
         raise BuildError(
             f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
-            f"'sdrt build' is for cuda, {' and '.join(LIBRARIES)}"
+            f"'sdrt build' is for cpu, cuda, {' and '.join(LIBRARIES)}"
         )
     return target.backend
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from sdrt.atomic import appearing_folder
 from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
-from sdrt.file_records import record_file, verify_file
-from sdrt.half_graph import RECORD_NAME, HalfGraph, half_graph_folder, half_graph_of
-from sdrt.manifest import Component, FileRecord
+from sdrt.file_records import verify_file
+from sdrt.half_graph import RECORD_NAME, HalfGraph, half_graph_of
+from sdrt.manifest import Component
 from sdrt.onnx_folder import MODEL_NAME
-from sdrt.plan_record import onnx_digests
+from sdrt.plan_record import graph_folder, onnx_digests
 from sdrt.seeded_inputs import seeded_inputs
 from sdrt_engines import Array
-from sdrt_export.build_folder import build_alone, full_disk_told
+from sdrt_export.build_folder import build_alone, full_disk_told, records_of_draft
 from sdrt_export.errors import BuildError
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType, rules_for
 
@@ -99,7 +99,7 @@ def _is_there(bundle: Bundle, component: Component, half: HalfType) -> bool:
 def _build(bundle: Bundle, component: Component, half: HalfType, report: Report) -> Path:
     for file in component.files:
         verify_file(bundle.root, file)
-    folder = bundle.root / half_graph_folder(BACKEND, component.name)
+    folder = bundle.root / graph_folder(BACKEND, component.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with appearing_folder(folder, replace=True, proof=RECORD_NAME) as draft:
         found = write_half_graph(bundle, component, half, draft, report)
@@ -109,16 +109,7 @@ def _build(bundle: Bundle, component: Component, half: HalfType, report: Report)
             promoted=found.promoted,
             policy=POLICY_VERSION,
             psnr=found.psnr if math.isfinite(found.psnr) else None,
-            files=_records(draft, half_graph_folder(BACKEND, component.name)),
+            files=records_of_draft(draft, graph_folder(BACKEND, component.name)),
         )
         (draft / RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
     return folder / MODEL_NAME
-
-
-def _records(draft: Path, folder: str) -> tuple[FileRecord, ...]:
-    """The files in a draft of `folder`, the model first."""
-    written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
-    records = (record_file(draft, path) for path in written)
-    return tuple(
-        FileRecord(f"{folder}/{record.path}", record.sha256, record.size) for record in records
-    )

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
-from sdrt.file_records import verify_file
-from sdrt.half_graph import half_graph_of
+from sdrt.file_records import verified_meanwhile, verify_file
+from sdrt.half_graph import HalfGraph, half_graph_of
 from sdrt.json_fields import JsonFields, within
 from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
 from sdrt.onnx_folder import (
@@ -21,6 +21,7 @@ from sdrt.onnx_folder import (
     manifest_from_folder,
     onnx_folders,
 )
+from sdrt.prepared_graph import PreparedGraph, prepared_graph_of
 from sdrt_engines import (
     BACKENDS,
     Backends,
@@ -96,7 +97,7 @@ class Bundle:
         return None
 
     def open_engine(self, name: str, target: str | Target = "auto") -> Engine:
-        """The component called `name`, ready to run on `target`; its files are verified first."""
+        """The component called `name`, ready to run on `target`; its files are verified."""
         component = self.component(name)
         target = self.resolve(target).target
         if target.backend == "tensorrt" or target.backend == "tensorrt-rtx":
@@ -104,20 +105,30 @@ class Bundle:
 
             return open_plan(self.root, component, target.backend)
         model, records = self.onnx_for(component, target)
-        for record in records:
-            verify_file(self.root, record)
-        match target.backend:
-            case "cuda":
-                return cuda_engine_from_onnx(self.root / model, name=name)
-            case "openvino":
-                precision = openvino_precision(target)
-                return openvino_engine_from_onnx(self.root / model, precision=precision, name=name)
-            case _:
-                return engine_from_onnx(self.root / model, name=name)
+        path = self.root / model
+        with verified_meanwhile(self.root, records):
+            match target.backend:
+                case "cuda":
+                    return cuda_engine_from_onnx(path, name=name)
+                case "openvino":
+                    precision = openvino_precision(target)
+                    return openvino_engine_from_onnx(path, precision=precision, name=name)
+                case _:
+                    prepared = model != component.model
+                    return engine_from_onnx(path, name=name, prepared=prepared)
+
+    def open_reference(self, name: str) -> Engine:
+        """The component as it was exported, on the CPU in float32: the oracle of all others."""
+        component = self.component(name)
+        with verified_meanwhile(self.root, component.files):
+            return engine_from_onnx(self.root / component.model, name=name)
 
     def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
         """The graph that a target runs, and all its files: its own where one was built for it."""
-        built = half_graph_of(self.root, target.backend, component)
+        if target.backend == "cpu":
+            built: HalfGraph | PreparedGraph | None = prepared_graph_of(self.root, component)
+        else:
+            built = half_graph_of(self.root, target.backend, component)
         if built is not None:
             return built.model, built.files
         return component.model, component.files

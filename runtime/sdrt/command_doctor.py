@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from sdrt_engines import BACKENDS, Backend, Refuse, Target
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
+from sdrt_engines.processor import this_processor
 from sdrt_engines.target import PRECISIONS
 
 PACKAGES: dict[Backend, tuple[str, ...]] = {  # what brings a backend; the first that is installed
@@ -26,7 +26,6 @@ PACKAGES: dict[Backend, tuple[str, ...]] = {  # what brings a backend; the first
     "openvino": ("openvino",),
     "cpu": ("onnxruntime", "onnxruntime-gpu"),
 }
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them; the last on Arm
 
 
 @dataclass(frozen=True)
@@ -124,25 +123,16 @@ def _note_on_onnxruntime() -> str | None:
 
 
 def _cpu() -> Cpu:
-    facts = _cpuinfo(Path("/proc/cpuinfo"))
-    flags = facts.get("flags") or facts.get("Features")
+    processor = this_processor()
     return Cpu(
-        name=facts.get("model name") or platform.processor() or platform.machine(),
+        name=processor.name,
         cores=len(os.sched_getaffinity(0)) if _knows_affinity() else os.cpu_count() or 1,
-        bfloat16=bool(BFLOAT16_FLAGS & set(flags.split())) if flags else None,
+        bfloat16=processor.bfloat16,
     )
 
 
 def _knows_affinity() -> bool:
     return hasattr(os, "sched_getaffinity")  # not on macOS
-
-
-def _cpuinfo(path: Path) -> dict[str, str]:
-    """The facts about the first core, on Linux."""
-    if not path.exists():
-        return {}
-    pairs = (line.split(":", 1) for line in path.read_text().partition("\n\n")[0].splitlines())
-    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
 def _facts(found: Diagnosis) -> Table:

@@ -12,7 +12,8 @@ from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError, UsageError
 from sdrt_engines import Target
 
-BUILT = ("cuda", "tensorrt", "tensorrt-rtx")  # the backends that run what was built for them
+BUILT = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")  # the backends that run what was built for them
+WHOLE = ("cpu", "cuda")  # of these, those that run every shape with one graph
 
 
 def export(options: argparse.Namespace) -> None:
@@ -45,15 +46,23 @@ def export(options: argparse.Namespace) -> None:
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
     """Those that run what is built for them; what cannot be built is refused before an export."""
     targets = [target for target in map(Target.parse, texts) if target.backend in BUILT]
-    if targets:
-        from sdrt_export.building import require_buildable
-        from sdrt_export.half_graphs import require_onnx
-
-        require_onnx()
-        for target in targets:
-            if target.backend != "cuda":
-                require_buildable(target)
+    for target in targets:
+        _require_buildable(target)
     return targets
+
+
+def _require_buildable(target: Target) -> None:
+    if target.backend == "cpu":
+        from sdrt_export.prepared_graphs import require_preparer
+
+        require_preparer()
+        return
+    from sdrt_export.building import require_buildable
+    from sdrt_export.half_graphs import require_onnx
+
+    require_onnx()
+    if target.backend != "cuda":
+        require_buildable(target)
 
 
 def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -68,12 +77,17 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 def build(options: argparse.Namespace) -> None:
     """What a target needs beside the bundle's ONNX; tells each stage unless it shall be quiet."""
     target = Target.parse(options.target)
-    wanted = {"precision": options.precision, "components": options.component}
-    if target.backend != "cuda":
+    wanted: dict[str, Any] = {"components": options.component}
+    if target.backend != "cpu":
+        wanted["precision"] = options.precision or "fp16"
+    elif options.precision is not None:
+        raise UsageError("target cpu computes in float32: leave out --precision")
+    if target.backend not in WHOLE:
         wanted |= {"shapes": options.shapes, "batch": options.batch, "prune": options.prune}
     elif options.shapes or options.batch != "1" or options.prune:
         raise UsageError(
-            "target cuda runs every shape with one graph: leave out --shapes, --batch and --prune"
+            f"target {target.backend} runs every shape with one graph: leave out --shapes, "
+            "--batch and --prune"
         )
     built = _build(options.bundle, target, quiet=options.quiet, **wanted)
     if not options.quiet:
@@ -86,12 +100,15 @@ def _build(bundle: str | Path, target: Target, *, quiet: bool = False, **wanted:
     """Builds into the bundle; the paths of what was not there."""
     from sdrt_export.building import build_bundle
     from sdrt_export.half_graphs import build_half_graphs
+    from sdrt_export.prepared_graphs import build_prepared_graphs
 
     def report(line: str) -> None:
         if not quiet:
             sys.stderr.write(f"{line}\n")
 
     opened = Bundle.open(bundle)
+    if target.backend == "cpu":
+        return build_prepared_graphs(opened, report=report, **wanted)
     if target.backend == "cuda":
         return build_half_graphs(opened, report=report, **wanted)
     made = build_bundle(opened, target, report=report, **wanted)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from sdrt.errors import BundleError
 from sdrt.manifest import FileRecord
+
+_LARGE = 1 << 26  # bytes: what takes a thread of its own to read
 
 
 def record_file(root: Path, path: str | PurePath) -> FileRecord:
@@ -31,6 +35,31 @@ def verify_file(root: Path, record: FileRecord) -> Path:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return path
+
+
+@contextmanager
+def verified_meanwhile(root: Path, records: Iterable[FileRecord]) -> Iterator[None]:
+    """Verifies files while the block loads them: small ones before, large ones beside it.
+
+    BundleError where a file is not the recorded one; it takes the place of what the block raises.
+    """
+    large = []
+    for record in records:
+        if record.size > _LARGE:
+            large.append(record)
+        else:
+            verify_file(root, record)
+    if not large:
+        yield
+        return
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+    with ThreadPoolExecutor(1) as pool:
+        verified = pool.submit(lambda: [verify_file(root, record) for record in large])
+        try:
+            yield
+        finally:
+            verified.result()
 
 
 def _compare(path: Path, root: Path, sha256: str, size: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sdrt.errors import SdrtError
 from sdrt.json_fields import JsonFields, within
 from sdrt.manifest import Component, FileRecord, file_from_fields
-from sdrt.plan_record import ENGINES, onnx_digests
+from sdrt.plan_record import graph_folder, onnx_digests
 
 RECORD_NAME = "half.json"
 RECORD_VERSION = 1
@@ -51,14 +51,9 @@ class HalfGraph:
         )
 
 
-def half_graph_folder(backend: str, component: str) -> str:
-    """Where it lies in its bundle, with slashes."""
-    return f"{ENGINES}/{backend}/{component}"
-
-
 def half_graph_of(root: Path, backend: str, component: Component) -> HalfGraph | None:
     """The graph that was made from this very network, or None: not there, or of another one."""
-    path = root / half_graph_folder(backend, component.name) / RECORD_NAME
+    path = root / graph_folder(backend, component.name) / RECORD_NAME
     try:
         with within(str(path)):
             graph = HalfGraph.from_json(path.read_bytes())

@@ -219,7 +219,8 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         required=True,
-        help="cuda, tensorrt (this machine's GPU), tensorrt-rtx (any), or tensorrt-rtx:sm86,sm89",
+        help="cpu (this machine's), cuda, tensorrt (this machine's GPU), tensorrt-rtx (any), or "
+        "tensorrt-rtx:sm86,sm89",
     )
     parser.add_argument(
         "--shapes",
@@ -233,7 +234,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "--batch", default="1", metavar="N", help="pictures at once, or from..to as 1..4"
     )
     parser.add_argument(
-        "--precision", choices=["fp16", "bf16"], default="fp16", help="what is computed in"
+        "--precision",
+        choices=["fp16", "bf16"],
+        help="what is computed in (default: fp16; on the target cpu it is float32)",
     )
     parser.add_argument(
         "--component",
@@ -268,7 +271,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "run": (_add_run, "draw images with a bundle"),
     "export": (_add_export, "compile a checkpoint into a bundle"),
-    "build": (_add_build, "compile a bundle for a GPU"),
+    "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show what a bundle holds"),
     "verify": (_add_verify, "compare a target with the CPU"),
     "doctor": (_add_doctor, "show which targets open here"),

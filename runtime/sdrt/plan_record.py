@@ -133,6 +133,11 @@ def records_of(root: Path, backend: str, component: str | None = None) -> Iterat
     return iter(sorted(found, key=lambda record: record.created, reverse=True))
 
 
+def graph_folder(backend: str, component: str) -> str:
+    """Where a backend's own graph of a network lies in its bundle, with slashes."""
+    return f"{ENGINES}/{backend}/{component}"
+
+
 def onnx_digests(root: Path, component: Component) -> dict[str, str]:
     """File → sha256, of the component's network: as recorded, else as it is now."""
     from sdrt.file_records import record_file

@@ -12,7 +12,7 @@ from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.psnr import psnr_of
 from sdrt.seeded_inputs import seeded_inputs
-from sdrt_engines import Array, Target, openvino_precision
+from sdrt_engines import Array, Engine, Target, openvino_precision
 
 # PSNR in dB that each output must reach, by what the target computes in. Of float32 the sums differ
 # in their order; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
@@ -44,8 +44,8 @@ def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
     min_psnr = MIN_PSNR[precision]
     try:
         feeds = seeded_inputs(bundle, name)
-        expected = _outputs(bundle, name, Target("cpu"), feeds)
-        got = _outputs(bundle, name, target, feeds)
+        expected = _outputs(bundle.open_reference(name), feeds)
+        got = _outputs(bundle.open_engine(name, target), feeds)
     except SdrtError as error:
         return Verdict(name, precision, min_psnr, error=str(error))
     num_non_finite = sum(int(np.count_nonzero(~np.isfinite(array))) for array in got.values())
@@ -60,9 +60,9 @@ def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
     )
 
 
-def _outputs(bundle: Bundle, name: str, target: Target, feeds: dict[str, Array]) -> dict[str, Any]:
+def _outputs(opened: Engine, feeds: dict[str, Array]) -> dict[str, Any]:
     """As float64, so that differences are exact. The engine is closed again: two may not fit."""
-    with bundle.open_engine(name, target) as engine:
+    with opened as engine:
         return {key: array.astype(np.float64) for key, array in engine.run(feeds).items()}
 
 
@@ -70,5 +70,7 @@ def _precision(bundle: Bundle, name: str, target: Target) -> str:
     if target.backend == "openvino":
         return openvino_precision(target)
     component = bundle.component(name)
+    if target.backend == "cpu":
+        return "fp32"
     built_for_it = bundle.onnx_for(component, target)[0] != component.model
     return "fp16" if built_for_it or target.backend.startswith("tensorrt") else "fp32"

@@ -200,7 +200,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
         (("--component", "unet2"), "no component 'unet2', it has "),
         (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx knows no 'sm99'"),
-        (("--target", "cpu"), "target 'cpu' runs a bundle's ONNX as it is and needs no build"),
+        (("--target", "openvino"), "'openvino' runs a bundle's ONNX as it is and needs no build"),
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),
     ],
 )

@@ -1,0 +1,56 @@
+"""A network as ONNX Runtime has it once it is loaded, written down: graph optimised for this
+processor, weights in the order in which its kernels read them.
+
+Such a file opens without that work and is mapped from the disk, so several processes share its
+weights. It is good for the onnxruntime and the processor that it was written with, and for no
+other: whoever keeps it must know `preparer`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdrt_engines.errors import EngineError
+from sdrt_engines.onnxruntime_library import (
+    LOG_NOTHING,
+    import_onnxruntime,
+    reason_of,
+    way_out_of,
+)
+from sdrt_engines.processor import this_processor
+
+_DATA_NAME = "model.onnx_data"
+_IN_GRAPH = 1024  # bytes; larger tensors go to the data file
+
+
+def prepare_onnx(source: Path, model: Path) -> None:
+    """Writes the network in the ONNX file `source` to `model`, and its weights beside that.
+
+    EngineError when the source is broken or memory is short.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_NOTHING
+    options.optimized_model_filepath = str(model)
+    entries = {
+        "session.optimized_model_external_initializers_file_name": _DATA_NAME,
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(_IN_GRAPH),
+        "session.save_external_prepacked_constant_initializers": "1",
+    }
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    try:
+        onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no other common class
+        raise EngineError(
+            f"{source}: cannot be prepared: {reason_of(error)}: {way_out_of(error)}"
+        ) from error
+
+
+def preparer() -> dict[str, str] | None:
+    """What prepared files are good for: this onnxruntime on this processor. None where the system
+    does not say what its processor can do."""
+    identity = this_processor().identity
+    if identity is None:
+        return None
+    return {"onnxruntime": str(import_onnxruntime().__version__), "processor": identity}

@@ -1,0 +1,193 @@
+"""``sdrt build --target cpu``: networks as ONNX Runtime has them once they are loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sdrt
+from sdrt.bundle import DEMO_FOLDER, Bundle
+from sdrt.errors import BundleError
+from sdrt.prepared_graph import RECORD_NAME, prepared_graph_of
+from sdrt.seeded_inputs import seeded_inputs
+from sdrt.verification import verify_component
+from sdrt_engines import SdrtError, Target
+from sdrt_engines.prepared_onnx import preparer
+from sdrt_export import prepared_graphs
+from sdrt_export.prepared_graphs import build_prepared_graphs
+from support.command import run_sdrt
+
+pytestmark = [
+    pytest.mark.build,
+    pytest.mark.skipif(preparer() is None, reason="this system does not say what its CPU can do"),
+]
+
+NETWORK = "text_encoder"
+ALL = [component.name for component in Bundle.open("demo").manifest.components]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
+    """A copy of the demo bundle that was built for this machine's processor."""
+    copy = tmp_path_factory.mktemp("cpu") / "demo"
+    shutil.copytree(DEMO_FOLDER, copy, ignore=shutil.ignore_patterns("engines"))
+    outcome = run_sdrt("build", copy, "--target", "cpu", folder=copy.parent, before=without_torch)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == tuple(str(copy / f"engines/cpu/{name}/model.onnx") for name in ALL)
+    assert outcome.loaded.isdisjoint({"torch", "onnx", "tensorrt_rtx"})
+    return copy
+
+
+@pytest.fixture
+def copy(root: Path, tmp_path: Path) -> Path:
+    """One to spoil."""
+    return Path(shutil.copytree(root, tmp_path / "demo"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
+    bundle = Bundle.open(root)
+    model, files = bundle.onnx_for(bundle.component(name), Target("cpu"))
+    assert model == files[0].path == f"engines/cpu/{name}/model.onnx"
+    for latents in (8, 11):
+        feeds = seeded_inputs(bundle, name, latents=latents)
+        with bundle.open_engine(name, "cpu") as prepared, bundle.open_reference(name) as plain:
+            assert prepared.signature == plain.signature
+            got = prepared.run(feeds)
+            for output, expected in plain.run(feeds).items():
+                np.testing.assert_array_equal(got[output], expected)
+    assert verify_component(bundle, name, Target("cpu")).passed
+
+
+def test_pictures_are_the_same(root: Path) -> None:
+    images = [
+        sdrt.Pipeline.open(bundle, "cpu")("a blue star", seed=3, num_inference_steps=4).images[0]
+        for bundle in (root, DEMO_FOLDER)
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, images))
+
+
+def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
+    bundle = Bundle.open(root)
+    component = bundle.component("unet")
+    for target in ("openvino", "cuda"):
+        assert bundle.onnx_for(component, Target(target)) == (component.model, component.files)
+
+
+def test_what_is_there_stays(copy: Path) -> None:
+    lines: list[str] = []
+    assert build_prepared_graphs(Bundle.open(copy), report=lines.append) == []
+    assert lines == [f"{name}: there already" for name in ALL]
+
+
+def change(key: str, value: object) -> Callable[[Path], None]:
+    def changed(record: Path) -> None:
+        fields = json.loads(record.read_text())
+        fields[key] |= value
+        record.write_text(json.dumps(fields))
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        change("preparer", {"onnxruntime": "1.30.0"}),
+        change("preparer", {"processor": "AMD EPYC, x86_64, 0123456789abcdef"}),
+        change("onnx", {"text_encoder/model.onnx": "0" * 64}),
+        lambda record: record.write_text("{"),
+        lambda record: record.write_text("{}"),
+    ],
+)
+def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
+    spoil: Callable[[Path], object], copy: Path
+) -> None:
+    spoil(copy / f"engines/cpu/{NETWORK}/{RECORD_NAME}")
+    bundle = Bundle.open(copy)
+    component = bundle.component(NETWORK)
+    assert prepared_graph_of(copy, component) is None
+    assert bundle.onnx_for(component, Target("cpu")) == (component.model, component.files)
+    bundle.open_engine(NETWORK, "cpu").close()
+    built = build_prepared_graphs(bundle, components=[NETWORK])
+    assert built == [copy / f"engines/cpu/{NETWORK}/model.onnx"]
+    assert prepared_graph_of(copy, component) is not None
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx_data"])
+def test_a_spoilt_file_is_told_and_built_again(name: str, copy: Path) -> None:
+    path = copy / f"engines/cpu/{NETWORK}/{name}"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    bundle = Bundle.open(copy)
+    with pytest.raises(BundleError, match="the file has changed"):
+        bundle.open_engine(NETWORK, "cpu")
+    with bundle.open_reference(NETWORK):  # the bundle's own is whole
+        pass
+    assert build_prepared_graphs(bundle, components=[NETWORK]) != []
+    bundle.open_engine(NETWORK, "cpu").close()
+
+
+def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
+    left = copy / "engines/cpu/.unet.123.abc"
+    left.mkdir()
+    (left / "model.onnx").write_bytes(b"half")
+    build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("spoilt", [NETWORK, "vae_encoder"])
+def test_a_network_that_would_give_other_numbers_is_not_kept(
+    spoilt: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if ONNX Runtime had written other weights, or the wrong one."""
+    shutil.rmtree(copy / "engines/cpu")
+    other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
+    data = other / "model.onnx_data"
+    data.write_bytes(bytes(data.stat().st_size))
+    prepare = prepared_graphs.prepare_onnx
+    monkeypatch.setattr(
+        prepared_graphs, "prepare_onnx", lambda _, model: prepare(other / "model.onnx", model)
+    )
+    with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime wrote another network than it"):
+        build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
+    assert not any((copy / "engines/cpu").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--shapes", "64x64"), "target cpu runs every shape with one graph: leave out --shapes"),
+        (("--batch", "2"), "target cpu runs every shape with one graph"),
+        (("--prune",), "target cpu runs every shape with one graph"),
+        (("--precision", "bf16"), "target cpu computes in float32: leave out --precision"),
+    ],
+)
+def test_what_it_does_not_take_is_told(options: tuple[str, ...], message: str, root: Path) -> None:
+    outcome = run_sdrt("build", root, "--target", "cpu", *options, folder=root.parent)
+    assert outcome.code == 2
+    assert message in outcome.err[0]
+
+
+def test_no_room_is_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(copy / "engines")
+    usage = shutil.disk_usage(copy)._replace(free=10_000_000)
+    monkeypatch.setattr(prepared_graphs.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        SdrtError, match=r"needs about \d+ MB, 10 are free: make room, or build few"
+    ):
+        build_prepared_graphs(Bundle.open(copy))
+    assert not (copy / "engines/cpu").exists()
+
+
+def test_where_nobody_knows_the_processor_nothing_is_prepared(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)
+    with pytest.raises(SdrtError, match="target cpu: this system does not say what its processor"):
+        build_prepared_graphs(Bundle.open(copy))

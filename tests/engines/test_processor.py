@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from sdrt_engines.processor import Processor, this_processor
+
+X86 = """processor : 0
+vendor_id : AuthenticAMD
+model name : AMD EPYC 9R14
+flags : fpu avx2 avx512f avx512_bf16
+
+processor : 1
+flags : none
+"""
+ARM = """processor : 0
+CPU implementer : 0x41
+CPU part : 0xd40
+Features : fp asimd bf16
+"""
+
+
+def processor_of(text: str, tmp_path: Path) -> Processor:
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    return this_processor(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "flags", "bfloat16"),
+    [
+        (X86, "AMD EPYC 9R14", {"fpu", "avx2", "avx512f", "avx512_bf16"}, True),
+        (X86.replace(" avx512_bf16", ""), "AMD EPYC 9R14", {"fpu", "avx2", "avx512f"}, False),
+        (ARM, "0x41 0xd40", {"fp", "asimd", "bf16"}, True),
+        ("", platform.processor() or platform.machine(), set(), None),
+    ],
+)
+def test_what_linux_says(
+    text: str, name: str, flags: set[str], bfloat16: bool | None, tmp_path: Path
+) -> None:
+    found = processor_of(text, tmp_path)
+    assert (found.name, found.flags, found.bfloat16) == (name, flags, bfloat16)
+
+
+def test_where_nothing_is_said_a_processor_has_no_identity(tmp_path: Path) -> None:
+    found = this_processor(tmp_path / "gone")
+    assert found.name
+    assert found.identity is None
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (X86.replace("fpu avx2", "avx2 fpu"), True),
+        (X86.replace(" avx512f", ""), False),
+        (X86.replace("9R14", "7763"), False),
+        (ARM, False),
+    ],
+)
+def test_other_abilities_or_another_name_are_another_identity(
+    text: str, same: bool, tmp_path: Path
+) -> None:
+    assert (processor_of(text, tmp_path).identity == processor_of(X86, tmp_path).identity) == same
