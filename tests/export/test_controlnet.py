@@ -45,17 +45,24 @@ def conditions(unet: UNet2DConditionModel, channels: int) -> list[torch.Tensor]:
     ]
 
 
+def control_picture(channels: int, scale: int = 8) -> torch.Tensor:
+    """The same in whatever order tests run; `scale` pixels a latent."""
+    shape = (ODD.batch, channels, scale * ODD.height, scale * ODD.width)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(3))
+
+
 @every_recipe
 def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
     """Through both graphs: what the net gives is what the UNet takes, under the same names."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name)
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     latents, *rest = conditions(unet, unet.config.out_channels)
-    picture = torch.rand(ODD.batch, 3, scale * ODD.height, scale * ODD.width)
+    picture = control_picture(3, scale)
     sample, *_ = conditions(unet, unet.config.in_channels)
     extra = {}
     if name == "lcm":
-        extra["timestep_cond"] = torch.randn(ODD.batch, unet.config.time_cond_proj_dim)
+        shape = (ODD.batch, unet.config.time_cond_proj_dim)
+        extra["timestep_cond"] = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         down, mid = net(latents, *rest, picture, return_dict=False)
         plain = unet(sample, *rest, **extra).sample
@@ -98,7 +105,7 @@ def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
 def test_every_kind_of_controlnet(channels: int, options: dict[str, Any], tmp_path: Path) -> None:
     unet, net = tiny_pipeline("deep").unet, new_controlnet("deep", channels, **options)
     inputs = conditions(unet, 4)
-    picture = torch.rand(ODD.batch, channels, 8 * ODD.height, 8 * ODD.width)
+    picture = control_picture(channels)
     with torch.no_grad():
         down, mid = net(*inputs, picture, return_dict=False)
 
@@ -121,7 +128,7 @@ def test_a_picture_in_another_order_of_channels_is_another_picture() -> None:
     """The tests above would pass with channels that count for nothing."""
     net = new_controlnet("deep")
     inputs = conditions(tiny_pipeline("deep").unet, 4)
-    picture = torch.rand(ODD.batch, 3, 8 * ODD.height, 8 * ODD.width)
+    picture = control_picture(3)
     with torch.no_grad():
         (first, *_), _ = net(*inputs, picture, return_dict=False)
         (other, *_), _ = net(*inputs, picture.flip(1), return_dict=False)
@@ -207,7 +214,7 @@ def test_nets_are_summed_as_diffusers_sums_them(options: dict[str, Any], tmp_pat
     """Two nets one after the other: what the first gives goes into the second."""
     nets = [new_controlnet("deep", 1), new_controlnet("deep", 3, **options)]
     inputs = conditions(tiny_pipeline("deep").unet, 4)
-    pictures = [torch.rand(ODD.batch, n, 8 * ODD.height, 8 * ODD.width) for n in (1, 3)]
+    pictures = [control_picture(channels) for channels in (1, 3)]
     scales = [0.3, -1.5]
     with torch.no_grad():
         down, mid = MultiControlNetModel(nets)(*inputs, pictures, scales, return_dict=False)
@@ -229,7 +236,7 @@ def test_each_residual_has_a_factor_of_its_own(tmp_path: Path) -> None:
     """As guess mode needs it, and nothing more stands behind the last convolutions."""
     network = ControlNet(new_controlnet("classic"), "x")
     inputs = conditions(tiny_pipeline("classic").unet, 4)
-    picture = torch.rand(ODD.batch, 3, network.scale * ODD.height, network.scale * ODD.width)
+    picture = control_picture(3, network.scale)
     model = write_onnx(network, tmp_path)[0]
     ones, *zeros = at_scale_1(network)
     factors = torch.arange(1.0, len(ones) + 1)
@@ -257,7 +264,7 @@ def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
         block.register_forward_hook(lambda block, inputs, output: kept.append(output))
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     latents, *rest = conditions(unet, unet.config.out_channels)
-    picture = torch.rand(ODD.batch, 1, scale * ODD.height, scale * ODD.width)
+    picture = control_picture(1, scale)
     with torch.no_grad():
         unet(*conditions(unet, unet.config.in_channels))
         down, mid = net(latents, *rest, picture, return_dict=False)
