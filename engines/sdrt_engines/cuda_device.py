@@ -66,7 +66,11 @@ class Device:
         self._uploading.clear()
 
     def _allocate(self, size: int) -> int:
-        return int(checked(self.cuda.cudaMalloc(size)))
+        code, _ = result = self.cuda.cudaMalloc(size)
+        if int(code):  # perhaps for lack of memory, which idle blocks may hold
+            self.blocks.release()
+            result = self.cuda.cudaMalloc(size)
+        return int(checked(result))
 
     def _free(self, address: int) -> None:
         checked(self.cuda.cudaFree(address))
@@ -76,7 +80,7 @@ class Device:
 
 
 class Block(DeviceArray):
-    """An array in device memory of its own."""
+    """An array in device memory of its own. EngineError where there is not enough of that."""
 
     def __init__(self, device: Device, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         super().__init__(dtype, shape)

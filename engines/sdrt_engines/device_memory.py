@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sdrt_engines.errors import EngineError
 from sdrt_engines.tensor import Array
 
 Shape: TypeAlias = tuple[int, ...]
@@ -63,13 +62,8 @@ class Blocks:
     _idle: dict[int, list[int]] = field(default_factory=dict)  # bytes → addresses
 
     def take(self, size: int) -> int:
-        if idle := self._idle.get(size):
-            return idle.pop()
-        try:
-            return self.allocate(size)
-        except EngineError:  # perhaps for lack of memory, which idle blocks may hold
-            self.release()
-            return self.allocate(size)
+        idle = self._idle.get(size)
+        return idle.pop() if idle else self.allocate(size)
 
     def give_back(self, address: int, size: int) -> None:
         self._idle.setdefault(size, []).append(address)

@@ -11,7 +11,7 @@ before it is waited for (`tests/support/host_gpu.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,6 +85,8 @@ class PlanEngine(Engine):
             try:
                 yield
             except BaseException:
+                with suppress(EngineError):
+                    self._device.wait()  # for copies into arrays that go now
                 for slot in self._slots.values():
                     slot.content = None  # who knows what has arrived
                 raise
@@ -144,11 +146,15 @@ class PlanEngine(Engine):
         checked(cuda.cudaStreamBeginCapture(stream, mode))
         try:
             self._execute()
+        except EngineError:
+            _, graph = cuda.cudaStreamEndCapture(stream)
+            cuda.cudaGraphDestroy(graph)
+            raise
+        graph = checked(cuda.cudaStreamEndCapture(stream))
+        try:
+            return checked(cuda.cudaGraphInstantiate(graph, 0))
         finally:
-            graph = checked(cuda.cudaStreamEndCapture(stream))
-        executable = checked(cuda.cudaGraphInstantiate(graph, 0))
-        checked(cuda.cudaGraphDestroy(graph))
-        return executable
+            cuda.cudaGraphDestroy(graph)
 
     def _execute(self) -> None:
         self._told(self._plan.context.execute_async_v3(self._device.stream))

@@ -2,8 +2,8 @@
 processor, weights in the order in which its kernels read them.
 
 Such a file opens without that work and is mapped from the disk, so several processes share its
-weights. It is good for the onnxruntime and the processor that it was written with, and for no
-other: whoever keeps it must know `preparer`.
+weights, and whoever overwrites it in place changes them. It is good for the onnxruntime and the
+processor that it was written with, and for no other: whoever keeps it must know `preparer`.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sdrt.file_records import record_file
 from sdrt.locking import only_one
-from sdrt.manifest import FileRecord
+from sdrt.manifest import ENGINES, FileRecord
 from sdrt.onnx_folder import MODEL_NAME
-from sdrt.plan_record import ENGINES
 from sdrt_export.errors import BuildError
 
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 WORK = ".build-"  # prefix of a folder that a build works in
 # Bytes of a plan that are no weights: 96 MB of Stable Diffusion 1.5's UNet
 _BESIDE_WEIGHTS = 120e6
@@ -25,6 +25,11 @@ _BESIDE_WEIGHTS = 120e6
 def build_alone(root: Path, backend: str, report: Callable[[str], None]) -> Iterator[None]:
     """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
     engines = root / ENGINES
+    if not (engines / backend).resolve().is_relative_to(root.resolve()):
+        raise BuildError(
+            f"'{engines / backend}' leads out of the bundle, to {(engines / backend).resolve()}, "
+            "from where nothing would be opened: put a folder there"
+        )
     try:
         engines.mkdir(exist_ok=True)
         lock = only_one(
@@ -37,7 +42,9 @@ def build_alone(root: Path, backend: str, report: Callable[[str], None]) -> Iter
             for draft in (engines / backend).glob(".*"):
                 _remove(draft)
             yield
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
         raise BuildError(
             f"cannot write '{error.filename or engines}': {error.strerror}: copy the bundle "
             "to a folder of your own"

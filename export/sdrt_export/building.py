@@ -18,9 +18,8 @@ from sdrt.atomic import appearing_file
 from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.file_records import record_file, verify_file
-from sdrt.manifest import Component
+from sdrt.manifest import ENGINES, Component
 from sdrt.plan_record import (
-    ENGINES,
     Ingredients,
     PlanRecord,
     onnx_digests,

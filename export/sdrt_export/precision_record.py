@@ -15,8 +15,8 @@ from sdrt.atomic import appearing_file
 from sdrt.bundle import Bundle
 from sdrt.errors import SdrtError
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component
-from sdrt.plan_record import ENGINES, KEY_LENGTH, onnx_digests
+from sdrt.manifest import ENGINES, Component
+from sdrt.plan_record import KEY_LENGTH, onnx_digests
 from sdrt_export.precision_check import PrecisionReport
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType, Precision
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _tell(error)
     except KeyboardInterrupt:
-        sys.stderr.write("sdrt: interrupted, nothing was written\n")
+        sys.stderr.write("sdrt: interrupted, nothing is half written\n")
         return 130
     return 0
 

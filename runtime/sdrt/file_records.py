@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from sdrt.errors import BundleError
-from sdrt.manifest import FileRecord
+from sdrt.manifest import ENGINES, FileRecord
 
 _LARGE = 1 << 26  # bytes: what takes a thread of its own to read
 
@@ -27,11 +27,13 @@ def verify_file(root: Path, record: FileRecord) -> Path:
     size or hash. A record without a hash is believed when the file exists.
     """
     path = root / record.path
+    built = record.path.startswith(f"{ENGINES}/")
+    remedy = "run `sdrt build` again" if built else "export it again"
     try:
         if not path.is_file():
-            raise BundleError(f"{path}: this file of the bundle is missing: export it again")
+            raise BundleError(f"{path}: this file of the bundle is missing: {remedy}")
         if record.sha256 is not None:
-            _compare(path, root, record.sha256, record.size)
+            _compare(path, root, record.sha256, record.size, remedy)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return path
@@ -62,18 +64,18 @@ def verified_meanwhile(root: Path, records: Iterable[FileRecord]) -> Iterator[No
             verified.result()
 
 
-def _compare(path: Path, root: Path, sha256: str, size: int) -> None:
+def _compare(path: Path, root: Path, sha256: str, size: int, remedy: str) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
         raise BundleError(
             f"{path}: leads out of the bundle, to {path.resolve()}: put the file itself there"
         )
     got_size = path.stat().st_size  # at once, where hashing takes seconds
     if got_size != size:
-        raise BundleError(f"{path}: got {got_size} bytes, expected {size}: export it again")
+        raise BundleError(f"{path}: got {got_size} bytes, expected {size}: {remedy}")
     got = _sha256_of(path)
     if got != sha256:
         raise BundleError(
-            f"{path}: the file has changed: got sha256 {got}, expected {sha256}: export it again"
+            f"{path}: the file has changed: got sha256 {got}, expected {sha256}: {remedy}"
         )
 
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdrt.errors import SdrtError
-from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component, FileRecord, file_from_fields
-from sdrt.plan_record import graph_folder, onnx_digests
+from sdrt.json_fields import within
+from sdrt.manifest import Component, FileRecord
+from sdrt.plan_record import built_fields, built_files, graph_folder, onnx_digests
 
 RECORD_NAME = "half.json"
 RECORD_VERSION = 1
@@ -39,7 +39,7 @@ class HalfGraph:
     @classmethod
     def from_json(cls, text: str | bytes) -> HalfGraph:
         """BundleError where a field is missing or malformed."""
-        fields = JsonFields.parse(text)
+        fields = built_fields(text, RECORD_VERSION)
         psnr = fields.values.get("psnr")
         return cls(
             onnx=fields.child("onnx").values,
@@ -47,7 +47,7 @@ class HalfGraph:
             promoted=tuple(fields.array("promoted")),
             policy=fields.integer("policy"),
             psnr=None if psnr is None else fields.number("psnr"),
-            files=fields.convert_each("files", file_from_fields),
+            files=built_files(fields),
         )
 
 

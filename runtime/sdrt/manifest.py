@@ -15,6 +15,7 @@ from sdrt.errors import BundleError, did_you_mean
 from sdrt.json_fields import JsonFields, within
 from sdrt_engines import DTYPES, Signature, TensorSpec
 
+ENGINES = "engines"  # the folder for what was built for a target
 MANIFEST_NAME = "sdrt.json"
 FORMAT_VERSION = 1
 

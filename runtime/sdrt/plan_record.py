@@ -16,11 +16,10 @@ from typing import Any
 from sdrt.atomic import appearing_file
 from sdrt.errors import BundleError
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component, FileRecord, file_from_fields
+from sdrt.manifest import ENGINES, Component, FileRecord, file_from_fields
 from sdrt_engines import SdrtError
 from sdrt_engines.shape_profiles import Profile
 
-ENGINES = "engines"
 RECORD_VERSION = 1
 KEY_LENGTH = 16  # hexadecimal digits
 
@@ -77,12 +76,7 @@ class PlanRecord:
     @classmethod
     def from_json(cls, text: str | bytes) -> PlanRecord:
         """BundleError where a field is missing or malformed, or the key is not that of the rest."""
-        fields = JsonFields.parse(text)
-        if fields.integer("record_version") != RECORD_VERSION:
-            raise BundleError(
-                f"record_version: got {fields.values['record_version']}, this sdrt reads "
-                f"{RECORD_VERSION}: run `sdrt build` again"
-            )
+        fields = built_fields(text, RECORD_VERSION)
         psnr = fields.values.get("psnr")
         record = cls(
             ingredients=fields.convert("ingredients", _ingredients_from_fields),
@@ -131,6 +125,25 @@ def records_of(root: Path, backend: str, component: str | None = None) -> Iterat
         if component in (None, record.ingredients.component):
             found.append(record)
     return iter(sorted(found, key=lambda record: record.created, reverse=True))
+
+
+def built_fields(text: str | bytes, version: int) -> JsonFields:
+    """A record of what was built; BundleError where it is none of this version."""
+    fields = JsonFields.parse(text)
+    if fields.integer("record_version") != version:
+        raise BundleError(
+            f"record_version: got {fields.values['record_version']}, this sdrt reads "
+            f"{version}: run `sdrt build` again"
+        )
+    return fields
+
+
+def built_files(fields: JsonFields) -> tuple[FileRecord, ...]:
+    """The files of a graph that was built, with their hashes; BundleError where they lack."""
+    files = fields.convert_each("files", file_from_fields)
+    if not files or any(file.sha256 is None for file in files):
+        raise BundleError("files: expected at least one, each with its sha256")
+    return files
 
 
 def graph_folder(backend: str, component: str) -> str:

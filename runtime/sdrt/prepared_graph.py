@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdrt.errors import SdrtError
-from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import Component, FileRecord, file_from_fields
-from sdrt.plan_record import graph_folder, onnx_digests
+from sdrt.json_fields import within
+from sdrt.manifest import Component, FileRecord
+from sdrt.plan_record import built_fields, built_files, graph_folder, onnx_digests
 
 BACKEND = "cpu"
 RECORD_NAME = "prepared.json"
@@ -37,11 +37,11 @@ class PreparedGraph:
     @classmethod
     def from_json(cls, text: str | bytes) -> PreparedGraph:
         """BundleError where a field is missing or malformed."""
-        fields = JsonFields.parse(text)
+        fields = built_fields(text, RECORD_VERSION)
         return cls(
             onnx=fields.child("onnx").values,
             preparer=fields.child("preparer").values,
-            files=fields.convert_each("files", file_from_fields),
+            files=built_files(fields),
         )
 
 

@@ -88,10 +88,17 @@ def test_what_is_there_stays(copy: Path) -> None:
 def change(key: str, value: object) -> Callable[[Path], None]:
     def changed(record: Path) -> None:
         fields = json.loads(record.read_text())
-        fields[key] |= value
+        fields[key] = fields[key] | value if isinstance(value, dict) else value
         record.write_text(json.dumps(fields))
 
     return changed
+
+
+def without_hashes(record: Path) -> None:
+    fields = json.loads(record.read_text())
+    for file in fields["files"]:
+        file["sha256"] = None
+    record.write_text(json.dumps(fields))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,9 @@ def change(key: str, value: object) -> Callable[[Path], None]:
         change("onnx", {"text_encoder/model.onnx": "0" * 64}),
         lambda record: record.write_text("{"),
         lambda record: record.write_text("{}"),
+        change("record_version", 98),
+        change("files", []),
+        without_hashes,
     ],
 )
 def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
@@ -125,12 +135,22 @@ def test_a_spoilt_file_is_told_and_built_again(name: str, copy: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     bundle = Bundle.open(copy)
-    with pytest.raises(BundleError, match="the file has changed"):
+    with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         bundle.open_engine(NETWORK, "cpu")
     with bundle.open_reference(NETWORK):  # the bundle's own is whole
         pass
     assert build_prepared_graphs(bundle, components=[NETWORK]) != []
     bundle.open_engine(NETWORK, "cpu").close()
+
+
+def test_a_folder_of_engines_on_another_disk_is_refused(copy: Path) -> None:
+    """What leads out of a bundle is not opened, so it is not built either."""
+    (copy / "engines").rename(copy.parent / "elsewhere")
+    (copy / "engines").symlink_to(copy.parent / "elsewhere")
+    with pytest.raises(
+        SdrtError, match=r"engines/cpu' leads out of the bundle, to .*elsewhere/cpu"
+    ):
+        build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
 
 
 def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
@@ -141,15 +161,16 @@ def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("fill", [b"\x00", b"\xff"])  # zeros, and NaN
 @pytest.mark.parametrize("spoilt", [NETWORK, "vae_encoder"])
 def test_a_network_that_would_give_other_numbers_is_not_kept(
-    spoilt: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+    spoilt: str, fill: bytes, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if ONNX Runtime had written other weights, or the wrong one."""
     shutil.rmtree(copy / "engines/cpu")
     other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
     data = other / "model.onnx_data"
-    data.write_bytes(bytes(data.stat().st_size))
+    data.write_bytes(fill * data.stat().st_size)
     prepare = prepared_graphs.prepare_onnx
     monkeypatch.setattr(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare(other / "model.onnx", model)

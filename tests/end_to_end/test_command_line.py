@@ -188,7 +188,7 @@ def test_an_interrupt_leaves_nothing(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert capsys.readouterr().err == "sdrt: interrupted, nothing was written\n"
+    assert capsys.readouterr().err == "sdrt: interrupted, nothing is half written\n"
     assert list(tmp_path.iterdir()) == []
 
 

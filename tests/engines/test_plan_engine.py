@@ -31,6 +31,13 @@ def profile(rows: str) -> Profile:
 
 
 FLEXIBLE = (profile("1..16"),)
+SIMPLE = Signature(SIGNATURE.inputs[:1], SIGNATURE.outputs[:1])
+
+
+def simple(feeds: dict[str, Array]) -> Mapping[str, Array]:
+    return {"y": 2 * feeds["x"]}
+
+
 STATIC = (profile("2"), profile("3"))
 KINDS = {"flexible": FLEXIBLE, "static": STATIC}
 
@@ -81,12 +88,38 @@ def test_a_run_waits_once_and_a_pinned_feed_goes_up_once(gpu: HostGpu) -> None:
     np.testing.assert_array_equal(got["y"], x_of(2) * T)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_pinned_goes_up_again_after_another_took_its_place(kind: str, gpu: HostGpu) -> None:
+    engine = gpu.engine(SIGNATURE, network, KINDS[kind])
+    pinned, x = engine.pin("t", T), x_of(2)
+    for others in (x_of(2, 5), engine.run_on_device({"x": x, "t": T})["y"], engine.pin("t", x)):
+        np.testing.assert_array_equal(engine.run({"x": x, "t": pinned})["y"], x * T)
+        engine.run({"x": x, "t": others})
+        np.testing.assert_array_equal(engine.run({"x": x, "t": pinned})["y"], x * T)
+
+
+def test_the_profile_of_the_shapes_is_set_once(gpu: HostGpu) -> None:
+    """And decides whether a run is captured."""
+    engine = gpu.engine(SIGNATURE, network, [profile("2"), profile("1..16")])
+    kinds = []
+    for rows in (2, 5, 5, 2, 2):
+        gpu.done()
+        np.testing.assert_array_equal(
+            engine.run({"x": x_of(rows), "t": x_of(rows)})["y"], x_of(rows) ** 2
+        )
+        kinds.append([entry for entry in gpu.done() if entry in ("profile", "execute", "launch")])
+    assert kinds[0] == ["execute", "launch"]  # a context begins with profile 0
+    assert kinds[1:3] == [["profile", "execute"], ["execute"]]
+    assert kinds[3][0] == "profile"
+    assert kinds[4] == ["launch"]
+
+
 def test_static_shapes_become_one_graph_each(gpu: HostGpu) -> None:
     engine = gpu.engine(SIGNATURE, network, STATIC)
     logs = []
     for rows in (2, 2, 3, 2, 3):
         engine.run({"x": x_of(rows), "t": x_of(rows)}, ["y"])
-        logs.append([entry for entry in gpu.done() if entry not in ("up", "down", "wait")])
+        logs.append([entry for entry in gpu.done() if entry in ("execute", "capture", "launch")])
     first, again = ["execute", "capture", "launch"], ["launch"]
     # in the second shape memory is larger, so the first is captured once more
     assert logs == [first, again, first, first, again]
@@ -212,6 +245,16 @@ def fails(gpu: HostGpu, failing: bool) -> None:
         plan.context.fails = failing
 
 
+def test_a_failed_run_leaves_no_copy_under_way(gpu: HostGpu) -> None:
+    """What it would write to is gone."""
+    engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
+    gpu.cuda.failing_copy = 4  # two up, one down, and this one
+    with pytest.raises(EngineError, match="CUDA fails: cudaErrorIllegalAddress"):
+        engine.run({"x": x_of(2), "t": T})
+    assert not gpu.cuda.stream
+    np.testing.assert_array_equal(engine.run({"x": x_of(2), "t": T})["y"], x_of(2) * T)
+
+
 def test_after_a_failed_run_what_is_pinned_goes_up_again(gpu: HostGpu) -> None:
     engine = gpu.engine(SIGNATURE, network, STATIC)
     pinned = engine.pin("t", T)
@@ -231,6 +274,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(gpu: HostGpu) -> None:
     with pytest.raises(EngineError, match="TensorRT refused the run"):
         engine.run({"x": x_of(2), "t": T})
     assert gpu.cuda.capturing is None
+    assert not gpu.cuda.graphs
     context.ready = set()
     np.testing.assert_array_equal(engine.run({"x": x_of(2), "t": T})["y"], x_of(2) * T)
 
@@ -240,13 +284,26 @@ class NeverReady(set[object]):
         return False
 
 
-def test_too_little_memory_is_told() -> None:
-    gpu = HostGpu(capacity=2500)
-    engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
+def test_idle_memory_makes_room_for_whatever_needs_it() -> None:
+    gpu = HostGpu(capacity=200_000)
+    one, other = (
+        gpu.engine(SIMPLE, simple, [Profile({"x": (Range.of(rows), Range.of(4))})])
+        for rows in (1000, 2000)
+    )
+    held = [one.run_on_device({"x": x_of(1000)}) for _ in range(8)]
+    held.clear()
+    gc.collect()
+    np.testing.assert_array_equal(other.run({"x": x_of(2000)})["y"], 2 * x_of(2000))
+
+
+def test_too_little_memory_is_told_and_a_smaller_shape_runs() -> None:
+    """What the large one had taken of it is free again."""
+    gpu = HostGpu(capacity=4200)
+    engine = gpu.engine(SIGNATURE, network, [profile("1..64")])
     with pytest.raises(
         EngineError, match="cudaErrorMemoryAllocation: take a smaller size or batch"
     ):
-        engine.run({"x": x_of(16), "t": x_of(16)})
+        engine.run({"x": x_of(60), "t": x_of(60)})
     np.testing.assert_array_equal(engine.run({"x": x_of(1), "t": x_of(1)})["y"], x_of(1) ** 2)
 
 

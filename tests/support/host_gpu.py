@@ -52,6 +52,7 @@ class HostCuda:
     graphs: dict[int, list[Operation]] = field(default_factory=dict)
     stream: list[Operation] = field(default_factory=list)
     capturing: list[Operation] | None = None
+    failing_copy: int | None = None  # the copy, counted from now on, that fails
 
     def cudaStreamCreate(self) -> tuple[Code, int]:
         return Code.cudaSuccess, 77
@@ -76,6 +77,11 @@ class HostCuda:
     def cudaMemcpyAsync(
         self, target: int, source: int, size: int, kind: str, stream: int
     ) -> tuple[Code]:
+        if self.failing_copy is not None:
+            self.failing_copy -= 1
+            if not self.failing_copy:
+                self.failing_copy = None
+                return (Code.cudaErrorIllegalAddress,)
         on_device = {"up": [target], "down": [source], "over": [target, source]}[kind]
         if not all(self.holds(address, size) for address in on_device):
             return (Code.cudaErrorIllegalAddress,)
@@ -146,6 +152,7 @@ class HostContext:
     ready: set[object] = field(default_factory=set)  # shapes that have run outside of a capture
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.cuda.log.append("profile")
         self.profile = profile
         self.shapes = {}
         return True
