@@ -43,10 +43,13 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
-            known = ("auto", *get_args(Backend))
-            raise TargetError(
-                f"unknown target '{self.backend}': {did_you_mean(self.backend, known)}"
+            known = get_args(Backend)
+            way_out = (
+                f"it is whichever opens, name one of {', '.join(known)}"
+                if str(self.backend) == "auto"
+                else did_you_mean(self.backend, ("auto", *known))
             )
+            raise TargetError(f"unknown target '{self.backend}': {way_out}")
         if self.precision is not None:
             self._require_known(self.precision, PRECISIONS.get(self.backend, ()))
         known = ARCHITECTURES.get(self.backend, ())
