@@ -6,13 +6,10 @@ import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from sdrt.file_records import record_file
 from sdrt.locking import only_one
-from sdrt.manifest import ENGINES, FileRecord
-from sdrt.onnx_folder import MODEL_NAME
+from sdrt.manifest import ENGINES
 from sdrt_export.errors import BuildError
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
@@ -71,13 +68,6 @@ def _remove(draft: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
     else:
         draft.unlink(missing_ok=True)
-
-
-def records_of_draft(draft: Path, folder: str) -> tuple[FileRecord, ...]:
-    """The files in a draft of `folder`, the model first."""
-    written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
-    records = (record_file(draft, path) for path in written)
-    return tuple(replace(record, path=f"{folder}/{record.path}") for record in records)
 
 
 def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:

@@ -33,8 +33,9 @@ from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
 from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
 from sdrt_export.build_folder import WORK, build_alone, full_disk_told, room_refusal
+from sdrt_export.built_graphs import Report
 from sdrt_export.errors import BuildError
-from sdrt_export.half_graphs import Report, write_half_graph
+from sdrt_export.half_graphs import write_half_graph
 from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType
 

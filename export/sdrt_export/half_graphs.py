@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from sdrt.atomic import appearing_folder
 from sdrt.bundle import Bundle
-from sdrt.errors import SdrtError
-from sdrt.file_records import verify_file
-from sdrt.half_graph import RECORD_NAME, HalfGraph, half_graph_of
+from sdrt.half_graph import HalfGraph
 from sdrt.manifest import Component
-from sdrt.onnx_folder import MODEL_NAME
-from sdrt.plan_record import graph_folder, onnx_digests
-from sdrt.seeded_inputs import seeded_inputs
-from sdrt_engines import Array
-from sdrt_export.build_folder import build_alone, full_disk_told, records_of_draft
+from sdrt.plan_record import onnx_digests
+from sdrt_export.build_folder import build_alone, full_disk_told
+from sdrt_export.built_graphs import (
+    Report,
+    appearing_graph,
+    missing_graphs,
+    records_of_draft,
+    tried_on,
+    write_record,
+)
 from sdrt_export.errors import BuildError
 from sdrt_export.precision_policy import POLICY_VERSION, HalfType, rules_for
 
 if TYPE_CHECKING:
     from sdrt_export.precision_check import PrecisionReport
 
-Report: TypeAlias = Callable[[str], None]  # is told each stage
-
 BACKEND = "cuda"
-_LATENTS = 8  # height and width that a network is tried at: half precision shows there, too
 
 
 def build_half_graphs(
@@ -44,12 +43,10 @@ def build_half_graphs(
     precision stays. BuildError, and what a broken bundle raises.
     """
     require_onnx()
-    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
     with build_alone(bundle.root, BACKEND, report), full_disk_told(bundle.root):
-        missing = [component for component in chosen if not _is_there(bundle, component, precision)]
-        for component in chosen:
-            if component not in missing:
-                report(f"{component.name}: there already")
+        missing = missing_graphs(
+            bundle, components, lambda component: _graph_of(bundle, component, precision), report
+        )
         return [_build(bundle, component, precision, report) for component in missing]
 
 
@@ -79,37 +76,24 @@ def write_half_graph(
     return found
 
 
-def tried_on(bundle: Bundle, name: str) -> dict[str, Array]:
-    """What finds the nodes that must stay float32: seeded inputs, and small ones."""
-    return seeded_inputs(bundle, name, latents=_LATENTS)
-
-
-def _is_there(bundle: Bundle, component: Component, half: HalfType) -> bool:
-    graph = half_graph_of(bundle.root, BACKEND, component)
+def _graph_of(bundle: Bundle, component: Component, half: HalfType) -> HalfGraph | None:
+    """The graph of this policy and precision."""
+    graph = HalfGraph.of(bundle.root, BACKEND, component)
     if graph is None or graph.policy != POLICY_VERSION or graph.precision not in (half, "fp32"):
-        return False
-    try:
-        for file in graph.files:
-            verify_file(bundle.root, file)
-    except SdrtError:
-        return False
-    return True
+        return None
+    return graph
 
 
 def _build(bundle: Bundle, component: Component, half: HalfType, report: Report) -> Path:
-    for file in component.files:
-        verify_file(bundle.root, file)
-    folder = bundle.root / graph_folder(BACKEND, component.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with appearing_folder(folder, replace=True, proof=RECORD_NAME) as draft:
+    with appearing_graph(bundle, BACKEND, component, HalfGraph) as draft:
         found = write_half_graph(bundle, component, half, draft, report)
         graph = HalfGraph(
             onnx=onnx_digests(bundle.root, component),
+            files=records_of_draft(draft, BACKEND, component),
             precision=found.precision,
             promoted=found.promoted,
             policy=POLICY_VERSION,
             psnr=found.psnr if math.isfinite(found.psnr) else None,
-            files=records_of_draft(draft, graph_folder(BACKEND, component.name)),
         )
-        (draft / RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
-    return folder / MODEL_NAME
+        write_record(draft, graph)
+    return bundle.root / graph.model

@@ -8,19 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from sdrt.atomic import appearing_folder
 from sdrt.bundle import Bundle
-from sdrt.errors import SdrtError
-from sdrt.file_records import verify_file
 from sdrt.manifest import Component
 from sdrt.onnx_folder import MODEL_NAME
-from sdrt.plan_record import graph_folder, onnx_digests
-from sdrt.prepared_graph import BACKEND, RECORD_NAME, PreparedGraph, prepared_graph_of
+from sdrt.plan_record import onnx_digests
+from sdrt.prepared_graph import BACKEND, PreparedGraph, prepared_graph_of
 from sdrt_engines import engine_from_onnx
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
-from sdrt_export.build_folder import build_alone, full_disk_told, records_of_draft
+from sdrt_export.build_folder import build_alone, full_disk_told
+from sdrt_export.built_graphs import (
+    Report,
+    appearing_graph,
+    missing_graphs,
+    records_of_draft,
+    tried_on,
+    write_record,
+)
 from sdrt_export.errors import BuildError
-from sdrt_export.half_graphs import Report, tried_on
 
 # Bytes on the disk for a byte of float32 weights: 1.32 of Stable Diffusion 1.5's UNet.
 _GROWTH = 1.4
@@ -35,12 +39,10 @@ def build_prepared_graphs(
     stays; what is there for another is replaced. BuildError, and what a broken bundle raises.
     """
     require_preparer()
-    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
     with build_alone(bundle.root, BACKEND, report), full_disk_told(bundle.root):
-        missing = [component for component in chosen if not _is_there(bundle, component)]
-        for component in chosen:
-            if component not in missing:
-                report(f"{component.name}: there already")
+        missing = missing_graphs(
+            bundle, components, lambda component: prepared_graph_of(bundle.root, component), report
+        )
         _require_room(bundle, missing)
         return [_build(bundle, component, report) for component in missing]
 
@@ -54,18 +56,6 @@ def require_preparer() -> dict[str, str]:
             "nothing can be prepared for it: the bundle runs as it is"
         )
     return found
-
-
-def _is_there(bundle: Bundle, component: Component) -> bool:
-    graph = prepared_graph_of(bundle.root, component)
-    if graph is None:
-        return False
-    try:
-        for file in graph.files:
-            verify_file(bundle.root, file)
-    except SdrtError:
-        return False
-    return True
 
 
 def _require_room(bundle: Bundle, missing: Sequence[Component]) -> None:
@@ -87,21 +77,17 @@ def _as_float32(component: Component) -> int:
 
 
 def _build(bundle: Bundle, component: Component, report: Report) -> Path:
-    for file in component.files:
-        verify_file(bundle.root, file)
-    folder = bundle.root / graph_folder(BACKEND, component.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with appearing_folder(folder, replace=True, proof=RECORD_NAME) as draft:
+    with appearing_graph(bundle, BACKEND, component, PreparedGraph) as draft:
         report(f"{component.name}: preparing")
         prepare_onnx(bundle.root / component.model, draft / MODEL_NAME)
         _require_same(bundle, component, draft / MODEL_NAME)
         graph = PreparedGraph(
             onnx=onnx_digests(bundle.root, component),
+            files=records_of_draft(draft, BACKEND, component),
             preparer=require_preparer(),
-            files=records_of_draft(draft, graph_folder(BACKEND, component.name)),
         )
-        (draft / RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
-    return folder / MODEL_NAME
+        write_record(draft, graph)
+    return bundle.root / graph.model
 
 
 def _require_same(bundle: Bundle, component: Component, prepared: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from sdrt import tensor_names as names
+from sdrt.built_graph import BuiltGraph
 from sdrt.errors import BundleError
 from sdrt.file_records import verified_meanwhile, verify_file
-from sdrt.half_graph import HalfGraph, half_graph_of
+from sdrt.half_graph import HalfGraph
 from sdrt.json_fields import JsonFields, within
 from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
 from sdrt.onnx_folder import (
@@ -21,7 +22,7 @@ from sdrt.onnx_folder import (
     manifest_from_folder,
     onnx_folders,
 )
-from sdrt.prepared_graph import PreparedGraph, prepared_graph_of
+from sdrt.prepared_graph import prepared_graph_of
 from sdrt_engines import (
     BACKENDS,
     Backends,
@@ -126,9 +127,9 @@ class Bundle:
     def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
         """The graph that a target runs, and all its files: its own where one was built for it."""
         if target.backend == "cpu":
-            built: HalfGraph | PreparedGraph | None = prepared_graph_of(self.root, component)
+            built: BuiltGraph | None = prepared_graph_of(self.root, component)
         else:
-            built = half_graph_of(self.root, target.backend, component)
+            built = HalfGraph.of(self.root, target.backend, component)
         if built is not None:
             return built.model, built.files
         return component.model, component.files

@@ -138,19 +138,6 @@ def built_fields(text: str | bytes, version: int) -> JsonFields:
     return fields
 
 
-def built_files(fields: JsonFields) -> tuple[FileRecord, ...]:
-    """The files of a graph that was built, with their hashes; BundleError where they lack."""
-    files = fields.convert_each("files", file_from_fields)
-    if not files or any(file.sha256 is None for file in files):
-        raise BundleError("files: expected at least one, each with its sha256")
-    return files
-
-
-def graph_folder(backend: str, component: str) -> str:
-    """Where a backend's own graph of a network lies in its bundle, with slashes."""
-    return f"{ENGINES}/{backend}/{component}"
-
-
 def onnx_digests(root: Path, component: Component) -> dict[str, str]:
     """File → sha256, of the component's network: as recorded, else as it is now."""
     from sdrt.file_records import record_file

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt.psnr import psnr_of
 from sdrt_engines import Array, engine_from_onnx
-from sdrt_export.half_graphs import tried_on
+from sdrt_export.built_graphs import tried_on
 from sdrt_export.precision_check import write_half, write_known
 from sdrt_export.precision_policy import Rules
 from sdrt_export.precision_record import known_precision

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from sdrt.bundle import DEMO_FOLDER, Bundle
-from sdrt.half_graph import RECORD_NAME, half_graph_of
+from sdrt.half_graph import HalfGraph
 from sdrt.psnr import psnr_of
 from sdrt_engines import SdrtError, Target, engine_from_onnx
-from sdrt_export.half_graphs import build_half_graphs, tried_on
+from sdrt_export.built_graphs import tried_on
+from sdrt_export.half_graphs import build_half_graphs
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
 
@@ -46,7 +47,7 @@ def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
 def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
     bundle = Bundle.open(root)
     component = bundle.component(NETWORK)
-    graph = half_graph_of(root, "cuda", component)
+    graph = HalfGraph.of(root, "cuda", component)
     assert graph is not None
     assert (graph.precision, graph.promoted) == ("fp16", ())
     assert FP16 in types_of(root / graph.model).values()
@@ -69,8 +70,8 @@ def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_
     data.write_bytes(data.read_bytes()[:-1])
     assert build_half_graphs(Bundle.open(copy), **build) == [data.with_name("model.onnx")]
     assert data.stat().st_size == (root / data.relative_to(copy)).stat().st_size
-    (data.parent / RECORD_NAME).unlink()
-    with pytest.raises(SdrtError, match=RECORD_NAME):  # a folder that is not sdrt's own
+    (data.parent / HalfGraph.RECORD_NAME).unlink()
+    with pytest.raises(SdrtError, match=HalfGraph.RECORD_NAME):  # a folder that is not sdrt's own
         build_half_graphs(Bundle.open(copy), **build)
 
 

@@ -13,7 +13,7 @@ import pytest
 import sdrt
 from sdrt.bundle import DEMO_FOLDER, Bundle
 from sdrt.errors import BundleError
-from sdrt.prepared_graph import RECORD_NAME, prepared_graph_of
+from sdrt.prepared_graph import PreparedGraph, prepared_graph_of
 from sdrt.seeded_inputs import seeded_inputs
 from sdrt.verification import verify_component
 from sdrt_engines import SdrtError, Target
@@ -117,7 +117,7 @@ def without_hashes(record: Path) -> None:
 def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
     spoil: Callable[[Path], object], copy: Path
 ) -> None:
-    spoil(copy / f"engines/cpu/{NETWORK}/{RECORD_NAME}")
+    spoil(copy / f"engines/cpu/{NETWORK}/{PreparedGraph.RECORD_NAME}")
     bundle = Bundle.open(copy)
     component = bundle.component(NETWORK)
     assert prepared_graph_of(copy, component) is None

@@ -12,7 +12,7 @@ from sdrt.psnr import psnr_of
 from sdrt_engines import DeviceArray, EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building import build_bundle
-from sdrt_export.half_graphs import tried_on
+from sdrt_export.built_graphs import tried_on
 from support.built_bundle import Built
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]

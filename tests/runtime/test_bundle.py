@@ -15,7 +15,7 @@ from sdrt import bundle as bundle_module
 from sdrt.bundle import Bundle
 from sdrt.errors import BundleError, SdrtError
 from sdrt.file_records import record_file
-from sdrt.half_graph import RECORD_NAME, HalfGraph
+from sdrt.half_graph import HalfGraph
 from sdrt.onnx_folder import family_from_configs
 from sdrt_engines import (
     Backends,
@@ -150,7 +150,7 @@ def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
         psnr=None,
         files=(record_file(root, path),),
     )
-    record = path.with_name(RECORD_NAME)
+    record = path.with_name(HalfGraph.RECORD_NAME)
     record.write_text(built.to_json())
     assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", built.files)
     record.write_text(replace(built, onnx={"unet/model.onnx": "0" * 64}).to_json())
