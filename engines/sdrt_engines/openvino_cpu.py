@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from sdrt_engines.dimensions import shape_at
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
@@ -119,9 +120,7 @@ class _OpenVinoEngine(Engine):
 
     def _compile(self, sizes: dict[str, int]) -> _Compiled:
         model = self._model.clone()  # shares the weights
-        model.reshape(
-            {spec.name: [_size(d, sizes) for d in spec.shape] for spec in self.signature.inputs}
-        )
+        model.reshape({spec.name: list(shape_at(spec, sizes)) for spec in self.signature.inputs})
         return _Compiled(_core().compile_model(model, "CPU", self._options))
 
     def _pin(self, name: str, array: Array) -> Any:
@@ -148,10 +147,6 @@ class _Compiled:
             request = self._model.create_infer_request()
         yield request
         self._idle.append(request)  # not after an error: who knows what state it is in
-
-
-def _size(dim: int | str, sizes: dict[str, int]) -> int:
-    return sizes[dim] if isinstance(dim, str) else dim
 
 
 def _openvino() -> Any:

@@ -15,7 +15,7 @@ from sdrt.errors import BundleError
 from sdrt.file_records import verified_meanwhile, verify_file
 from sdrt.half_graph import HalfGraph
 from sdrt.json_fields import JsonFields, within
-from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest
+from sdrt.manifest import ENGINES, MANIFEST_NAME, Component, FileRecord, Manifest
 from sdrt.onnx_folder import (
     MODEL_INDEX,
     fields_from_file,
@@ -235,7 +235,7 @@ class Bundle:
 
 def engines_path(target: Target) -> str:
     """The folder of a bundle for what was built for a backend."""
-    return f"engines/{target.backend}"
+    return f"{ENGINES}/{target.backend}"
 
 
 def _sample_size(unet: JsonFields) -> int:
