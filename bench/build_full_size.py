@@ -22,9 +22,9 @@ TARGET = "tensorrt-rtx:sm86,sm89,sm120"
 # Each network in a process of its own, for its memory. The build itself runs in a child.
 PROGRAM = """
 import json, resource, sys, time
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt_engines import Target
-from sdrt_export.building import build_bundle
+from sdrt_export.building.plans import build_bundle
 path, target, name = sys.argv[1:]
 start = time.perf_counter()
 build = build_bundle(Bundle.open(path), Target.parse(target), components=[name])

@@ -21,7 +21,7 @@ from recording import Measurement, record
 
 import sdrt
 from sdrt import tensor_names as names
-from sdrt.seeded_inputs import BATCH, seeded_inputs
+from sdrt.verification.seeded_inputs import BATCH, seeded_inputs
 from sdrt_engines import Engine, engine_from_onnx
 from sdrt_engines.packages import installed_versions
 

@@ -28,8 +28,8 @@ OPEN = {"as it is": "open_reference('unet')", "prepared": "open_engine('unet', '
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from sdrt.bundle import Bundle
-from sdrt.seeded_inputs import seeded_inputs
+from sdrt.bundle.folder import Bundle
+from sdrt.verification.seeded_inputs import seeded_inputs
 bundle = Bundle.open(sys.argv[1])
 feeds = seeded_inputs(bundle, "unet")
 start = time.perf_counter()

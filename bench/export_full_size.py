@@ -32,9 +32,9 @@ print(json.dumps({
 PART = f"""
 import json, resource, sys, time
 from pathlib import Path
-from sdrt_export.checkpoint import checkpoint_from_source
+from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.component import export_part
-from sdrt_export.loading import parts_from_checkpoint
+from sdrt_export.networks.loading import parts_from_checkpoint
 name, checkpoint, bundle, weights = sys.argv[1:]
 start = time.perf_counter()
 parts = {{part.name: part for part in parts_from_checkpoint(checkpoint_from_source(checkpoint))}}
@@ -43,7 +43,7 @@ components = export_part(parts[name], Path(bundle), weights, lambda stage: None)
 
 WHOLE = f"""
 import json, resource, sys, time
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt_export.exporting import export_checkpoint
 checkpoint, bundle, weights = sys.argv[1:]
 start = time.perf_counter()

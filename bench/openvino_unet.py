@@ -80,8 +80,8 @@ def export_unet(work: Path) -> Path:
 
 
 def write_unet(folder: str) -> None:
-    from sdrt_export.networks import UNet
-    from sdrt_export.onnx_from_network import write_onnx
+    from sdrt_export.networks.network import UNet
+    from sdrt_export.tracing.onnx_from_network import write_onnx
 
     write_onnx(UNet(torch_unet()), Path(folder))
 

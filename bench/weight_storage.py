@@ -68,8 +68,8 @@ def in_a_process(*arguments: object) -> str:
 
 
 def write_unet(weights: str, folder: str) -> None:
-    from sdrt_export.networks import UNet
-    from sdrt_export.onnx_from_network import round_weights, write_onnx
+    from sdrt_export.networks.network import UNet
+    from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
 
     unet = UNet(torch_unet())
     if weights == "fp16":

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sdrt.file_records import record_file
-from sdrt.manifest import Component
-from sdrt_export.loading import Part
-from sdrt_export.onnx_from_network import fit_half, round_weights, write_variants
-from sdrt_export.parity import cases_from_network, checked_parity
-from sdrt_export.storage import WeightStorage, WeightType
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.manifest import Component
+from sdrt_export.networks.loading import Part
+from sdrt_export.options import WeightStorage, WeightType
+from sdrt_export.tracing.onnx_from_network import fit_half, round_weights, write_variants
+from sdrt_export.tracing.parity import cases_from_network, checked_parity
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a manifest calls them
 

@@ -21,21 +21,21 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdrt import tensor_names as names
-from sdrt.atomic import appearing_folder, changed_folder
-from sdrt.bundle import Bundle
-from sdrt.file_records import record_file
-from sdrt.json_fields import JsonFields
-from sdrt.manifest import MANIFEST_NAME, Component, FileRecord, Manifest, write_manifest
-from sdrt.onnx_folder import MODEL_INDEX, fields_from_file
-from sdrt_export.checkpoint import WEIGHTS_NAMES, Checkpoint, checkpoint_from_source
-from sdrt_export.controlnet_checkpoint import (
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import MANIFEST_NAME, Component, FileRecord, Manifest, write_manifest
+from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
+from sdrt.files.atomic import appearing_folder, changed_folder
+from sdrt.files.json_fields import JsonFields
+from sdrt_export.checkpoints.checkpoint import WEIGHTS_NAMES, Checkpoint, checkpoint_from_source
+from sdrt_export.checkpoints.controlnet import (
     ControlNetCheckpoint,
     Sources,
     controlnets_from_sources,
 )
-from sdrt_export.controlnet_compatibility import Host, host_of_folder
+from sdrt_export.checkpoints.controlnet_compatibility import Host, host_of_folder
 from sdrt_export.errors import CheckpointError, ExportError
-from sdrt_export.storage import WeightStorage
+from sdrt_export.options import WeightStorage
 
 Report: TypeAlias = Callable[[str], None]  # is told each stage
 
@@ -147,7 +147,7 @@ def _export_checkpoint(
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part
-        from sdrt_export.loading import parts_from_checkpoint
+        from sdrt_export.networks.loading import parts_from_checkpoint
     for part in parts_from_checkpoint(checkpoint):
         yield from export_part(part, bundle, weights, report)
 
@@ -160,7 +160,7 @@ def _export_controlnets(
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part
-        from sdrt_export.loading import part_from_controlnet
+        from sdrt_export.networks.loading import part_from_controlnet
     for controlnet in controlnets:
         for component in export_part(part_from_controlnet(controlnet), bundle, weights, report):
             yield dataclasses.replace(component, source=controlnet.source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdrt.json_fields import JsonFields
+from sdrt.files.json_fields import JsonFields
 from sdrt_export.errors import CheckpointError
 
 MAX_SIZE = 1 << 17

@@ -20,8 +20,8 @@ from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sdrt_export.checkpoint import WEIGHTS_NAMES
-from sdrt_export.weights_files import DIFFUSERS_STEM
+from sdrt_export.checkpoints.checkpoint import WEIGHTS_NAMES
+from sdrt_export.checkpoints.weights_files import DIFFUSERS_STEM
 
 
 @dataclass(frozen=True)

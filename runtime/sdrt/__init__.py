@@ -4,7 +4,7 @@ pipe = sdrt.Pipeline.open("demo")
 pipe("a large red circle on a white background", seed=7).images[0].save("circle.png")
 """
 
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline

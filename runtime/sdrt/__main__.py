@@ -2,6 +2,6 @@
 
 import sys
 
-from sdrt.cli import main
+from sdrt.command_line.main import main
 
 sys.exit(main())

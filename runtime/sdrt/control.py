@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.annotators import annotate, require_annotator
 from sdrt.errors import RequestError
 from sdrt.finite import require_finite
-from sdrt.picture import (
+from sdrt.images.annotators import annotate, require_annotator
+from sdrt.images.reading import (
     Frame,
     Picture,
     PictureSource,
@@ -37,7 +37,7 @@ class Control:
 
     ``image`` is a PIL image, a path, or, for a net with other channels than RGB or grey, an array
     (H, W, K) in 0..1 of the request's size. ``start`` and ``end`` are shares of the steps. With
-    ``annotate`` the control picture is made from the image first (see ``sdrt.annotators``).
+    ``annotate`` the control picture is made from the image first (see ``sdrt.images.annotators``).
 
     diffusers calls these ``controlnet_conditioning_scale`` and ``control_guidance_start`` and
     ``_end``. Raises ``RequestError``.

@@ -10,19 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.clock import Clock
 from sdrt.control import ControlNet, Residuals
-from sdrt.denoiser import Denoiser, is_guided
-from sdrt.engines import Engines
-from sdrt.finite import require_finite
-from sdrt.inpainting import latent_mask, mask_from_image, paste_back
-from sdrt.noise import BatchNoise
-from sdrt.picture import array_from_image
-from sdrt.request import Request
-from sdrt.resolving import frame_of
-from sdrt.result import Result, Step
-from sdrt.samplers import Call, Plan, Sampler
-from sdrt.start import (
+from sdrt.denoising.denoiser import Denoiser, is_guided
+from sdrt.denoising.noise import BatchNoise
+from sdrt.denoising.start import (
     Start,
     first_index,
     start_beside_mask,
@@ -30,9 +21,18 @@ from sdrt.start import (
     start_from_picture,
     start_with_blending,
 )
-from sdrt.text_encoding import embed_prompts
-from sdrt.tokenizer import ClipTokenizer
-from sdrt.vae import Posterior, Scaling, decode, encode
+from sdrt.denoising.vae import Posterior, Scaling, decode, encode
+from sdrt.finite import require_finite
+from sdrt.images.masks import latent_mask, mask_from_image, paste_back
+from sdrt.images.reading import array_from_image
+from sdrt.request import Request
+from sdrt.resolving import frame_of
+from sdrt.result import Result, Step
+from sdrt.samplers import Call, Plan, Sampler
+from sdrt.targets.engines import Engines
+from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.text.encoding import embed_prompts
+from sdrt.timings import Clock
 from sdrt_engines import Engine
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sdrt.built_graph import BuiltGraph
-from sdrt.json_fields import JsonFields
+from sdrt.files.json_fields import JsonFields
+from sdrt.targets.built_graph import BuiltGraph
 
 
 @dataclass(frozen=True)

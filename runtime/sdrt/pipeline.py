@@ -9,15 +9,15 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from sdrt.bundle import Bundle
-from sdrt.engines import Engines
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation
 from sdrt.request import Request
 from sdrt.resolving import resolved
 from sdrt.result import Result, Step, Stream
 from sdrt.samplers import Plan, SamplerConfig
-from sdrt.tokenizer import ClipTokenizer
+from sdrt.targets.engines import Engines
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdrt.built_graph import BuiltGraph
-from sdrt.json_fields import JsonFields
-from sdrt.manifest import Component
+from sdrt.bundle.manifest import Component
+from sdrt.files.json_fields import JsonFields
+from sdrt.targets.built_graph import BuiltGraph
 
 BACKEND = "cpu"
 

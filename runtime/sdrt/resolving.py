@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from sdrt import tensor_names as names
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import RequestError, nearest
-from sdrt.inpainting import crop_box
-from sdrt.picture import (
+from sdrt.images.masks import crop_box
+from sdrt.images.reading import (
     MAX_DISPROPORTION,
     Frame,
     Picture,

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle import DEMO_FOLDER, Bundle
-from sdrt.file_records import verify_file
-from sdrt.locking import only_one
-from sdrt.plan_record import records_of
-from sdrt.plans import fitting_plans
+from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.files.locking import only_one
+from sdrt.targets.plan_record import records_of
+from sdrt.targets.plans import fitting_plans
 from sdrt_engines import EngineError, Target
 from sdrt_engines.tensorrt_plan import library_version
-from sdrt_export.build_folder import full_disk_told, room_refusal
-from sdrt_export.building import build_bundle
+from sdrt_export.building.plans import build_bundle
+from sdrt_export.building.workplace import full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built
 from support.command import run_sdrt
@@ -172,7 +172,7 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
 # A shell makes what it starts in the background deaf to interrupts, these tests included.
 INTERRUPTIBLE = """
 import signal, sys
-from sdrt.cli import main
+from sdrt.command_line.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main())
 """

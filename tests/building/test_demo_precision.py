@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from sdrt.bundle import DEMO_FOLDER, Bundle
-from sdrt.psnr import psnr_of
+from sdrt.arrays import psnr_of
+from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt_engines import Array, engine_from_onnx
-from sdrt_export.built_graphs import tried_on
-from sdrt_export.precision_check import write_half, write_known
-from sdrt_export.precision_policy import Rules
-from sdrt_export.precision_record import known_precision
+from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.precision.check import write_half, write_known
+from sdrt_export.precision.policy import Rules
+from sdrt_export.precision.record import known_precision
 from support.built_bundle import Built
 from support.half_graphs import BF16, FP16, operators_of, types_of
 

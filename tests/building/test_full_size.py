@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt_engines import Target
-from sdrt_export.building import build_bundle
+from sdrt_export.building.plans import build_bundle
 
 pytestmark = [pytest.mark.export, pytest.mark.build, pytest.mark.full]
 

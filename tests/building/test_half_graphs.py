@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle import DEMO_FOLDER, Bundle
+from sdrt.arrays import psnr_of
+from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.half_graph import HalfGraph
-from sdrt.psnr import psnr_of
 from sdrt_engines import SdrtError, Target, engine_from_onnx
-from sdrt_export.built_graphs import tried_on
-from sdrt_export.half_graphs import build_half_graphs
+from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.building.half_graphs import build_half_graphs
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
 

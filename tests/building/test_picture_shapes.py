@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from sdrt.manifest import Component, FileRecord
+from sdrt.bundle.manifest import Component, FileRecord
 from sdrt_engines import Signature, TensorSpec
 from sdrt_engines.shape_profiles import Range
+from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.errors import BuildError
-from sdrt_export.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from support.onnx_writer import spec
 
 LATENTS = ("batch", 4, "height", "width")

@@ -9,16 +9,16 @@ import pytest
 
 from sdrt_engines import engine_from_onnx
 from sdrt_export.errors import BuildError
-from sdrt_export.float_graph import float_graph_from_model
-from sdrt_export.precision import half_from_float, kept_by_rules, load_for, write_typed
-from sdrt_export.precision_check import (
+from sdrt_export.precision.check import (
     MIN_PSNR,
     PrecisionReport,
     psnr_within,
     write_half,
     write_known,
 )
-from sdrt_export.precision_policy import HalfType, Rules, rules_for
+from sdrt_export.precision.float_graph import float_graph_from_model
+from sdrt_export.precision.policy import HalfType, Rules, rules_for
+from sdrt_export.precision.typed_graph import half_from_float, kept_by_rules, load_for, write_typed
 from support.half_graphs import (
     BF16,
     FLOAT,

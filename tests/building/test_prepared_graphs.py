@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import sdrt
-from sdrt.bundle import DEMO_FOLDER, Bundle
+from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.errors import BundleError
 from sdrt.prepared_graph import PreparedGraph, prepared_graph_of
-from sdrt.seeded_inputs import seeded_inputs
-from sdrt.verification import verify_component
+from sdrt.verification.seeded_inputs import seeded_inputs
+from sdrt.verification.verdict import verify_component
 from sdrt_engines import SdrtError, Target
 from sdrt_engines.prepared_onnx import preparer
-from sdrt_export import prepared_graphs
-from sdrt_export.prepared_graphs import build_prepared_graphs
+from sdrt_export.building import prepared_graphs
+from sdrt_export.building.prepared_graphs import build_prepared_graphs
 from support.command import run_sdrt
 
 pytestmark = [

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt.bundle import Bundle
-from sdrt.psnr import psnr_of
+from sdrt.arrays import psnr_of
+from sdrt.bundle.folder import Bundle
 from sdrt_engines import DeviceArray, EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
-from sdrt_export.building import build_bundle
-from sdrt_export.built_graphs import tried_on
+from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.building.plans import build_bundle
 from support.built_bundle import Built
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.file_records import record_file
+from sdrt.bundle.file_records import record_file
 from support.command import run_sdrt
 from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle

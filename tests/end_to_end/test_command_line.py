@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 import sdrt
-from sdrt.bundle import DEMO_FOLDER
-from sdrt.cli import main
+from sdrt.bundle.folder import DEMO_FOLDER
+from sdrt.command_line.main import main
+from sdrt.command_line.progress import shown
 from sdrt.errors import BundleError
-from sdrt.progress import shown
 from sdrt.result import Step
 from support.command import Outcome, run_sdrt
 from support.toy_bundle import write_toy_bundle

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.cli import main
-from sdrt.command_doctor import diagnosis
+from sdrt.command_line.doctor import diagnosis
+from sdrt.command_line.main import main
 from sdrt_engines import openvino_refusal, resolve_target
 from support.command import run_python, run_sdrt
 
@@ -62,7 +62,7 @@ def write_package(folder: Path, name: str, code: str | None = None) -> None:
 
 def test_both_onnxruntimes_are_seen_and_the_way_out_is_printed(tmp_path: Path) -> None:
     write_package(tmp_path, "onnxruntime-gpu")
-    outcome = run_python("from sdrt.cli import main; main(['doctor'])", tmp_path)
+    outcome = run_python("from sdrt.command_line.main import main; main(['doctor'])", tmp_path)
     note = outcome.stdout.splitlines()[-1]
     assert note == (
         f"onnxruntime {version('onnxruntime')} and onnxruntime-gpu 9.0.0 are both installed and "
@@ -73,7 +73,9 @@ def test_both_onnxruntimes_are_seen_and_the_way_out_is_printed(tmp_path: Path) -
 
 def test_a_broken_library_is_one_finding_of_many(tmp_path: Path) -> None:
     write_package(tmp_path, "openvino", "raise ValueError('wrong\\nmachine')")
-    outcome = run_python("from sdrt.cli import main; main(['doctor', '--json'])", tmp_path)
+    outcome = run_python(
+        "from sdrt.command_line.main import main; main(['doctor', '--json'])", tmp_path
+    )
     states = {state["target"]: state for state in json.loads(outcome.stdout)["targets"]}
     assert states["openvino"]["reason"] == "its library fails: wrong machine: install it again"
     assert states["openvino"]["packages"] == {"openvino": "9.0.0"}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import sdrt
-from sdrt.cli import main
+from sdrt.command_line.main import main
 from sdrt_engines import Target, openvino_precision, openvino_refusal
 from sdrt_export.demo.grammar import ALL_SCENES, caption_from_scene
 from sdrt_export.demo.judge import sight

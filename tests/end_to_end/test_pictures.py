@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdrt.cli import main
+from sdrt.command_line.main import main
 from support.command import run_sdrt
 from support.pictures import mask, picture
 from support.toy_bundle import write_toy_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.cli import main
+from sdrt.command_line.main import main
 from sdrt_engines import Target, openvino_precision, openvino_refusal
 from support.toy_bundle import write_toy_bundle
 

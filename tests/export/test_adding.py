@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
-from sdrt.bundle import Bundle
-from sdrt.cli import main
+from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import Manifest
+from sdrt.command_line.main import main
 from sdrt.errors import BundleError, SdrtError
-from sdrt.file_records import verify_file
-from sdrt.manifest import Manifest
 from sdrt_engines import signature_from_onnx
 from sdrt_export.errors import CheckpointError, ExportError
 from sdrt_export.exporting import add_controlnets, export_checkpoint

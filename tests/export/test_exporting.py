@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_checkpoint
-from sdrt.bundle import Bundle
+from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
-from sdrt.file_records import verify_file
 from sdrt_engines import signature_from_onnx
-from sdrt_export.checkpoint import checkpoint_from_source
+from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.errors import CheckpointError, ExportError
 from sdrt_export.exporting import export_checkpoint
-from sdrt_export.loading import MODEL_OF_PART, networks_from_checkpoint
+from sdrt_export.networks.loading import MODEL_OF_PART, networks_from_checkpoint
 
 pytestmark = pytest.mark.export
 

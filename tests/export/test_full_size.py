@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 
 pytestmark = [pytest.mark.export, pytest.mark.full]
 

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sdrt_export.checkpoint import checkpoint_from_source
+from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.synthetic import SD15, make_checkpoint, make_controlnet
 
 pytestmark = pytest.mark.export

@@ -17,7 +17,7 @@ import diffusers.schedulers
 import numpy as np
 import torch
 
-from sdrt.noise import TorchNoise
+from sdrt.denoising.noise import TorchNoise
 from sdrt.samplers import Plan, SamplerConfig, Update
 
 Model = Callable[[np.ndarray, float], np.ndarray]

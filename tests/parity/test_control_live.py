@@ -33,7 +33,7 @@ from parity.pipeline_harness import (
     drawn_by_us,
 )
 from sdrt import Control, Pipeline
-from sdrt.picture import array_from_image
+from sdrt.images.reading import array_from_image
 
 Nets: TypeAlias = Callable[[str, tuple[str, ...]], Any]  # recipe, names -> diffusers' ControlNet
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdrt.noise import BatchNoise, TorchNoise
+from sdrt.denoising.noise import BatchNoise, TorchNoise
 
 pytestmark = pytest.mark.parity
 torch.set_num_threads(1)

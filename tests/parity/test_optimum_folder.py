@@ -19,7 +19,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from sdrt import Pipeline
-from sdrt.cli import main
+from sdrt.command_line.main import main
 from sdrt.errors import RequestError
 
 pytestmark = [

@@ -27,7 +27,7 @@ from parity.pipeline_harness import (
     generators,
     pixels,
 )
-from sdrt.picture import fitted
+from sdrt.images.reading import fitted
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 

@@ -38,7 +38,7 @@ from parity.pipeline_harness import (
     pixels,
 )
 from sdrt import Pipeline
-from sdrt.tokenizer import TruncatedPromptWarning
+from sdrt.text.clip_tokenizer import TruncatedPromptWarning
 from sdrt_engines import FunctionEngine, resolve_target
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]

@@ -19,10 +19,10 @@ from parity.sampler_harness import (
     scheduler_of,
 )
 from sdrt.samplers import SamplerConfig, tables
-from sdrt.samplers.families import FAMILIES
 from sdrt.samplers.numerics import beta_quantile, torch_linspace
 from sdrt.samplers.options import LIMITS, Options
 from sdrt.samplers.prediction import threshold
+from sdrt.samplers.schedulers import FAMILIES
 
 pytestmark = [
     pytest.mark.parity,

@@ -22,7 +22,7 @@ from parity.sampler_harness import (
     scheduler_of,
     their_trajectory,
 )
-from sdrt.noise import TorchNoise
+from sdrt.denoising.noise import TorchNoise
 from sdrt.samplers import Update
 
 pytestmark = [

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer, CLIPTokenizerFast
 
-from sdrt.tokenizer import ClipTokenizer, TruncatedPromptWarning
+from sdrt.text.clip_tokenizer import ClipTokenizer, TruncatedPromptWarning
 from support.clip_folder import BOS, EOS, SD1_CONFIG, clip_vocabulary, write_clip_folder, write_json
 
 pytestmark = pytest.mark.parity

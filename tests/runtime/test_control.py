@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdrt.control import Control, ControlNet, Residuals, residual_shapes
 from sdrt.errors import NonFiniteError, RequestError
-from sdrt.picture import Frame
+from sdrt.images.reading import Frame
 from sdrt_engines import Array, FunctionEngine, Pinned
 from support.function_networks import (
     CONTROLLED_UNET,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.request import Request

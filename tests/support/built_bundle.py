@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
 from support.command import Outcome
 
 TARGET = "tensorrt-rtx:sm89"

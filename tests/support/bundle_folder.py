@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sdrt.file_records import record_file
-from sdrt.manifest import Component, Manifest, Parity, write_manifest
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.manifest import Component, Manifest, Parity, write_manifest
 from sdrt_engines import Signature, TensorSpec
 from support.onnx_writer import onnx_model, spec
 

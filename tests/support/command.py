@@ -10,7 +10,7 @@ from pathlib import Path
 
 _DRIVER = """
 import sys
-from sdrt.cli import main
+from sdrt.command_line.main import main
 code = main(sys.argv[1:])
 print("loaded", *sys.modules)
 sys.exit(code)

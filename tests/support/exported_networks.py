@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
-from sdrt_export.networks import Network
-from sdrt_export.parity import parity_of
+from sdrt_export.networks.network import Network
+from sdrt_export.tracing.parity import parity_of
 
 MIN_PSNR = 110.0  # dB: float32 in another order
 

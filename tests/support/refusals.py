@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.cli import main
+from sdrt.command_line.main import main
 
 DRAW = ["run", "bundle", "a red circle", "--steps", "1"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdrt.file_records import record_file
-from sdrt.manifest import Component, Manifest, write_manifest
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.manifest import Component, Manifest, write_manifest
 from sdrt_engines import Array, Signature
 from support.bundle_folder import CONFIGS, write_json
 from support.clip_folder import clip_vocabulary, write_clip_folder

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdrt.errors import SamplerError, nearest
-from sdrt.samplers.families import FAMILIES, SHORT_NAMES, SUFFIXES, Family
 from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.schedulers import FAMILIES, SHORT_NAMES, SUFFIXES, Family
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdrt.noise import TorchNoise
+from sdrt.denoising.noise import TorchNoise
 from sdrt.samplers import Call, Plan
 
 SHAPE = (4, 3, 8, 8)

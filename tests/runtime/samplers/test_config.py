@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sdrt.samplers import SamplerConfig, SamplerError
-from sdrt.samplers.families import FAMILIES, SHORT_NAMES
+from sdrt.samplers.schedulers import FAMILIES, SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published
 SD15 = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdrt.noise import TorchNoise
+from sdrt.denoising.noise import TorchNoise
 from sdrt.samplers import Call, Plan, SamplerConfig, SamplerError, Update, drive
-from sdrt.samplers.families import FAMILIES
+from sdrt.samplers.schedulers import FAMILIES
 
 SHAPE = (2, 4, 8, 8)
 X0 = np.random.default_rng(1).uniform(-1, 1, SHAPE).astype(np.float32)

@@ -1,0 +1,83 @@
+"""Backends' own graphs of a bundle's networks: what is there stays, what is missing is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from sdrt.bundle.file_records import record_file, verify_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import Component, FileRecord
+from sdrt.bundle.optimum_folder import MODEL_NAME
+from sdrt.errors import SdrtError
+from sdrt.files.atomic import appearing_folder
+from sdrt.targets.built_graph import BuiltGraph, graph_folder
+from sdrt.verification.seeded_inputs import seeded_inputs
+from sdrt_engines import Array
+
+Report: TypeAlias = Callable[[str], None]  # is told each stage
+
+_LATENTS = 8  # height and width that a network is tried at: half precision shows there, too
+
+
+def missing_graphs(
+    bundle: Bundle,
+    components: Sequence[str],
+    graph_of: Callable[[Component], BuiltGraph | None],
+    report: Report,
+) -> list[Component]:
+    """Those of the networks (`components`, or all) whose graph is not there, or not whole."""
+    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
+    missing = [component for component in chosen if not _is_whole(bundle, graph_of(component))]
+    for component in chosen:
+        if component not in missing:
+            report(f"{component.name}: there already")
+    return missing
+
+
+@contextmanager
+def appearing_graph(
+    bundle: Bundle, backend: str, component: Component, kind: type[BuiltGraph]
+) -> Iterator[Path]:
+    """A folder for a graph of the network, whose own files are verified, and for its record.
+
+    It stands in its place once the block succeeds, instead of one that was there.
+    """
+    for file in component.files:
+        verify_file(bundle.root, file)
+    folder = bundle.root / graph_folder(backend, component.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with appearing_folder(folder, replace=True, proof=kind.RECORD_NAME) as draft:
+        yield draft
+
+
+def records_of_draft(draft: Path, backend: str, component: Component) -> tuple[FileRecord, ...]:
+    """The files of a graph in its draft, under the names that they will have; the model first."""
+    folder = graph_folder(backend, component.name)
+    written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
+    records = (record_file(draft, path) for path in written)
+    return tuple(replace(record, path=f"{folder}/{record.path}") for record in records)
+
+
+def write_record(draft: Path, graph: BuiltGraph) -> None:
+    """Puts the graph's record into its draft."""
+    (draft / graph.RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
+
+
+def tried_on(bundle: Bundle, name: str) -> dict[str, Array]:
+    """What a network is tried on before its graph is kept: seeded inputs, and small ones."""
+    return seeded_inputs(bundle, name, latents=_LATENTS)
+
+
+def _is_whole(bundle: Bundle, graph: BuiltGraph | None) -> bool:
+    if graph is None:
+        return False
+    try:
+        for file in graph.files:
+            verify_file(bundle.root, file)
+    except SdrtError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Typed half-precision graphs: what plans are built from, and what ONNX Runtime CUDA runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import Component
+from sdrt.half_graph import HalfGraph
+from sdrt.targets.plan_record import onnx_digests
+from sdrt_export.building.graph_folder import (
+    Report,
+    appearing_graph,
+    missing_graphs,
+    records_of_draft,
+    tried_on,
+    write_record,
+)
+from sdrt_export.building.workplace import build_alone, full_disk_told
+from sdrt_export.errors import BuildError
+from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
+
+if TYPE_CHECKING:
+    from sdrt_export.precision.check import PrecisionReport
+
+BACKEND = "cuda"
+
+
+def build_half_graphs(
+    bundle: Bundle,
+    *,
+    precision: HalfType = "fp16",
+    components: Sequence[str] = (),
+    report: Report = lambda line: None,
+) -> list[Path]:
+    """The bundle's networks (`components`, or all) in half precision, for ONNX Runtime CUDA.
+
+    Returns the graphs that were not there. What is there from the same network, policy and
+    precision stays. BuildError, and what a broken bundle raises.
+    """
+    require_onnx()
+    with build_alone(bundle.root, BACKEND, report), full_disk_told(bundle.root):
+        missing = missing_graphs(
+            bundle, components, lambda component: _graph_of(bundle, component, precision), report
+        )
+        return [_build(bundle, component, precision, report) for component in missing]
+
+
+def require_onnx() -> None:
+    """BuildError where the library that reads graphs is not installed."""
+    if find_spec("onnx") is None:
+        raise BuildError("'sdrt build' needs onnx, which is not installed: pip install onnx")
+
+
+def write_half_graph(
+    bundle: Bundle, component: Component, half: HalfType, folder: Path, report: Report
+) -> PrecisionReport:
+    """Writes the typed graph into `folder`; what stays float32 is looked for the first time, and
+    then known."""
+    from sdrt_export.precision.check import write_half, write_known
+    from sdrt_export.precision.record import known_precision, remember_precision
+
+    rules = rules_for(bundle.manifest.family, component.name)
+    model = bundle.root / component.model
+    known = known_precision(bundle, component, half)
+    if known is not None:
+        write_known(model, folder, known, rules)
+        return known
+    report(f"{component.name}: finding what must stay float32")
+    found = write_half(model, folder, half, rules, [tried_on(bundle, component.name)])
+    remember_precision(bundle, component, half, found)
+    return found
+
+
+def _graph_of(bundle: Bundle, component: Component, half: HalfType) -> HalfGraph | None:
+    """The graph of this policy and precision."""
+    graph = HalfGraph.of(bundle.root, BACKEND, component)
+    if graph is None or graph.policy != POLICY_VERSION or graph.precision not in (half, "fp32"):
+        return None
+    return graph
+
+
+def _build(bundle: Bundle, component: Component, half: HalfType, report: Report) -> Path:
+    with appearing_graph(bundle, BACKEND, component, HalfGraph) as draft:
+        found = write_half_graph(bundle, component, half, draft, report)
+        graph = HalfGraph(
+            onnx=onnx_digests(bundle.root, component),
+            files=records_of_draft(draft, BACKEND, component),
+            precision=found.precision,
+            promoted=found.promoted,
+            policy=POLICY_VERSION,
+            psnr=found.psnr if math.isfinite(found.psnr) else None,
+        )
+        write_record(draft, graph)
+    return bundle.root / graph.model

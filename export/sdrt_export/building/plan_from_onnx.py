@@ -1,0 +1,177 @@
+"""An ONNX graph to a TensorRT plan, through polygraphy: `tensorrt` and `tensorrt-rtx` alike.
+
+Each plan is built by a process of its own (`python -m sdrt_export.building.plan_from_onnx JOB`).
+polygraphy decides at its first import which of the two libraries it drives; a builder that runs out
+of memory is killed by the system, and takes nobody else along; and its peak memory can be told.
+
+Tried and left out: plans without weights, refitted from the bundle's ONNX when they are opened
+(`strip_plan`). TensorRT-RTX 1.7.1 does not build one of Stable Diffusion's networks without a GPU
+(`graph_jit.cpp: CHECK(status == CUDA_SUCCESS) failed`), where it builds all of them with weights.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdrt_engines.shape_profiles import Profile
+from sdrt_engines.tensorrt_plan import TensorRT
+from sdrt_export.errors import BuildError
+
+_USE_RTX = "POLYGRAPHY_USE_TENSORRT_RTX"
+_NO_SPACE = 75  # exit code: EX_TEMPFAIL
+
+
+@dataclass(frozen=True)
+class PlanJob:
+    """What the building process is told."""
+
+    model: Path
+    plan: Path  # to write
+    backend: TensorRT
+    profiles: tuple[Profile, ...]
+    architectures: tuple[str, ...] = ()
+    timing_cache: Path | None = None  # read and updated; TensorRT-RTX has none
+
+    def to_json(self) -> str:
+        profiles = [profile.to_json() for profile in self.profiles]
+        cache = self.timing_cache and str(self.timing_cache)
+        paths = {"model": str(self.model), "plan": str(self.plan), "timing_cache": cache}
+        return json.dumps(vars(self) | {"profiles": profiles} | paths)
+
+    @classmethod
+    def from_json(cls, text: str) -> PlanJob:
+        fields: dict[str, Any] = json.loads(text)
+        return cls(
+            model=Path(fields["model"]),
+            plan=Path(fields["plan"]),
+            backend=fields["backend"],
+            profiles=tuple(map(Profile.from_json, fields["profiles"])),
+            architectures=tuple(fields["architectures"]),
+            timing_cache=fields["timing_cache"] and Path(fields["timing_cache"]),
+        )
+
+
+@dataclass(frozen=True)
+class PlanFigures:
+    """What the building process needed."""
+
+    seconds: float
+    peak_memory: int | None  # bytes, where the system tells
+
+
+def build_plan(name: str, job: PlanJob) -> PlanFigures:
+    """Writes the plan that `job` names, in a process of its own.
+
+    BuildError with TensorRT's reason where it fails; OSError(ENOSPC) where the disk is full.
+    `name` begins the message.
+    """
+    environment = os.environ | {
+        _USE_RTX: str(int(job.backend == "tensorrt-rtx")),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    process = subprocess.run(
+        [sys.executable, "-m", "sdrt_export.building.plan_from_onnx", job.to_json()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if process.returncode == _NO_SPACE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.plan))
+    if process.returncode:
+        raise BuildError(
+            f"{name}: {failure_of(process.returncode, process.stdout, process.stderr)}"
+        )
+    figures = json.loads(process.stdout.splitlines()[-1])
+    return PlanFigures(**figures)
+
+
+def failure_of(code: int, *outputs: str) -> str:
+    if code == -9:
+        return (
+            "the system ended the build, most likely for want of memory: end other programs, or "
+            "build on a machine with more"
+        )
+    lines = [line.strip() for output in outputs for line in output.splitlines()]
+    told = [line for line in lines if "[E]" in line or "[!]" in line or "Error" in line]
+    reason = (told or lines or [f"exit code {code}"])[0 if told else -1]
+    return f"TensorRT does not build it: {reason}: try another precision, or report this"
+
+
+def plan_from_onnx(job: PlanJob) -> Any:
+    """The serialised plan, in this process, as a buffer. polygraphy must not be loaded yet, or for
+    the same library."""
+    os.environ[_USE_RTX] = str(int(job.backend == "tensorrt-rtx"))
+    from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = G_LOGGER.ERROR
+    network = network_from_onnx_path(str(job.model), strongly_typed=True)
+    saved = {} if job.timing_cache is None else {"save_timing_cache": str(job.timing_cache)}
+    return engine_bytes_from_network(network, config=_config(job), **saved)
+
+
+def _config(job: PlanJob) -> Any:
+    from polygraphy.backend.trt import CreateConfig
+    from polygraphy.backend.trt import Profile as PolygraphyProfile
+
+    profiles = []
+    for profile in job.profiles:
+        bounds = PolygraphyProfile()
+        least, best, most = (profile.shapes(end) for end in ("min", "opt", "max"))
+        for name in profile.inputs:
+            bounds.add(name, min=least[name], opt=best[name], max=most[name])
+        profiles.append(bounds)
+    if job.backend == "tensorrt-rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        capabilities = [capability_of(name) for name in job.architectures]
+        return CreateConfigRTX(profiles=profiles, compute_capabilities=capabilities or None)
+    cache = job.timing_cache if job.timing_cache and job.timing_cache.exists() else None
+    return CreateConfig(profiles=profiles, load_timing_cache=cache and str(cache))
+
+
+def capability_of(architecture: str) -> tuple[int, int]:
+    """(8, 9) for "sm89", (12, 0) for "sm120"."""
+    number = int(architecture.removeprefix("sm"))
+    return number // 10, number % 10
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Builds the plan of the job given as JSON, and prints its figures."""
+    import time
+
+    job = PlanJob.from_json(arguments[0])
+    start = time.perf_counter()
+    plan = plan_from_onnx(job)
+    try:
+        with job.plan.open("wb") as file:
+            file.write(plan)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _NO_SPACE
+        raise
+    figures = {"seconds": time.perf_counter() - start, "peak_memory": _peak_memory()}
+    sys.stdout.write("\n" + json.dumps(figures) + "\n")
+    return 0
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

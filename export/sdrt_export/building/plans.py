@@ -1,0 +1,251 @@
+"""A bundle's networks to TensorRT plans: what is there stays, what is missing is built.
+
+Nothing here imports torch. A plan appears whole, its record after it; one without a record is none.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from sdrt.bundle.file_records import record_file, verify_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.errors import SdrtError
+from sdrt.files.atomic import appearing_file
+from sdrt.targets.plan_record import (
+    Ingredients,
+    PlanRecord,
+    onnx_digests,
+    plan_path,
+    read_record,
+    records_of,
+    write_record,
+)
+from sdrt_engines import Target
+from sdrt_engines.cuda_device import gpu_architecture
+from sdrt_engines.shape_profiles import Range
+from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
+from sdrt_export.building.graph_folder import Report
+from sdrt_export.building.half_graphs import write_half_graph
+from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
+from sdrt_export.building.workplace import WORK, build_alone, full_disk_told, room_refusal
+from sdrt_export.errors import BuildError
+from sdrt_export.precision.policy import POLICY_VERSION, HalfType
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a call of `build_bundle` made and found."""
+
+    built: tuple[PlanRecord, ...]
+    present: tuple[PlanRecord, ...]
+    pruned: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What is built, where, and who hears of it."""
+
+    bundle: Bundle
+    backend: TensorRT
+    architectures: tuple[str, ...]
+    wanted: Wanted
+    half: HalfType
+    report: Report
+
+    @property
+    def root(self) -> Path:
+        return self.bundle.root
+
+
+def build_bundle(
+    bundle: Bundle,
+    target: Target,
+    *,
+    shapes: Sequence[str] = (),
+    batch: str = "1",
+    precision: HalfType = "fp16",
+    components: Sequence[str] = (),
+    prune: bool = False,
+    report: Report = lambda line: None,
+) -> Build:
+    """Plans of the bundle's networks (`components`, or all) for `target`, TensorRT or TensorRT-RTX.
+
+    `shapes` as `PictureShapes.parse` reads them, by default the size that the model was trained
+    for; `batch` as `Range.parse` does. `prune` removes those networks' other plans for the target.
+    `report` is told each stage. BuildError, and what a broken bundle raises.
+    """
+    backend = _backend_of(target)
+    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
+    wanted = _wanted(bundle, shapes, batch)
+    for component in chosen:  # what is impossible is told before anything is built
+        profiles_of_component(component, wanted)
+    _require_libraries(backend)
+    architectures = _architectures(backend, target)
+    site = _Site(bundle, backend, architectures, wanted, precision, report)
+    with build_alone(site.root, site.backend, report), full_disk_told(site.root):
+        return _build_all(site, chosen, prune)
+
+
+def require_buildable(target: Target) -> None:
+    """BuildError or EngineError unless plans for `target` can be built on this machine."""
+    backend = _backend_of(target)
+    _require_libraries(backend)
+    _architectures(backend, target)
+
+
+def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> Build:
+    found = {component.name: _present(site, component) for component in chosen}
+    missing = [component for component in chosen if found[component.name] is None]
+    present = tuple(record for record in found.values() if record is not None)
+    for record in present:
+        site.report(f"{record.ingredients.component}: there already")
+    _require_room(site, missing)
+    built = tuple(_build(site, component) for component in missing)
+    pruned = tuple(_prune(site, [*built, *present])) if prune else ()
+    return Build(built, present, pruned)
+
+
+def _present(site: _Site, component: Component) -> PlanRecord | None:
+    """The plan that is wanted, where it is there and sound."""
+    from sdrt_export.precision.record import known_precision
+
+    known = known_precision(site.bundle, component, site.half)
+    if known is None:
+        return None
+    ingredients = _ingredients(site, component, known.precision, known.promoted)
+    path = site.root / plan_path(site.backend, ingredients)
+    if not path.with_suffix(".json").is_file():
+        return None
+    try:
+        record = read_record(path.with_suffix(".json"))
+        verify_file(site.root, record.plan)
+    except SdrtError as error:
+        site.report(f"{component.name}: building again, as {error}")
+        return None
+    return record
+
+
+def _build(site: _Site, component: Component) -> PlanRecord:
+    from sdrt_export.building.plan_from_onnx import PlanJob, build_plan
+
+    root = site.root
+    for file in component.files:
+        verify_file(root, file)
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=site.root / ENGINES) as work:
+        half = write_half_graph(site.bundle, component, site.half, Path(work), site.report)
+        ingredients = _ingredients(site, component, half.precision, half.promoted)
+        path = plan_path(site.backend, ingredients)
+        site.report(f"{component.name}: building")
+        with appearing_file(root / path) as draft:
+            job = PlanJob(
+                model=Path(work, "model.onnx"),
+                plan=draft,
+                backend=site.backend,
+                profiles=ingredients.profiles,
+                architectures=site.architectures,
+                # TensorRT-RTX has none, and would look for a GPU if it were given one
+                timing_cache=(root / path).with_name("timing.cache")
+                if site.backend == "tensorrt"
+                else None,
+            )
+            figures = build_plan(component.name, job)
+    record = PlanRecord(
+        ingredients=ingredients,
+        plan=record_file(root, path),
+        psnr=half.psnr if math.isfinite(half.psnr) else None,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        build=vars(figures),
+    )
+    write_record(root, record)
+    return record
+
+
+def _ingredients(
+    site: _Site, component: Component, precision: str, promoted: tuple[str, ...]
+) -> Ingredients:
+    return Ingredients(
+        component=component.name,
+        onnx=onnx_digests(site.root, component),
+        precision=precision,
+        promoted=promoted,
+        policy=POLICY_VERSION,
+        profiles=profiles_of_component(component, site.wanted),
+        flags={"strongly_typed": True},
+        library=LIBRARIES[site.backend],
+        library_version=library_version(site.backend),
+        architectures=site.architectures,
+    )
+
+
+def _backend_of(target: Target) -> TensorRT:
+    if target.backend != "tensorrt" and target.backend != "tensorrt-rtx":
+        raise BuildError(
+            f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
+            f"'sdrt build' is for cpu, cuda, {' and '.join(LIBRARIES)}"
+        )
+    return target.backend
+
+
+def _require_libraries(backend: TensorRT) -> None:
+    library_version(backend)  # tells the command that installs it
+    for library in ("onnx", "polygraphy"):
+        if find_spec(library) is None:
+            raise BuildError(
+                f"'sdrt build' needs {library}, which is not installed: "
+                f"pip install 'sdrt[{backend}]'"
+            )
+
+
+def _architectures(backend: TensorRT, target: Target) -> tuple[str, ...]:
+    if backend == "tensorrt-rtx":
+        return tuple(sorted(target.architectures))
+    own = gpu_architecture()
+    if target.architectures not in ((), (own,)):
+        raise BuildError(
+            f"target '{target}': TensorRT builds for the GPU that it finds, which is {own}: build "
+            "there, or take tensorrt-rtx"
+        )
+    return (own,)
+
+
+def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
+    factor = bundle.vae_scale_factor
+    native = bundle.sample_size * factor
+    parsed = tuple(map(PictureShapes.parse, shapes or [f"{native}x{native}"]))
+    for shape in parsed:
+        shape.require_multiple(factor)
+    try:
+        return Wanted(parsed, Range.parse(batch), bundle.num_tokens, factor)
+    except SdrtError as error:
+        raise BuildError(f"--batch {batch}: {error}") from error
+
+
+def _require_room(site: _Site, missing: Sequence[Component]) -> None:
+    weights = [
+        sum(file.size for file in component.files) / (2 if component.precision == "float32" else 1)
+        for component in missing
+    ]
+    free = shutil.disk_usage(site.root).free
+    if reason := room_refusal([component.name for component in missing], weights, free=free):
+        raise BuildError(f"'{site.root}': {reason}")
+
+
+def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:
+    """Removes other plans of these components, with what lies beside them."""
+    plans = {record.plan.path for record in kept}
+    components = {record.ingredients.component for record in kept}
+    for record in records_of(site.root, site.backend):
+        if record.ingredients.component in components and record.plan.path not in plans:
+            plan = site.root / record.plan.path
+            for path in plan.parent.glob(f"{plan.stem}.*"):
+                path.unlink(missing_ok=True)
+            site.report(f"{plan.name}: removed")
+            yield plan

@@ -1,0 +1,82 @@
+"""The folder that a build writes into: one build at a time, room enough, nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sdrt.bundle.manifest import ENGINES
+from sdrt.files.locking import only_one
+from sdrt_export.errors import BuildError
+
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+WORK = ".build-"  # prefix of a folder that a build works in
+# Bytes of a plan that are no weights: 96 MB of Stable Diffusion 1.5's UNet
+_BESIDE_WEIGHTS = 120e6
+
+
+@contextmanager
+def build_alone(root: Path, backend: str, report: Callable[[str], None]) -> Iterator[None]:
+    """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
+    engines = root / ENGINES
+    if not (engines / backend).resolve().is_relative_to(root.resolve()):
+        raise BuildError(
+            f"'{engines / backend}' leads out of the bundle, to {(engines / backend).resolve()}, "
+            "from where nothing would be opened: put a folder there"
+        )
+    try:
+        engines.mkdir(exist_ok=True)
+        lock = only_one(
+            engines / ".lock",
+            lambda: report(f"waiting for another build of {root} to end"),
+        )
+        with lock:
+            for folder in engines.glob(f"{WORK}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            for draft in (engines / backend).glob(".*"):
+                _remove(draft)
+            yield
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise BuildError(
+            f"cannot write '{error.filename or engines}': {error.strerror}: copy the bundle "
+            "to a folder of your own"
+        ) from error
+
+
+@contextmanager
+def full_disk_told(root: Path) -> Iterator[None]:
+    """Turns the system's word for it into a BuildError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(root).free
+        raise BuildError(
+            f"the disk is full: {free / 1e6:.0f} MB are free in '{root}': make room, or build "
+            "fewer components; what was finished stays"
+        ) from error
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+
+
+def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:
+    """Why plans will hardly fit into `free` bytes, or None: each holds its `weights`, and so does
+    the graph that it is built from, one at a time."""
+    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights, default=0)
+    if free >= needed:
+        return None
+    return (
+        f"the plans of {', '.join(components)} need about {needed / 1e6:.0f} MB, "
+        f"{free / 1e6:.0f} are free: make room, or build fewer components"
+    )

@@ -1,0 +1,104 @@
+"""Whether a ControlNet fits the UNet that it is to control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdrt.bundle.optimum_folder import fields_from_file
+from sdrt.errors import SdrtError
+from sdrt.files.json_fields import JsonFields, within
+from sdrt_export.checkpoints.compatibility import FOREIGN_UNET_OPTIONS
+from sdrt_export.errors import CheckpointError
+from sdrt_export.sizes import size, sizes
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a ControlNet must fit."""
+
+    unet: JsonFields  # of its config.json
+    pixels_per_latent: int  # in each direction
+
+
+def host_of_folder(folder: Path, source: str) -> Host:
+    """Of the checkpoint in `folder`. CheckpointError where its VAE's configuration is malformed."""
+    unet, vae = (folder / model / "config.json" for model in ("unet", "vae"))
+    try:
+        with within(str(vae)):
+            levels = sizes(fields_from_file(vae), "block_out_channels", [64])
+        return Host(fields_from_file(unet), 1 << (len(levels) - 1))
+    except SdrtError as error:
+        raise CheckpointError(f"'{source}' cannot be exported: {error}") from error
+
+
+def complaints_about_controlnet(controlnet: JsonFields, host: Host) -> Iterator[str]:
+    """Why diffusers' ControlNet of that configuration is none that sdrt exports for `host`.
+
+    SdrtError where a field is malformed.
+    """
+    kind = controlnet.text("_class_name", default="no model of diffusers")
+    if kind != "ControlNetModel":
+        yield f"it is {kind}, expected ControlNetModel"
+    for option in FOREIGN_UNET_OPTIONS:
+        value = controlnet.values.get(option)
+        if value is not None:
+            yield f"it has {option}={value!r}, which Stable Diffusion 1 and 2 lack"
+    padding = controlnet.integer("downsample_padding", 1)
+    if padding != 1:
+        yield f"it has downsample_padding={padding}, expected 1, as the UNet has"
+    order = controlnet.text("controlnet_conditioning_channel_order", default="rgb")
+    if order not in ("rgb", "bgr"):
+        yield f"its controlnet_conditioning_channel_order is {order}, expected rgb or bgr"
+    yield from _complaints_about_inputs(controlnet, host)
+    yield from _complaints_about_residuals(controlnet, host.unet)
+
+
+# What is not in a configuration is what diffusers assumes, for UNets and ControlNets the same.
+_WIDTH, _LATENT_CHANNELS, _CHANNELS, _LAYERS = 1280, 4, [320, 640, 1280, 1280], 2
+
+
+def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str]:
+    width = size(controlnet, "cross_attention_dim", _WIDTH)
+    expected = size(host.unet, "cross_attention_dim", _WIDTH)
+    if width != expected:
+        yield (
+            f"it takes text vectors of {width}, the UNet of {expected} (cross_attention_dim): "
+            "it is made for another version of Stable Diffusion"
+        )
+    # An inpainting UNet takes a mask and a picture too, but gives plain latents, and diffusers'
+    # inpainting pipeline hands those to the ControlNet.
+    channels = size(controlnet, "in_channels", _LATENT_CHANNELS)
+    expected = size(host.unet, "out_channels", _LATENT_CHANNELS)
+    if channels != expected:
+        yield (
+            f"it takes latents of {channels} channels (in_channels), the UNet gives {expected}: "
+            "it is made for another UNet"
+        )
+    levels = sizes(controlnet, "conditioning_embedding_out_channels", [16, 32, 96, 256])
+    scale = 1 << (len(levels) - 1)
+    if scale != host.pixels_per_latent:
+        yield (
+            f"it scales pictures down by {scale} (conditioning_embedding_out_channels), the VAE by "
+            f"{host.pixels_per_latent}: it is made for another VAE"
+        )
+
+
+def _complaints_about_residuals(controlnet: JsonFields, unet: JsonFields) -> Iterator[str]:
+    got, expected = (
+        sizes(fields, "block_out_channels", _CHANNELS) for fields in (controlnet, unet)
+    )
+    if got != expected:
+        yield (
+            f"its residuals have {got} channels (block_out_channels), the UNet's skip connections "
+            f"{expected}: it is made for another UNet"
+        )
+    got, expected = (
+        sizes(fields, "layers_per_block", [_LAYERS] * len(got)) for fields in (controlnet, unet)
+    )
+    if got != expected:
+        yield (
+            f"it gives {got} residuals per block (layers_per_block), the UNet has {expected} skip "
+            "connections: it is made for another UNet"
+        )

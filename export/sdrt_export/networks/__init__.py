@@ -1,0 +1,1 @@
+"""Models of torch behind flat signatures, and how they are loaded."""

@@ -1,0 +1,139 @@
+"""The networks of ControlNet: the net itself, and the UNet that takes what such nets give.
+
+Source: Zhang et al. 2023, https://arxiv.org/abs/2302.05543.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from sdrt import tensor_names as names
+from sdrt.bundle.optimum_folder import CONTROLLED_NAME
+from sdrt_engines import Signature, TensorSpec
+from sdrt_export.networks.attention import PlainAttention
+from sdrt_export.networks.network import (
+    Network,
+    Size,
+    UNet,
+    denoiser_inputs,
+    float32,
+    random_denoiser_inputs,
+)
+from sdrt_export.skips import Skip, skips_from_config
+
+
+class ControlledUNet(UNet):
+    """The UNet with a residual for each skip connection and for the middle block's output.
+
+    Residuals of zero leave what `UNet` gives.
+    """
+
+    name = names.UNET_CONTROLLED
+    file_name = CONTROLLED_NAME
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        plain = self.signature
+        self.num_plain = len(plain.inputs)
+        self.skips = skips_from_config(model.config)
+        self.signature = Signature((*plain.inputs, *_residuals(self.skips)), plain.outputs)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        *down, mid = inputs[self.num_plain :]
+        return self.predict(
+            *inputs[: self.num_plain],
+            down_block_additional_residuals=tuple(down),
+            mid_block_additional_residual=mid,
+        )
+
+    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return *super().inputs_at(size, random), *_random_residuals(self.skips, size, random)
+
+
+class ControlNet(Network):
+    """What a control picture adds to the UNet, times a scale, and to what other nets add.
+
+    The picture's values lie in 0..1. Scale and sum are in the graph, where they cost nothing: so
+    the residuals of any number of nets go from engine to engine on their way to the UNet and need
+    never leave a GPU. Those that diffusers pools into one number per channel
+    (`global_pool_conditions`) are spread over the connection's size. Source: `ControlNetModel` and
+    `MultiControlNetModel` of diffusers.
+    """
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__(model)
+        self.name = names.controlnet(name)
+        config = model.config
+        self.pools = config.global_pool_conditions
+        model.register_to_config(global_pool_conditions=False)  # done here
+        # each level of the picture's embedding but the first halves it
+        self.scale = 1 << (len(config.conditioning_embedding_out_channels) - 1)
+        sizes = (f"{self.scale}*height", f"{self.scale}*width")
+        picture = float32(names.CONTROLNET_COND, "batch", config.conditioning_channels, *sizes)
+        self.skips = skips_from_config(config)
+        residuals = _residuals(self.skips)
+        earlier = (replace(spec, name=names.earlier(spec.name)) for spec in residuals)
+        factors = float32(names.CONDITIONING_SCALE, len(residuals))
+        self.signature = Signature(
+            (*denoiser_inputs(config), picture, factors, *earlier), residuals
+        )
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        controlnet_cond: torch.Tensor,
+        conditioning_scale: torch.Tensor,
+        *earlier: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        down, mid = self.model(
+            sample, timestep, encoder_hidden_states, controlnet_cond, return_dict=False
+        )
+        residuals = (*down, mid)
+        if self.pools:
+            residuals = tuple(residual.mean((2, 3), keepdim=True) for residual in residuals)
+        return tuple(
+            total + conditioning_scale[i] * residual
+            for i, (total, residual) in enumerate(zip(earlier, residuals, strict=True))
+        )
+
+    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        config = self.model.config
+        picture = torch.rand(
+            (
+                *(size.batch, config.conditioning_channels),
+                *(self.scale * size.height, self.scale * size.width),
+            ),
+            generator=random,
+        )
+        scale = torch.randn(len(self.skips), generator=random)
+        # small beside what the net itself gives: an error in that must show
+        earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
+        return *random_denoiser_inputs(config, size, random), picture, scale, *earlier
+
+    def simplify(self) -> None:
+        self.model.set_attn_processor(PlainAttention())
+
+
+def _random_residuals(
+    skips: tuple[Skip, ...], size: Size, random: torch.Generator
+) -> tuple[torch.Tensor, ...]:
+    return tuple(
+        torch.randn(
+            (size.batch, skip.channels, skip.size(size.height), skip.size(size.width)),
+            generator=random,
+        )
+        for skip in skips
+    )
+
+
+def _residuals(skips: tuple[Skip, ...]) -> tuple[TensorSpec, ...]:
+    down = (names.down_block_residual(index) for index in range(len(skips) - 1))
+    return tuple(
+        float32(name, "batch", skip.channels, skip.size_name("height"), skip.size_name("width"))
+        for name, skip in zip((*down, names.MID_BLOCK_RESIDUAL), skips, strict=True)
+    )

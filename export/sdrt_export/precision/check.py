@@ -1,0 +1,169 @@
+"""Finds what a network's rules did not foresee: runs it, and promotes nodes to float32.
+
+What runs is the float32 graph beside the half-precision one with each rounding spelt out
+(`rounding_model`), on seeded inputs. Two things promote:
+
+* A tensor whose float32 values do not fit: what makes it and what takes it become float32.
+* An output that falls short of `MIN_PSNR`, or holds NaN or infinity: the nodes where the error is
+  born, which are those whose own result falls short though nothing that goes in does.
+
+Where that does not help, the whole component stays float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sdrt.arrays import psnr_of
+from sdrt_engines import Array
+from sdrt_export.errors import BuildError
+from sdrt_export.precision.float_graph import FloatGraph, NodeName, float_graph_from_model
+from sdrt_export.precision.policy import HalfType, Precision, Rules
+from sdrt_export.precision.probing import tensors_of
+from sdrt_export.precision.rounding import rounding_model
+from sdrt_export.precision.typed_graph import (
+    INFINITE,
+    LARGEST,
+    array_of,
+    half_from_float,
+    kept_by_rules,
+    load_for,
+    write_typed,
+)
+
+MIN_PSNR = 30.0  # dB beside float32, of each output
+MAX_ROUNDS = 4
+
+Feeds = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """What became of a component. `promoted` are the nodes that no rule named, by their output."""
+
+    precision: Precision
+    promoted: tuple[NodeName, ...]
+    psnr: float  # dB, the worst output; infinite where nothing was changed
+
+
+def write_half(
+    model_path: Path, folder: Path, half: HalfType, rules: Rules, cases: Sequence[Feeds]
+) -> PrecisionReport:
+    """Writes `model.onnx` and its weights into `folder`, in half precision as far as that goes.
+
+    `cases` are inputs to try it on. BuildError where float32 itself gives NaN or infinity.
+    """
+    check = _Check(model_path, folder, half, cases)
+    kept = kept_by_rules(check.graph, rules)
+    if rules.everything:
+        check.write_float32()
+        return PrecisionReport("fp32", (), math.inf)
+    promoted = check.overflowing() - kept
+    for _ in range(MAX_ROUNDS):
+        psnr = check.write(kept | promoted)
+        if psnr >= MIN_PSNR:
+            return PrecisionReport(half, _in_order(check.graph, promoted), psnr)
+        born = check.births(kept | promoted)
+        if not born:
+            break
+        promoted |= born
+    check.write_float32()
+    return PrecisionReport("fp32", (), math.inf)
+
+
+def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: Rules) -> None:
+    """Writes what `write_half` wrote when it gave `report`, without running anything."""
+    half: HalfType = "fp16" if report.precision == "fp32" else report.precision
+    graph = float_graph_from_model(load_for(model_path, half))
+    kept = kept_by_rules(graph, rules if report.precision != "fp32" else Rules(everything=True))
+    typed = half_from_float(graph, half, kept | set(report.promoted))
+    write_typed(typed, model_path.parent, folder)
+
+
+class _Check:
+    def __init__(
+        self, model_path: Path, folder: Path, half: HalfType, cases: Sequence[Feeds]
+    ) -> None:
+        self.model = load_for(model_path, half)
+        self.graph = float_graph_from_model(self.model)
+        self.weights_folder, self.folder = model_path.parent, folder
+        self.half, self.cases = half, cases
+        self._ends = [name for name in self.graph.outputs if name in self.graph.floats]
+        self._inner = [n for node in self.graph.nodes for n in self.graph.float_outputs(node)]
+        self.expected = [*tensors_of(self.model, self.weights_folder, self._ends, cases)]
+        for outputs in self.expected:
+            for name, array in outputs.items():
+                if not np.isfinite(array).all():
+                    raise BuildError(
+                        f"'{name}' holds NaN or infinity in float32 already: "
+                        "export the checkpoint again"
+                    )
+
+    def overflowing(self) -> set[NodeName]:
+        """The nodes that make or take a tensor or weight which does not fit."""
+        too_large = {name for name in self.graph.weights if self._weight_overflows(name)}
+        for tensors in tensors_of(self.model, self.weights_folder, self._inner, self.cases):
+            too_large |= {name for name, array in tensors.items() if self._overflows(array)}
+        nodes = [self.graph.producer[name] for name in too_large if name in self.graph.producer]
+        nodes += [user for name in too_large for user in self.graph.consumers[name]]
+        return {node.output[0] for node in nodes}
+
+    def write(self, kept: set[NodeName]) -> float:
+        """Writes the graph with `kept` in float32; the worst PSNR of its outputs, 0 for NaN."""
+        typed = half_from_float(self.graph, self.half, kept)
+        path = write_typed(typed, self.weights_folder, self.folder)
+        self.rounded = rounding_model(onnx.load(path, load_external_data=False))
+        got = tensors_of(self.rounded, self.folder, self._ends, self.cases)
+        return min(
+            psnr_within(expected[name], outputs[name])
+            for expected, outputs in zip(self.expected, got, strict=True)
+            for name in expected
+        )
+
+    def write_float32(self) -> None:
+        every = kept_by_rules(self.graph, Rules(everything=True))
+        typed = half_from_float(self.graph, self.half, every)
+        write_typed(typed, self.weights_folder, self.folder)
+
+    def births(self, kept: set[NodeName]) -> set[NodeName]:
+        """The half-precision nodes of which the result falls short and no input does."""
+        psnr = dict.fromkeys(self._inner, math.inf)
+        exact = tensors_of(self.model, self.weights_folder, self._inner, self.cases)
+        rounded = tensors_of(self.rounded, self.folder, self._inner, self.cases)
+        for expected, got in zip(exact, rounded, strict=True):
+            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
+        return {
+            node.output[0]
+            for node in self.graph.nodes
+            if node.output[0] not in kept
+            and any(psnr[name] < MIN_PSNR for name in self.graph.float_outputs(node))
+            and all(psnr.get(name, math.inf) >= MIN_PSNR for name in node.input)
+        }
+
+    def _weight_overflows(self, name: str) -> bool:
+        tensor = self.graph.weights[name]
+        if name not in self.graph.floats or tensor.data_type != onnx.TensorProto.FLOAT:
+            return False
+        return self._overflows(array_of(tensor, self.weights_folder))
+
+    def _overflows(self, array: Array) -> bool:
+        size = np.abs(array)
+        return bool(((size > LARGEST[self.half]) & (size < INFINITE)).any())
+
+
+def psnr_within(expected: Array, got: Array) -> float:
+    """The PSNR of what is no mask's infinity; 0 dB for NaN."""
+    if not np.isfinite(got).all():
+        return math.inf if np.array_equal(expected, got, equal_nan=True) else 0.0
+    finite = np.abs(expected) < INFINITE
+    return psnr_of(expected[finite], got[finite])
+
+
+def _in_order(graph: FloatGraph, nodes: set[NodeName]) -> tuple[NodeName, ...]:
+    return tuple(node.output[0] for node in graph.nodes if node.output[0] in nodes)

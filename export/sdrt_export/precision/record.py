@@ -1,0 +1,63 @@
+"""What running a network once has shown about its precision, kept in the bundle.
+
+`engines/precision/<component>-<half>-<key>.json`: for every target, and until the network, its
+family's rules or the way of looking change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.errors import SdrtError
+from sdrt.files.atomic import appearing_file
+from sdrt.files.json_fields import JsonFields, within
+from sdrt.targets.plan_record import KEY_LENGTH, onnx_digests
+from sdrt_export.precision.check import PrecisionReport
+from sdrt_export.precision.policy import POLICY_VERSION, HalfType, Precision
+
+
+def known_precision(bundle: Bundle, component: Component, half: HalfType) -> PrecisionReport | None:
+    """What was found before, or None. A file that is broken is as good as none."""
+    path = _path(bundle, component, half)
+    if not path.is_file():
+        return None
+    try:
+        with within(str(path)):
+            return _report_from_fields(JsonFields.parse(path.read_bytes()), half)
+    except (OSError, SdrtError):
+        return None
+
+
+def remember_precision(
+    bundle: Bundle, component: Component, half: HalfType, report: PrecisionReport
+) -> None:
+    fields = {
+        "precision": report.precision,
+        "promoted": list(report.promoted),
+        "psnr": report.psnr if math.isfinite(report.psnr) else None,
+    }
+    with appearing_file(_path(bundle, component, half)) as draft:
+        draft.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def _path(bundle: Bundle, component: Component, half: HalfType) -> Path:
+    digests = onnx_digests(bundle.root, component)
+    made_of = [POLICY_VERSION, bundle.manifest.family, component.name, half, digests]
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+    return bundle.root / ENGINES / "precision" / f"{component.name}-{half}-{key}.json"
+
+
+def _report_from_fields(fields: JsonFields, half: HalfType) -> PrecisionReport:
+    text = fields.text("precision")
+    precision: Precision = "fp32" if text == "fp32" else half
+    psnr = fields.values.get("psnr")
+    return PrecisionReport(
+        precision,
+        tuple(fields.array("promoted")),
+        math.inf if psnr is None else fields.number("psnr"),
+    )

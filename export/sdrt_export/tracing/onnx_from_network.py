@@ -1,0 +1,205 @@
+"""A network to an ONNX file: traced without weights, which then go straight from torch to the disk.
+
+Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured with torch 2.13 on
+a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
+43 s of processor time, most of it symbolic arithmetic about sizes, and this one 2.5 s; both graphs
+give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and `fold`
+remove for the greater part. Its patterns (InstanceNormalization for group norms, MatMul and Softmax
+for attention) are those that engines' optimisers look for.
+
+Why without weights: no serialised copy in memory and no limit of 2 GB; the greatest memory in use
+is the model's own plus one tensor. And the initialisers are called what the weights are called in
+the checkpoint; one that was folded has the operator behind its name: `….to_q.weight.Transpose`.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import torch
+from onnx import (
+    GraphProto,
+    ModelProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
+
+from sdrt_engines import Signature, TensorSpec
+from sdrt_export.errors import ExportError
+from sdrt_export.networks.network import Network, Size
+from sdrt_export.options import WeightType
+from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
+from sdrt_export.tracing.folding import Tensors, fold
+
+DATA_NAME = "model.onnx_data"  # as optimum calls it
+OPSET = 17  # the first with LayerNormalization
+TRACED = Size(batch=2, height=16, width=24, sequence=77)
+PAGE = 4096  # bytes; what is smaller stays in model.onnx, the rest starts at a page: easy to map
+
+
+def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
+    """Writes `model.onnx` and, for the large tensors, `model.onnx_data`; the paths, in this order.
+
+    With "fp16" the data file holds halves, and each is cast to float32 in front of its use, so that
+    all sums stay float32; engines fold the casts when they load. Round the weights before
+    (`round_weights`): a tensor that float16 would change stays float32.
+    """
+    (files,) = write_variants([network], folder, weights)
+    return files
+
+
+def write_variants(
+    networks: Sequence[Network], folder: Path, weights: WeightType = "fp32"
+) -> list[list[Path]]:
+    """Writes networks that are one model with more and more inputs; the files of each.
+
+    The last is traced. The others are its graph without the inputs that they lack, so all of them
+    share one data file.
+    """
+    traced = trace(networks[-1])
+    known = {spec.name for spec in networks[-1].signature.inputs}
+    data_path = folder / DATA_NAME
+    with data_path.open("wb") as data:
+        store = TensorStore(data, weights)
+        for network in networks:
+            lacking = known - {spec.name for spec in network.signature.inputs}
+            model = remove_inputs(traced, lacking)
+            tensors = fold(model, network.state_dict())
+            describe(model.graph, network.signature)
+            store.attach(model.graph, tensors)
+            (folder / network.file_name).write_bytes(model.SerializeToString())
+        has_data = data.tell() > 0
+    if not has_data:
+        data_path.unlink()
+    shared = [data_path] if has_data else []
+    return [[folder / network.file_name, *shared] for network in networks]
+
+
+def trace(network: Network) -> ModelProto:
+    """The network's graph. Its weights are inputs, under their names in `network`."""
+    network.simplify()
+    signature = network.signature
+    open_axes = {
+        spec.name: [axis for axis, dim in enumerate(spec.shape) if isinstance(dim, str)]
+        for spec in signature.inputs
+    }
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns of every size that it takes for a constant; those that matter show when
+        # the graph is compared with torch at other sizes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            network.inputs_at(TRACED, torch.Generator().manual_seed(0)),
+            file,
+            dynamo=False,
+            export_params=False,
+            do_constant_folding=False,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in signature.inputs],
+            output_names=[spec.name for spec in signature.outputs],
+            dynamic_axes=open_axes,
+        )
+    model = onnx.load_model_from_string(file.getvalue())
+    remove_no_ops(model.graph)
+    return model
+
+
+def describe(graph: GraphProto, signature: Signature) -> None:
+    """Gives inputs and outputs the shapes of the signature; a traced size has no good name."""
+    del graph.input[:], graph.output[:]
+    graph.input.extend(_value_from_spec(spec) for spec in signature.inputs)
+    graph.output.extend(_value_from_spec(spec) for spec in signature.outputs)
+
+
+def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
+    element_type = helper.np_dtype_to_tensor_dtype(spec.dtype)
+    return helper.make_tensor_value_info(spec.name, element_type, spec.shape)
+
+
+class TensorStore:
+    """Makes tensors the initialisers of graphs: large ones in `data`, small ones inside.
+
+    A name means the same tensor in all graphs, so in `data` each lies once.
+    """
+
+    def __init__(self, data: BinaryIO, weights: WeightType) -> None:
+        self.data, self.weights = data, weights
+        self.initializers: dict[str, TensorProto] = {}  # by the names that graphs know
+
+    def attach(self, graph: GraphProto, tensors: Tensors) -> None:
+        """Gives the graph what it needs, with casts where `data` holds halves."""
+        casts = []
+        for name, tensor in tensors.items():
+            if name not in self.initializers:
+                self.initializers[name] = self._stored(name, tensor)
+            initializer = self.initializers[name]
+            assert tuple(initializer.dims) == tensor.shape, name
+            graph.initializer.append(initializer)
+            if initializer.name != name:
+                casts.append(
+                    helper.make_node("Cast", [initializer.name], [name], to=TensorProto.FLOAT)
+                )
+        nodes = [*casts, *graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    def _stored(self, name: str, tensor: torch.Tensor) -> TensorProto:
+        half = _exact_half(tensor) if self.weights == "fp16" else None
+        if half is None:
+            return _initializer(name, tensor, self.data)
+        return _initializer(f"{name}.fp16", half, self.data)
+
+
+def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The tensor in float16, where it is worth the cast and loses nothing."""
+    if tensor.dtype != torch.float32 or tensor.nbytes < PAGE:
+        return None
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else None
+
+
+def _initializer(name: str, tensor: torch.Tensor, data: BinaryIO) -> TensorProto:
+    array = tensor.detach().contiguous().numpy()
+    if array.nbytes < PAGE:
+        return numpy_helper.from_array(array, name)
+    offset = -(-data.tell() // PAGE) * PAGE
+    data.seek(offset)
+    data.write(array.data)
+    proto = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    place = {"location": DATA_NAME, "offset": offset, "length": array.nbytes}
+    for key, value in place.items():
+        proto.external_data.add(key=key, value=str(value))
+    return proto
+
+
+def fit_half(network: Network) -> bool:
+    """Whether float16 holds every weight of the network as it is."""
+    return all(torch.equal(weight.half().float(), weight) for weight in network.parameters())
+
+
+def round_weights(network: Network) -> None:
+    """Rounds the network's weights to what float16 holds, in place.
+
+    ExportError where one is too large for it.
+    """
+    for name, weight in network.named_parameters():
+        rounded = weight.half()
+        if not rounded.isfinite().all():
+            raise ExportError(
+                f"{network.name}: {name.removeprefix('model.')} reaches {weight.abs().max():.3g}, "
+                "float16 ends at 65504: export with float32 weights"
+            )
+        weight.copy_(rounded)

@@ -1,0 +1,1 @@
+"""The folder that an export writes: its contents, checked against its manifest."""

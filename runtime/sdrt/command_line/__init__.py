@@ -1,0 +1,1 @@
+"""What a user types: parse it, make one call, print one line for an error."""

@@ -1,0 +1,95 @@
+"""The command line: ``sdrt run``, ``export``, ``build``, ``inspect``, ``verify``, ``doctor``.
+
+Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; ``--debug`` shows
+the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+
+from sdrt.command_line.options import Command, parser_of
+from sdrt.errors import SdrtError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    warnings.formatwarning = _format_warning
+    # sdrt refuses large pictures itself, from fewer pixels on
+    warnings.filterwarnings("ignore", message="Image size", module=r"PIL\.")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every letter
+    try:
+        options = parser_of(_COMMANDS).parse_args(arguments)
+    except UsageError as error:
+        return _tell(error)
+    try:
+        options.command(options)
+    except SdrtError as error:
+        if options.debug:
+            raise
+        return _tell(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("sdrt: interrupted, nothing is half written\n")
+        return 130
+    return 0
+
+
+def _tell(error: SdrtError) -> int:
+    """One line on stderr, whatever the message holds, and the exit code."""
+    sys.stderr.write(f"sdrt: {' '.join(str(error).split())}\n")
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(options: argparse.Namespace) -> None:
+    from sdrt.command_line.run import run
+
+    run(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sdrt.command_line.export import export
+
+    export(options)
+
+
+def _build(options: argparse.Namespace) -> None:
+    from sdrt.command_line.export import build
+
+    build(options)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from sdrt.command_line.inspect import inspect
+
+    inspect(options.bundle, as_json=options.json)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from sdrt.command_line.verify import verify
+
+    verify(options.bundle, options.target, as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from sdrt.command_line.doctor import doctor
+
+    doctor(as_json=options.json)
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return f"sdrt: warning: {message}\n"
+
+
+_COMMANDS: Mapping[str, Command] = {
+    "run": _run,
+    "export": _export,
+    "build": _build,
+    "inspect": _inspect,
+    "verify": _verify,
+    "doctor": _doctor,
+}

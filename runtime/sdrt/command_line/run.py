@@ -1,0 +1,165 @@
+"""``sdrt run``: parameters from the command line or a PNG, progress on the terminal, PNGs with
+parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from sdrt.command_line.control_options import controls_from_options, json_from_control
+from sdrt.errors import SdrtError, UsageError
+from sdrt.images.reading import Picture
+from sdrt.metadata.png import read_parameters, save_png
+from sdrt.pipeline import Pipeline
+from sdrt.request import Request
+from sdrt.result import Result, Step
+
+_REQUEST_FIELDS = tuple(field.name for field in fields(Request))
+_OTHER_FIELDS = ("bundle", "model", "version")  # what else a PNG may say, without changing pixels
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draws and saves. Everything that can be refused is refused before the first engine is
+    opened."""
+    bundle, request = _requested(options)
+    with Pipeline.open(bundle, options.target) as pipeline:
+        request = pipeline.resolve(request)
+        paths = _output_paths(options.output, request)
+        stream = pipeline.stream(request)
+        _take(stream, show=not options.quiet and sys.stderr.isatty())
+        for path, image, parameters in zip(
+            paths, stream.result.images, _parameters(pipeline, bundle, stream.result), strict=True
+        ):
+            save_png(image, path, parameters)
+    if not options.quiet:
+        sys.stderr.write(_summary(stream.result) + "\n")
+        sys.stdout.write("".join(f"{path}\n" for path in paths))
+
+
+def _requested(options: argparse.Namespace) -> tuple[str, Request]:
+    """The bundle and the request: what the PNG says, overridden by what the command line says."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    recorded = _recorded(options.from_image, given) if options.from_image else {}
+    values = {**recorded, **given, "control": controls_from_options(options, recorded)}
+    for name in ("bundle", "prompt"):
+        if name not in values:
+            raise UsageError(
+                f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
+            )
+    return str(values["bundle"]), Request(
+        **{name: values[name] for name in _REQUEST_FIELDS if name in values}
+    )
+
+
+def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a PNG says. Warns of what cannot be followed, as that makes it another picture."""
+    recorded = read_parameters(path)
+    unknown = [name for name in recorded if name not in (*_REQUEST_FIELDS, *_OTHER_FIELDS)]
+    if unknown:
+        warnings.warn(
+            f"{path} was made with {', '.join(unknown)}, which this version does not know: "
+            "the picture will be another one",
+            stacklevel=2,
+        )
+    if "strength" in recorded and "image" not in {*recorded, *given}:  # A1111 does not name it
+        warnings.warn(
+            f"{path} was made from another picture, which it does not name: give that one with "
+            "--image, else the new picture begins at noise",
+            stacklevel=2,
+        )
+        del recorded["strength"]
+    return recorded
+
+
+def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
+    """One path per image, each checked for being writable: out.png, or out-1.png, out-2.png, …"""
+    output = output or Path(f"sdrt-{request.seed}.png")
+    if output.suffix.lower() != ".png":
+        raise SdrtError(
+            f"{output}: images are PNGs, which can carry their parameters: name it *.png"
+        )
+    paths = [output]
+    if request.num_images > 1:
+        paths = [output.with_stem(f"{output.stem}-{i + 1}") for i in range(request.num_images)]
+    for path in paths:
+        _require_writable(path)
+    return tuple(paths)
+
+
+def _require_writable(path: Path) -> None:
+    """Tries it: permissions alone do not say so for root, or on a read-only disk."""
+    try:
+        if path.is_dir():
+            raise SdrtError(f"{path}: is a folder, expected the name of a PNG to write")
+        if not path.parent.is_dir():
+            raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise SdrtError(f"{path}: this file must not be changed: choose another name with -o")
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SdrtError(
+            f"{path}: cannot be written: {error.strerror}: choose another place with -o"
+        ) from error
+
+
+def _take(steps: Iterator[Step], *, show: bool) -> None:
+    if show:
+        from sdrt.command_line.progress import shown  # rich takes a tenth of a second to import
+
+        steps = shown(steps)
+    for _ in steps:
+        pass
+
+
+def _summary(result: Result) -> str:
+    request, seconds = result.request, asdict(result.timings)
+    total = seconds.pop("total")
+    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in seconds.items() if spent)
+    return (
+        f"{request.num_images} × {request.width}×{request.height}, "
+        f"{request.num_inference_steps} steps on {result.engine} in {total:.2f} s: "
+        f"{', '.join(parts)}"
+    )
+
+
+def _parameters(pipeline: Pipeline, bundle: str, result: Result) -> list[dict[str, Any]]:
+    """What each PNG carries: enough to make this one image again, alone."""
+    request = result.request
+    model = bundle if bundle == "demo" else str(Path(bundle).resolve())
+    return [
+        _without_none(
+            {name: _plain(getattr(request, name)) for name in _REQUEST_FIELDS}
+            | {
+                "prompt": prompt,
+                "negative_prompt": negative,
+                "num_images_per_prompt": 1,
+                "seed": seed,
+                "scheduler": request.scheduler or pipeline.bundle.scheduler_config["_class_name"],
+                "bundle": model,
+            }
+        )
+        for prompt, negative, seed in zip(
+            request.prompts, request.negative_prompts, result.seeds, strict=True
+        )
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A request's value as JSON can hold it."""
+    if isinstance(value, Picture):
+        return value.path and str(Path(value.path).resolve())
+    if isinstance(value, Mapping):
+        return {name: json_from_control(control) for name, control in value.items()} or None
+    return None if value is False else value
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

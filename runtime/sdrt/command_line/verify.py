@@ -1,0 +1,81 @@
+"""``sdrt verify``: a bundle's networks on a target beside the CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sdrt.bundle.folder import Bundle
+from sdrt.errors import SdrtError
+from sdrt.verification.verdict import Verdict, verify_component
+from sdrt_engines import Target
+
+
+def verify(path: str, target: str, *, as_json: bool) -> None:
+    """Prints a verdict on each network.
+
+    SdrtError where one of them fails, or is not near enough to the CPU.
+    """
+    bundle = Bundle.open(path)
+    resolved = bundle.resolve(target).target
+    verdicts = [
+        verify_component(bundle, component.name, resolved)
+        for component in bundle.manifest.components
+    ]
+    if as_json:
+        report = {
+            "target": str(resolved),
+            "components": [_json_from_verdict(verdict) for verdict in verdicts],
+        }
+        sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    else:
+        console = Console(highlight=False, markup=False, emoji=False)
+        console.print(_table(resolved, verdicts))
+    failed = [verdict.component for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise SdrtError(
+            f"target {resolved} does not give what the CPU gives in {', '.join(failed)}: use "
+            "another target for this bundle"
+        )
+
+
+def _json_from_verdict(verdict: Verdict) -> dict[str, Any]:
+    """Infinite and unknown figures are null."""
+    values = {**asdict(verdict), "passed": verdict.passed}
+    infinite = {name for name, value in values.items() if isinstance(value, float)}
+    return {
+        name: None if name in infinite and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
+    table = Table(
+        title=f"{target} beside cpu", title_justify="left", box=None, pad_edge=False, padding=(0, 2)
+    )
+    table.add_column("component")
+    for heading in ("greatest error", "PSNR", "needed", "not finite"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for verdict in verdicts:
+        ran = verdict.error is None and not verdict.num_non_finite
+        table.add_row(
+            verdict.component,
+            f"{verdict.max_abs:.1e}" if ran else "",
+            _decibels(verdict.psnr) if ran else "",
+            _decibels(verdict.min_psnr),
+            str(verdict.num_non_finite),
+            verdict.error or ("good" if verdict.passed else "too far"),
+        )
+    return table
+
+
+def _decibels(psnr: float) -> str:
+    return "equal" if psnr == math.inf else f"{psnr:.0f} dB"

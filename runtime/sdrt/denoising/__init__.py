@@ -1,0 +1,1 @@
+"""The model as samplers see it, and both ends of the loop."""

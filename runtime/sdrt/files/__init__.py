@@ -1,0 +1,1 @@
+"""Atomic writes, locks, and JSON field by field. Knows nothing about bundles."""

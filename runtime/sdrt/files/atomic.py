@@ -1,0 +1,171 @@
+"""Folders and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+
+from sdrt.bundle.manifest import MANIFEST_NAME
+from sdrt.errors import SdrtError
+
+
+@contextmanager
+def appearing_folder(
+    path: str | PathLike[str], *, replace: bool = False, proof: str = MANIFEST_NAME
+) -> Iterator[Path]:
+    """A new folder to fill. It stands at `path` once the block succeeds; an error removes it.
+
+    What is at `path` is left alone unless `replace` is set, and even then it must hold the file
+    `proof` that shows that sdrt made it: a mistyped path should not cost anybody their pictures.
+    The old folder stays whole until the new one is. SdrtError when `path` is taken or not writable,
+    or when the disk is full.
+    """
+    target = Path(path).resolve()
+    with _draft_of(target) as draft:
+        _require_free(target, replace, proof)
+        draft.mkdir()
+        yield draft
+        _swap(draft, target)
+
+
+@contextmanager
+def changed_folder(path: str | PathLike[str], *, last: str) -> Iterator[Path]:
+    """A folder to fill with what is to change in the folder `path`: new or other entries of it.
+
+    Once the block succeeds they take the places of those of the same names, `last` as the last one.
+    An error or an interrupt, then or before, leaves the folder as it was. SdrtError when it is not
+    writable or the disk is full.
+    """
+    root = Path(path).resolve()
+    with _draft_of(root, _hidden(root / "change")) as draft:
+        draft.mkdir()
+        yield draft
+        _exchange(draft, root, last)
+        _remove(draft)
+
+
+@contextmanager
+def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
+    """A path to write a file to. The file stands at `path` once the block succeeds.
+
+    A file that is there is replaced. SdrtError when it is not writable or the disk is full.
+    """
+    target = Path(path).resolve()
+    with _draft_of(target) as draft:
+        if target.exists() and not target.is_file():  # a folder, a device
+            raise SdrtError(f"'{target}' is not a file: choose the name of a file to write")
+        yield draft
+        draft.replace(target)
+
+
+@contextmanager
+def _draft_of(target: Path, draft: Path | None = None) -> Iterator[Path]:
+    """A hidden path beside `target`, so on the same disk.
+
+    After an error nothing is left there, nor of the parent folders that were made for it.
+    """
+    draft = draft or _hidden(target)
+    missing: list[Path] = []
+    try:
+        missing += [parent for parent in target.parents if not parent.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+    except BaseException as error:  # KeyboardInterrupt too
+        _remove(draft)
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError) and _is_about(error, target, draft):
+            raise SdrtError(_reason(error, target)) from error
+        raise
+
+
+def _require_free(target: Path, replace: bool, proof: str) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not replace:
+        raise SdrtError(f"'{target}' exists already: choose another path, or replace it")
+    if not (target / proof).is_file():
+        raise SdrtError(
+            f"'{target}' holds no {proof}, so sdrt did not make it and does not replace it: "
+            "choose another path, or remove it yourself"
+        )
+
+
+def _swap(draft: Path, target: Path) -> None:
+    """`draft` takes the place of `target`, which comes back if that fails."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = _hidden(target)
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _exchange(draft: Path, root: Path, last: str) -> None:
+    """The entries of `draft` go to `root`, those that they replace come back if one cannot."""
+    names = [entry.name for entry in draft.iterdir() if entry.name != last]
+    old = _hidden(draft / "old")
+    old.mkdir()
+    try:
+        for name in names:
+            if (root / name).exists():
+                (root / name).rename(old / name)
+            (draft / name).rename(root / name)
+        (draft / last).replace(root / last)
+    except BaseException:
+        if (draft / last).exists():  # once it has moved, all is done
+            for name in names:
+                _undo(draft / name, root / name, old / name)
+        raise
+
+
+def _undo(draft: Path, target: Path, old: Path) -> None:
+    if not draft.exists():
+        target.rename(draft)
+    if old.exists():
+        old.rename(target)
+
+
+def _is_about(error: OSError, target: Path, draft: Path) -> bool:
+    """Whether writing failed; what else goes wrong inside the block is not ours to explain."""
+    named = Path(str(error.filename))
+    places = named.is_relative_to(draft), named.parent == target, target.is_relative_to(named)
+    return _is_full(error) or any(places)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _reason(error: OSError, target: Path) -> str:
+    if not _is_full(error):
+        return f"cannot write '{target}': {error.strerror}: choose another path"
+    free = shutil.disk_usage(next(parent for parent in target.parents if parent.exists())).free
+    return (
+        f"the disk is full: '{target}' needs more than the {free / 1e6:.0f} MB that are free "
+        "there: make room, or choose a path on another disk"
+    )
+
+
+def _hidden(target: Path) -> Path:
+    return target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,1 @@
+"""Input images: read, framed, masked, annotated."""

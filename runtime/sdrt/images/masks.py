@@ -1,0 +1,69 @@
+"""Masks: what they mean for latents, where to look closer, and how the result is pasted back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sdrt.images.reading import Box, Frame, Size, array_from_image, fitted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Array = npt.NDArray[np.float32]
+
+
+def mask_from_image(image: Image, frame: Frame) -> Array:
+    """(1, 1, H, W): 1 where it is white and the picture will be painted, 0 where it stays."""
+    return (array_from_image(frame(image.convert("L"))) >= 0.5).astype(np.float32)
+
+
+def latent_mask(mask: Array, scale_factor: int) -> Array:
+    """The mask at the latents' size, (1, 1, h, w): the upper left pixel of each cell decides, as in
+    torch's nearest interpolation."""
+    return mask[..., ::scale_factor, ::scale_factor]
+
+
+def crop_box(mask: Image, size: Size, padding: int) -> Box:
+    """The part of the picture that holds all of the mask and ``padding`` pixels around it, widened
+    to the proportions of ``size``, inside the picture where it fits.
+
+    The whole picture when the mask is black. Source: ``VaeImageProcessor.get_crop_region`` of
+    diffusers, whose roundings these are.
+    """
+    painted = np.asarray(mask.convert("L")) > 0  # (H, W)
+    if not painted.any():
+        return 0, 0, mask.width, mask.height
+    columns, rows = (np.flatnonzero(painted.any(axis)) for axis in (0, 1))
+    left, right = max(columns[0] - padding, 0), min(columns[-1] + 1 + padding, mask.width)
+    top, bottom = max(rows[0] - padding, 0), min(rows[-1] + 1 + padding, mask.height)
+    ratio = size[0] / size[1]
+    if (right - left) / (bottom - top) > ratio:
+        top, bottom = _widened(int(top), int(bottom), (right - left) / ratio, mask.height)
+    else:
+        left, right = _widened(int(left), int(right), (bottom - top) * ratio, mask.width)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int]:
+    """The interval at length ``wanted`` about the same centre, moved into 0..``limit``."""
+    missing = int(wanted - (last - first))
+    first -= missing // 2
+    last += missing - missing // 2
+    over = max(last - limit, 0)
+    first, last = first - over, last - over
+    under = max(-first, 0)
+    return first + under, min(last + under, limit)
+
+
+def paste_back(drawn: Image, picture: Image, mask: Image, box: Box) -> Image:
+    """The picture with what was drawn for ``box`` where the mask is white, blended where it is
+    grey; black parts keep their pixels to the bit."""
+    from PIL.Image import composite
+
+    left, top, right, bottom = box
+    painted = picture.copy()
+    painted.paste(fitted(drawn, (right - left, bottom - top), "crop"), (left, top))
+    return composite(painted, picture, mask.convert("L"))

@@ -1,0 +1,66 @@
+"""A backend's own graph of a network, beside the bundle's: `engines/<backend>/<component>/`, with a
+record of what made it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
+from sdrt.errors import BundleError, SdrtError
+from sdrt.files.json_fields import JsonFields, within
+from sdrt.targets.plan_record import built_fields, onnx_digests
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """The graph as it was when it was made. A kind of them adds what else made it, and reads that
+    in `_own_fields`."""
+
+    RECORD_NAME: ClassVar[str]  # the record's file, in the graph's folder
+
+    onnx: Mapping[str, str]  # file of the bundle's own network → sha256
+    files: tuple[FileRecord, ...]  # the model, then its weights
+
+    @property
+    def model(self) -> str:
+        return self.files[0].path
+
+    def to_json(self) -> str:
+        return json.dumps({"record_version": RECORD_VERSION} | asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """BundleError where a field is missing or malformed."""
+        fields = built_fields(text, RECORD_VERSION)
+        files = fields.convert_each("files", file_from_fields)
+        if not files or any(file.sha256 is None for file in files):
+            raise BundleError("files: expected at least one, each with its sha256")
+        return cls(onnx=fields.child("onnx").values, files=files, **cls._own_fields(fields))
+
+    @classmethod
+    def of(cls, root: Path, backend: str, component: Component) -> Self | None:
+        """The graph that was made from this very network, or None: not there, or of another one."""
+        path = root / graph_folder(backend, component.name) / cls.RECORD_NAME
+        try:
+            with within(str(path)):
+                graph = cls.from_json(path.read_bytes())
+        except (OSError, SdrtError):
+            return None
+        return graph if graph.onnx == onnx_digests(root, component) else None
+
+    @classmethod
+    def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
+        """What the kind adds, by name."""
+        raise NotImplementedError
+
+
+def graph_folder(backend: str, component: str) -> str:
+    """Where a backend's own graph of a network lies in its bundle, with slashes."""
+    return f"{ENGINES}/{backend}/{component}"

@@ -1,0 +1,207 @@
+"""CLIP's tokenizer: a prompt in, a row of token ids out, as transformers' CLIPTokenizerFast does.
+
+The byte-pair encoding is the `tokenizers` library's; this file puts it together from a checkpoint's
+files, as transformers' `CLIPConverter` (convert_slow_tokenizer.py) does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdrt.errors import BundleError, RequestError
+from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class TruncatedPromptWarning(UserWarning):
+    """A prompt was longer than the text encoder reads; the message names what was cut off."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenized prompt."""
+
+    ids: NDArray[np.int64]  # (L,), with bos, eos and padding
+    dropped: (
+        str  # the part of the prompt that did not fit, as it was written; "" when all of it did
+    )
+
+
+@dataclass(frozen=True)
+class ClipTokenizer:
+    """Tokenizes as `CLIPTokenizerFast(text, padding="max_length", truncation=True)` does.
+
+    Threads may share one.
+    """
+
+    backend: Tokenizer
+    max_length: int
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ClipTokenizer:
+        """The tokenizer that a checkpoint's `tokenizer/` folder describes.
+
+        Reads vocab.json and merges.txt, or tokenizer.json where that alone is there, and the
+        configuration files. Raises BundleError naming the file that is missing or broken.
+        """
+        folder = Path(folder)
+        config = TokenizerConfig.from_folder(folder)
+        if (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+            backend = backend_from_json(folder / "tokenizer.json")
+        else:
+            backend = backend_from_merges(folder, config.roles)
+        add_tokens(backend, config, folder)
+        pad_token = config.roles["pad_token"]
+        backend.enable_truncation(config.max_length, direction=config.truncation_side)
+        backend.enable_padding(
+            direction=config.padding_side,
+            length=config.max_length,
+            pad_token=pad_token,
+            pad_id=backend.token_to_id(pad_token),
+        )
+        return cls(backend, config.max_length)
+
+    def encode(self, text: str) -> Tokens:
+        """The ids of one prompt, int64 (max_length,).
+
+        Warns TruncatedPromptWarning where it is too long. Raises RequestError for a string that
+        cannot be written as UTF-8.
+        """
+        try:
+            encoding = self.backend.encode(text)
+        except TypeError as error:  # half a surrogate pair: a command line in another encoding
+            raise RequestError(
+                f"prompt: got {text!r}, which cannot be written as UTF-8. "
+                "Type it again, or read it from a UTF-8 file."
+            ) from error
+        dropped = dropped_text(text, encoding)
+        if dropped:
+            warnings.warn(
+                f"the prompt is longer than the {self.max_length} tokens that the text encoder "
+                f"reads; this part has no influence on the picture: {dropped!r}",
+                TruncatedPromptWarning,
+                stacklevel=2,
+            )
+        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped)
+
+    def encode_batch(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The ids of several prompts, int64 (B, max_length); warns for each that is too long."""
+        return np.stack([self.encode(text).ids for text in texts])
+
+
+def dropped_text(text: str, encoding: Encoding) -> str:
+    """The part of `text` that truncation took away, found by where its tokens stood."""
+    spans = [
+        span
+        for part in encoding.overflowing
+        for span, is_special in zip(part.offsets, part.special_tokens_mask, strict=True)
+        if not is_special  # bos, eos and padding stand nowhere in the text
+    ]
+    if not spans:
+        return ""
+    return text[min(start for start, _ in spans) : max(end for _, end in spans)]
+
+
+def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
+    """The pipeline that CLIPConverter builds from vocab.json and merges.txt."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocab = read_json_object(folder / "vocab.json")
+    merges = read_merges(folder / "merges.txt", vocab)
+    try:
+        model = models.BPE(
+            vocab,
+            merges,
+            unk_token=roles["unk_token"],
+            end_of_word_suffix="</w>",
+            continuing_subword_prefix="",
+        )
+    except Exception as error:  # the library raises plain Exceptions
+        raise BundleError(
+            f"{folder / 'vocab.json'} is not a vocabulary: {error}. {COPY_AGAIN}"
+        ) from error
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.post_processor = processors.RobertaProcessing(
+        id_of(backend, roles["eos_token"], folder),
+        id_of(backend, roles["bos_token"], folder),
+        trim_offsets=False,
+        add_prefix_space=False,
+    )
+    return backend
+
+
+def backend_from_json(path: Path) -> Tokenizer:
+    """The pipeline that a tokenizer.json holds."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exceptions
+        raise BundleError(f"{path} is not a saved tokenizer: {error}. {COPY_AGAIN}") from error
+
+
+def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The pairs of merges.txt, in order; its first line is a version.
+
+    Raises BundleError. A pair that makes no token of the vocabulary is found here, because the
+    library's answer to it is a panic.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").strip().split("\n")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}. {COPY_AGAIN}") from error
+    merges = []
+    for number, line in enumerate(lines[1:], start=2):
+        left, _, right = line.partition(" ")
+        if not (left in vocab and right in vocab and left + right in vocab):
+            raise BundleError(
+                f"{path}, line {number}: {line!r} is not two tokens of vocab.json that make a "
+                f"third. {COPY_AGAIN}"
+            )
+        merges.append((left, right))
+    return merges
+
+
+def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> None:
+    """Lets the backend find the added tokens. Raises BundleError for an id not as configured."""
+    from tokenizers import AddedToken
+
+    backend.add_tokens([AddedToken(token.content, **token.flags) for token in config.added_tokens])
+    for token in config.added_tokens:
+        found = backend.token_to_id(token.content)
+        if token.id is not None and token.id != found:
+            raise BundleError(
+                f"{folder}: {token.content!r} is token {found} by the vocabulary and {token.id} by "
+                f"the configuration. {COPY_AGAIN}"
+            )
+
+
+def id_of(backend: Tokenizer, token: str, folder: Path) -> tuple[str, int]:
+    """A special token with its id. Raises BundleError when the vocabulary lacks it."""
+    index = backend.token_to_id(token)
+    if index is None:
+        raise BundleError(
+            f"{folder / 'vocab.json'} has no {token!r}, which CLIP puts around every prompt. "
+            + COPY_AGAIN
+        )
+    return token, index

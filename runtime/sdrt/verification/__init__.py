@@ -1,0 +1,1 @@
+"""Every network of a target compared with the CPU."""

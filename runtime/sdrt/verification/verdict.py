@@ -1,0 +1,76 @@
+"""Each network of a bundle on a target beside the CPU in float32, on the same seeded inputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdrt.arrays import psnr_of
+from sdrt.bundle.folder import Bundle
+from sdrt.errors import SdrtError
+from sdrt.verification.seeded_inputs import seeded_inputs
+from sdrt_engines import Array, Engine, Target, openvino_precision
+
+# PSNR in dB that each output must reach, by what the target computes in. Of float32 the sums differ
+# in their order; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
+MIN_PSNR = {"fp32": 90.0, "fp16": 30.0, "bf16": 30.0}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One network on a target: the worst of its outputs, or why it did not run."""
+
+    component: str
+    precision: str  # what the target computes in
+    min_psnr: float  # dB
+    max_abs: float = math.nan
+    psnr: float = -math.inf  # dB; relative to the range of what the CPU gives
+    num_non_finite: int = 0
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None and not self.num_non_finite and self.psnr >= self.min_psnr
+
+
+def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
+    """How near the network `name` is on `target` to the CPU. What fails on the way is in the
+    verdict.
+    """
+    precision = _precision(bundle, name, target)
+    min_psnr = MIN_PSNR[precision]
+    try:
+        feeds = seeded_inputs(bundle, name)
+        expected = _outputs(bundle.open_reference(name), feeds)
+        got = _outputs(bundle.open_engine(name, target), feeds)
+    except SdrtError as error:
+        return Verdict(name, precision, min_psnr, error=str(error))
+    num_non_finite = sum(int(np.count_nonzero(~np.isfinite(array))) for array in got.values())
+    if num_non_finite:
+        return Verdict(name, precision, min_psnr, num_non_finite=num_non_finite)
+    return Verdict(
+        name,
+        precision,
+        min_psnr,
+        max_abs=max(float(abs(got[key] - expected[key]).max()) for key in expected),
+        psnr=min(psnr_of(expected[key], got[key]) for key in expected),
+    )
+
+
+def _outputs(opened: Engine, feeds: dict[str, Array]) -> dict[str, Any]:
+    """As float64, so that differences are exact. The engine is closed again: two may not fit."""
+    with opened as engine:
+        return {key: array.astype(np.float64) for key, array in engine.run(feeds).items()}
+
+
+def _precision(bundle: Bundle, name: str, target: Target) -> str:
+    if target.backend == "openvino":
+        return openvino_precision(target)
+    component = bundle.component(name)
+    if target.backend == "cpu":
+        return "fp32"
+    built_for_it = bundle.onnx_for(component, target)[0] != component.model
+    return "fp16" if built_for_it or target.backend.startswith("tensorrt") else "fp32"

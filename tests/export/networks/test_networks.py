@@ -1,0 +1,142 @@
+"""Every network beside diffusers and transformers themselves, at sizes that were never traced."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from checkpoints import RECIPES, tiny_pipeline
+from sdrt_engines import Array
+from sdrt_export.networks.network import Network, Size, TextEncoder, UNet, VaeDecoder, VaeEncoder
+from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
+from support.exported_networks import assert_near, run_exported
+
+pytestmark = [
+    pytest.mark.export,
+    # diffusers' Euler ancestral, with NumPy 2
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
+
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+def run(network: Network, folder: Path, *inputs: torch.Tensor) -> dict[str, Array]:
+    """What the network gives when it was exported to `folder`."""
+    return run_exported(network, write_onnx(network, folder)[0], *inputs)
+
+
+@every_recipe
+def test_unet_at_an_odd_size_and_a_step_per_sample(name: str, tmp_path: Path) -> None:
+    unet = tiny_pipeline(name).unet
+    random = torch.Generator().manual_seed(1)
+    sample = torch.randn(3, unet.config.in_channels, 11, 7, generator=random)
+    timestep = torch.tensor([999.0, 0.0, 481.0])
+    context = torch.randn(3, 100, unet.config.cross_attention_dim, generator=random)
+    inputs = [sample, timestep, context]
+    if name == "lcm":
+        inputs.append(torch.randn(3, unet.config.time_cond_proj_dim, generator=random))
+    with torch.no_grad():
+        expected = unet(*inputs[:3], timestep_cond=inputs[3] if name == "lcm" else None).sample
+
+    assert_near(expected, run(UNet(unet), tmp_path, *inputs)["out_sample"])
+
+
+@every_recipe
+def test_text_encoder_with_every_layer(name: str, tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(name)
+    encoder = pipeline.text_encoder
+    prompts = ["a red circle", "masterpiece, an old café", "", "x " * 100, "12 dogs"]
+    tokens = pipeline.tokenizer(
+        prompts, padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    with torch.no_grad():
+        expected = encoder(tokens, output_hidden_states=True)
+        norm = getattr(encoder, "text_model", encoder).final_layer_norm  # transformers 4 and 5
+        normed = [norm(states) for states in expected.hidden_states]
+
+    got = run(TextEncoder(encoder), tmp_path, tokens)
+
+    assert_near(expected.last_hidden_state, got["last_hidden_state"])
+    assert_near(expected.pooler_output, got["pooler_output"])
+    for i, states in enumerate(expected.hidden_states):
+        assert_near(states, got[f"hidden_states.{i}"])
+        assert_near(normed[i], got[f"normed_hidden_states.{i}"])
+    assert len(got) == 2 + 2 * (encoder.config.num_hidden_layers + 1)
+
+
+def test_clip_skip_reads_a_normed_state(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("deep")
+    expected, _ = pipeline.encode_prompt("a red circle", "cpu", 1, False, clip_skip=1)
+    tokens = pipeline.tokenizer("a red circle", padding="max_length", return_tensors="pt").input_ids
+
+    got = run(TextEncoder(pipeline.text_encoder), tmp_path, tokens)
+
+    num_layers = pipeline.text_encoder.config.num_hidden_layers
+    assert_near(expected.detach(), got[f"normed_hidden_states.{num_layers - 1}"])
+
+
+@every_recipe
+def test_vae_decoder(name: str, tmp_path: Path) -> None:
+    vae = tiny_pipeline(name).vae
+    random = torch.Generator().manual_seed(2)
+    latents = torch.randn(1, vae.config.latent_channels, 5, 12, generator=random)
+    with torch.no_grad():
+        expected = vae.decode(latents).sample
+
+    assert_near(expected, run(VaeDecoder(vae), tmp_path, latents)["sample"])
+
+
+@every_recipe
+def test_vae_encoder(name: str, tmp_path: Path) -> None:
+    vae = tiny_pipeline(name).vae
+    random = torch.Generator().manual_seed(3)
+    pictures = torch.rand(3, 3, 40, 72, generator=random) * 2 - 1
+    with torch.no_grad():
+        expected = vae.encode(pictures).latent_dist.parameters
+
+    assert_near(expected, run(VaeEncoder(vae), tmp_path, pictures)["latent_parameters"])
+
+
+def test_weights_that_are_equal_are_told_apart(tmp_path: Path) -> None:
+    """As the norms of a fresh model are: the tracer takes them for one, of two axes or of three."""
+    vae = tiny_pipeline("classic").vae
+    with torch.no_grad():
+        for name, weight in vae.named_parameters():
+            if "norm" in name:
+                weight.fill_(1.5 if name.endswith("weight") else 0.25)
+    latents = torch.randn(2, 4, 5, 12, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        expected = vae.decode(latents).sample
+
+    assert_near(expected, run(VaeDecoder(vae), tmp_path, latents)["sample"])
+
+
+def text_encoder_of(pipeline: StableDiffusionPipeline) -> Network:
+    return TextEncoder(pipeline.text_encoder)
+
+
+def unet_of(pipeline: StableDiffusionPipeline) -> Network:
+    return UNet(pipeline.unet)
+
+
+@pytest.mark.parametrize("network_of", [text_encoder_of, unet_of])
+def test_halves_give_the_very_numbers_of_rounded_weights(
+    network_of: Callable[[StableDiffusionPipeline], Network], tmp_path: Path
+) -> None:
+    """The casts are exact, wherever the engine does them."""
+    network = network_of(tiny_pipeline("v_prediction"))
+    round_weights(network)
+    outputs, sizes = [], []
+    for weights in ("fp32", "fp16"):
+        folder = tmp_path / weights
+        folder.mkdir()
+        model, data = write_onnx(network, folder, weights)
+        sizes.append(data.stat().st_size)
+        inputs = network.inputs_at(Size(2, 8, 12, 77), torch.Generator().manual_seed(4))
+        outputs.append(run_exported(network, model, *inputs))
+    for name, expected in outputs[0].items():
+        np.testing.assert_array_equal(outputs[1][name], expected)
+    assert sizes[1] < 0.6 * sizes[0]

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdrt.bundle import folder as bundle_module
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.optimum_folder import family_from_configs
+from sdrt.errors import BundleError, SdrtError
+from sdrt.half_graph import HalfGraph
+from sdrt_engines import (
+    Backends,
+    EngineError,
+    Refusal,
+    Target,
+    TargetError,
+    openvino_precision,
+    openvino_refusal,
+)
+from support.bundle_folder import CONFIGS, SIGNATURES, write_bundle, write_json, write_onnx_folder
+
+LATENTS = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle")
+
+
+def test_a_bundle_has_components(root: Path) -> None:
+    bundle = Bundle.open(root)
+    assert bundle.manifest.family == "stable-diffusion-1"
+    assert bundle.component("unet").signature == SIGNATURES["unet"]
+    assert bundle.has("unet")
+    assert not bundle.has("vae_encoder")
+
+
+def test_a_component_opens_as_an_engine(root: Path) -> None:
+    with Bundle.open(str(root)).open_engine("unet", "cpu") as unet:
+        assert unet.name == "unet"
+        np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
+
+
+def test_configurations(root: Path) -> None:
+    bundle = Bundle.open(root)
+    assert bundle.model_index == CONFIGS["model_index.json"]
+    assert bundle.scheduler_config == CONFIGS["scheduler/scheduler_config.json"]
+    assert bundle.component_config("text_encoder") == CONFIGS["text_encoder/config.json"]
+    assert bundle.tokenizer_folder == root / "tokenizer"
+    assert bundle.vae_scale_factor == 8
+    assert bundle.scaling_factor == 0.13
+    assert bundle.shift_factor == 0
+    assert bundle.latent_channels == 4
+    assert bundle.sample_size == 16
+
+
+@pytest.mark.parametrize("vae", [{}, {"scaling_factor": None, "shift_factor": None}])
+def test_what_a_vae_does_not_say_is_diffusers_default(tmp_path: Path, vae: dict[str, Any]) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / "vae_decoder/config.json", {"block_out_channels": [8, 8], **vae})
+    bundle = Bundle.open(root)
+    assert (bundle.scaling_factor, bundle.shift_factor, bundle.latent_channels) == (0.18215, 0, 4)
+    assert bundle.vae_scale_factor == 2
+
+
+def test_a_sample_size_may_be_a_pair(tmp_path: Path) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / "unet/config.json", {"sample_size": [24, 24]})
+    assert Bundle.open(root).sample_size == 24
+
+
+@pytest.mark.parametrize(
+    ("path", "config", "read", "message"),
+    [
+        ("unet", {}, "sample_size", "sample_size: missing"),
+        ("unet", {"sample_size": [8, 16]}, "sample_size", "sample_size: got [8, 16], expected an"),
+        ("vae_decoder", {"scaling_factor": "x"}, "scaling_factor", "scaling_factor: got"),
+        ("vae_decoder", {"latent_channels": 4.5}, "latent_channels", "latent_channels: got 4.5"),
+        ("vae_decoder", {"block_out_channels": 3}, "vae_scale_factor", "block_out_channels: got"),
+    ],
+)
+def test_a_malformed_configuration_is_named(
+    tmp_path: Path, path: str, config: dict[str, Any], read: str, message: str
+) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / path / "config.json", config)
+    with pytest.raises(BundleError) as caught:
+        getattr(Bundle.open(root), read)
+    assert str(caught.value).startswith(f"{root / path / 'config.json'}: {message}")
+
+
+def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
+    """As what diffusers writes for its DPM-Solvers does, though JSON has no word for it."""
+    config = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -math.inf}
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / "scheduler/scheduler_config.json", config)
+    assert Bundle.open(root).scheduler_config == config
+    write_json(root / "scheduler/scheduler_config.json", {"beta_end": math.nan})
+    with pytest.raises(BundleError, match="NaN is not JSON"):
+        _ = Bundle.open(root).scheduler_config
+
+
+def test_a_missing_component_tells_what_there_is(root: Path) -> None:
+    bundle = Bundle.open(root)
+    for use in (bundle.component, bundle.open_engine, bundle.component_config):
+        with pytest.raises(
+            BundleError, match="no component 'vae_encoder', it has text_encoder, unet, vae_decoder"
+        ):
+            use("vae_encoder")
+
+
+def test_an_explicit_target_that_does_not_open_is_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed
+    with pytest.raises(TargetError, match="openvino is not installed: pip install"):
+        Bundle.open(root).open_engine("unet", "openvino")
+
+
+@pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
+def test_a_component_opens_on_openvino(root: Path, target: str) -> None:
+    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
+        pytest.skip(reason)
+    with Bundle.open(root).open_engine("unet", target) as unet:
+        np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
+
+
+def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
+    bundle = Bundle.open(root)
+    unet, cuda = bundle.component("unet"), Target("cuda")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
+    path = root / "engines/cuda/unet/model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
+    built = HalfGraph(
+        onnx={file.path: file.sha256 for file in unet.files},
+        precision="fp16",
+        promoted=(),
+        policy=1,
+        psnr=None,
+        files=(record_file(root, path),),
+    )
+    record = path.with_name(HalfGraph.RECORD_NAME)
+    record.write_text(built.to_json())
+    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", built.files)
+    record.write_text(replace(built, onnx={"unet/model.onnx": "0" * 64}).to_json())
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is another one's
+    record.write_text("{}")
+    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
+    assert bundle.onnx_for(unet, Target("cpu")) == ("unet/model.onnx", unet.files)
+
+
+# --- which target runs a bundle
+
+
+def opens(target: Target) -> None:
+    return None
+
+
+BACKENDS: Backends = (("tensorrt", opens), ("tensorrt-rtx", opens), ("cpu", opens))
+
+
+def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Path) -> None:
+    bundle = Bundle.open(root)
+    resolution = bundle.resolve("auto", BACKENDS)
+    assert resolution.target == Target("cpu")
+    assert resolution.refusals == tuple(
+        Refusal(
+            Target.parse(name),
+            f"'{root}' has no engines for {name}: `sdrt build {root} --target {name}` makes them",
+        )
+        for name in ("tensorrt", "tensorrt-rtx")
+    )
+    (root / "engines/tensorrt-rtx").mkdir(parents=True)
+    assert bundle.resolve("auto", BACKENDS).target == Target("tensorrt-rtx")
+
+
+def test_an_explicit_target_needs_its_engines_too(root: Path) -> None:
+    with pytest.raises(TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* makes"):
+        Bundle.open(root).resolve("tensorrt-rtx:sm89", BACKENDS)
+
+
+# --- files that are not what the manifest says
+
+
+def open_unet(bundle: Bundle) -> object:
+    return bundle.open_engine("unet")
+
+
+def read_scheduler(bundle: Bundle) -> object:
+    return bundle.scheduler_config
+
+
+def find_tokenizer(bundle: Bundle) -> object:
+    return bundle.tokenizer_folder
+
+
+@pytest.mark.parametrize(
+    ("path", "use"),
+    [
+        ("unet/model.onnx", open_unet),
+        ("scheduler/scheduler_config.json", read_scheduler),
+        ("tokenizer/vocab.json", find_tokenizer),
+    ],
+)
+def test_changed_files_are_refused(root: Path, path: str, use: Callable[[Bundle], object]) -> None:
+    bundle, file = Bundle.open(root), root / path
+    content = file.read_bytes()
+
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError) as caught:
+        use(bundle)
+    assert str(caught.value).startswith(f"{file}: the file has changed: got sha256 ")
+    assert str(caught.value).endswith(": export it again")
+
+    file.write_bytes(content[:-1])
+    with pytest.raises(BundleError) as caught:
+        use(bundle)
+    size = len(content)
+    assert str(caught.value) == (f"{file}: got {size - 1} bytes, expected {size}: export it again")
+
+    file.unlink()
+    with pytest.raises(BundleError) as caught:
+        use(bundle)
+    assert str(caught.value) == f"{file}: this file of the bundle is missing: export it again"
+
+    outside = root.parent / "outside"
+    outside.write_bytes(content)
+    file.symlink_to(outside)
+    with pytest.raises(BundleError, match=f"leads out of the bundle, to {outside}: put the file"):
+        use(bundle)
+
+    file.unlink()
+    file.write_bytes(content)
+    assert use(bundle)
+
+
+def test_each_opening_verifies(root: Path) -> None:
+    bundle = Bundle.open(root)
+    bundle.open_engine("unet").close()
+    (root / "unet/model.onnx").write_bytes(b"changed meanwhile")
+    with pytest.raises(BundleError, match=r"unet/model\.onnx: got 17 bytes"):
+        bundle.open_engine("unet")
+
+
+def test_a_symlink_inside_the_bundle_is_fine(root: Path) -> None:
+    file = root / "unet/model.onnx"
+    file.rename(root / "shared")
+    file.symlink_to(root / "shared")
+    Bundle.open(root).open_engine("unet").close()
+
+
+def test_a_bundle_may_be_reached_through_a_symlink(root: Path) -> None:
+    link = root.parent / "link"
+    link.symlink_to(root)
+    Bundle.open(link).open_engine("unet").close()
+
+
+def test_a_manifest_cannot_point_outside(root: Path) -> None:
+    manifest = root / "sdrt.json"
+    manifest.write_text(manifest.read_text().replace("unet/model.onnx", "../../model.onnx"))
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(root)
+    assert str(caught.value).startswith(f"{root}: sdrt.json: components[1].files[0]: path: got")
+
+
+def test_a_missing_tokenizer_is_named(root: Path) -> None:
+    (root / "tokenizer/vocab.json").unlink()
+    (root / "tokenizer").rmdir()
+    with pytest.raises(BundleError, match="tokenizer: this folder of the bundle is missing"):
+        find_tokenizer(Bundle.open(root))
+
+
+# --- folders that are no bundle
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+def a_file(path: Path) -> None:
+    path.write_bytes(b"weights")
+
+
+def a_checkpoint(path: Path) -> None:
+    write_json(path / "model_index.json", CONFIGS["model_index.json"])
+    write_json(path / "unet/config.json", {})
+
+
+def a_broken_manifest(path: Path) -> None:
+    write_bundle(path)
+    (path / "sdrt.json").write_text("{")
+
+
+def a_manifest_that_is_a_folder(path: Path) -> None:
+    (path / "sdrt.json").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (nothing, "no bundle at '{}': `sdrt export CHECKPOINT -o {}` makes one, 'demo' is built"),
+        (a_file, "'{}' is a file, expected a bundle's folder"),
+        (Path.mkdir, "'{}' holds neither sdrt.json nor model_index.json, so it is no bundle"),
+        (a_checkpoint, "'{}' is a diffusers checkpoint, expected a bundle: make one with `sdrt"),
+        (a_broken_manifest, "{}: sdrt.json: not valid JSON"),
+        (a_manifest_that_is_a_folder, "{}/sdrt.json: cannot be read: Is a directory"),
+    ],
+)
+def test_what_is_no_bundle_tells_the_way(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    path = tmp_path / "thing"
+    make(path)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(path)
+    assert str(caught.value).startswith(message.replace("{}", str(path)))
+
+
+# --- folders that optimum wrote
+
+
+def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    (root / "unet/model.onnx_data").write_bytes(b"12345")
+    bundle = Bundle.open(root)
+    manifest, unet = bundle.manifest, bundle.component("unet")
+    assert manifest.family == "stable-diffusion-1"
+    assert [each.name for each in manifest.components] == sorted(SIGNATURES)
+    assert {each.name: each.signature for each in manifest.components} == SIGNATURES
+    assert (unet.model, unet.precision, unet.parity) == ("unet/model.onnx", "float32", None)
+    assert [(file.path, file.sha256) for file in unet.files] == [
+        ("unet/model.onnx", None),
+        ("unet/model.onnx_data", None),
+    ]
+    assert unet.files[1].size == 5
+    assert manifest.tools == {"diffusers": "0.39.0"}
+    assert json.loads(manifest.to_json())["family"] == "stable-diffusion-1"
+    with bundle.open_engine("unet") as engine:
+        np.testing.assert_array_equal(engine.run({"sample": LATENTS})["out_sample"], LATENTS)
+
+
+def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    (root / "unet/model.onnx").write_bytes(b"version https://git-lfs")
+    with pytest.raises(EngineError, match=r"unet/model\.onnx: no ONNX model"):
+        Bundle.open(root)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "width", "family"),
+    [
+        ("StableDiffusionPipeline", 768, "stable-diffusion-1"),
+        ("StableDiffusionPipeline", 8, "stable-diffusion-1"),
+        ("StableDiffusionPipeline", 1024, "stable-diffusion-2"),
+        ("OnnxStableDiffusionPipeline", 768, "stable-diffusion-1"),
+        ("ORTStableDiffusionInpaintPipeline", 768, "stable-diffusion-1"),
+        ("LatentConsistencyModelPipeline", 768, "stable-diffusion-1"),
+        ("StableDiffusionXLImg2ImgPipeline", 2048, "stable-diffusion-xl"),
+    ],
+)
+def test_the_family_follows_from_configurations(pipeline: str, width: int, family: str) -> None:
+    assert family_from_configs(pipeline, {"cross_attention_dim": width}) == family
+
+
+@pytest.mark.parametrize("pipeline", ["FluxPipeline", "StableDiffusion3Pipeline", "DDPMPipeline"])
+def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> None:
+    root = write_onnx_folder(tmp_path / "folder")
+    write_json(root / "model_index.json", {"_class_name": pipeline})
+    with pytest.raises(SdrtError, match=rf"model_index\.json: _class_name: got '{pipeline}'"):
+        Bundle.open(root)
+
+
+# --- the built-in bundle
+
+
+def test_demo_is_the_bundle_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "DEMO_FOLDER", tmp_path / "demo_bundle")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"`sdrt export demo -o .*demo_bundle` makes it"):
+        Bundle.open("demo")
+    write_bundle(tmp_path / "demo_bundle")
+    assert Bundle.open("demo").root == tmp_path / "demo_bundle"
+    with pytest.raises(BundleError, match="no bundle at 'demo'"):
+        Bundle.open(Path("demo"))  # a path is a path

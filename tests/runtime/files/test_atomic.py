@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from sdrt.errors import SdrtError
+from sdrt.files.atomic import appearing_file, appearing_folder, changed_folder
+
+Appearing = Callable[[Path], AbstractContextManager[Path]]
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def old_bundle(path: Path) -> Path:
+    path.mkdir()
+    (path / "sdrt.json").write_text("old")
+    return path
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with appearing_folder(tmp_path / "new") as draft:
+        (draft / "file").write_text("content")
+        assert not (tmp_path / "new").exists()
+        assert draft.parent == tmp_path  # the same disk, or the last step would be a copy
+    assert entries(tmp_path) == ["new", "new/file"]
+
+
+def test_a_folder_has_ordinary_permissions(tmp_path: Path) -> None:
+    with appearing_folder(tmp_path / "new"):
+        pass
+    (tmp_path / "ordinary").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, FileNotFoundError])
+@pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
+def test_an_error_leaves_nothing(
+    tmp_path: Path, error: type[BaseException], appearing: Appearing
+) -> None:
+    with pytest.raises(error), appearing(tmp_path / "a/b/new") as draft:
+        (draft / "file" if draft.is_dir() else draft).write_text("half")
+        raise error
+    assert entries(tmp_path) == []
+
+
+def test_parent_folders_are_made(tmp_path: Path) -> None:
+    with appearing_folder(tmp_path / "a/b/new"):
+        pass
+    with appearing_file(tmp_path / "c/d/file") as draft:
+        draft.write_text("content")
+    assert entries(tmp_path) == ["a", "a/b", "a/b/new", "c", "c/d", "c/d/file"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with appearing_folder(tmp_path / "new") as draft:
+        (draft / "file").write_text("content")
+    assert entries(tmp_path) == ["new", "new/file"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "cat.png").write_text("cat")
+    message = "holds no sdrt.json, so sdrt did not make it" if replace else "exists already: choose"
+    with pytest.raises(SdrtError, match=message), appearing_folder(pictures, replace=replace):
+        pytest.fail("the block must not run")
+    assert entries(tmp_path) == ["pictures", "pictures/cat.png"]
+
+
+def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    for replace in (False, True):
+        with pytest.raises(SdrtError), appearing_folder(tmp_path / "file", replace=replace):
+            pytest.fail("the block must not run")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+def test_a_bundle_is_replaced_once_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = old_bundle(tmp_path / "bundle")
+    with appearing_folder(path, replace=True) as draft:
+        (draft / "sdrt.json").write_text("new")
+        assert (path / "sdrt.json").read_text() == "old"
+    assert (path / "sdrt.json").read_text() == "new"
+    assert entries(tmp_path) == ["bundle", "bundle/sdrt.json"]
+
+
+def test_a_failed_replacement_keeps_the_old_bundle(tmp_path: Path) -> None:
+    path = old_bundle(tmp_path / "bundle")
+    with pytest.raises(KeyboardInterrupt), appearing_folder(path, replace=True):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(SdrtError, match="cannot write"),
+        appearing_folder(path, replace=True) as draft,
+    ):
+        draft.rmdir()  # now the very last step fails
+    assert (path / "sdrt.json").read_text() == "old"
+    assert entries(tmp_path) == ["bundle", "bundle/sdrt.json"]
+
+
+def test_a_symlink_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with appearing_folder(tmp_path / "link") as draft:
+        (draft / "file").write_text("content")
+    assert (tmp_path / "real/file").read_text() == "content"
+
+
+@pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
+def test_a_full_disk_is_told(tmp_path: Path, appearing: Appearing) -> None:
+    with pytest.raises(SdrtError) as caught, appearing(tmp_path / "new"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+    assert str(caught.value).startswith(
+        f"the disk is full: '{tmp_path / 'new'}' needs more than the "
+    )
+    assert str(caught.value).endswith("make room, or choose a path on another disk")
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
+def test_a_path_that_cannot_be_written_is_told(tmp_path: Path, appearing: Appearing) -> None:
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(SdrtError) as caught, appearing(tmp_path / "file/new"):
+        pytest.fail("the block must not run")
+    assert str(caught.value).startswith(f"cannot write '{tmp_path / 'file/new'}': ")
+    assert str(caught.value).endswith(": choose another path")
+    assert entries(tmp_path) == ["file"]
+
+
+def test_a_draft_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(SdrtError, match="new': Permission denied"), appearing_file(path) as draft:
+        raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+
+
+def test_other_trouble_in_the_block_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="checkpoint"), appearing_folder(tmp_path / "new"):
+        (tmp_path / "checkpoint").read_bytes()
+
+
+def test_a_file_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_text("old")
+    with appearing_file(path) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert entries(tmp_path) == ["picture.png"]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/"])
+def test_only_files_are_replaced_by_files(path: str) -> None:
+    with pytest.raises(SdrtError, match=f"'{path}' is not a file"), appearing_file(path):
+        pytest.fail("the block must not run")
+
+
+# --- changes to a folder
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A bundle with two rooms."""
+    folder = old_bundle(tmp_path / "house")
+    for room in ("attic", "cellar"):
+        (folder / room).mkdir()
+        (folder / room / "old").write_text(room)
+    return folder
+
+
+def furnish(draft: Path) -> None:
+    for room in ("attic", "porch"):
+        (draft / room).mkdir()
+        (draft / room / "new").write_text(room)
+    (draft / "sdrt.json").write_text("new")
+
+
+def test_a_folder_changes_when_the_change_is_whole(house: Path) -> None:
+    with changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+        assert (house / "sdrt.json").read_text() == "old"
+    assert (house / "sdrt.json").read_text() == "new"
+    expected = ["attic", "attic/new", "cellar", "cellar/old", "porch", "porch/new", "sdrt.json"]
+    assert entries(house) == expected
+    assert entries(house.parent)[0] == "house", "nothing is left beside it"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, FileNotFoundError])
+def test_an_error_leaves_a_folder_as_it_was(house: Path, error: type[BaseException]) -> None:
+    before = entries(house)
+    with pytest.raises(error), changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+        raise error
+    assert entries(house) == before
+    assert (house / "sdrt.json").read_text() == "old"
+
+
+def test_what_has_moved_comes_back_when_the_last_cannot(house: Path) -> None:
+    before = entries(house)
+    (house / "sdrt.json").unlink()
+    (house / "sdrt.json").mkdir()  # a file does not take a folder's place
+    message = f"cannot write '{house}': Is a directory"
+    with pytest.raises(SdrtError, match=message), changed_folder(house, last="sdrt.json") as draft:
+        furnish(draft)
+    assert entries(house) == before
+    assert (house / "attic/old").read_text() == "attic"
+
+
+def test_a_folder_that_cannot_be_changed_is_told() -> None:
+    with (
+        pytest.raises(SdrtError, match="cannot write '/proc'"),
+        changed_folder("/proc", last="sdrt.json"),
+    ):
+        pytest.fail("the block must not run")
