@@ -21,6 +21,7 @@ from recording import Measurement, record
 
 import sdrt
 from sdrt import tensor_names as names
+from sdrt.targets.engines import open_engine
 from sdrt.verification.seeded_inputs import BATCH, seeded_inputs
 from sdrt_engines import Engine, engine_from_onnx
 from sdrt_engines.packages import installed_versions
@@ -68,7 +69,7 @@ def runs_of(bundle: sdrt.Bundle, controlnet: str) -> dict[str, Callable[[], obje
     """What is timed, by its name. Zeros are pinned, as they are at work."""
     net_name = names.controlnet(controlnet)
     plain, controlled, net = (
-        bundle.open_engine(name, "cpu") for name in (names.UNET, names.UNET_CONTROLLED, net_name)
+        open_engine(bundle, name, "cpu") for name in (names.UNET, names.UNET_CONTROLLED, net_name)
     )
     embedding = embedding_engine(bundle, net_name)
     feeds = seeded_inputs(bundle, net_name)

@@ -19,21 +19,26 @@ from build_full_size import synthetic_bundle
 from recording import Measurement, record
 
 import sdrt
+from sdrt.targets.engines import onnx_for
 from sdrt_engines import Target
 from sdrt_engines.packages import installed_versions
 
 NETWORK = "unet"
-OPEN = {"as it is": "open_reference('unet')", "prepared": "open_engine('unet', 'cpu')"}
+OPEN = {
+    "as it is": "open_reference(bundle, 'unet')",
+    "prepared": "open_engine(bundle, 'unet', 'cpu')",
+}
 
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
 from sdrt.bundle.folder import Bundle
+from sdrt.targets.engines import open_engine, open_reference
 from sdrt.verification.seeded_inputs import seeded_inputs
 bundle = Bundle.open(sys.argv[1])
 feeds = seeded_inputs(bundle, "unet")
 start = time.perf_counter()
-engine = bundle.{opened}
+engine = {opened}
 seconds = [time.perf_counter() - start]
 for _ in range(3):
     start = time.perf_counter()
@@ -67,7 +72,7 @@ def figures_of(bundle: Path, opened: str) -> dict[str, object]:
 
 def measurements_of(bundle: sdrt.Bundle, figures: dict[str, list]) -> list[Measurement]:
     component, versions = bundle.component(NETWORK), installed_versions("sdrt", "onnxruntime")
-    _, files = bundle.onnx_for(component, Target("cpu"))
+    _, files = onnx_for(bundle, component, Target("cpu"))
     sizes = {"as it is": component.files, "prepared": files}
     return [
         Measurement(

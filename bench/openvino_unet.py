@@ -80,7 +80,7 @@ def export_unet(work: Path) -> Path:
 
 
 def write_unet(folder: str) -> None:
-    from sdrt_export.networks.network import UNet
+    from sdrt_export.networks.unet import UNet
     from sdrt_export.tracing.onnx_from_network import write_onnx
 
     write_onnx(UNet(torch_unet()), Path(folder))

@@ -68,7 +68,7 @@ def in_a_process(*arguments: object) -> str:
 
 
 def write_unet(weights: str, folder: str) -> None:
-    from sdrt_export.networks.network import UNet
+    from sdrt_export.networks.unet import UNet
     from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
 
     unet = UNet(torch_unet())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component
 from sdrt_export.networks.loading import Part
-from sdrt_export.options import WeightStorage, WeightType
+from sdrt_export.options import Report, WeightStorage, WeightType
 from sdrt_export.tracing.onnx_from_network import fit_half, round_weights, write_variants
 from sdrt_export.tracing.parity import cases_from_network, checked_parity
 
@@ -18,7 +17,7 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a mani
 
 
 def export_part(
-    part: Part, bundle: Path, weights: WeightStorage, report: Callable[[str], None]
+    part: Part, bundle: Path, weights: WeightStorage, report: Report
 ) -> tuple[Component, ...]:
     """Writes the networks of `part` into its folder of `bundle`; what the manifest says about them.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -35,9 +35,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import Host, host_of_folder
 from sdrt_export.errors import CheckpointError, ExportError
-from sdrt_export.options import WeightStorage
-
-Report: TypeAlias = Callable[[str], None]  # is told each stage
+from sdrt_export.options import Report, WeightStorage
 
 # A checkpoint may bring what its author found best, in a file of this name beside model_index.json:
 # {"guidance_scale": 5.0, "num_inference_steps": 20}
@@ -71,7 +69,10 @@ def export_checkpoint(
     checkpoint = checkpoint_from_source(source)
     beside = _controlnets_beside(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
-    with appearing_folder(output, replace=replace) as bundle, _progress() as report:
+    with (
+        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
+        _progress() as report,
+    ):
         components = (
             *_export_checkpoint(checkpoint, bundle, weights, report),
             *_export_controlnets(beside, bundle, weights, report),

@@ -1,11 +1,14 @@
-"""How near two arrays are."""
+"""What arrays are asked: how near two of them are, and whether one is finite."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from sdrt.errors import NonFiniteError
 from sdrt_engines import Array
 
 
@@ -19,3 +22,16 @@ def psnr_of(expected: Array, got: Array) -> float:
         return math.inf
     peak = float(np.ptp(expected)) or 1.0
     return 20 * math.log10(peak) - 10 * math.log10(mean_square)
+
+
+def require_finite(component: str, array: npt.NDArray[Any]) -> None:
+    """The guard between networks: NaN never becomes a black picture.
+
+    Raises ``NonFiniteError``, naming the component, where its output holds NaN or infinity.
+    """
+    if not np.isfinite(array).all():
+        raise NonFiniteError(
+            f"{component}: {np.count_nonzero(~np.isfinite(array))} of {array.size} output values "
+            "are NaN or infinite, so there is no picture to hand over; use target cpu, or export "
+            "the checkpoint again"
+        )

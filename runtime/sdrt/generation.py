@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.control import ControlNet, Residuals
+from sdrt.arrays import require_finite
 from sdrt.denoising.denoiser import Denoiser, is_guided
 from sdrt.denoising.noise import BatchNoise
+from sdrt.denoising.residuals import ControlNet, Residuals
 from sdrt.denoising.start import (
     Start,
     first_index,
@@ -22,7 +23,6 @@ from sdrt.denoising.start import (
     start_with_blending,
 )
 from sdrt.denoising.vae import Posterior, Scaling, decode, encode
-from sdrt.finite import require_finite
 from sdrt.images.masks import latent_mask, mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
 from sdrt.request import Request

@@ -16,7 +16,7 @@ from sdrt.request import Request
 from sdrt.resolving import resolved
 from sdrt.result import Result, Step, Stream
 from sdrt.samplers import Plan, SamplerConfig
-from sdrt.targets.engines import Engines
+from sdrt.targets.engines import Engines, resolve
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
 
@@ -46,7 +46,7 @@ class Pipeline:
         for a target that does not open.
         """
         opened = Bundle.open(bundle)
-        return cls(opened, opened.resolve(target))
+        return cls(opened, resolve(opened, target))
 
     @property
     def target(self) -> Target:

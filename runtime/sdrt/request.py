@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from sdrt.control import Control, is_number
 from sdrt.errors import RequestError, did_you_mean
-from sdrt.images.reading import Picture, PictureSource, Resize, picture_from_source
+from sdrt.images.framing import Resize
+from sdrt.images.reading import Picture, PictureSource, picture_from_source
 
 MAX_STEPS = 1000  # as many as the training's timesteps
 MAX_SIDE = 8192  # pixels

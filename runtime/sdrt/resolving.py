@@ -11,15 +11,9 @@ from typing import Any
 from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import RequestError, nearest
+from sdrt.images.framing import MAX_DISPROPORTION, Frame, Size, disproportion, same_proportions
 from sdrt.images.masks import crop_box
-from sdrt.images.reading import (
-    MAX_DISPROPORTION,
-    Frame,
-    Picture,
-    Size,
-    disproportion,
-    same_proportions,
-)
+from sdrt.images.reading import Picture
 from sdrt.request import MAX_SIDE, Request
 
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt.errors import SdrtError
+from sdrt.timings import Timings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,24 +18,6 @@ if TYPE_CHECKING:
     from sdrt.request import Request
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Wall seconds of one request: loading engines, in each engine, and in none (``host``).
-
-    What the caller does between two steps of a stream, previews included, is not counted. On a GPU
-    nothing waits for ControlNets but the UNet, whose seconds then hold theirs.
-    """
-
-    loading: float
-    vae_encoder: float
-    text_encoder: float
-    controlnet: float
-    unet: float
-    vae_decoder: float
-    host: float
-    total: float
 
 
 @dataclass(frozen=True)

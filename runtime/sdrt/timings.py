@@ -5,9 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
-from sdrt.result import Timings
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall seconds of one request: loading engines, in each engine, and in none (``host``).
+
+    What the caller does between two steps of a stream, previews included, is not counted. On a GPU
+    nothing waits for ControlNets but the UNet, whose seconds then hold theirs.
+    """
+
+    loading: float
+    vae_encoder: float
+    text_encoder: float
+    controlnet: float
+    unet: float
+    vae_decoder: float
+    host: float
+    total: float
 
 
 class Clock:

@@ -9,7 +9,8 @@ import pytest
 
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
-from sdrt.half_graph import HalfGraph
+from sdrt.targets.built_graph import HalfGraph
+from sdrt.targets.engines import onnx_for
 from sdrt_engines import SdrtError, Target, engine_from_onnx
 from sdrt_export.building.graph_folder import tried_on
 from sdrt_export.building.half_graphs import build_half_graphs
@@ -36,12 +37,12 @@ def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
 def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
     bundle = Bundle.open(root)
     component = bundle.component(NETWORK)
-    model, files = bundle.onnx_for(component, Target("cuda"))
+    model, files = onnx_for(bundle, component, Target("cuda"))
     assert model == f"engines/cuda/{NETWORK}/model.onnx"
     assert [file.path for file in files] == [model, f"{model}_data"]
-    assert bundle.onnx_for(component, Target("cpu")) == (component.model, component.files)
+    assert onnx_for(bundle, component, Target("cpu")) == (component.model, component.files)
     unet = bundle.component("unet")  # nobody built it
-    assert bundle.onnx_for(unet, Target("cuda")) == (unet.model, unet.files)
+    assert onnx_for(bundle, unet, Target("cuda")) == (unet.model, unet.files)
 
 
 def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.files.locking import only_one
+from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
 from sdrt.targets.plans import fitting_plans
 from sdrt_engines import EngineError, Target
@@ -251,4 +252,4 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 def test_without_a_gpu_a_plan_does_not_open(built: Built) -> None:
     with pytest.raises(EngineError, match=r"cuda-python|driver"):
-        built.bundle.open_engine(SMALLEST, TARGET)
+        open_engine(built.bundle, SMALLEST, TARGET)

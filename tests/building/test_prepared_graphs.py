@@ -13,7 +13,8 @@ import pytest
 import sdrt
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.errors import BundleError
-from sdrt.prepared_graph import PreparedGraph, prepared_graph_of
+from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
+from sdrt.targets.engines import onnx_for, open_engine, open_reference
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt.verification.verdict import verify_component
 from sdrt_engines import SdrtError, Target
@@ -52,11 +53,11 @@ def copy(root: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ALL)
 def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     bundle = Bundle.open(root)
-    model, files = bundle.onnx_for(bundle.component(name), Target("cpu"))
+    model, files = onnx_for(bundle, bundle.component(name), Target("cpu"))
     assert model == files[0].path == f"engines/cpu/{name}/model.onnx"
     for latents in (8, 11):
         feeds = seeded_inputs(bundle, name, latents=latents)
-        with bundle.open_engine(name, "cpu") as prepared, bundle.open_reference(name) as plain:
+        with open_engine(bundle, name, "cpu") as prepared, open_reference(bundle, name) as plain:
             assert prepared.signature == plain.signature
             got = prepared.run(feeds)
             for output, expected in plain.run(feeds).items():
@@ -76,7 +77,7 @@ def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
     bundle = Bundle.open(root)
     component = bundle.component("unet")
     for target in ("openvino", "cuda"):
-        assert bundle.onnx_for(component, Target(target)) == (component.model, component.files)
+        assert onnx_for(bundle, component, Target(target)) == (component.model, component.files)
 
 
 def test_what_is_there_stays(copy: Path) -> None:
@@ -121,8 +122,8 @@ def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
     bundle = Bundle.open(copy)
     component = bundle.component(NETWORK)
     assert prepared_graph_of(copy, component) is None
-    assert bundle.onnx_for(component, Target("cpu")) == (component.model, component.files)
-    bundle.open_engine(NETWORK, "cpu").close()
+    assert onnx_for(bundle, component, Target("cpu")) == (component.model, component.files)
+    open_engine(bundle, NETWORK, "cpu").close()
     built = build_prepared_graphs(bundle, components=[NETWORK])
     assert built == [copy / f"engines/cpu/{NETWORK}/model.onnx"]
     assert prepared_graph_of(copy, component) is not None
@@ -136,11 +137,11 @@ def test_a_spoilt_file_is_told_and_built_again(name: str, copy: Path) -> None:
     path.write_bytes(data)
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
-        bundle.open_engine(NETWORK, "cpu")
-    with bundle.open_reference(NETWORK):  # the bundle's own is whole
+        open_engine(bundle, NETWORK, "cpu")
+    with open_reference(bundle, NETWORK):  # the bundle's own is whole
         pass
     assert build_prepared_graphs(bundle, components=[NETWORK]) != []
-    bundle.open_engine(NETWORK, "cpu").close()
+    open_engine(bundle, NETWORK, "cpu").close()
 
 
 def test_a_folder_of_engines_on_another_disk_is_refused(copy: Path) -> None:

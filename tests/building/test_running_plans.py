@@ -9,6 +9,7 @@ import pytest
 
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import Bundle
+from sdrt.targets.engines import open_engine
 from sdrt_engines import DeviceArray, EngineError, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building.graph_folder import tried_on
@@ -33,7 +34,7 @@ def test_a_plan_gives_what_the_cpu_gives(bundle: Bundle, name: str) -> None:
     feeds = tried_on(bundle, name)
     if name.startswith("vae"):
         feeds = {tensor: array[:1] for tensor, array in feeds.items()}
-    with bundle.open_engine(name, "cpu") as cpu, bundle.open_engine(name, TARGET) as gpu:
+    with open_engine(bundle, name, "cpu") as cpu, open_engine(bundle, name, TARGET) as gpu:
         expected = cpu.run(feeds)
         for outputs in (gpu.run(feeds), gpu.run(feeds), gpu.run(feeds)):  # the last ones: a graph
             for output, array in expected.items():
@@ -41,7 +42,7 @@ def test_a_plan_gives_what_the_cpu_gives(bundle: Bundle, name: str) -> None:
 
 
 def test_pinned_feeds_and_changing_shapes(bundle: Bundle) -> None:
-    with bundle.open_engine("vae_decoder", TARGET) as engine:
+    with open_engine(bundle, "vae_decoder", TARGET) as engine:
         random = np.random.default_rng(0)
         for side in (8, 16, 8, 12):
             latents = random.standard_normal((1, 4, side, side)).astype(np.float32)
@@ -58,8 +59,8 @@ def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
     others = {**feeds, "sample": feeds["sample"][::-1].copy()}
     of_unet = {spec.name: feeds[spec.name] for spec in bundle.component("unet").signature.inputs}
     with (
-        bundle.open_engine("controlnet_edges", TARGET) as net,
-        bundle.open_engine("unet_controlled", TARGET) as unet,
+        open_engine(bundle, "controlnet_edges", TARGET) as net,
+        open_engine(bundle, "unet_controlled", TARGET) as unet,
     ):
         for _ in range(3):
             residuals = net.run_on_device(feeds)
@@ -71,16 +72,16 @@ def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
 
 
 def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:
-    with bundle.open_engine("vae_decoder", TARGET) as engine:
+    with open_engine(bundle, "vae_decoder", TARGET) as engine:
         latents = np.zeros((1, 4, 99, 99), np.float32)
         with pytest.raises(EngineError, match="vae_decoder: no profile of this engine covers"):
             engine.run({"latent_sample": latents})
 
 
 def test_what_was_compiled_is_kept_beside_the_plan(bundle: Bundle) -> None:
-    with bundle.open_engine("text_encoder", TARGET) as engine:
+    with open_engine(bundle, "text_encoder", TARGET) as engine:
         engine.run(tried_on(bundle, "text_encoder"))
     (cache,) = Path(bundle.root).glob("engines/tensorrt-rtx/text_encoder-*.cache")
     cache.write_bytes(cache.read_bytes()[:-1])  # a broken one is not taken
-    with bundle.open_engine("text_encoder", TARGET) as engine:
+    with open_engine(bundle, "text_encoder", TARGET) as engine:
         engine.run(tried_on(bundle, "text_encoder"))

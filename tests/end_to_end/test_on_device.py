@@ -13,6 +13,7 @@ import pytest
 
 import sdrt
 from sdrt import Control
+from sdrt.targets.engines import open_engine
 from sdrt_engines import Array, DeviceArray, Engine, Feed, Pinned, resolve_target
 from sdrt_engines.onnxruntime_cuda import BoundEngine
 from sdrt_engines.shape_profiles import Profile, Range
@@ -78,7 +79,7 @@ def plans() -> Iterator[dict[str, Engine]]:
     with ExitStack() as stack:
         gpu, engines = HostGpu(), {}
         for component in BUNDLE.manifest.components:
-            cpu = stack.enter_context(BUNDLE.open_engine(component.name, "cpu"))
+            cpu = stack.enter_context(open_engine(BUNDLE, component.name, "cpu"))
             profile = Profile(
                 {
                     spec.name: tuple(

@@ -27,7 +27,7 @@ from parity.pipeline_harness import (
     generators,
     pixels,
 )
-from sdrt.images.reading import fitted
+from sdrt.images.framing import fitted
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 

@@ -11,6 +11,7 @@ import pytest
 
 from sdrt import Bundle, Pipeline
 from sdrt.errors import NonFiniteError
+from sdrt.targets.engines import open_engine
 from sdrt_engines import (
     Array,
     EngineError,
@@ -38,7 +39,7 @@ def failing_pipeline(
 ) -> Pipeline:
     """A pipeline on a GPU that has a UNet of its own; the rest is the bundle's."""
     engines = {
-        component.name: bundle.open_engine(component.name, "cpu")
+        component.name: open_engine(bundle, component.name, "cpu")
         for component in bundle.manifest.components
         if component.name != "unet"
     }

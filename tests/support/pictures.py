@@ -1,4 +1,4 @@
-"""Pictures and masks to begin with."""
+"""Pictures and masks to begin with, and what colours a picture has."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def mask(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image
     drawn = Image.new("L", (width, height))
     drawn.paste(255, box)
     return drawn
+
+
+def colours(image: Image.Image) -> set[tuple[int, ...]]:
+    """Of an image in RGB."""
+    assert image.mode == "RGB"
+    return set(map(tuple, np.asarray(image).reshape(-1, 3).tolist()))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 from sdrt.bundle.file_records import record_file, verify_file
 from sdrt.bundle.folder import Bundle
@@ -17,8 +16,7 @@ from sdrt.files.atomic import appearing_folder
 from sdrt.targets.built_graph import BuiltGraph, graph_folder
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array
-
-Report: TypeAlias = Callable[[str], None]  # is told each stage
+from sdrt_export.options import Report
 
 _LATENTS = 8  # height and width that a network is tried at: half precision shows there, too
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
-from sdrt.half_graph import HalfGraph
+from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_export.building.graph_folder import (
-    Report,
     appearing_graph,
     missing_graphs,
     records_of_draft,
@@ -22,6 +21,7 @@ from sdrt_export.building.graph_folder import (
 )
 from sdrt_export.building.workplace import build_alone, full_disk_told
 from sdrt_export.errors import BuildError
+from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
 
 if TYPE_CHECKING:

@@ -32,11 +32,11 @@ from sdrt_engines import Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
 from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
-from sdrt_export.building.graph_folder import Report
 from sdrt_export.building.half_graphs import write_half_graph
 from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.building.workplace import WORK, build_alone, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
+from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType
 
 

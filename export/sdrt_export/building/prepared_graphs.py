@@ -11,12 +11,11 @@ import numpy as np
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
-from sdrt.prepared_graph import BACKEND, PreparedGraph, prepared_graph_of
+from sdrt.targets.built_graph import PREPARED_FOR, PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import engine_from_onnx
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building.graph_folder import (
-    Report,
     appearing_graph,
     missing_graphs,
     records_of_draft,
@@ -25,6 +24,7 @@ from sdrt_export.building.graph_folder import (
 )
 from sdrt_export.building.workplace import build_alone, full_disk_told
 from sdrt_export.errors import BuildError
+from sdrt_export.options import Report
 
 # Bytes on the disk for a byte of float32 weights: 1.32 of Stable Diffusion 1.5's UNet.
 _GROWTH = 1.4
@@ -39,7 +39,7 @@ def build_prepared_graphs(
     stays; what is there for another is replaced. BuildError, and what a broken bundle raises.
     """
     require_preparer()
-    with build_alone(bundle.root, BACKEND, report), full_disk_told(bundle.root):
+    with build_alone(bundle.root, PREPARED_FOR, report), full_disk_told(bundle.root):
         missing = missing_graphs(
             bundle, components, lambda component: prepared_graph_of(bundle.root, component), report
         )
@@ -77,13 +77,13 @@ def _as_float32(component: Component) -> int:
 
 
 def _build(bundle: Bundle, component: Component, report: Report) -> Path:
-    with appearing_graph(bundle, BACKEND, component, PreparedGraph) as draft:
+    with appearing_graph(bundle, PREPARED_FOR, component, PreparedGraph) as draft:
         report(f"{component.name}: preparing")
         prepare_onnx(bundle.root / component.model, draft / MODEL_NAME)
         _require_same(bundle, component, draft / MODEL_NAME)
         graph = PreparedGraph(
             onnx=onnx_digests(bundle.root, component),
-            files=records_of_draft(draft, BACKEND, component),
+            files=records_of_draft(draft, PREPARED_FOR, component),
             preparer=require_preparer(),
         )
         write_record(draft, graph)

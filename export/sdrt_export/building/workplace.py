@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdrt.bundle.manifest import ENGINES
 from sdrt.files.locking import only_one
 from sdrt_export.errors import BuildError
+from sdrt_export.options import Report
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 WORK = ".build-"  # prefix of a folder that a build works in
@@ -19,7 +20,7 @@ _BESIDE_WEIGHTS = 120e6
 
 
 @contextmanager
-def build_alone(root: Path, backend: str, report: Callable[[str], None]) -> Iterator[None]:
+def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
     """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
     engines = root / ENGINES
     if not (engines / backend).resolve().is_relative_to(root.resolve()):

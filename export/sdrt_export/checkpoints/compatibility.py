@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX, family_from_configs, fields_from_file
 from sdrt.errors import SdrtError
-from sdrt.files.json_fields import within
+from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_export.errors import CheckpointError
-from sdrt_export.sizes import sizes
 
 Config: TypeAlias = dict[str, Any]
+
+MAX_SIZE = 1 << 17  # of what a configuration names, before torch takes it at its word
 
 FAMILIES = ("stable-diffusion-1", "stable-diffusion-2")
 
@@ -115,3 +116,28 @@ def _complaints_about_tokens(tokenizer: ClipTokenizer, text_encoder: Config) -> 
             f"its tokenizer knows {num_tokens} tokens, its text encoder {expected} (vocab_size): "
             "take both from one checkpoint"
         )
+
+
+def size(fields: JsonFields, name: str, default: int) -> int:
+    """A whole number from 1 on. SdrtError where there is something else."""
+    return _checked(name, fields.integer(name, default))
+
+
+def sizes(fields: JsonFields, name: str, default: list[int]) -> list[int]:
+    """A list of them, not empty; a single number stands for as many as `default` has."""
+    value = fields.values.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, list):
+        return [size(fields, name, 1)] * len(default)
+    if not value:
+        raise CheckpointError(f"{name}: got [], expected whole numbers")
+    return [_checked(name, number) for number in value]
+
+
+def _checked(name: str, number: object) -> int:
+    if type(number) is not int or not 1 <= number <= MAX_SIZE:
+        raise CheckpointError(
+            f"{name}: got {number!r:.40}, expected a whole number from 1 to {MAX_SIZE}"
+        )
+    return number

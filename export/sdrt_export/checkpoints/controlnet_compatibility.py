@@ -9,9 +9,8 @@ from pathlib import Path
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.files.json_fields import JsonFields, within
-from sdrt_export.checkpoints.compatibility import FOREIGN_UNET_OPTIONS
+from sdrt_export.checkpoints.compatibility import FOREIGN_UNET_OPTIONS, size, sizes
 from sdrt_export.errors import CheckpointError
-from sdrt_export.sizes import size, sizes
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import CONFIG, ControlNetCheckpoint
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
-from sdrt_export.networks.network import Network, TextEncoder, UNet, VaeDecoder, VaeEncoder
+from sdrt_export.networks.network import Network
+from sdrt_export.networks.text_encoder import TextEncoder
+from sdrt_export.networks.unet import UNet
+from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
 
 MODEL_OF_PART = {  # in the order of a picture's way
     names.TEXT_ENCODER: "text_encoder",

@@ -3,7 +3,7 @@
 Why each stands here, with what others met: SD 2.1's attention scores overflow float16 and give
 black pictures (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model
 card; sdxl-vae-fp16-fix is other weights for that reason), `sin(1000 * frequency)` has no digits
-left in float16. What these tables do not foresee, `precision_check` finds by running the network.
+left in float16. What these tables do not foresee, `precision.check` finds by running the network.
 """
 
 from __future__ import annotations

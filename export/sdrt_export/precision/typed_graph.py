@@ -3,8 +3,8 @@
 TensorRT 11 knows strongly typed networks only: what is computed in which type stands in the graph.
 One pass decides it node by node:
 
-1. A node stays float32 where the rules of its family say so (`precision_policy`), where running the
-   network showed that it must (`precision_check`), where ONNX knows no half type for it, and where
+1. A node stays float32 where the rules of its family say so (`precision.policy`), where running the
+   network showed that it must (`precision.check`), where ONNX knows no half type for it, and where
    it is cheap and lies between such nodes. Every other node computes in half precision.
 2. Weights take the type of the node that uses them; a weight stored in float16 and cast in front of
    its use (`sdrt export --weights fp16`) loses the cast.
@@ -26,6 +26,7 @@ import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sdrt_engines import Array
+from sdrt_export.external_data import DATA_NAME, initializer
 from sdrt_export.precision.float_graph import (
     FLOAT,
     FloatGraph,
@@ -40,9 +41,7 @@ ELEMENTS: Mapping[HalfType, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorP
 LARGEST: Mapping[HalfType, float] = {"fp16": 65504.0, "bf16": 3.38e38}
 INFINITE = 1e30  # a constant beyond it stands for infinity, as in masks
 
-_DATA_NAME = "model.onnx_data"
 _BF16_OPSET = 22  # the first in which convolutions know it
-_PAGE = 4096  # bytes; smaller tensors stay inside model.onnx
 _SUFFIXES = {FLOAT: "fp32"} | {element: half for half, element in ELEMENTS.items()}
 
 
@@ -207,16 +206,10 @@ def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
     `weights_folder` is where the old graph's external data lies. One weight is in memory at a time.
     """
     del typed.model.graph.initializer[:]
-    with (folder / _DATA_NAME).open("wb") as data:
+    with (folder / DATA_NAME).open("wb") as data:
         for name, stored in typed.weights.items():
             array = _converted(array_of(stored.source, weights_folder), stored.element)
-            proto = numpy_helper.from_array(array, name)
-            if array.nbytes >= _PAGE:
-                offset = -(-data.tell() // _PAGE) * _PAGE
-                data.seek(offset)
-                data.write(proto.raw_data)
-                proto = _placed(proto, offset)
-            typed.model.graph.initializer.append(proto)
+            typed.model.graph.initializer.append(initializer(name, array, data))
     path = folder / "model.onnx"
     path.write_bytes(typed.model.SerializeToString())
     return path
@@ -230,19 +223,6 @@ def array_of(tensor: TensorProto, folder: Path) -> Array:
         onnx.external_data_helper.load_external_data_for_tensor(inside, str(folder))
         tensor = inside
     return np.asarray(numpy_helper.to_array(tensor))
-
-
-def _placed(proto: TensorProto, offset: int) -> TensorProto:
-    placed = TensorProto(
-        name=proto.name,
-        data_type=proto.data_type,
-        dims=proto.dims,
-        data_location=TensorProto.EXTERNAL,
-    )
-    place = {"location": _DATA_NAME, "offset": offset, "length": len(proto.raw_data)}
-    for key, value in place.items():
-        placed.external_data.add(key=key, value=str(value))
-    return placed
 
 
 def _converted(array: Array, element: int) -> Array:

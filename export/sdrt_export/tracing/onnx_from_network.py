@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import onnx
 import torch
 from onnx import (
@@ -28,20 +29,18 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     helper,
-    numpy_helper,
 )
 
-from sdrt_engines import Signature, TensorSpec
+from sdrt_engines import Array, Signature, TensorSpec
 from sdrt_export.errors import ExportError
+from sdrt_export.external_data import DATA_NAME, PAGE, initializer
 from sdrt_export.networks.network import Network, Size
 from sdrt_export.options import WeightType
 from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
 from sdrt_export.tracing.folding import Tensors, fold
 
-DATA_NAME = "model.onnx_data"  # as optimum calls it
 OPSET = 17  # the first with LayerNormalization
 TRACED = Size(batch=2, height=16, width=24, sequence=77)
-PAGE = 4096  # bytes; what is smaller stays in model.onnx, the rest starts at a page: easy to map
 
 
 def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
@@ -154,8 +153,8 @@ class TensorStore:
     def _stored(self, name: str, tensor: torch.Tensor) -> TensorProto:
         half = _exact_half(tensor) if self.weights == "fp16" else None
         if half is None:
-            return _initializer(name, tensor, self.data)
-        return _initializer(f"{name}.fp16", half, self.data)
+            return initializer(name, _array_of(tensor), self.data)
+        return initializer(f"{name}.fp16", _array_of(half), self.data)
 
 
 def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -166,23 +165,8 @@ def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
     return half if torch.equal(half.float(), tensor) else None
 
 
-def _initializer(name: str, tensor: torch.Tensor, data: BinaryIO) -> TensorProto:
-    array = tensor.detach().contiguous().numpy()
-    if array.nbytes < PAGE:
-        return numpy_helper.from_array(array, name)
-    offset = -(-data.tell() // PAGE) * PAGE
-    data.seek(offset)
-    data.write(array.data)
-    proto = TensorProto(
-        name=name,
-        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-        dims=array.shape,
-        data_location=TensorProto.EXTERNAL,
-    )
-    place = {"location": DATA_NAME, "offset": offset, "length": array.nbytes}
-    for key, value in place.items():
-        proto.external_data.add(key=key, value=str(value))
-    return proto
+def _array_of(tensor: torch.Tensor) -> Array:
+    return np.asarray(tensor.detach().contiguous().numpy())
 
 
 def fit_half(network: Network) -> bool:

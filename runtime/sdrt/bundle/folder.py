@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from sdrt import tensor_names as names
-from sdrt.bundle.file_records import verified_meanwhile, verify_file
-from sdrt.bundle.manifest import ENGINES, MANIFEST_NAME, Component, FileRecord, Manifest
+from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.manifest import MANIFEST_NAME, Component, Manifest
 from sdrt.bundle.optimum_folder import (
     MODEL_INDEX,
     fields_from_file,
@@ -20,22 +20,6 @@ from sdrt.bundle.optimum_folder import (
 )
 from sdrt.errors import BundleError
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.half_graph import HalfGraph
-from sdrt.prepared_graph import prepared_graph_of
-from sdrt.targets.built_graph import BuiltGraph
-from sdrt_engines import (
-    BACKENDS,
-    Backends,
-    Engine,
-    Refuse,
-    Resolution,
-    Target,
-    cuda_engine_from_onnx,
-    engine_from_onnx,
-    openvino_engine_from_onnx,
-    openvino_precision,
-    resolve_target,
-)
 
 T = TypeVar("T")
 
@@ -73,66 +57,6 @@ class Bundle:
 
     def has(self, name: str) -> bool:
         return any(component.name == name for component in self.manifest.components)
-
-    def resolve(self, target: str | Target = "auto", backends: Backends = BACKENDS) -> Resolution:
-        """The target that will run this bundle here: it opens on this machine, and what it needs is
-        in the bundle. `"auto"` is the fastest of them.
-
-        TargetError when an explicit target cannot, or none can.
-        """
-        return resolve_target(
-            target, [(backend, partial(self._refusal, refuse)) for backend, refuse in backends]
-        )
-
-    def _refusal(self, refuse: Refuse, target: Target) -> str | None:
-        if reason := refuse(target):
-            return reason
-        if (
-            target.backend.startswith("tensorrt")
-            and not (self.root / engines_path(target)).is_dir()
-        ):
-            return (
-                f"'{self.root}' has no engines for {target.backend}: "
-                f"`sdrt build {self.root} --target {target}` makes them"
-            )
-        return None
-
-    def open_engine(self, name: str, target: str | Target = "auto") -> Engine:
-        """The component called `name`, ready to run on `target`; its files are verified."""
-        component = self.component(name)
-        target = self.resolve(target).target
-        if target.backend == "tensorrt" or target.backend == "tensorrt-rtx":
-            from sdrt.targets.plans import open_plan
-
-            return open_plan(self.root, component, target.backend)
-        model, records = self.onnx_for(component, target)
-        path = self.root / model
-        with verified_meanwhile(self.root, records):
-            match target.backend:
-                case "cuda":
-                    return cuda_engine_from_onnx(path, name=name)
-                case "openvino":
-                    precision = openvino_precision(target)
-                    return openvino_engine_from_onnx(path, precision=precision, name=name)
-                case _:
-                    prepared = model != component.model
-                    return engine_from_onnx(path, name=name, prepared=prepared)
-
-    def open_reference(self, name: str) -> Engine:
-        """The component as it was exported, on the CPU in float32: the oracle of all others."""
-        component = self.component(name)
-        with verified_meanwhile(self.root, component.files):
-            return engine_from_onnx(self.root / component.model, name=name)
-
-    def onnx_for(self, component: Component, target: Target) -> tuple[str, Sequence[FileRecord]]:
-        """The graph that a target runs, and all its files: its own where one was built for it."""
-        if target.backend == "cpu":
-            built: BuiltGraph | None = prepared_graph_of(self.root, component)
-        else:
-            built = HalfGraph.of(self.root, target.backend, component)
-        if built is not None:
-            return built.model, built.files
-        return component.model, component.files
 
     def component_config(self, name: str) -> dict[str, Any]:
         """diffusers' or transformers' `config.json` of a component."""
@@ -231,11 +155,6 @@ class Bundle:
             if record.path == path:
                 verify_file(self.root, record)
         return fields_from_file(self.root / path)
-
-
-def engines_path(target: Target) -> str:
-    """The folder of a bundle for what was built for a backend."""
-    return f"{ENGINES}/{target.backend}"
 
 
 def _sample_size(unet: JsonFields) -> int:

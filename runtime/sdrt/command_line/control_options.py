@@ -1,22 +1,21 @@
-"""ControlNets on the command line, and in what a PNG says of its making."""
+"""ControlNets on the command line."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from sdrt.control import Control
-from sdrt.errors import RequestError, UsageError, did_you_mean
+from sdrt.errors import UsageError, did_you_mean
+from sdrt.metadata.parameters import recorded_controls
 
 
 def controls_from_options(
     options: argparse.Namespace, recorded: Mapping[str, Any]
 ) -> dict[str, Control]:
     """The controls that a PNG recorded, changed and joined by what the options say."""
-    values = _recorded_controls(recorded)
+    values = recorded_controls(recorded)
     for name, path in _pairs("--control", "PICTURE", options.control):
         values.setdefault(name, {})["image"] = path
     for option, form, texts, fields_from_text in (
@@ -36,34 +35,6 @@ def controls_from_options(
                 f"--control {name}=PICTURE"
             )
     return {name: Control(**control) for name, control in values.items()}
-
-
-def _recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a PNG says, which anything may have written."""
-    controls = recorded.get("control", {})
-    known = [field.name for field in fields(Control)]
-    if not isinstance(controls, dict) or not all(
-        isinstance(control, dict) and control.keys() <= set(known) for control in controls.values()
-    ):
-        raise RequestError(
-            f"control: the PNG says {str(controls)[:60]!r}, expected for each ControlNet some of "
-            f"{', '.join(known)}: something changed it, or a later sdrt wrote it"
-        )
-    return {name: dict(control) for name, control in controls.items()}
-
-
-def json_from_control(control: Control) -> dict[str, Any]:
-    """A control's fields; its picture as a path, left out where it came from none."""
-    values = {
-        "image": control.picture and control.picture.path,
-        "scale": control.scale,
-        "start": control.start,
-        "end": control.end,
-        "annotate": control.annotate,
-    }
-    if values["image"] is not None:
-        values["image"] = str(Path(str(values["image"])).resolve())
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _pairs(option: str, form: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:

@@ -12,9 +12,6 @@ from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError, UsageError
 from sdrt_engines import Target
 
-BUILT = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")  # the backends that run what was built for them
-WHOLE = ("cpu", "cuda")  # of these, those that run every shape with one graph
-
 
 def export(options: argparse.Namespace) -> None:
     """A checkpoint to a bundle, and that to plans; or ControlNets into a bundle."""
@@ -45,24 +42,12 @@ def export(options: argparse.Namespace) -> None:
 
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
     """Those that run what is built for them; what cannot be built is refused before an export."""
+    from sdrt_export.building.targets import BUILT, require_buildable
+
     targets = [target for target in map(Target.parse, texts) if target.backend in BUILT]
     for target in targets:
-        _require_buildable(target)
-    return targets
-
-
-def _require_buildable(target: Target) -> None:
-    if target.backend == "cpu":
-        from sdrt_export.building.prepared_graphs import require_preparer
-
-        require_preparer()
-        return
-    from sdrt_export.building.half_graphs import require_onnx
-    from sdrt_export.building.plans import require_buildable
-
-    require_onnx()
-    if target.backend != "cuda":
         require_buildable(target)
+    return targets
 
 
 def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -76,6 +61,8 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def build(options: argparse.Namespace) -> None:
     """What a target needs beside the bundle's ONNX; tells each stage unless it shall be quiet."""
+    from sdrt_export.building.targets import WHOLE
+
     target = Target.parse(options.target)
     wanted: dict[str, Any] = {"components": options.component}
     if target.backend != "cpu":
@@ -98,18 +85,10 @@ def build(options: argparse.Namespace) -> None:
 
 def _build(bundle: str | Path, target: Target, *, quiet: bool = False, **wanted: Any) -> list[Path]:
     """Builds into the bundle; the paths of what was not there."""
-    from sdrt_export.building.half_graphs import build_half_graphs
-    from sdrt_export.building.plans import build_bundle
-    from sdrt_export.building.prepared_graphs import build_prepared_graphs
+    from sdrt_export.building.targets import build_for
 
     def report(line: str) -> None:
         if not quiet:
             sys.stderr.write(f"{line}\n")
 
-    opened = Bundle.open(bundle)
-    if target.backend == "cpu":
-        return build_prepared_graphs(opened, report=report, **wanted)
-    if target.backend == "cuda":
-        return build_half_graphs(opened, report=report, **wanted)
-    made = build_bundle(opened, target, report=report, **wanted)
-    return [opened.root / record.plan.path for record in made.built]
+    return build_for(target, Bundle.open(bundle), report, **wanted)

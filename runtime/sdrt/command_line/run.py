@@ -9,20 +9,19 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from sdrt.command_line.control_options import controls_from_options, json_from_control
+from sdrt.command_line.control_options import controls_from_options
 from sdrt.errors import SdrtError, UsageError
-from sdrt.images.reading import Picture
+from sdrt.metadata.parameters import REQUEST_FIELDS, parameters_from_result
 from sdrt.metadata.png import read_parameters, save_png
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
 
-_REQUEST_FIELDS = tuple(field.name for field in fields(Request))
 _OTHER_FIELDS = ("bundle", "model", "version")  # what else a PNG may say, without changing pixels
 
 
@@ -35,9 +34,9 @@ def run(options: argparse.Namespace) -> None:
         paths = _output_paths(options.output, request)
         stream = pipeline.stream(request)
         _take(stream, show=not options.quiet and sys.stderr.isatty())
-        for path, image, parameters in zip(
-            paths, stream.result.images, _parameters(pipeline, bundle, stream.result), strict=True
-        ):
+        scheduler = request.scheduler or pipeline.bundle.scheduler_config["_class_name"]
+        recorded = parameters_from_result(stream.result, bundle, scheduler)
+        for path, image, parameters in zip(paths, stream.result.images, recorded, strict=True):
             save_png(image, path, parameters)
     if not options.quiet:
         sys.stderr.write(_summary(stream.result) + "\n")
@@ -55,14 +54,14 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
                 f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
             )
     return str(values["bundle"]), Request(
-        **{name: values[name] for name in _REQUEST_FIELDS if name in values}
+        **{name: values[name] for name in REQUEST_FIELDS if name in values}
     )
 
 
 def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a PNG says. Warns of what cannot be followed, as that makes it another picture."""
     recorded = read_parameters(path)
-    unknown = [name for name in recorded if name not in (*_REQUEST_FIELDS, *_OTHER_FIELDS)]
+    unknown = [name for name in recorded if name not in (*REQUEST_FIELDS, *_OTHER_FIELDS)]
     if unknown:
         warnings.warn(
             f"{path} was made with {', '.join(unknown)}, which this version does not know: "
@@ -128,38 +127,3 @@ def _summary(result: Result) -> str:
         f"{request.num_inference_steps} steps on {result.engine} in {total:.2f} s: "
         f"{', '.join(parts)}"
     )
-
-
-def _parameters(pipeline: Pipeline, bundle: str, result: Result) -> list[dict[str, Any]]:
-    """What each PNG carries: enough to make this one image again, alone."""
-    request = result.request
-    model = bundle if bundle == "demo" else str(Path(bundle).resolve())
-    return [
-        _without_none(
-            {name: _plain(getattr(request, name)) for name in _REQUEST_FIELDS}
-            | {
-                "prompt": prompt,
-                "negative_prompt": negative,
-                "num_images_per_prompt": 1,
-                "seed": seed,
-                "scheduler": request.scheduler or pipeline.bundle.scheduler_config["_class_name"],
-                "bundle": model,
-            }
-        )
-        for prompt, negative, seed in zip(
-            request.prompts, request.negative_prompts, result.seeds, strict=True
-        )
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """A request's value as JSON can hold it."""
-    if isinstance(value, Picture):
-        return value.path and str(Path(value.path).resolve())
-    if isinstance(value, Mapping):
-        return {name: json_from_control(control) for name, control in value.items()} or None
-    return None if value is False else value
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

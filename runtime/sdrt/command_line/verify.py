@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
+from sdrt.targets.engines import resolve
 from sdrt.verification.verdict import Verdict, verify_component
 from sdrt_engines import Target
 
@@ -24,7 +25,7 @@ def verify(path: str, target: str, *, as_json: bool) -> None:
     SdrtError where one of them fails, or is not near enough to the CPU.
     """
     bundle = Bundle.open(path)
-    resolved = bundle.resolve(target).target
+    resolved = resolve(bundle, target).target
     verdicts = [
         verify_component(bundle, component.name, resolved)
         for component in bundle.manifest.components

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.control import Residuals
+from sdrt.arrays import require_finite
 from sdrt.denoising.guidance import guidance_scale_embedding, guide
+from sdrt.denoising.residuals import Residuals
 from sdrt.errors import RequestError
-from sdrt.finite import require_finite
 from sdrt.samplers import Call
 from sdrt.timings import Clock
 from sdrt_engines import Engine, Feed, TensorSpec

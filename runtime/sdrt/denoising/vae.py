@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.finite import require_finite
+from sdrt.arrays import require_finite
 from sdrt_engines import Engine
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-from sdrt.bundle.manifest import MANIFEST_NAME
 from sdrt.errors import SdrtError
 
 
 @contextmanager
 def appearing_folder(
-    path: str | PathLike[str], *, replace: bool = False, proof: str = MANIFEST_NAME
+    path: str | PathLike[str], *, replace: bool = False, proof: str
 ) -> Iterator[Path]:
     """A new folder to fill. It stands at `path` once the block succeeds; an error removes it.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sdrt.images.reading import Box, Frame, Size, array_from_image, fitted
+from sdrt.images.framing import Box, Frame, Size, fitted
+from sdrt.images.reading import array_from_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

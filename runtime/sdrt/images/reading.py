@@ -1,4 +1,4 @@
-"""Input pictures: read from anywhere, upright, in RGB, and brought to the size of a request."""
+"""Input pictures: read from anywhere, upright and in RGB."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sdrt.errors import RequestError
+from sdrt.images.framing import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Array = npt.NDArray[np.float32]
-Resize: TypeAlias = Literal["crop", "pad", "stretch"]
-Size: TypeAlias = tuple[int, int]  # width and height in pixels
-Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are outside
 
 MAX_PIXELS = 2**26  # a small file can unfold to more than the memory holds
-MAX_DISPROPORTION = 64  # a narrow strip, cut to a square, is enlarged to more than that, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,78 +124,6 @@ def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
             raise ValueError("it holds NaN")
         return np.asarray(np.rint(pixels.clip(0, 255)), np.uint8)
     return np.asarray(pixels.astype(np.int64).clip(0, 65535) >> 8, np.uint8)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What part of the input pictures a request draws, and at what size.
-
-    ``box`` is the part that ``padding_mask_crop`` works on; None means all.
-    """
-
-    size: Size
-    resize: Resize | None = None
-    box: Box | None = None
-
-    def __call__(self, image: Image) -> Image:
-        """The image, cropped and resized."""
-        if self.box is not None:
-            return fitted(image.crop(self.box), self.size, "pad")
-        return fitted(image, self.size, self.resize or "stretch")
-
-
-def fitted(image: Image, size: Size, resize: Resize) -> Image:
-    """The image at another size: cut to its proportions, padded with its own edges, or stretched.
-
-    Source: ``VaeImageProcessor.resize`` of diffusers, which calls these ways "crop", "fill" and
-    "default".
-    """
-    from PIL import Image as Images
-
-    width, height = size
-    if image.size == size:
-        return image
-    if resize == "stretch":
-        return image.resize(size, Images.Resampling.LANCZOS)
-    is_wider = width * image.height > height * image.width  # than the image
-    if is_wider == (resize == "crop"):
-        inner = (width, image.height * width // image.width)
-    else:
-        inner = (image.width * height // image.height, height)
-    resized = image.resize((max(inner[0], 1), max(inner[1], 1)), Images.Resampling.LANCZOS)
-    left, top = width // 2 - resized.width // 2, height // 2 - resized.height // 2
-    canvas = Images.new(image.mode, size)
-    canvas.paste(resized, (left, top))
-    if resize == "pad":
-        _fill_borders(canvas, resized, left, top)
-    return canvas
-
-
-def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
-    """Spreads the edges of what lies in the middle over the empty borders, left and right or above
-    and below."""
-    width, height = canvas.size
-    if top > 0:
-        for edge, y in ((0, 0), (resized.height, top + resized.height)):
-            strip = resized.resize((width, top), box=(0, edge, width, edge))
-            canvas.paste(strip, (0, y))
-    if left > 0:
-        for edge, x in ((0, 0), (resized.width, left + resized.width)):
-            strip = resized.resize((left, height), box=(edge, 0, edge, height))
-            canvas.paste(strip, (x, 0))
-
-
-def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether some enlargement of the picture misses both sides of ``size`` by less than
-    ``tolerance`` pixels."""
-    across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
-    return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
-
-
-def disproportion(picture: Size, size: Size) -> float:
-    """How many times narrower or flatter the one is than the other, at least 1."""
-    ratio = picture[0] / picture[1] * size[1] / size[0]
-    return max(ratio, 1 / ratio)
 
 
 def array_from_image(image: Image) -> Array:

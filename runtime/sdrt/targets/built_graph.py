@@ -16,6 +16,7 @@ from sdrt.files.json_fields import JsonFields, within
 from sdrt.targets.plan_record import built_fields, onnx_digests
 
 RECORD_VERSION = 1
+PREPARED_FOR = "cpu"  # the backend
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,48 @@ class BuiltGraph:
 def graph_folder(backend: str, component: str) -> str:
     """Where a backend's own graph of a network lies in its bundle, with slashes."""
     return f"{ENGINES}/{backend}/{component}"
+
+
+@dataclass(frozen=True)
+class HalfGraph(BuiltGraph):
+    """A network in half precision, with what the precision policy made of it."""
+
+    RECORD_NAME = "half.json"
+
+    precision: str  # "fp16"; "fp32" where half precision did not do
+    promoted: tuple[str, ...]  # nodes that running the network made float32
+    policy: int  # version of the precision policy
+    psnr: float | None  # dB beside float32, executed on the CPU; None: nothing was changed
+
+    @classmethod
+    def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
+        psnr = fields.values.get("psnr")
+        return {
+            "precision": fields.text("precision"),
+            "promoted": tuple(fields.array("promoted")),
+            "policy": fields.integer("policy"),
+            "psnr": None if psnr is None else fields.number("psnr"),
+        }
+
+
+@dataclass(frozen=True)
+class PreparedGraph(BuiltGraph):
+    """A network prepared for the target `cpu`, with the machine that it is good for."""
+
+    RECORD_NAME = "prepared.json"
+
+    preparer: Mapping[str, str]  # the onnxruntime and the processor
+
+    @classmethod
+    def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
+        return {"preparer": fields.child("preparer").values}
+
+
+def prepared_graph_of(root: Path, component: Component) -> PreparedGraph | None:
+    """The graph that was made from this very network for this very machine, or None."""
+    graph = PreparedGraph.of(root, PREPARED_FOR, component)
+    if graph is None:
+        return None
+    from sdrt_engines.prepared_onnx import preparer  # for bundles that have such graphs alone
+
+    return graph if graph.preparer == preparer() else None

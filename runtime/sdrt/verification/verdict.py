@@ -11,6 +11,7 @@ import numpy as np
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
+from sdrt.targets.engines import onnx_for, open_engine, open_reference
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array, Engine, Target, openvino_precision
 
@@ -44,8 +45,8 @@ def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
     min_psnr = MIN_PSNR[precision]
     try:
         feeds = seeded_inputs(bundle, name)
-        expected = _outputs(bundle.open_reference(name), feeds)
-        got = _outputs(bundle.open_engine(name, target), feeds)
+        expected = _outputs(open_reference(bundle, name), feeds)
+        got = _outputs(open_engine(bundle, name, target), feeds)
     except SdrtError as error:
         return Verdict(name, precision, min_psnr, error=str(error))
     num_non_finite = sum(int(np.count_nonzero(~np.isfinite(array))) for array in got.values())
@@ -72,5 +73,5 @@ def _precision(bundle: Bundle, name: str, target: Target) -> str:
     component = bundle.component(name)
     if target.backend == "cpu":
         return "fp32"
-    built_for_it = bundle.onnx_for(component, target)[0] != component.model
+    built_for_it = onnx_for(bundle, component, target)[0] != component.model
     return "fp16" if built_for_it or target.backend.startswith("tensorrt") else "fp32"

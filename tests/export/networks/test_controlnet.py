@@ -12,9 +12,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from checkpoints import RECIPES, new_controlnet, tiny_pipeline
-from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
-from sdrt_export.networks.network import Size, UNet
-from sdrt_export.skips import Skip, skips_from_config
+from sdrt_export.networks.controlnet import ControlledUNet, ControlNet, Skip, skips_from_config
+from sdrt_export.networks.network import Size
+from sdrt_export.networks.unet import UNet
 from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx, write_variants
 from support.exported_networks import assert_near, run_exported
 

@@ -10,7 +10,10 @@ from diffusers import StableDiffusionPipeline
 
 from checkpoints import RECIPES, tiny_pipeline
 from sdrt_engines import Array
-from sdrt_export.networks.network import Network, Size, TextEncoder, UNet, VaeDecoder, VaeEncoder
+from sdrt_export.networks.network import Network, Size
+from sdrt_export.networks.text_encoder import TextEncoder
+from sdrt_export.networks.unet import UNet
+from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
 from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
 from support.exported_networks import assert_near, run_exported
 

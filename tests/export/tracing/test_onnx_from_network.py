@@ -11,8 +11,12 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from checkpoints import tiny_pipeline
 from sdrt_export.errors import ExportError
-from sdrt_export.networks.network import Network, TextEncoder, UNet, VaeEncoder
-from sdrt_export.tracing.onnx_from_network import DATA_NAME, PAGE, round_weights, write_onnx
+from sdrt_export.external_data import DATA_NAME, PAGE
+from sdrt_export.networks.network import Network
+from sdrt_export.networks.text_encoder import TextEncoder
+from sdrt_export.networks.unet import UNet
+from sdrt_export.networks.vae import VaeEncoder
+from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
 
 pytestmark = pytest.mark.export
 

@@ -9,7 +9,7 @@ import torch
 
 from checkpoints import tiny_pipeline
 from sdrt_export.errors import ExportError
-from sdrt_export.networks.network import TextEncoder
+from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.tracing.onnx_from_network import write_onnx
 from sdrt_export.tracing.parity import cases_from_network, checked_parity, parity_of
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,11 @@ import numpy as np
 import pytest
 
 from sdrt.bundle import folder as bundle_module
-from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.optimum_folder import family_from_configs
 from sdrt.errors import BundleError, SdrtError
-from sdrt.half_graph import HalfGraph
-from sdrt_engines import (
-    Backends,
-    EngineError,
-    Refusal,
-    Target,
-    TargetError,
-    openvino_precision,
-    openvino_refusal,
-)
+from sdrt.targets.engines import open_engine
+from sdrt_engines import EngineError
 from support.bundle_folder import CONFIGS, SIGNATURES, write_bundle, write_json, write_onnx_folder
 
 LATENTS = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
@@ -42,12 +32,6 @@ def test_a_bundle_has_components(root: Path) -> None:
     assert bundle.component("unet").signature == SIGNATURES["unet"]
     assert bundle.has("unet")
     assert not bundle.has("vae_encoder")
-
-
-def test_a_component_opens_as_an_engine(root: Path) -> None:
-    with Bundle.open(str(root)).open_engine("unet", "cpu") as unet:
-        assert unet.name == "unet"
-        np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
 
 
 def test_configurations(root: Path) -> None:
@@ -111,90 +95,18 @@ def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
 
 def test_a_missing_component_tells_what_there_is(root: Path) -> None:
     bundle = Bundle.open(root)
-    for use in (bundle.component, bundle.open_engine, bundle.component_config):
+    for use in (bundle.component, partial(open_engine, bundle), bundle.component_config):
         with pytest.raises(
             BundleError, match="no component 'vae_encoder', it has text_encoder, unet, vae_decoder"
         ):
             use("vae_encoder")
 
 
-def test_an_explicit_target_that_does_not_open_is_an_error(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed
-    with pytest.raises(TargetError, match="openvino is not installed: pip install"):
-        Bundle.open(root).open_engine("unet", "openvino")
-
-
-@pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
-def test_a_component_opens_on_openvino(root: Path, target: str) -> None:
-    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
-        pytest.skip(reason)
-    with Bundle.open(root).open_engine("unet", target) as unet:
-        np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
-
-
-def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
-    bundle = Bundle.open(root)
-    unet, cuda = bundle.component("unet"), Target("cuda")
-    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
-    path = root / "engines/cuda/unet/model.onnx"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"half")
-    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
-    built = HalfGraph(
-        onnx={file.path: file.sha256 for file in unet.files},
-        precision="fp16",
-        promoted=(),
-        policy=1,
-        psnr=None,
-        files=(record_file(root, path),),
-    )
-    record = path.with_name(HalfGraph.RECORD_NAME)
-    record.write_text(built.to_json())
-    assert bundle.onnx_for(unet, cuda) == ("engines/cuda/unet/model.onnx", built.files)
-    record.write_text(replace(built, onnx={"unet/model.onnx": "0" * 64}).to_json())
-    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)  # it is another one's
-    record.write_text("{}")
-    assert bundle.onnx_for(unet, cuda) == ("unet/model.onnx", unet.files)
-    assert bundle.onnx_for(unet, Target("cpu")) == ("unet/model.onnx", unet.files)
-
-
-# --- which target runs a bundle
-
-
-def opens(target: Target) -> None:
-    return None
-
-
-BACKENDS: Backends = (("tensorrt", opens), ("tensorrt-rtx", opens), ("cpu", opens))
-
-
-def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Path) -> None:
-    bundle = Bundle.open(root)
-    resolution = bundle.resolve("auto", BACKENDS)
-    assert resolution.target == Target("cpu")
-    assert resolution.refusals == tuple(
-        Refusal(
-            Target.parse(name),
-            f"'{root}' has no engines for {name}: `sdrt build {root} --target {name}` makes them",
-        )
-        for name in ("tensorrt", "tensorrt-rtx")
-    )
-    (root / "engines/tensorrt-rtx").mkdir(parents=True)
-    assert bundle.resolve("auto", BACKENDS).target == Target("tensorrt-rtx")
-
-
-def test_an_explicit_target_needs_its_engines_too(root: Path) -> None:
-    with pytest.raises(TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* makes"):
-        Bundle.open(root).resolve("tensorrt-rtx:sm89", BACKENDS)
-
-
 # --- files that are not what the manifest says
 
 
 def open_unet(bundle: Bundle) -> object:
-    return bundle.open_engine("unet")
+    return open_engine(bundle, "unet")
 
 
 def read_scheduler(bundle: Bundle) -> object:
@@ -243,27 +155,6 @@ def test_changed_files_are_refused(root: Path, path: str, use: Callable[[Bundle]
     file.unlink()
     file.write_bytes(content)
     assert use(bundle)
-
-
-def test_each_opening_verifies(root: Path) -> None:
-    bundle = Bundle.open(root)
-    bundle.open_engine("unet").close()
-    (root / "unet/model.onnx").write_bytes(b"changed meanwhile")
-    with pytest.raises(BundleError, match=r"unet/model\.onnx: got 17 bytes"):
-        bundle.open_engine("unet")
-
-
-def test_a_symlink_inside_the_bundle_is_fine(root: Path) -> None:
-    file = root / "unet/model.onnx"
-    file.rename(root / "shared")
-    file.symlink_to(root / "shared")
-    Bundle.open(root).open_engine("unet").close()
-
-
-def test_a_bundle_may_be_reached_through_a_symlink(root: Path) -> None:
-    link = root.parent / "link"
-    link.symlink_to(root)
-    Bundle.open(link).open_engine("unet").close()
 
 
 def test_a_manifest_cannot_point_outside(root: Path) -> None:
@@ -346,7 +237,7 @@ def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
     assert unet.files[1].size == 5
     assert manifest.tools == {"diffusers": "0.39.0"}
     assert json.loads(manifest.to_json())["family"] == "stable-diffusion-1"
-    with bundle.open_engine("unet") as engine:
+    with open_engine(bundle, "unet") as engine:
         np.testing.assert_array_equal(engine.run({"sample": LATENTS})["out_sample"], LATENTS)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdrt.command_line.control_options import controls_from_options, json_from_control
+from sdrt.command_line.control_options import controls_from_options
 from sdrt.control import Control
 from sdrt.errors import RequestError, SdrtError, UsageError
+from sdrt.metadata.parameters import json_from_control
 from support.pictures import picture
 
 

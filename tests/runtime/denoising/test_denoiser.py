@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdrt.control import Control, ControlNet, Residuals
+from sdrt.control import Control
 from sdrt.denoising.denoiser import Denoiser
+from sdrt.denoising.residuals import ControlNet, Residuals
 from sdrt.errors import NonFiniteError
-from sdrt.images.reading import Frame
+from sdrt.images.framing import Frame
 from sdrt.samplers import Call
 from sdrt.timings import Clock
 from sdrt_engines import Array, FunctionEngine, Signature

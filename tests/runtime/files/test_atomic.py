@@ -4,14 +4,18 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sdrt.errors import SdrtError
-from sdrt.files.atomic import appearing_file, appearing_folder, changed_folder
+from sdrt.files import atomic
+from sdrt.files.atomic import appearing_file, changed_folder
 
 Appearing = Callable[[Path], AbstractContextManager[Path]]
+
+appearing_folder = partial(atomic.appearing_folder, proof="sdrt.json")
 
 
 def entries(folder: Path) -> list[str]:

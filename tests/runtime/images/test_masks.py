@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdrt.images.framing import Frame
 from sdrt.images.masks import crop_box, latent_mask, mask_from_image, paste_back
-from sdrt.images.reading import Frame
 from support.pictures import mask, picture
 
 

@@ -1,0 +1,32 @@
+"""Tensors of an ONNX file: large ones lie beside it, page by page, small ones inside."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from sdrt_engines import Array
+
+DATA_NAME = "model.onnx_data"  # as optimum calls it
+PAGE = 4096  # bytes; what is smaller stays in model.onnx, the rest starts at a page: easy to map
+
+
+def initializer(name: str, array: Array, data: BinaryIO) -> TensorProto:
+    """The array as an initialiser; a large one is written to `data`, the file `DATA_NAME`."""
+    if array.nbytes < PAGE:
+        return numpy_helper.from_array(array, name)
+    offset = -(-data.tell() // PAGE) * PAGE
+    data.seek(offset)
+    data.write(array.reshape(-1).view(np.uint8).data)  # bfloat16 has no buffer of its own
+    proto = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    place = {"location": DATA_NAME, "offset": offset, "length": array.nbytes}
+    for key, value in place.items():
+        proto.external_data.add(key=key, value=str(value))
+    return proto

@@ -1,0 +1,51 @@
+"""The text encoder as a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from sdrt import tensor_names as names
+from sdrt_engines import Signature, TensorSpec
+from sdrt_export.networks.network import Network, Size, float32
+
+
+class TextEncoder(Network):
+    """CLIP's text encoder, with each layer's states before and after the final layer norm.
+
+    Source: `CLIPTextModel` of transformers.
+    """
+
+    name = names.TEXT_ENCODER
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        tokens = ("batch", model.config.max_position_embeddings)
+        states = (*tokens, model.config.hidden_size)
+        layers = range(model.config.num_hidden_layers + 1)
+        self.signature = Signature(
+            inputs=(TensorSpec(names.INPUT_IDS, np.dtype(np.int64), tokens),),
+            outputs=(
+                float32(names.LAST_HIDDEN_STATE, *states),
+                float32(names.POOLER_OUTPUT, "batch", model.config.hidden_size),
+                *(float32(names.hidden_state(i), *states) for i in layers),
+                *(float32(names.normed_hidden_state(i), *states) for i in layers),
+            ),
+        )
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output = self.model(input_ids, output_hidden_states=True)
+        states = output.hidden_states
+        norm = _submodule(self.model, "final_layer_norm")
+        return output.last_hidden_state, output.pooler_output, *states, *map(norm, states)
+
+    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        config = self.model.config
+        tokens = (size.batch, config.max_position_embeddings)
+        return (torch.randint(config.vocab_size, tokens, generator=random),)
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of that name, at any depth: transformers has moved them between versions."""
+    return next(found for path, found in model.named_modules() if path.split(".")[-1] == name)

@@ -1,0 +1,78 @@
+"""The VAE's two halves as networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sdrt import tensor_names as names
+from sdrt_engines import Signature
+from sdrt_export.networks.attention import PlainAttention
+from sdrt_export.networks.network import Network, Size, float32
+
+
+class VaeDecoder(Network):
+    """Latents, already divided by the scaling factor, to pictures in -1..1.
+
+    Source: `AutoencoderKL.decode` of diffusers.
+    """
+
+    name = names.VAE_DECODER
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.model.encoder = self.model.quant_conv = None
+        config, scale = model.config, _scale_of_vae(model)
+        latents = ("batch", config.latent_channels, "height", "width")
+        picture = ("batch", config.out_channels, f"{scale}*height", f"{scale}*width")
+        self.signature = Signature(
+            (float32(names.LATENT_SAMPLE, *latents),), (float32(names.SAMPLE, *picture),)
+        )
+
+    def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
+        if self.model.post_quant_conv is not None:
+            latent_sample = self.model.post_quant_conv(latent_sample)
+        return self.model.decoder(latent_sample)
+
+    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        shape = (size.batch, self.model.config.latent_channels, size.height, size.width)
+        return (torch.randn(shape, generator=random),)
+
+    def simplify(self) -> None:
+        self.model.set_attn_processor(PlainAttention())
+
+
+class VaeEncoder(Network):
+    """Pictures in -1..1 to the mean and log-variance of their latents, not yet scaled.
+
+    Source: `AutoencoderKL.encode` of diffusers.
+    """
+
+    name = names.VAE_ENCODER
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.model.decoder = self.model.post_quant_conv = None
+        config, scale = model.config, _scale_of_vae(model)
+        picture = ("batch", config.in_channels, "height", "width")
+        parameters = ("batch", 2 * config.latent_channels, f"height/{scale}", f"width/{scale}")
+        self.signature = Signature(
+            (float32(names.SAMPLE, *picture),), (float32(names.LATENT_PARAMETERS, *parameters),)
+        )
+
+    def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        parameters = self.model.encoder(sample)
+        return parameters if self.model.quant_conv is None else self.model.quant_conv(parameters)
+
+    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        scale = _scale_of_vae(self.model)
+        shape = (size.batch, self.model.config.in_channels, scale * size.height, scale * size.width)
+        return (2 * torch.rand(shape, generator=random) - 1,)
+
+    def simplify(self) -> None:
+        self.model.set_attn_processor(PlainAttention())
+
+
+def _scale_of_vae(model: nn.Module) -> int:
+    """How many pixels of the picture, in each direction, one latent pixel stands for."""
+    return 1 << (len(model.config.block_out_channels) - 1)

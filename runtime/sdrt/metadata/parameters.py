@@ -1,0 +1,82 @@
+"""The parameters that an image carries: enough to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sdrt.control import Control
+from sdrt.errors import RequestError
+from sdrt.images.reading import Picture
+from sdrt.request import Request
+from sdrt.result import Result
+
+REQUEST_FIELDS = tuple(field.name for field in fields(Request))
+
+
+def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[dict[str, Any]]:
+    """For each image what its PNG carries: enough to make this one again, alone.
+
+    `scheduler` is the name of the one that ran.
+    """
+    request = result.request
+    model = bundle if bundle == "demo" else str(Path(bundle).resolve())
+    return [
+        _without_none(
+            {name: _plain(getattr(request, name)) for name in REQUEST_FIELDS}
+            | {
+                "prompt": prompt,
+                "negative_prompt": negative,
+                "num_images_per_prompt": 1,
+                "seed": seed,
+                "scheduler": scheduler,
+                "bundle": model,
+            }
+        )
+        for prompt, negative, seed in zip(
+            request.prompts, request.negative_prompts, result.seeds, strict=True
+        )
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A request's value as JSON can hold it."""
+    if isinstance(value, Picture):
+        return value.path and str(Path(value.path).resolve())
+    if isinstance(value, Mapping):
+        return {name: json_from_control(control) for name, control in value.items()} or None
+    return None if value is False else value
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a PNG says, which anything may have written."""
+    controls = recorded.get("control", {})
+    known = [field.name for field in fields(Control)]
+    if not isinstance(controls, dict) or not all(
+        isinstance(control, dict) and control.keys() <= set(known) for control in controls.values()
+    ):
+        raise RequestError(
+            f"control: the PNG says {str(controls)[:60]!r}, expected for each ControlNet some of "
+            f"{', '.join(known)}: something changed it, or a later sdrt wrote it"
+        )
+    return {name: dict(control) for name, control in controls.items()}
+
+
+def json_from_control(control: Control) -> dict[str, Any]:
+    """A control's fields; its picture as a path, left out where it came from none."""
+    values = {
+        "image": control.picture and control.picture.path,
+        "scale": control.scale,
+        "start": control.start,
+        "end": control.end,
+        "annotate": control.annotate,
+    }
+    if values["image"] is not None:
+        values["image"] = str(Path(str(values["image"])).resolve())
+    return {name: value for name, value in values.items() if value is not None}
