@@ -46,7 +46,7 @@ def main() -> None:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    size = bundle.sample_size
+    size = bundle.family.native_size[1] // bundle.family.latents.vae_scale_factor
     unet = np.median(seconds["UNet"])
     measurements = [
         Measurement(

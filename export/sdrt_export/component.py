@@ -29,8 +29,7 @@ def export_part(
     report(f"{part.name}: reading")
     networks = part.networks()
     report(f"{part.name}: running in torch")
-    names = [network.name for network in networks]
-    signatures = [network.signature for network in networks]
+    facts = [(each.name, each.role, each.signature, each.takes) for each in networks]
     cases = [cases_from_network(network) for network in networks]
     report(f"{part.name}: writing ONNX")
     if weights == "fp16":
@@ -45,11 +44,13 @@ def export_part(
     return tuple(
         Component(
             name=name,
+            role=role,
             model=paths[0].relative_to(bundle).as_posix(),
             signature=signature,
             precision=PRECISIONS[stored],
             files=tuple(records[path] for path in paths),
             parity=checked_parity(name, paths[0], expected, rounded=weights == "fp16"),
+            takes=takes,
         )
-        for name, signature, expected, paths in zip(names, signatures, cases, files, strict=True)
+        for (name, role, signature, takes), expected, paths in zip(facts, cases, files, strict=True)
     )

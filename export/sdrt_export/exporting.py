@@ -23,7 +23,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sdrt import tensor_names as names
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import MANIFEST_NAME, Component, FileRecord, Manifest, write_manifest
+from sdrt.bundle.manifest import (
+    MANIFEST_NAME,
+    RESIDUALS,
+    Component,
+    FileRecord,
+    Manifest,
+    write_manifest,
+)
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields
@@ -107,7 +114,8 @@ def add_controlnets(
     """
     opened = Bundle.open(Path(bundle))
     _require_room(opened, controlnets, replace)
-    host = Host(JsonFields(opened.component_config(names.UNET)), opened.vae_scale_factor)
+    unet = JsonFields(opened.component_config(names.UNET))
+    host = Host(unet, opened.family.latents.vae_scale_factor)
     added = controlnets_from_sources(controlnets, host)
     with changed_folder(opened.root, last=MANIFEST_NAME) as draft, _progress() as report:
         components = tuple(_export_controlnets(added, draft, weights, report))
@@ -130,7 +138,7 @@ def _controlnets_beside(
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
     """ExportError where the bundle cannot take ControlNets of these names."""
-    if not (bundle.has(names.UNET_CONTROLLED) and (bundle.root / MANIFEST_NAME).exists()):
+    if bundle.denoiser(RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
             f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "
             "optimum made it): export its checkpoint again"

@@ -62,7 +62,8 @@ class Generation:
         assert request.seed is not None  # resolved
         self._seeds = tuple(request.seed + i for i in range(request.num_images))
         self._noise = BatchNoise(self._seeds)
-        self._scaling = Scaling(self._bundle.scaling_factor, self._bundle.shift_factor)
+        self._latents = self._bundle.family.latents
+        self._scaling = Scaling(self._latents.scaling_factor, self._latents.shift_factor)
         self._frame = frame_of(request)
         self._controlnets = {name: self._controlnet(name) for name in request.controls}
 
@@ -105,9 +106,9 @@ class Generation:
     def _draw(self) -> Array:
         """The next normals of every image's stream, (B, C, h, w)."""
         assert self.request.height and self.request.width  # resolved
-        factor = self._bundle.vae_scale_factor
+        factor = self._latents.vae_scale_factor
         size = self.request.height // factor, self.request.width // factor
-        return self._noise.normal((1, self._bundle.latent_channels, *size))
+        return self._noise.normal((1, self._latents.channels, *size))
 
     def _start(self) -> Start:
         request, plan = self.request, self._plan
@@ -119,9 +120,9 @@ class Generation:
         if request.mask is None:
             return start_from_picture(plan, self._draw, self._encode(pixels), index)
         mask = mask_from_image(request.mask.image, self._frame)  # (1, 1, H, W)
-        small_mask = latent_mask(mask, self._bundle.vae_scale_factor)
+        small_mask = latent_mask(mask, self._latents.vae_scale_factor)
         from_noise = request.strength == 1
-        if self._bundle.inpaints:
+        if self._bundle.family.denoiser.extra_channels == "mask":
             picture = None if from_noise else self._encode(pixels)
             masked = self._encode(np.where(mask < 0.5, pixels, np.float32(0.5)))  # grey: 0 of -1..1
             return start_beside_mask(plan, self._draw, picture, masked, small_mask, index)

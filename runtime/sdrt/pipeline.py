@@ -125,7 +125,7 @@ class Pipeline:
 
     @cached_property
     def _tokenizer(self) -> ClipTokenizer:
-        return ClipTokenizer.open(self.bundle.tokenizer_folder)
+        return ClipTokenizer.open(self.bundle.tokenizer_folder())
 
     def _plan(self, request: Request) -> Plan:
         config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)

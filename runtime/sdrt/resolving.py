@@ -10,6 +10,7 @@ from typing import Any
 
 from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import RESIDUALS
 from sdrt.errors import RequestError, nearest
 from sdrt.images.framing import MAX_DISPROPORTION, Frame, Size, disproportion, same_proportions
 from sdrt.images.masks import crop_box
@@ -54,12 +55,11 @@ def frame_of(request: Request) -> Frame:
 def _size(request: Request, bundle: Bundle) -> Size:
     """Width and height: what was asked for, else the first picture's, cut to whole latents, else
     the model's."""
-    native = bundle.sample_size * bundle.vae_scale_factor
-    size = native, native
+    size = bundle.family.native_size
     if request.padding_mask_crop is None:
         pictures = (request.picture, *request.controls.values())
         given = [picture.size for picture in pictures if picture]
-        factor = bundle.vae_scale_factor
+        factor = bundle.family.latents.vae_scale_factor
         if given:
             width, height = (max(side // factor, 1) * factor for side in given[0])
             size = width, height
@@ -72,7 +72,7 @@ def _size(request: Request, bundle: Bundle) -> Size:
 
 
 def _check_size(request: Request, bundle: Bundle) -> None:
-    factor = bundle.vae_scale_factor
+    factor = bundle.family.latents.vae_scale_factor
     for side in ("height", "width"):
         value = getattr(request, side)
         if value % factor:
@@ -85,7 +85,7 @@ def _check_size(request: Request, bundle: Bundle) -> None:
 
 def _check_kind(request: Request, bundle: Bundle) -> None:
     """Whether the UNet is made for it, and a step is left to take."""
-    if bundle.inpaints and request.mask is None:
+    if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
         raise RequestError(
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
             "bundle"
@@ -127,17 +127,10 @@ def _check_control(request: Request, bundle: Bundle) -> None:
                 f"control: no ControlNet '{name}'{f', did you mean {near!r}?' if near else ':'} "
                 f"this bundle has {', '.join(bundle.controlnets)}"
             )
-        inputs = bundle.component(names.controlnet(name)).signature.inputs
-        if names.CONDITIONING_SCALE not in (spec.name for spec in inputs):
-            raise RequestError(
-                f"control: an older sdrt exported '{name}', without an input for its scale: export "
-                f"it again with `sdrt export --controlnet {name}=PATH --into {bundle.root} "
-                "--replace`"
-            )
-    if request.control and not bundle.has(names.UNET_CONTROLLED):
+    if request.control and bundle.denoiser(RESIDUALS) is None:
         raise RequestError(
-            "control: this bundle's UNet takes no residuals (an older export, or optimum's): "
-            "export the checkpoint again"
+            "control: this bundle's UNet takes no residuals (optimum exports none that does): "
+            "export the checkpoint with sdrt"
         )
 
 
@@ -153,7 +146,7 @@ def _check_proportions(request: Request, bundle: Bundle) -> None:
         if frame.box is not None:
             _check_same_size(role, picture, request.picture)
         elif frame.resize is None and not same_proportions(
-            picture.size, frame.size, bundle.vae_scale_factor
+            picture.size, frame.size, bundle.family.latents.vae_scale_factor
         ):
             raise RequestError(
                 f"{role}: got {_text(picture.size)} pixels for a picture of {_text(frame.size)}: "

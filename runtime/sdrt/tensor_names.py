@@ -26,6 +26,8 @@ SAMPLE: Final = "sample"  # UNet: (B, C, h, w); VAE encoder's input, decoder's o
 TIMESTEP: Final = "timestep"  # (B,) float32; a scalar in optimum's own folders
 ENCODER_HIDDEN_STATES: Final = "encoder_hidden_states"  # (B, L, D)
 TIMESTEP_COND: Final = "timestep_cond"  # (B, K): the guidance embedding of distilled UNets (LCM)
+TEXT_EMBEDS: Final = "text_embeds"  # (B, D): SDXL's pooled vector
+TIME_IDS: Final = "time_ids"  # (B, K): SDXL's numbers about the image
 OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 
 # VAE
@@ -35,15 +37,17 @@ LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-va
 # ControlNet: takes what the UNet takes, and a picture in 0..1. Its N outputs are the controlled
 # UNet's inputs of the same names: its residuals, scaled, and added to those of the nets before it
 CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
-CONDITIONING_SCALE: Final = "conditioning_scale"  # (N,): the factor of each residual
+CONDITIONING_SCALE: Final = "conditioning_scale"  # (B, N): the factor of each residual
 MID_BLOCK_RESIDUAL: Final = "mid_block_residual"  # (B, C_mid, h_mid, w_mid)
 
 _EARLIER = "earlier."
+_DOWN_BLOCK_RESIDUALS = "down_block_residuals."
+_CONTROLNET = "controlnet_"
 
 
 def down_block_residual(index: int) -> str:
     """ControlNet: what is added to the UNet's skip connection ``index``, (B, C_i, h_i, w_i)."""
-    return f"down_block_residuals.{index}"
+    return f"{_DOWN_BLOCK_RESIDUALS}{index}"
 
 
 def earlier(residual: str) -> str:
@@ -54,12 +58,17 @@ def earlier(residual: str) -> str:
 def is_residual(name: str) -> bool:
     """Whether a tensor is what a ControlNet gives, to the UNet or to the net after it."""
     residual = name.removeprefix(_EARLIER)
-    return residual == MID_BLOCK_RESIDUAL or residual.startswith(down_block_residual(0)[:-1])
+    return residual == MID_BLOCK_RESIDUAL or residual.startswith(_DOWN_BLOCK_RESIDUALS)
 
 
 def controlnet(name: str) -> str:
     """The network of the ControlNet that users call ``name``."""
-    return f"controlnet_{name}"
+    return f"{_CONTROLNET}{name}"
+
+
+def controlnet_of(component: str) -> str:
+    """What users call the ControlNet whose network has that name."""
+    return component.removeprefix(_CONTROLNET)
 
 
 def hidden_state(index: int) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sdrt.bundle.manifest import Component, FileRecord
+from sdrt.families.family import Role
+from sdrt.families.known import ROLES
 from sdrt_engines import Signature, TensorSpec
 from sdrt_engines.shape_profiles import Range
 from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
@@ -19,7 +21,8 @@ UNET = (
 def component(name: str, *inputs: TensorSpec) -> Component:
     path = f"{name}/model.onnx"
     files = (FileRecord(path, None, 1),)
-    return Component(name, path, Signature(inputs, ()), "float32", files, None)
+    role: Role = ROLES.get(name, "controlnet" if name.startswith("controlnet") else "denoiser")
+    return Component(name, role, path, Signature(inputs, ()), "float32", files)
 
 
 def wanted(*shapes: str, batch: str = "1") -> Wanted:

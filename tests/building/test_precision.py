@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from sdrt.families.family import Role
 from sdrt_engines import engine_from_onnx
 from sdrt_export.errors import BuildError
 from sdrt_export.precision.check import (
@@ -170,28 +171,27 @@ def attention(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("family", "component", "element"),
+    ("family", "role", "element"),
     [
-        ("stable-diffusion-1", "unet", FP16),
-        ("stable-diffusion-2", "unet", FLOAT),
-        ("stable-diffusion-2", "unet_controlled", FLOAT),
-        ("stable-diffusion-2", "controlnet_depth", FLOAT),
-        ("stable-diffusion-2", "text_encoder", FP16),
+        ("stable-diffusion-1", "denoiser", FP16),
+        ("stable-diffusion-2", "denoiser", FLOAT),
+        ("stable-diffusion-2", "controlnet", FLOAT),
+        ("stable-diffusion-2", "text encoder", FP16),
     ],
 )
 def test_attention_of_sd2_scores_in_float32(
-    tmp_path: Path, family: str, component: str, element: int
+    tmp_path: Path, family: str, role: Role, element: int
 ) -> None:
-    rules = rules_for(family, component)
+    rules = rules_for(family, role)
     types = types_of(typed(attention(tmp_path), tmp_path / "new", rules))
     assert types["products"] == types["scores"] == types["weights"] == element
     assert types["queries"] == FP16
 
 
-@pytest.mark.parametrize("component", ["vae_decoder", "vae_encoder"])
-def test_the_vae_of_sdxl_stays_float32(tmp_path: Path, component: str) -> None:
+@pytest.mark.parametrize("role", ["vae decoder", "vae encoder"])
+def test_the_vae_of_sdxl_stays_float32(tmp_path: Path, role: Role) -> None:
     report = write_half(
-        attention(tmp_path), tmp_path, "fp16", rules_for("stable-diffusion-xl", component), [X]
+        attention(tmp_path), tmp_path, "fp16", rules_for("stable-diffusion-xl", role), [X]
     )
     assert report.precision == "fp32"
     assert set(types_of(tmp_path / "model.onnx").values()) == {FLOAT}

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from sdrt.bundle.file_records import record_file
+from sdrt.bundle.manifest import sealed
 from support.command import run_sdrt
 from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle
 
 
-def edit(path: Path, change: Callable[[dict], None]) -> None:
+def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+    """Changes the manifest and seals it again."""
+    path = bundle / "sdrt.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     change(document)
-    path.write_text(json.dumps(document), encoding="utf-8")
+    path.write_text(json.dumps(sealed(document)), encoding="utf-8")
 
 
 def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
@@ -32,7 +35,7 @@ def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
                 vars(record) if file["path"] == path else file for file in owner["files"]
             ]
 
-    edit(bundle / "sdrt.json", change)
+    edit_manifest(bundle, change)
 
 
 def no_bundle(bundle: Path) -> None:
@@ -54,15 +57,24 @@ def a_broken_manifest(bundle: Path) -> None:
 
 
 def a_later_manifest(bundle: Path) -> None:
-    edit(bundle / "sdrt.json", lambda manifest: manifest.update(format_version=2))
+    edit_manifest(bundle, lambda manifest: manifest.update(format_version=3))
+
+
+def an_older_manifest(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(format_version=1))
+
+
+def an_edited_manifest(bundle: Path) -> None:
+    path = bundle / "sdrt.json"
+    path.write_text(path.read_text().replace('"guidance_scale": 3.0', '"guidance_scale": 4.0'))
 
 
 def a_path_upwards(bundle: Path) -> None:
-    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="../secret.json"))
+    edit_manifest(bundle, lambda m: m["files"][0].update(path="../secret.json"))
 
 
 def an_absolute_path(bundle: Path) -> None:
-    edit(bundle / "sdrt.json", lambda m: m["files"][0].update(path="/etc/passwd"))
+    edit_manifest(bundle, lambda m: m["files"][0].update(path="/etc/passwd"))
 
 
 def a_symlink_outside(bundle: Path) -> None:
@@ -109,7 +121,9 @@ def an_unknown_option(bundle: Path) -> None:
         (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
         (an_empty_folder, "'bundle' holds neither sdrt.json nor model_index.json, so it is no"),
         (a_broken_manifest, "bundle: sdrt.json: not valid JSON"),
-        (a_later_manifest, "bundle: sdrt.json: format_version: got 2, this sdrt reads 1: use the"),
+        (a_later_manifest, "bundle: sdrt.json: format_version: got 3, this sdrt reads 2: use the"),
+        (an_older_manifest, "got 1, this sdrt reads 2: export it again with `sdrt export tests -o"),
+        (an_edited_manifest, "bundle: sdrt.json: digest: got '"),
         (a_path_upwards, "files[0]: path: got '../secret.json', expected a path inside the bundle"),
         (an_absolute_path, "files[0]: path: got '/etc/passwd', expected a path inside the bundle"),
         (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),

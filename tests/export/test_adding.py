@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from checkpoints import tiny_controlnet
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import Manifest
+from sdrt.bundle.manifest import Manifest, sealed
 from sdrt.command_line.main import main
 from sdrt.errors import BundleError, SdrtError
 from sdrt_engines import signature_from_onnx
@@ -139,7 +139,7 @@ def test_nets_are_added_to_a_bundle(plain: Path, nets: dict[str, Path]) -> None:
 def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> None:
     document = json.loads((plain / "sdrt.json").read_text())
     document["tools"]["torch"] = "1.13.0"
-    (plain / "sdrt.json").write_text(json.dumps(document))
+    (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     add_controlnets(plain, {"edges": nets["edges"]})
     manifest = Bundle.open(plain).manifest
     assert manifest.tools["torch"] == "1.13.0"
@@ -202,10 +202,9 @@ def test_weights_that_are_missing_are_never_made_up(
 
 
 def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str, Path]) -> None:
-    """As older versions made it."""
     document = json.loads((plain / "sdrt.json").read_text())
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
-    (plain / "sdrt.json").write_text(json.dumps(document))
+    (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     before = contents(plain)
     with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
         add_controlnets(plain, nets)
@@ -215,10 +214,9 @@ def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str,
 def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path]) -> None:
     """It opens, as optimum's folders do, but nobody knows its hashes."""
     (plain / "sdrt.json").unlink()
-    assert names(plain) == ["text_encoder", "unet", "unet_controlled", "vae_decoder", "vae_encoder"]
-    for name, graph in (("unet", "model.onnx"), ("unet_controlled", "controlled.onnx")):
-        files = [file.path for file in Bundle.open(plain).component(name).files]
-        assert files == [f"unet/{graph}", "unet/model.onnx_data"]
+    assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+    files = [file.path for file in Bundle.open(plain).component("unet").files]
+    assert files == ["unet/model.onnx", "unet/model.onnx_data"]
     with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
         add_controlnets(plain, nets)
 

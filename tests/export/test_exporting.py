@@ -53,7 +53,7 @@ def test_the_manifest_tells_each_network(bundle: Path) -> None:
 def test_the_manifest_tells_where_the_bundle_is_from(bundle: Path, checkpoint: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     assert manifest.source == str(checkpoint)
-    assert manifest.family == "stable-diffusion-1"
+    assert manifest.family.name == "stable-diffusion-1"
     assert manifest.tools["torch"] == torch.__version__
     assert manifest.tools.keys() >= {"sdrt", "diffusers", "transformers", "onnx", "onnxruntime"}
     assert manifest.defaults == {}
@@ -73,8 +73,8 @@ def test_the_bundle_reads_what_the_checkpoint_says(bundle: Path, checkpoint: Pat
     opened = Bundle.open(bundle)
     scheduler = json.loads((checkpoint / "scheduler" / "scheduler_config.json").read_text())
     assert opened.scheduler_config == scheduler
-    assert opened.vae_scale_factor == 2
-    assert opened.scaling_factor == 0.18215
+    assert opened.family.latents.vae_scale_factor == 2
+    assert opened.family.latents.scaling_factor == 0.18215
     assert opened.model_index["_class_name"] == "StableDiffusionPipeline"
 
 

@@ -207,22 +207,8 @@ def test_a_bundle_without_controlnets(bundle: Bundle) -> None:
 
 def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
     assert refusal(without(bundle, "unet_controlled"), control={"edges": PICTURE}) == (
-        "control: this bundle's UNet takes no residuals (an older export, or optimum's): export "
-        "the checkpoint again"
-    )
-
-
-def test_a_controlnet_of_an_older_sdrt(bundle: Bundle) -> None:
-    edges = bundle.component("controlnet_edges")
-    signature = Signature(edges.signature.inputs[:4], edges.signature.outputs)
-    components = (
-        *(c for c in bundle.manifest.components if c != edges),
-        replace(edges, signature=signature),
-    )
-    older_bundle = Bundle(bundle.root, replace(bundle.manifest, components=components))
-    assert refusal(older_bundle, control={"edges": PICTURE}) == (
-        "control: an older sdrt exported 'edges', without an input for its scale: export it again "
-        f"with `sdrt export --controlnet edges=PATH --into {bundle.root} --replace`"
+        "control: this bundle's UNet takes no residuals (optimum exports none that does): export "
+        "the checkpoint with sdrt"
     )
 
 

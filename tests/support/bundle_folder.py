@@ -7,6 +7,10 @@ from pathlib import Path
 
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component, Manifest, Parity, write_manifest
+from sdrt.bundle.optimum_folder import fields_from_file
+from sdrt.families.family import Family
+from sdrt.families.known import ROLES, family_from_configs
+from sdrt.files.json_fields import JsonFields
 from sdrt_engines import Signature, TensorSpec
 from support.onnx_writer import onnx_model, spec
 
@@ -56,6 +60,7 @@ def write_bundle(root: Path) -> Path:
     components = tuple(
         Component(
             name=name,
+            role=ROLES[name],
             model=f"{name}/model.onnx",
             signature=signature,
             precision="float32",
@@ -65,7 +70,7 @@ def write_bundle(root: Path) -> Path:
         for name, signature in SIGNATURES.items()
     )
     manifest = Manifest(
-        family="stable-diffusion-1",
+        family=family_of_folder(root),
         components=components,
         files=tuple(record_file(root, path) for path in CONFIGS),
         source="tests",
@@ -74,6 +79,17 @@ def write_bundle(root: Path) -> Path:
     )
     write_manifest(root, manifest)
     return root
+
+
+def family_of_folder(root: Path) -> Family:
+    """The family that the configurations of a bundle's folder tell."""
+
+    def read(part: str) -> tuple[str, JsonFields]:
+        folder = "vae_decoder" if part == "vae" else part
+        path = root / ("model_index.json" if part == "model_index" else f"{folder}/config.json")
+        return str(path), fields_from_file(path)
+
+    return family_from_configs(read)
 
 
 def write_json(path: Path, value: object) -> None:

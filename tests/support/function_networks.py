@@ -78,7 +78,7 @@ INPAINTING_UNET = Signature(
 
 def controlnet(num_channels: int) -> Signature:
     cond = spec("controlnet_cond", "float32", "B", num_channels, "8*h", "8*w")
-    scale = spec("conditioning_scale", "float32", len(RESIDUALS))
+    scale = spec("conditioning_scale", "float32", "B", len(RESIDUALS))
     earlier = (replace(residual, name=f"earlier.{residual.name}") for residual in RESIDUALS)
     return Signature((*UNET.inputs, cond, scale, *earlier), RESIDUALS)
 
@@ -91,11 +91,10 @@ def encode_picture(feeds: dict[str, Array]) -> dict[str, Array]:
 
 def control(feeds: dict[str, Array]) -> dict[str, Array]:
     """The control picture's brightness, at the residuals' sizes, scaled and added."""
+    scales = feeds["conditioning_scale"].T[..., None, None, None]  # (N, B, 1, 1, 1)
     return {
         name: feeds[f"earlier.{name}"] + scale * residual
-        for scale, (name, residual) in zip(
-            feeds["conditioning_scale"], brightness(feeds).items(), strict=True
-        )
+        for scale, (name, residual) in zip(scales, brightness(feeds).items(), strict=True)
     }
 
 

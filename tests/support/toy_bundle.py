@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from sdrt.bundle.file_records import record_file
+from sdrt.bundle.manifest import RESIDUALS as RESIDUALS_TAKEN
 from sdrt.bundle.manifest import Component, Manifest, write_manifest
+from sdrt.families.family import Role
 from sdrt_engines import Array, Signature
-from support.bundle_folder import CONFIGS, write_json
+from support.bundle_folder import CONFIGS, family_of_folder, write_json
 from support.clip_folder import clip_vocabulary, write_clip_folder
 from support.onnx_writer import Node, onnx_model, spec
 
@@ -42,7 +44,7 @@ SIGNATURES = {
         (
             *UNET_INPUTS,
             spec("controlnet_cond", "float32", "B", 3, "8*h", "8*w"),
-            spec("conditioning_scale", "float32", len(RESIDUALS)),
+            spec("conditioning_scale", "float32", "B", len(RESIDUALS)),
             *(replace(residual, name=f"earlier.{residual.name}") for residual in RESIDUALS),
         ),
         RESIDUALS,
@@ -57,6 +59,14 @@ SIGNATURES = {
     ),
 }
 FILES = {"unet_controlled": "unet/controlled.onnx"}
+ROLES: dict[str, Role] = {
+    "text_encoder": "text encoder",
+    "unet": "denoiser",
+    "unet_controlled": "denoiser",
+    "controlnet_edges": "controlnet",
+    "vae_encoder": "vae encoder",
+    "vae_decoder": "vae decoder",
+}
 NODES: dict[str, list[Node]] = {
     "text_encoder": [("Gather", ["words", "input_ids"], ["last_hidden_state"])],
     "unet": [("Mul", ["sample", "factor"], ["out_sample"])],
@@ -69,7 +79,10 @@ NODES: dict[str, list[Node]] = {
     "controlnet_edges": [
         ("Pad", ["controlnet_cond", "channels"], ["padded"]),
         ("Mul", ["padded", "factor"], ["cond"]),
-        ("Split", ["conditioning_scale"], ["scale.0", "scale.1"]),
+        ("Transpose", ["conditioning_scale"], ["scales"]),
+        ("Split", ["scales"], ["row.0", "row.1"]),
+        ("Reshape", ["row.0", "per_image"], ["scale.0"]),
+        ("Reshape", ["row.1", "per_image"], ["scale.1"]),
         ("Resize", ["cond", "", "eighth"], ["shallow"]),
         ("Mul", ["shallow", "scale.0"], ["scaled.0"]),
         ("Add", ["earlier.down_block_residuals.0", "scaled.0"], ["down_block_residuals.0"]),
@@ -114,7 +127,7 @@ def write_toy_bundle(
     networks = {file.path for component in components for file in component.files}
     paths = (path.relative_to(root).as_posix() for path in root.rglob("*.*"))
     manifest = Manifest(
-        family="stable-diffusion-1",
+        family=family_of_folder(root),
         components=components,
         files=tuple(record_file(root, path) for path in sorted(paths) if path not in networks),
         source="tests",
@@ -141,11 +154,12 @@ def _component(root: Path, name: str, nan: bool) -> Component:
         paths.append(data.relative_to(root).as_posix())
     return Component(
         name=name,
+        role=ROLES[name],
         model=model,
         signature=SIGNATURES[name],
         precision="float32",
         files=tuple(record_file(root, path) for path in paths),
-        parity=None,
+        takes=frozenset({RESIDUALS_TAKEN} if name == "unet_controlled" else ()),
     )
 
 
@@ -161,6 +175,7 @@ def _weights(nan: bool) -> dict[str, dict[str, Array]]:
         "controlnet_edges": {
             "channels": np.array([0, 0, 0, 0, 0, 1, 0, 0]),  # three of colour become four
             "factor": unit.reshape(1),
+            "per_image": np.array([-1, 1, 1, 1]),
             "eighth": np.array([1, 1, 1 / 8, 1 / 8], np.float32),
             "sixteenth": np.array([1, 1, 1 / 16, 1 / 16], np.float32),
         },

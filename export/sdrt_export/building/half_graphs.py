@@ -64,7 +64,7 @@ def write_half_graph(
     from sdrt_export.precision.check import write_half, write_known
     from sdrt_export.precision.record import known_precision, remember_precision
 
-    rules = rules_for(bundle.manifest.family, component.name)
+    rules = rules_for(bundle.family.name, component.role)
     model = bundle.root / component.model
     known = known_precision(bundle, component, half)
     if known is not None:

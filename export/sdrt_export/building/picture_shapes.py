@@ -15,17 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sdrt import tensor_names as names
 from sdrt.bundle.manifest import Component
+from sdrt.families.family import Role
 from sdrt_engines import EngineError
 from sdrt_engines.shape_profiles import Profile, Range, profile_of_signature
 from sdrt_export.errors import BuildError
 
-_PICTURES = (
-    names.VAE_ENCODER,
-)  # their height and width count pixels; elsewhere they count latents
-_SINGLE = (names.VAE_ENCODER, names.VAE_DECODER)
-_TEXTS = (names.TEXT_ENCODER,)
+# Networks of these roles count height and width in pixels, all others in latents.
+_PICTURES: tuple[Role, ...] = ("vae encoder",)
+_SINGLE: tuple[Role, ...] = ("vae encoder", "vae decoder")
+_TEXTS: tuple[Role, ...] = ("text encoder",)
 _ENDS = ("min", "opt", "max")
 
 
@@ -85,28 +84,28 @@ def profiles_of_component(component: Component, wanted: Wanted) -> tuple[Profile
             component.signature,
             {
                 "batch": rows,
-                "height": _measured(component.name, shapes.height, wanted.pixels_per_latent),
-                "width": _measured(component.name, shapes.width, wanted.pixels_per_latent),
+                "height": _measured(component.role, shapes.height, wanted.pixels_per_latent),
+                "width": _measured(component.role, shapes.width, wanted.pixels_per_latent),
                 "sequence": Range.of(wanted.tokens),
             },
         )
         for shapes in wanted.shapes
-        for rows in _rows(component.name, wanted.batch)
+        for rows in _rows(component.role, wanted.batch)
     ]
     return tuple(p for index, p in enumerate(profiles) if p not in profiles[:index])
 
 
-def _rows(component: str, batch: Range) -> Sequence[Range]:
-    if component in _SINGLE:
+def _rows(role: Role, batch: Range) -> Sequence[Range]:
+    if role in _SINGLE:
         return (Range.of(1),)
-    if component in _TEXTS:
+    if role in _TEXTS:
         return (Range(1, 2 * batch.opt, 2 * batch.max),)
     if batch.static:
         return (Range.of(2 * batch.max), batch)
     return (Range(batch.min, 2 * batch.opt, 2 * batch.max),)
 
 
-def _measured(component: str, pixels: Range, pixels_per_latent: int) -> Range:
-    if component in _PICTURES:
+def _measured(role: Role, pixels: Range, pixels_per_latent: int) -> Range:
+    if role in _PICTURES:
         return pixels
     return pixels.map(lambda size: size // pixels_per_latent)

@@ -217,13 +217,13 @@ def _architectures(backend: TensorRT, target: Target) -> tuple[str, ...]:
 
 
 def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
-    factor = bundle.vae_scale_factor
-    native = bundle.sample_size * factor
-    parsed = tuple(map(PictureShapes.parse, shapes or [f"{native}x{native}"]))
+    factor = bundle.family.latents.vae_scale_factor
+    width, height = bundle.family.native_size
+    parsed = tuple(map(PictureShapes.parse, shapes or [f"{width}x{height}"]))
     for shape in parsed:
         shape.require_multiple(factor)
     try:
-        return Wanted(parsed, Range.parse(batch), bundle.num_tokens, factor)
+        return Wanted(parsed, Range.parse(batch), bundle.family.text.num_tokens, factor)
     except SdrtError as error:
         raise BuildError(f"--batch {batch}: {error}") from error
 

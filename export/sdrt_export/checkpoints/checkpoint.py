@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
+from sdrt.families.family import Family
 from sdrt_export.checkpoints.compatibility import family_of_folder
 from sdrt_export.checkpoints.controlnet import (
     PREFIX,
@@ -49,7 +50,7 @@ class Checkpoint:
 
     folder: Path
     source: str  # what the user called it, and the commit where it is from the Hub
-    family: str  # "stable-diffusion-1" or "-2"
+    family: Family
     weights: Mapping[str, Weights]  # by the names of `WEIGHTS_NAMES`
     controlnets: tuple[ControlNetCheckpoint, ...]  # that it brings along
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sdrt.bundle.optimum_folder import MODEL_INDEX, family_from_configs, fields_from_file
+from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
+from sdrt.families.family import Family
+from sdrt.families.known import family_from_configs, require_known_pipeline
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_export.errors import CheckpointError
@@ -16,16 +18,14 @@ Config: TypeAlias = dict[str, Any]
 
 MAX_SIZE = 1 << 17  # of what a configuration names, before torch takes it at its word
 
-FAMILIES = ("stable-diffusion-1", "stable-diffusion-2")
-
 # Options that give a UNet further inputs. Stable Diffusion 1 and 2 have none of them.
 FOREIGN_UNET_OPTIONS = (
     *("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds"),
 )
 
 
-def family_of_folder(folder: Path, source: str) -> str:
-    """`stable-diffusion-1` or `-2`, of the checkpoint in `folder`, whose parts all fit.
+def family_of_folder(folder: Path, source: str) -> Family:
+    """The family of the checkpoint in `folder`, whose parts all fit.
 
     CheckpointError where one is of another kind than sdrt exports, or does not fit another.
     """
@@ -34,15 +34,22 @@ def family_of_folder(folder: Path, source: str) -> str:
             fields_from_file(folder / name).values
             for name in (MODEL_INDEX, *(f"{model}/config.json" for model in _MODELS))
         )
-        family = family_from_configs(str(index.get("_class_name")), unet)
-        _refuse(_complaints_about_kind(family, text_encoder, unet, vae))
+        require_known_pipeline(str(index.get("_class_name")))
+        _refuse(_complaints_about_kind(text_encoder, unet, vae))
         _check_sizes(folder)
         _refuse(_complaints_about_fit(text_encoder, unet, vae))
+        family = family_from_configs(lambda part: _config(folder, part))
         tokenizer = ClipTokenizer.open(folder / "tokenizer")
         _refuse(_complaints_about_tokens(tokenizer, text_encoder))
     except SdrtError as error:
         raise CheckpointError(f"'{source}' cannot be exported: {error}") from error
     return family
+
+
+def _config(folder: Path, part: str) -> tuple[str, JsonFields]:
+    """The configuration of a part, as `families.known` asks for it."""
+    path = folder / (MODEL_INDEX if part == "model_index" else f"{part}/config.json")
+    return str(path), fields_from_file(path)
 
 
 _MODELS = ("text_encoder", "unet", "vae")
@@ -68,11 +75,7 @@ def _check_sizes(folder: Path) -> None:
                 sizes(fields, name, default=[1])
 
 
-def _complaints_about_kind(
-    family: str, text_encoder: Config, unet: Config, vae: Config
-) -> Iterator[str]:
-    if family not in FAMILIES:
-        yield f"its family is {family}, this version of sdrt exports {' and '.join(FAMILIES)}"
+def _complaints_about_kind(text_encoder: Config, unet: Config, vae: Config) -> Iterator[str]:
     for model, got, expected in (
         ("text encoder", text_encoder.get("model_type"), "clip_text_model"),
         ("UNet", unet.get("_class_name"), "UNet2DConditionModel"),

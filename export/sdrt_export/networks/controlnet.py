@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sdrt import tensor_names as names
+from sdrt.bundle.manifest import RESIDUALS
 from sdrt.bundle.optimum_folder import CONTROLLED_NAME
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.networks.attention import PlainAttention
@@ -63,6 +64,7 @@ class ControlledUNet(UNet):
     """
 
     name = names.UNET_CONTROLLED
+    takes = frozenset({RESIDUALS})
     file_name = CONTROLLED_NAME
 
     def __init__(self, model: nn.Module) -> None:
@@ -94,6 +96,8 @@ class ControlNet(Network):
     `MultiControlNetModel` of diffusers.
     """
 
+    role = "controlnet"
+
     def __init__(self, model: nn.Module, name: str) -> None:
         super().__init__(model)
         self.name = names.controlnet(name)
@@ -107,7 +111,7 @@ class ControlNet(Network):
         self.skips = skips_from_config(config)
         residuals = _residuals(self.skips)
         earlier = (replace(spec, name=names.earlier(spec.name)) for spec in residuals)
-        factors = float32(names.CONDITIONING_SCALE, len(residuals))
+        factors = float32(names.CONDITIONING_SCALE, "batch", len(residuals))
         self.signature = Signature(
             (*denoiser_inputs(config), picture, factors, *earlier), residuals
         )
@@ -128,7 +132,7 @@ class ControlNet(Network):
         if self.pools:
             residuals = tuple(residual.mean((2, 3), keepdim=True) for residual in residuals)
         return tuple(
-            total + conditioning_scale[i] * residual
+            total + conditioning_scale[:, i, None, None, None] * residual
             for i, (total, residual) in enumerate(zip(earlier, residuals, strict=True))
         )
 
@@ -141,7 +145,7 @@ class ControlNet(Network):
             ),
             generator=random,
         )
-        scale = torch.randn(len(self.skips), generator=random)
+        scale = torch.randn((size.batch, len(self.skips)), generator=random)
         # small beside what the net itself gives: an error in that must show
         earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
         return *random_denoiser_inputs(config, size, random), picture, scale, *earlier

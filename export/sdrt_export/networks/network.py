@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sdrt.bundle.optimum_folder import MODEL_NAME
+from sdrt.families.family import Role
 from sdrt_engines import Signature, TensorSpec
 
 
@@ -30,6 +31,8 @@ class Network(nn.Module, ABC):
     """
 
     name: str
+    role: Role
+    takes: frozenset[str] = frozenset()  # which variant of a denoiser it is: see `Component`
     file_name = MODEL_NAME
     signature: Signature
 

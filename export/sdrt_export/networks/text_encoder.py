@@ -18,6 +18,7 @@ class TextEncoder(Network):
     """
 
     name = names.TEXT_ENCODER
+    role = "text encoder"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

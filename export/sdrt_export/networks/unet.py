@@ -20,6 +20,7 @@ class UNet(Network):
     """
 
     name = names.UNET
+    role = "denoiser"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

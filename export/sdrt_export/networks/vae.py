@@ -18,6 +18,7 @@ class VaeDecoder(Network):
     """
 
     name = names.VAE_DECODER
+    role = "vae decoder"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
@@ -49,6 +50,7 @@ class VaeEncoder(Network):
     """
 
     name = names.VAE_ENCODER
+    role = "vae encoder"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from sdrt import tensor_names as names
+from sdrt.families.family import Role
 
 HalfType: TypeAlias = Literal["fp16", "bf16"]
 Precision: TypeAlias = Literal["fp16", "bf16", "fp32"]
@@ -38,19 +38,13 @@ class Rules:
 _SD2_ATTENTION = Rules(attention_scores=True)
 _SDXL_VAE = Rules(everything=True)
 
-# family → component → rules; what is not named follows `Rules()`
-_EXCEPTIONS: Mapping[str, Mapping[str, Rules]] = {
-    "stable-diffusion-2": {
-        names.UNET: _SD2_ATTENTION,
-        names.UNET_CONTROLLED: _SD2_ATTENTION,
-        names.controlnet(""): _SD2_ATTENTION,
-    },
-    "stable-diffusion-xl": {names.VAE_DECODER: _SDXL_VAE, names.VAE_ENCODER: _SDXL_VAE},
+# family → role → rules; what is not named follows `Rules()`
+_EXCEPTIONS: Mapping[str, Mapping[Role, Rules]] = {
+    "stable-diffusion-2": {"denoiser": _SD2_ATTENTION, "controlnet": _SD2_ATTENTION},
+    "stable-diffusion-xl": {"vae decoder": _SDXL_VAE, "vae encoder": _SDXL_VAE},
 }
 
 
-def rules_for(family: str, component: str) -> Rules:
-    """The rules of a component in a bundle of `family`."""
-    controlnets = names.controlnet("")
-    kind = controlnets if component.startswith(controlnets) else component
-    return _EXCEPTIONS.get(family, {}).get(kind, Rules())
+def rules_for(family: str, role: Role) -> Rules:
+    """The rules of a component with that role in a bundle of `family`."""
+    return _EXCEPTIONS.get(family, {}).get(role, Rules())

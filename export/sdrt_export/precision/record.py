@@ -47,7 +47,7 @@ def remember_precision(
 
 def _path(bundle: Bundle, component: Component, half: HalfType) -> Path:
     digests = onnx_digests(bundle.root, component)
-    made_of = [POLICY_VERSION, bundle.manifest.family, component.name, half, digests]
+    made_of = [POLICY_VERSION, bundle.family.name, component.name, half, digests]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     return bundle.root / ENGINES / "precision" / f"{component.name}-{half}-{key}.json"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from sdrt import tensor_names as names
 from sdrt.bundle.file_records import verify_file
@@ -19,14 +18,11 @@ from sdrt.bundle.optimum_folder import (
     onnx_folders,
 )
 from sdrt.errors import BundleError
+from sdrt.families.family import Family
 from sdrt.files.json_fields import JsonFields, within
-
-T = TypeVar("T")
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
-
-_SD1_SCALING_FACTOR = 0.18215  # what diffusers assumes for a VAE that does not say
 
 
 @dataclass(frozen=True)
@@ -72,79 +68,38 @@ class Bundle:
         """diffusers' `scheduler_config.json`."""
         return self._fields("scheduler/scheduler_config.json").values
 
-    @cached_property
-    def tokenizer_folder(self) -> Path:
-        """The folder with CLIP's vocabulary, its files verified."""
-        folder = self.root / "tokenizer"
+    def tokenizer_folder(self, name: str = "tokenizer") -> Path:
+        """A folder with a tokenizer's vocabulary, its files verified."""
+        folder = self.root / name
         if not folder.is_dir():
             raise BundleError(f"{folder}: this folder of the bundle is missing: export it again")
         for record in self.manifest.files:
-            if record.path.startswith("tokenizer/"):
+            if record.path.startswith(f"{name}/"):
                 verify_file(self.root, record)
         return folder
 
-    @cached_property
-    def vae_scale_factor(self) -> int:
-        """Pixels per latent, in each direction."""
-        levels = self._from_config("vae_decoder", lambda vae: vae.array("block_out_channels"))
-        return 1 << max(len(levels) - 1, 0)  # each level but the last halves the picture
-
-    @cached_property
-    def scaling_factor(self) -> float:
-        """Latents are divided by it before they are decoded."""
-        return self._from_config(
-            "vae_decoder", lambda vae: vae.number("scaling_factor", default=_SD1_SCALING_FACTOR)
-        )
-
-    @cached_property
-    def shift_factor(self) -> float:
-        """Added to the latents after that; 0 for all VAEs before Stable Diffusion 3."""
-        return self._from_config("vae_decoder", lambda vae: vae.number("shift_factor", default=0))
-
-    @cached_property
-    def latent_channels(self) -> int:
-        return self._from_config("vae_decoder", lambda vae: vae.integer("latent_channels", 4))
-
-    @cached_property
-    def inpaints(self) -> bool:
-        """Whether the UNet sees a mask and a masked picture beside the latents."""
-        channels = self._from_config("unet", lambda unet: unet.integer("in_channels", 4))
-        if channels == self.latent_channels:
-            return False
-        if channels == 2 * self.latent_channels + 1:
-            return True
-        raise BundleError(
-            f"{self.root}: its UNet takes {channels} channels, expected {self.latent_channels}, or "
-            f"{2 * self.latent_channels + 1} of one for inpainting: sdrt does not run this kind"
-        )
+    @property
+    def family(self) -> Family:
+        """The facts about the models in it."""
+        return self.manifest.family
 
     @cached_property
     def controlnets(self) -> tuple[str, ...]:
         """The ControlNets, by the names that users give them."""
-        prefix = names.controlnet("")
-        all_names = (component.name for component in self.manifest.components)
-        return tuple(name.removeprefix(prefix) for name in all_names if name.startswith(prefix))
-
-    @cached_property
-    def num_tokens(self) -> int:
-        """The length of a prompt."""
-        length = self.component(names.TEXT_ENCODER).signature.input(names.INPUT_IDS).shape[-1]
-        if isinstance(length, int):
-            return length
-        return self._from_config(
-            names.TEXT_ENCODER, lambda config: config.integer("max_position_embeddings", 77)
+        return tuple(
+            names.controlnet_of(component.name)
+            for component in self.manifest.components
+            if component.role == "controlnet"
         )
 
-    @cached_property
-    def sample_size(self) -> int:
-        """Height and width, in latents, that the UNet was trained for."""
-        return self._from_config("unet", _sample_size)
-
-    def _from_config(self, name: str, convert: Callable[[JsonFields], T]) -> T:
-        path = self._config_path(name)
-        fields = self._fields(path)
-        with within(str(self.root / path)):
-            return convert(fields)
+    def denoiser(self, *takes: str) -> str | None:
+        """The name of the denoiser with the fewest inputs among those that take these, if any."""
+        fitting = [
+            component
+            for component in self.manifest.components
+            if component.role == "denoiser" and component.takes.issuperset(takes)
+        ]
+        return min(fitting, key=lambda each: len(each.takes)).name if fitting else None
 
     def _config_path(self, name: str) -> str:
         return str(PurePosixPath(self.component(name).model).with_name("config.json"))
@@ -155,13 +110,6 @@ class Bundle:
             if record.path == path:
                 verify_file(self.root, record)
         return fields_from_file(self.root / path)
-
-
-def _sample_size(unet: JsonFields) -> int:
-    match unet.values.get("sample_size"):
-        case [height, width] if height == width:  # diffusers takes a pair, too
-            return JsonFields({"sample_size": height}).integer("sample_size")
-    return unet.integer("sample_size")
 
 
 def _demo_manifest() -> Manifest:

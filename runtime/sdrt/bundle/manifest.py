@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sdrt.errors import BundleError, did_you_mean
+from sdrt.errors import BundleError
+from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
-from sdrt_engines import DTYPES, Signature, TensorSpec
+from sdrt.files.records import json_from_record, record_from_json
+from sdrt_engines import Signature
 
 ENGINES = "engines"  # the folder for what was built for a target
 MANIFEST_NAME = "sdrt.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RESIDUALS = "residuals"  # what a denoiser `takes` that can be controlled
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class FileRecord:
 class Parity:
     """The distance to torch, measured at export: greatest absolute error, and PSNR in dB.
 
-    Equal outputs have an infinite PSNR, which JSON cannot say: there it is null.
+    Equal outputs have an infinite PSNR.
     """
 
     max_abs: float
@@ -65,16 +70,18 @@ class Parity:
 class Component:
     """One network of the bundle. `model` is its ONNX file, one of `files`; two may share a file.
 
-    A network that was not exported with the others tells its own `source` and `tools`; where they
-    are the manifest's, they are not said again.
+    `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets. A
+    network that was not exported with the others has its own `source` and `tools`.
     """
 
     name: str
+    role: Role
     model: str
     signature: Signature
     precision: str  # of the weights: "float32"
     files: tuple[FileRecord, ...]
-    parity: Parity | None
+    parity: Parity | None = None
+    takes: frozenset[str] = frozenset()
     source: str | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,33 +94,30 @@ class Component:
 class Manifest:
     """All that `sdrt.json` says. `files` are those of no network: tokenizer, scheduler, configs."""
 
-    family: str  # "stable-diffusion-1"
+    family: Family
     components: tuple[Component, ...]
     files: tuple[FileRecord, ...]
     source: str  # what was exported
     tools: Mapping[str, str]  # library → version, at export
     created: str  # ISO 8601
     defaults: Mapping[str, Any] = field(default_factory=dict)  # {"guidance_scale": 5.0}
-    format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         names = [component.name for component in self.components]
         if not names or len(set(names)) < len(names):
             raise BundleError(f"components: got {names}, expected at least one, each name once")
+        try:
+            datetime.fromisoformat(self.created)
+        except ValueError as error:
+            raise BundleError(
+                f"created: got '{self.created}', expected a date and time, ISO 8601"
+            ) from error
 
     def to_json(self) -> str:
         """Indented, keys sorted, so that two manifests can be compared line by line."""
+        document = {"format_version": FORMAT_VERSION, **json_from_record(self)}
         return json.dumps(
-            {
-                "format_version": self.format_version,
-                "family": self.family,
-                "components": [_json_from_component(component) for component in self.components],
-                "files": [vars(file) for file in self.files],
-                "source": self.source,
-                "tools": dict(self.tools),
-                "created": self.created,
-                "defaults": dict(self.defaults),
-            },
+            sealed(document),
             indent=2,
             sort_keys=True,
             ensure_ascii=False,
@@ -122,22 +126,34 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """The manifest in `text`. BundleError names the first field that is missing or malformed.
+        """The manifest in `text`.
 
-        Fields that this version does not know are skipped.
+        BundleError for another format or a changed text, or with the first field that is missing,
+        malformed or unknown.
         """
         with within(MANIFEST_NAME):
             fields = JsonFields.parse(text)
-            return cls(
-                format_version=_understood(fields.integer("format_version")),
-                family=fields.text("family"),
-                components=fields.convert_each("components", _component_from_fields),
-                files=fields.convert_each("files", file_from_fields),
-                source=fields.text("source"),
-                tools=fields.convert("tools", _texts_from_fields),
-                created=_iso_time(fields.text("created")),
-                defaults=fields.child("defaults").values,
-            )
+            _require_format(fields)
+            digest = fields.text("digest")
+            if digest != sealed(fields.values)["digest"]:
+                raise BundleError(
+                    f"digest: got '{digest}', but the rest has changed since it was written: "
+                    "export it again"
+                )
+            manifest = record_from_json(cls, _without(fields.values, "digest", "format_version"))
+            manifest._require_hashes()
+            return manifest
+
+    def _require_hashes(self) -> None:
+        records = [*self.files, *(file for each in self.components for file in each.files)]
+        for record in records:
+            if record.sha256 is None:
+                raise BundleError(f"'{record.path}' has no sha256: export it again")
+
+
+def file_from_fields(fields: JsonFields) -> FileRecord:
+    """A file's record, with its hash, as the records of built engines hold it."""
+    return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
@@ -145,87 +161,29 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     (root / MANIFEST_NAME).write_text(manifest.to_json() + "\n", encoding="utf-8")
 
 
-def _understood(version: int) -> int:
-    if version != FORMAT_VERSION:
+def _require_format(fields: JsonFields) -> None:
+    version = fields.integer("format_version")
+    if version == FORMAT_VERSION:
+        return
+    if version > FORMAT_VERSION:
         raise BundleError(
-            f"format_version: got {version}, this sdrt reads {FORMAT_VERSION}: "
-            "use the sdrt that made the bundle, or export it again"
+            f"format_version: got {version}, this sdrt reads {FORMAT_VERSION}: use the sdrt that "
+            "made the bundle"
         )
-    return version
-
-
-def _iso_time(text: str) -> str:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BundleError(f"created: got '{text}', expected a date and time, ISO 8601") from error
-    return text
-
-
-def _json_from_component(component: Component) -> dict[str, Any]:
-    parity = component.parity
-    described: dict[str, Any] = {
-        "name": component.name,
-        "model": component.model,
-        "signature": {
-            "inputs": [_json_from_tensor(spec) for spec in component.signature.inputs],
-            "outputs": [_json_from_tensor(spec) for spec in component.signature.outputs],
-        },
-        "precision": component.precision,
-        "files": [vars(file) for file in component.files],
-        "parity": parity
-        and {
-            "max_abs": parity.max_abs,
-            "psnr": parity.psnr if math.isfinite(parity.psnr) else None,
-        },
-    }
-    if component.source is not None:
-        described["source"] = component.source
-    if component.tools:
-        described["tools"] = dict(component.tools)
-    return described
-
-
-def _component_from_fields(fields: JsonFields) -> Component:
-    has_parity = fields.values.get("parity") is not None
-    return Component(
-        name=fields.text("name"),
-        model=fields.text("model"),
-        signature=fields.convert("signature", _signature_from_fields),
-        precision=fields.text("precision"),
-        files=fields.convert_each("files", file_from_fields),
-        parity=fields.convert("parity", _parity_from_fields) if has_parity else None,
-        source=fields.text("source") if "source" in fields.values else None,
-        tools=fields.convert("tools", _texts_from_fields) if "tools" in fields.values else {},
+    source = fields.text("source", default="CHECKPOINT")
+    raise BundleError(
+        f"format_version: got {version}, this sdrt reads {FORMAT_VERSION}: export it again with "
+        f"`sdrt export {shlex.quote(source)} -o NEW_BUNDLE`"
     )
 
 
-def file_from_fields(fields: JsonFields) -> FileRecord:
-    """A record as manifests and the records of built engines hold it."""
-    return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's JSON object with its digest: the SHA-256 of the rest as JSON without spaces,
+    keys sorted."""
+    rest = _without(document, "digest")
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return rest | {"digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _parity_from_fields(fields: JsonFields) -> Parity:
-    return Parity(fields.number("max_abs"), fields.number("psnr", default=math.inf))
-
-
-def _json_from_tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype.name, "shape": list(spec.shape)}
-
-
-def _signature_from_fields(fields: JsonFields) -> Signature:
-    return Signature(
-        inputs=fields.convert_each("inputs", _tensor_from_fields),
-        outputs=fields.convert_each("outputs", _tensor_from_fields),
-    )
-
-
-def _tensor_from_fields(fields: JsonFields) -> TensorSpec:
-    dtype = fields.text("dtype")
-    if dtype not in DTYPES:
-        raise BundleError(f"dtype: got '{dtype}', {did_you_mean(dtype, DTYPES)}")
-    return TensorSpec(fields.text("name"), DTYPES[dtype], tuple(fields.array("shape")))
-
-
-def _texts_from_fields(fields: JsonFields) -> dict[str, str]:
-    return {name: fields.text(name) for name in fields.values}
+def _without(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in names}

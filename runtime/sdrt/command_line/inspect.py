@@ -31,7 +31,7 @@ def inspect(path: str, *, as_json: bool) -> None:
 
 def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row("family", manifest.family)
+    table.add_row("family", manifest.family.name)
     table.add_row("source", manifest.source)
     table.add_row("created", manifest.created)
     table.add_row("made with", _listed(manifest.tools))

@@ -103,7 +103,7 @@ class Residuals:
         feeds = {
             names.ENCODER_HIDDEN_STATES: self._text,
             names.CONTROLNET_COND: np.repeat(net.conditioning, len(self._text), axis=0),
-            names.CONDITIONING_SCALE: net.scales(guess_mode),
+            names.CONDITIONING_SCALE: np.repeat(net.scales(guess_mode)[None], len(self._text), 0),
         }
         return {name: net.engine.pin(name, array) for name, array in feeds.items()}
 

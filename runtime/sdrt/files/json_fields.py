@@ -63,7 +63,7 @@ class JsonFields:
             return default
         value = self._value(name)
         if not isinstance(value, str) or not value:
-            raise _wrong(name, value, "a text")
+            raise wrong_value(name, value, "a text")
         return value
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -71,7 +71,7 @@ class JsonFields:
             return default
         value = self._value(name)
         if type(value) is not int:  # True is an int to isinstance
-            raise _wrong(name, value, "an integer")
+            raise wrong_value(name, value, "an integer")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -80,19 +80,19 @@ class JsonFields:
             return default
         value = self._value(name)
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise _wrong(name, value, "a number")
+            raise wrong_value(name, value, "a number")
         return float(value)
 
     def array(self, name: str) -> list[Any]:
         value = self._value(name)
         if not isinstance(value, list):
-            raise _wrong(name, value, "an array")
+            raise wrong_value(name, value, "an array")
         return value
 
     def child(self, name: str) -> JsonFields:
         value = self._value(name)
         if not isinstance(value, dict):
-            raise _wrong(name, value, "an object")
+            raise wrong_value(name, value, "an object")
         return JsonFields(value)
 
     def convert(self, name: str, convert: Callable[[JsonFields], T]) -> T:
@@ -115,8 +115,9 @@ class JsonFields:
         return self.values[name]
 
 
-def _wrong(name: str, value: object, expected: str) -> FieldError:
-    return FieldError(f"{name}: got {_kind(value)}, expected {expected}")
+def wrong_value(where: str, value: object, expected: str) -> FieldError:
+    """The error for a value of the wrong kind at the path `where`, "" for the document itself."""
+    return FieldError(f"{where and f'{where}: '}got {_kind(value)}, expected {expected}")
 
 
 def _kind(value: object) -> str:

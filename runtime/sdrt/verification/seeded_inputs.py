@@ -27,7 +27,7 @@ AXES: Mapping[str, str] = {
 }
 # Early, middle and late in denoising: the sizes of activations differ most between the ends.
 _TIMESTEPS = np.array([999.0, 500.0, 1.0])
-_CODERS = (names.VAE_DECODER, names.VAE_ENCODER)
+_CODERS = ("vae decoder", "vae encoder")
 
 
 def seeded_inputs(
@@ -35,19 +35,21 @@ def seeded_inputs(
 ) -> dict[str, Array]:
     """An array for each input of the network `name`: noise, pictures in their range, real tokens.
 
-    `latents` is the height and width of the latents, by default the bundle's own. BundleError where
-    a size cannot be told from the network and the configurations.
+    `latents` is the height and width of the latents, by default those that the model was trained
+    for. BundleError where a size cannot be told from the network and the configurations.
     """
     component = bundle.component(name)
     random = np.random.default_rng(seed)
-    shapes = _shapes(bundle, component, latents or bundle.sample_size)
+    shapes = _shapes(bundle, component, latents)
     return {
         spec.name: _values(bundle, component, spec, shapes[spec.name], random)
         for spec in component.signature.inputs
     }
 
 
-def _shapes(bundle: Bundle, component: Component, latents: int) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    bundle: Bundle, component: Component, latents: int | None
+) -> dict[str, tuple[int, ...]]:
     sizes: dict[str, int] = {}
     letters = _letters(bundle, component, latents)
     for spec in component.signature.inputs:  # those whose meaning is known name the sizes
@@ -61,21 +63,27 @@ def _shapes(bundle: Bundle, component: Component, latents: int) -> dict[str, tup
 
 
 def _axes(component: Component, spec: TensorSpec) -> str:
-    if component.name == names.VAE_ENCODER:
+    if component.role == "vae encoder":
         return "BKHW"
     return AXES.get(spec.name, "")
 
 
-def _letters(bundle: Bundle, component: Component, latents: int) -> dict[str, int]:
+def _letters(bundle: Bundle, component: Component, latents: int | None) -> dict[str, int]:
     """What the letters of `AXES` are; K is the channels of a picture."""
+    space = bundle.family.latents
+    width, height = (side // space.vae_scale_factor for side in bundle.family.native_size)
+    if latents is not None:
+        width = height = latents
     return {
-        "B": 1 if component.name in _CODERS else BATCH,
-        "L": bundle.num_tokens,
-        "C": bundle.latent_channels,
+        "B": 1 if component.role in _CODERS else BATCH,
+        "L": bundle.family.text.num_tokens,
+        "C": space.channels,
         "D": bundle.component_config(names.UNET).get("cross_attention_dim", 768),
         "K": 3,
-        **dict.fromkeys("hw", latents),
-        **dict.fromkeys("HW", latents * bundle.vae_scale_factor),
+        "h": height,
+        "w": width,
+        "H": height * space.vae_scale_factor,
+        "W": width * space.vae_scale_factor,
     }
 
 
@@ -106,9 +114,9 @@ def _values(
             values = random.uniform(0, 1, shape)
         case names.CONDITIONING_SCALE:
             values = np.ones(shape)
-        case name if component.name.startswith(names.controlnet("")) and names.is_residual(name):
+        case name if component.role == "controlnet" and names.is_residual(name):
             values = np.zeros(shape)  # so that what is seen is this net's own
-        case names.SAMPLE if component.name == names.VAE_ENCODER:
+        case names.SAMPLE if component.role == "vae encoder":
             values = random.uniform(-1, 1, shape)
         case _:
             values = random.standard_normal(shape)
@@ -117,4 +125,4 @@ def _values(
 
 def _num_words(bundle: Bundle) -> int:
     """Every token has a row in the text encoder's table; it may have more."""
-    return len(json.loads((bundle.tokenizer_folder / "vocab.json").read_text(encoding="utf-8")))
+    return len(json.loads((bundle.tokenizer_folder() / "vocab.json").read_text(encoding="utf-8")))

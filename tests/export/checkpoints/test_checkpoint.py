@@ -47,7 +47,7 @@ def test_a_good_one_is_read(folder: Path) -> None:
     checkpoint = checkpoint_from_source(folder)
     assert checkpoint.folder == folder
     assert checkpoint.source == str(folder)
-    assert checkpoint.family == "stable-diffusion-1"
+    assert checkpoint.family.name == "stable-diffusion-1"
     assert checkpoint.weights["unet"] == Weights(None, (UNET_WEIGHTS,))
 
 
@@ -156,8 +156,7 @@ def test_a_broken_configuration_is_told(name: str, folder: Path) -> None:
         (
             "model_index.json",
             {"_class_name": "StableDiffusionXLPipeline"},
-            "its family is stable-diffusion-xl, this version of sdrt exports stable-diffusion-1 "
-            "and stable-diffusion-2",
+            "got 'StableDiffusionXLPipeline', expected a pipeline of Stable Diffusion 1 or 2",
         ),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "got 'FluxPipeline'"),
         (
@@ -241,7 +240,7 @@ def test_a_unet_that_rounds_sizes_down_is_told(folder: Path) -> None:
 def test_a_family_of_version_2_is_told_by_its_width(folder: Path) -> None:
     edit(folder / "unet" / "config.json", cross_attention_dim=1024)
     edit(folder / "text_encoder" / "config.json", hidden_size=1024)
-    assert checkpoint_from_source(folder).family == "stable-diffusion-2"
+    assert checkpoint_from_source(folder).family.name == "stable-diffusion-2"
 
 
 FILES = [

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from sdrt.bundle.manifest import Component, FileRecord, Manifest, Parity
+from sdrt.bundle.manifest import Component, FileRecord, Manifest, Parity, sealed
 from sdrt.errors import BundleError
+from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, TextRecipe
 from sdrt_engines import Signature
 from support.onnx_writer import spec
 
 MODEL = FileRecord("unet/model.onnx", "0123456789abcdef" * 4, 1000)
 UNET = Component(
     name="unet",
+    role="denoiser",
     model="unet/model.onnx",
     signature=Signature(
         (spec("sample", "float32", "B", 4, "h", "w"), spec("timestep", "int64")),
@@ -25,9 +27,18 @@ UNET = Component(
     precision="float32",
     files=(MODEL, FileRecord("unet/model.onnx_data", "f" * 64, 2**40)),
     parity=Parity(max_abs=1e-6, psnr=120.5),
+    takes=frozenset({"residuals"}),
+)
+FAMILY = Family(
+    name="stable-diffusion-1",
+    text=TextRecipe((Encoder("text_encoder", "tokenizer", layer=-2, pooled="p"),), pooled=(0,)),
+    latents=LatentSpace(4, 8, 0.18215, mean=(0.0, 1.0, 2.0, 3.0), std=(1.0,) * 4),
+    denoiser=DenoiserFacts(extra_channels="mask", time_ids=("crop",)),
+    defaults={"guidance_scale": 7.5, "num_inference_steps": 50, "height": 512, "width": 512},
+    scheduler={"steps_offset": 1},
 )
 MANIFEST = Manifest(
-    family="stable-diffusion-1",
+    family=FAMILY,
     components=(
         UNET,
         replace(UNET, name="vae_decoder", parity=None),
@@ -51,14 +62,14 @@ def paths_into(value: Any, *keys: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def damaged(keys: tuple[Any, ...], value: Any) -> str:
-    """The manifest's text with another value at `keys`, or with nothing there for `...`."""
+    """The manifest's text with another value at `keys`, or with nothing there for `...`; sealed."""
     document = parent = json.loads(MANIFEST.to_json())
     for key in keys[:-1]:
         parent = parent[key]
     parent[keys[-1]] = value
     if value is ...:
         del parent[keys[-1]]
-    return json.dumps(document)
+    return json.dumps(document if keys == ("digest",) else sealed(document))
 
 
 def test_what_is_written_is_read() -> None:
@@ -74,16 +85,29 @@ def test_equal_outputs_have_an_infinite_psnr() -> None:
 
 def test_the_text_is_made_for_reading() -> None:
     text = MANIFEST.to_json()
-    assert '\n  "family": "stable-diffusion-1",\n' in text
+    assert '\n  "source": "a red circle: größer",\n' in text
     assert "größer" in text
     keys = list(json.loads(text))
     assert keys == sorted(keys)
 
 
-def test_fields_of_later_versions_are_skipped() -> None:
-    document = json.loads(MANIFEST.to_json())
-    document["later"] = document["components"][0]["later"] = {"x": 1}
-    assert Manifest.from_json(json.dumps(document)) == MANIFEST
+def test_a_change_is_noticed() -> None:
+    text = MANIFEST.to_json()
+    for before, after in (("7.5", "8.5"), ("unet/model", "unet/Model"), ('"takes"', '"taken"')):
+        assert before in text
+        with pytest.raises(BundleError, match=r"digest: got '[0-9a-f]{64}', but the rest has ch"):
+            Manifest.from_json(text.replace(before, after, 1))
+    Manifest.from_json(json.dumps(json.loads(text)))  # its layout is nobody's promise
+
+
+def test_an_older_format_is_exported_again() -> None:
+    document = {"format_version": 1, "family": "stable-diffusion-1", "source": "runs/a model"}
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(json.dumps(document))
+    assert str(caught.value) == (
+        "sdrt.json: format_version: got 1, this sdrt reads 2: export it again with "
+        "`sdrt export 'runs/a model' -o NEW_BUNDLE`"
+    )
 
 
 COMPONENT = ("components", 0)
@@ -94,17 +118,27 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("format_version",), 2, "format_version: got 2, this sdrt reads 1: use the sdrt that"),
+        (("format_version",), 3, "format_version: got 3, this sdrt reads 2: use the sdrt that"),
         (("format_version",), "1", 'format_version: got "1", expected an integer'),
         (("format_version",), ..., "format_version: missing"),
-        (("family",), "", 'family: got "", expected a text'),
-        (("family",), None, "family: got null, expected a text"),
+        (("digest",), ..., "digest: missing"),
+        (("later",), 1, "later: unknown field"),
+        (("sources",), 1, "sources: unknown field, did you mean 'source'?"),
+        (("family",), "", 'family: got "", expected an object'),
+        (("family", "name"), None, "family.name: got null, expected a text"),
+        (("family", "denoiser", "guidance"), "cfg", "family.denoiser.guidance: got 'cfg'"),
+        (("family", "denoiser", "later"), 1, "family.denoiser.later: unknown field"),
+        (("family", "latents", "channels"), 0, "latents: channels: got 0, expected at least 1"),
+        (("family", "latents", "std"), [1.0], "latents: std: got 1 numbers, expected one for ea"),
+        (("family", "text", "pooled"), [1], "got encoder 1, expected one of 1"),
+        (("family", "text", "context"), [[]], "context: got an empty group"),
+        (("family", "defaults", "width"), "x", "family: defaults: width: got 'x', expected a num"),
         (("family",), ..., "family: missing"),
         (("source",), 3, "source: got 3, expected a text"),
         (("created",), "yesterday", "created: got 'yesterday', expected a date and time"),
         (("tools",), [], "tools: got [], expected an object"),
         (("tools", "torch"), 2, "tools.torch: got 2, expected a text"),
-        (("defaults",), ..., "defaults: missing"),
+        (("defaults",), [], "defaults: got [], expected an object"),
         (("files",), {}, "files: got {}, expected an array"),
         (("files", 0), "x", 'files[0]: got "x", expected an object'),
         (("components",), [], "components: got [], expected at least one, each name once"),
@@ -114,15 +148,19 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
             "components: got ['unet', 'unet', 'controlnet_edges'], exp",
         ),
         ((*COMPONENT, "name"), ..., "components[0].name: missing"),
+        ((*COMPONENT, "role"), "denoise", "components[0].role: got 'denoise', did you mean 'den"),
+        ((*COMPONENT, "role"), ..., "components[0].role: missing"),
+        ((*COMPONENT, "takes"), "x", 'components[0].takes: got "x", expected an array'),
+        ((*COMPONENT, "later"), 1, "components[0].later: unknown field"),
         ((*COMPONENT, "model"), "x", "components[0]: model: got 'x', expected one of the comp"),
         ((*COMPONENT, "precision"), 16, "components[0].precision: got 16, expected a text"),
         ((*COMPONENT, "parity", "max_abs"), -1, "parity: max_abs: got -1.0, expected a finite"),
-        ((*COMPONENT, "parity", "max_abs"), None, "parity.max_abs: got null, expected a number"),
+        ((*COMPONENT, "parity", "max_abs"), None, "parity: max_abs: got inf, expected a finite"),
         ((*COMPONENT, "parity", "psnr"), "1", 'components[0].parity.psnr: got "1", expected a n'),
         ((*COMPONENT, "parity"), 1, "components[0].parity: got 1, expected an object"),
         ((*COMPONENT, "signature", "inputs"), ..., "components[0].signature.inputs: missing"),
         ((*TENSOR, "name"), "timestep", "signature: a signature has two inputs named 'timestep'"),
-        ((*TENSOR, "dtype"), "float23", "inputs[0]: dtype: got 'float23', did you mean 'float32'?"),
+        ((*TENSOR, "dtype"), "float23", "inputs[0].dtype: got 'float23', did you mean 'float32'?"),
         ((*TENSOR, "shape"), "B", 'inputs[0].shape: got "B", expected an array'),
         ((*TENSOR, "shape", 1), 0, "inputs[0]: tensor 'sample': a dimension is a positive int"),
         ((*FILE, "size"), -1, "components[0].files[0]: size: got -1, expected a number of bytes"),
@@ -130,7 +168,7 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
         ((*FILE, "size"), 1.5, "components[0].files[0].size: got 1.5, expected an integer"),
         ((*FILE, "sha256"), "F" * 64, "files[0]: sha256: got 'FFFF"),
         ((*FILE, "sha256"), "f" * 63, "expected 64 hexadecimal digits"),
-        ((*FILE, "sha256"), None, "components[0].files[0].sha256: got null, expected a text"),
+        ((*FILE, "sha256"), None, "'unet/model.onnx' has no sha256: export it again"),
     ],
 )
 def test_every_malformed_field_is_named(keys: tuple[Any, ...], value: Any, message: str) -> None:
@@ -148,10 +186,11 @@ def test_every_malformed_field_is_named(keys: tuple[Any, ...], value: Any, messa
         (b"\xff\xfe\x00", "sdrt.json: not valid JSON"),
         ("[" * 100_000, "sdrt.json: not valid JSON"),
         ("[]", "sdrt.json: got [], expected an object"),
+        ('{"format_version": 2, "digest": "x", "created": 1e999}', "digest: got 'x', but the rest"),
         ('{"format_version": NaN}', "sdrt.json: not valid JSON (NaN is not JSON)"),
         ('{"format_version": 1e999}', "format_version: got Infinity, expected an integer"),
     ],
-    ids=["empty", "truncated", "binary", "deep", "array", "nan", "infinity"],
+    ids=["empty", "truncated", "binary", "deep", "array", "inner infinity", "nan", "infinity"],
 )
 def test_a_text_that_is_no_manifest(text: str | bytes, message: str) -> None:
     with pytest.raises(BundleError) as caught:
@@ -181,17 +220,26 @@ def test_parity_is_a_distance() -> None:
 
 
 PATHS = list(paths_into(json.loads(MANIFEST.to_json())))
-OWN = (("components", 2, "source"), ("components", 2, "tools"))  # else they are the manifest's
-MAY_BE_ABSENT = ("parity", "psnr", "torch", "diffusers", "guidance_scale")
+REQUIRED = {
+    *("format_version", "digest", "family", "components", "files", "created"),
+    *("name", "role", "model", "signature", "precision", "path", "sha256", "size"),
+    *("inputs", "outputs", "dtype", "shape", "max_abs", "psnr"),
+    *("text", "latents", "denoiser", "encoders", "component", "tokenizer"),
+    *("channels", "vae_scale_factor", "scaling_factor"),
+}
+REQUIRED_AT = (("source",), ("tools",))  # a component's own may be absent
+OF_THE_DEFAULTS = ("family", "defaults")  # all four are needed, and told together with their values
 
 
 @pytest.mark.parametrize("keys", [keys for keys in PATHS if isinstance(keys[-1], str)])
 def test_a_missing_field_is_named(keys: tuple[Any, ...]) -> None:
-    if keys[-1] in MAY_BE_ABSENT or keys in OWN:
-        Manifest.from_json(damaged(keys, ...))
-    else:
-        with pytest.raises(BundleError, match=rf"{keys[-1]}: missing$"):
+    needed = keys[-1] in REQUIRED or keys in REQUIRED_AT
+    expected = rf"{keys[-1]}: missing$" if needed else r"defaults: \w+: got None, expected a number"
+    if needed or keys[:2] == OF_THE_DEFAULTS:
+        with pytest.raises(BundleError, match=expected):
             Manifest.from_json(damaged(keys, ...))
+    elif keys != ("family", "text", "encoders", 0, "pooled"):  # which the recipe reads
+        Manifest.from_json(damaged(keys, ...))
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 1.5, 10**30, "", "x", [], {}, [None], {"": []}])

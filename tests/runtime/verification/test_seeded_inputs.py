@@ -24,7 +24,8 @@ def toy(tmp_path: Path) -> Bundle:
 def with_network(bundle: Bundle, name: str, *inputs: object) -> Bundle:
     """The bundle with a network of these inputs more; it has no file that could run."""
     signature = Signature(inputs, (spec("out", "float32", "B"),))
-    component = replace(bundle.component("unet"), name=name, signature=signature)
+    like = bundle.component(name if bundle.has(name) else "unet")
+    component = replace(like, name=name, signature=signature)
     components = (*bundle.manifest.components, component)
     if bundle.has(name):
         components = tuple(
@@ -54,7 +55,7 @@ def test_inputs_are_as_large_as_the_bundle_s_pictures(toy: Bundle) -> None:
         "unet": unet,
         "unet_controlled": unet | residuals,
         "controlnet_edges": unet
-        | {"controlnet_cond": (2, 3, 128, 128), "conditioning_scale": (2,)}
+        | {"controlnet_cond": (2, 3, 128, 128), "conditioning_scale": (2, 2)}
         | {f"earlier.{name}": shape for name, shape in residuals.items()},
         "vae_encoder": {"sample": (1, 3, 128, 128)},
         "vae_decoder": {"latent_sample": (1, 4, 16, 16)},

@@ -1,0 +1,150 @@
+"""The facts in which families of models differ, as records that a manifest holds.
+
+Shapes: B images, L tokens, D width of a text encoder, C latent channels, (h, w) latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sdrt.errors import BundleError
+
+# What a network is for.
+Role: TypeAlias = Literal[
+    "text encoder", "image encoder", "denoiser", "vae encoder", "vae decoder", "controlnet"
+]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One text encoder and which of its outputs the denoiser reads."""
+
+    component: str  # "text_encoder_2"
+    tokenizer: str  # the tokenizer's folder: "tokenizer_2"
+    kind: Literal["clip", "t5", "vision"] = "clip"
+    layer: int | None = None  # None: the last state (SD1, SD2); -2: the penultimate (SDXL, SD3)
+    normed: bool = True  # earlier layers (clip_skip) go through the final layer norm
+    pooled: str | None = None  # the output that is the pooled vector
+    max_tokens: int = 77
+    required: bool = True  # if not, a bundle without it feeds zeros in its place (SD3's T5)
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and self.layer >= 0:
+            raise BundleError(f"layer: got {self.layer}, expected a negative number or null")
+        if self.max_tokens < 3:
+            raise BundleError(f"max_tokens: got {self.max_tokens}, expected at least 3")
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """How the encoders' states become the denoiser's context (B, L, D) and pooled vector (B, D).
+
+    Numbers are indices into `encoders`. The context joins the inner groups along D and the results
+    along L; the pooled vectors are joined along D.
+    """
+
+    encoders: tuple[Encoder, ...]
+    context: tuple[tuple[int, ...], ...] = ((0,),)
+    pooled: tuple[int, ...] = ()
+    width: int | None = None  # each part of the context is padded with zeros to this D (SD3: 4096)
+    empty_negative: Literal["encode", "zeros"] = "encode"  # what an empty negative prompt becomes
+
+    def __post_init__(self) -> None:
+        if not all(self.context):
+            raise BundleError("context: got an empty group, expected indices of encoders")
+        used = [index for group in (*self.context, self.pooled) for index in group]
+        for index in used:
+            if not 0 <= index < len(self.encoders):
+                raise BundleError(
+                    f"context, pooled: got encoder {index}, expected one of {len(self.encoders)}"
+                )
+        for index in self.pooled:
+            if self.encoders[index].pooled is None:
+                raise BundleError(f"pooled: encoder {index} names no output for it")
+
+    @property
+    def num_tokens(self) -> int:
+        """The length L of the context."""
+        return sum(self.encoders[group[0]].max_tokens for group in self.context)
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """What the denoiser works on: latents scaled as `(z - shift_factor) * scaling_factor`, or per
+    channel as `(z - mean) * scaling_factor / std`.
+    """
+
+    channels: int
+    vae_scale_factor: int  # pixels per latent, in each direction
+    scaling_factor: float
+    shift_factor: float = 0.0
+    mean: tuple[float, ...] | None = None  # (C,)
+    std: tuple[float, ...] | None = None  # (C,)
+    multiple: int = 1  # height and width in latents are multiples of it (a patch's side: SD3: 2)
+    frames: int | None = None  # None for images
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "vae_scale_factor", "multiple"):
+            if getattr(self, name) < 1:
+                raise BundleError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.scaling_factor == 0:
+            raise BundleError("scaling_factor: got 0, expected any other number")
+        for name in ("mean", "std"):
+            values: Sequence[float] | None = getattr(self, name)
+            if values is not None and len(values) != self.channels:
+                raise BundleError(
+                    f"{name}: got {len(values)} numbers, expected one for each of the "
+                    f"{self.channels} channels"
+                )
+
+    @property
+    def pixel_multiple(self) -> int:
+        """What the sides of an image, in pixels, are multiples of."""
+        return self.vae_scale_factor * self.multiple
+
+    def shape_of(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """The latents of one image of that width and height in pixels: (1, C, h, w), with frames
+        (1, C, F, h, w)."""
+        width, height = (side // self.vae_scale_factor for side in size)
+        frames = () if self.frames is None else (self.frames,)
+        return 1, self.channels, *frames, height, width
+
+
+@dataclass(frozen=True)
+class DenoiserFacts:
+    """What the denoiser is called and what it takes besides latents, timestep and context."""
+
+    component: Literal["unet", "transformer"] = "unet"
+    extra_channels: Literal["none", "mask", "depth", "image"] = "none"  # joined to the latents
+    guidance: Literal["classifier-free", "embedded", "per-frame"] = "classifier-free"
+    time_ids: tuple[Literal["original_size", "crop", "target_size", "aesthetic_score"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models. `defaults` are named as a request's fields.
+
+    `scheduler` holds the options that diffusers' pipeline corrects in a scheduler's configuration,
+    `inpainting_scheduler` those that it corrects for inpainting as well.
+    """
+
+    name: str  # "stable-diffusion-1"
+    text: TextRecipe
+    latents: LatentSpace
+    denoiser: DenoiserFacts
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    inpainting_scheduler: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "num_inference_steps", "guidance_scale"):
+            value = self.defaults.get(name)
+            if not isinstance(value, int | float) or value < 1:
+                raise BundleError(f"defaults: {name}: got {value!r}, expected a number from 1 on")
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Width and height in pixels that the model was trained for."""
+        return self.defaults["width"], self.defaults["height"]

@@ -1,0 +1,120 @@
+"""The families that sdrt runs, derived from diffusers' configurations.
+
+Source: diffusers 0.39, `StableDiffusionPipeline` and its img2img and inpaint variants,
+`LatentConsistencyModelPipeline`, `AutoencoderKL`, `UNet2DConditionModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from sdrt import tensor_names as names
+from sdrt.errors import BundleError
+from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, Role, TextRecipe
+from sdrt.files.json_fields import JsonFields, within
+
+# What the networks in a folder of optimum's layout are for. A manifest says so itself.
+ROLES: Mapping[str, Role] = {
+    names.TEXT_ENCODER: "text encoder",
+    names.UNET: "denoiser",
+    names.VAE_DECODER: "vae decoder",
+    names.VAE_ENCODER: "vae encoder",
+}
+
+_SD1_SCALING_FACTOR = 0.18215  # AutoencoderKL's default
+_MAX_TOKENS = 77  # CLIPTextConfig's default
+
+
+# Reads diffusers' configuration of a part: "model_index", "text_encoder", "unet" or "vae".
+Reader: TypeAlias = Callable[[str], tuple[str, JsonFields]]  # the file's path, and what it holds
+
+
+def family_from_configs(read: Reader) -> Family:
+    """The family of a checkpoint or of an ONNX folder.
+
+    BundleError, which begins with the file's path, for a family that sdrt does not run and for a
+    malformed field.
+    """
+    path, index = read("model_index")
+    with within(path):
+        require_known_pipeline(index.text("_class_name"))
+    path, text_encoder = read("text_encoder")
+    with within(path):
+        max_tokens = text_encoder.integer("max_position_embeddings", _MAX_TOKENS)
+        encoder = Encoder(names.TEXT_ENCODER, "tokenizer", max_tokens=max_tokens)
+    path, vae = read("vae")
+    with within(path):
+        latents = latents_from_config(vae)
+    path, unet = read("unet")
+    with within(path):
+        return _stable_diffusion(encoder, latents, unet)
+
+
+def require_known_pipeline(class_name: str) -> None:
+    """BundleError unless it is a pipeline class of diffusers, or of optimum, that sdrt runs."""
+    name = class_name.removeprefix("ORT").removeprefix("Onnx")
+    other = name.startswith(("StableDiffusionXL", "StableDiffusion3"))
+    if other or not name.startswith(("StableDiffusion", "LatentConsistencyModel")):
+        raise BundleError(
+            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1 or 2: "
+            "this version of sdrt does not run this family"
+        )
+
+
+def _stable_diffusion(encoder: Encoder, latents: LatentSpace, unet: JsonFields) -> Family:
+    width, height = _native_size(unet, latents.vae_scale_factor)
+    distilled = unet.values.get("time_cond_proj_dim") is not None
+    # CLIP ViT-L/14 of version 1 is 768 wide, OpenCLIP ViT-H/14 of version 2 is 1024 wide
+    version = 2 if unet.values.get("cross_attention_dim") == 1024 else 1
+    return Family(
+        name=f"stable-diffusion-{version}",
+        text=TextRecipe((encoder,)),
+        latents=latents,
+        denoiser=DenoiserFacts(
+            extra_channels=_extra_channels(unet, latents.channels),
+            guidance="embedded" if distilled else "classifier-free",
+        ),
+        defaults={
+            "guidance_scale": 7.5,
+            "num_inference_steps": 50,
+            "height": height,
+            "width": width,
+        },
+        scheduler={"steps_offset": 1, "clip_sample": False},
+        inpainting_scheduler={"skip_prk_steps": True},
+    )
+
+
+def latents_from_config(vae: JsonFields) -> LatentSpace:
+    """The latent space of an `AutoencoderKL`."""
+    levels = vae.array("block_out_channels")
+    return LatentSpace(
+        channels=vae.integer("latent_channels", 4),
+        vae_scale_factor=1 << max(len(levels) - 1, 0),  # each level but the last halves the image
+        scaling_factor=vae.number("scaling_factor", default=_SD1_SCALING_FACTOR),
+        shift_factor=vae.number("shift_factor", default=0),
+    )
+
+
+def _extra_channels(unet: JsonFields, latent_channels: int) -> Literal["none", "mask"]:
+    channels = unet.integer("in_channels", latent_channels)
+    if channels == latent_channels:
+        return "none"
+    if channels == 2 * latent_channels + 1:
+        return "mask"
+    raise BundleError(
+        f"in_channels: got {channels}, expected {latent_channels}, or {2 * latent_channels + 1} "
+        "for inpainting: sdrt does not run this kind of UNet"
+    )
+
+
+def _native_size(unet: JsonFields, vae_scale_factor: int) -> tuple[int, int]:
+    """Width and height in pixels; `sample_size` counts latents: one number, or height and width."""
+    match unet.values.get("sample_size"):
+        case [height, width]:
+            sides = [JsonFields({"sample_size": side}) for side in (width, height)]
+        case _:
+            sides = [unet, unet]
+    width, height = (side.integer("sample_size") * vae_scale_factor for side in sides)
+    return width, height
