@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.errors import EngineError, is_out_of_memory
+from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 
 LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
 
@@ -48,6 +48,27 @@ def _silent_stderr() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+@contextmanager
+def onnxruntime_errors(
+    failure: Callable[[], str],
+    *,
+    raises: type[SdrtError] = EngineError,
+    way_out: str | None = None,
+) -> Iterator[None]:
+    """Translates what onnxruntime raises in the block.
+
+    `failure` begins the message, and is called only if it is needed; `way_out` ends it, by default
+    with what suits the error.
+    """
+    try:
+        yield
+    except SdrtError:
+        raise
+    except Exception as error:  # onnxruntime's own have no other common class
+        remedy = way_out or way_out_of(error)
+        raise raises(f"{failure()}: {reason_of(error)}: {remedy}") from error
 
 
 def reason_of(error: Exception) -> str:
