@@ -36,6 +36,7 @@ class PlanFile:
 
     path: Path
     profiles: Sequence[Profile]
+    precision: str  # that it computes in
     library: str  # "tensorrt_rtx"
     library_version: str
     architectures: tuple[str, ...]  # empty: the library's own choice

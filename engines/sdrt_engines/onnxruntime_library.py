@@ -67,16 +67,16 @@ def onnxruntime_errors(
     except SdrtError:
         raise
     except Exception as error:  # onnxruntime's own have no other common class
-        remedy = way_out or way_out_of(error)
-        raise raises(f"{failure()}: {reason_of(error)}: {remedy}") from error
+        remedy = way_out or _way_out(error)
+        raise raises(f"{failure()}: {_reason(error)}: {remedy}") from error
 
 
-def reason_of(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """onnxruntime's message on one line, without its `[ONNXRuntimeError] : 1 : FAIL : `."""
     return " ".join(str(error).split(" : ", 3)[-1].split())
 
 
-def way_out_of(error: Exception) -> str:
+def _way_out(error: Exception) -> str:
     """What to do about an error of onnxruntime."""
     if "external" in str(error).lower():
         return "its weights beside it are missing or cut short: copy the whole folder again"

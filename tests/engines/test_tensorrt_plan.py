@@ -74,6 +74,7 @@ def test_plans_of_other_versions_and_architectures(
 PLAN = PlanFile(
     path=Path("unet-1.plan"),
     profiles=(),
+    precision="fp16",
     library="tensorrt_rtx",
     library_version="1.7.1",
     architectures=("sm89",),
