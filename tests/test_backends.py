@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from sdrt.command_line.doctor import diagnosis
+from sdrt.targets.plan_record import PRECISIONS
+from sdrt.verification.verdict import MIN_PSNR
 from sdrt_engines import BACKENDS, Backend, Target
 from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.builders import BUILDERS, builder_of
@@ -40,6 +42,11 @@ def test_the_doctor_has_a_line_for_a_backend_and_each_of_its_precisions(backend:
     lines = [state.target for state in diagnosis().targets]
     expected = [backend.name, *(f"{backend.name}:{other}" for other in backend.precisions[1:])]
     assert [line for line in lines if line.partition(":")[0] == backend.name] == expected
+
+
+def test_verification_knows_every_precision(backend: Backend) -> None:
+    assert {*backend.precisions} <= MIN_PSNR.keys()
+    assert {*PRECISIONS} == MIN_PSNR.keys()
 
 
 # --- its builder
