@@ -21,7 +21,6 @@ from sdrt_engines.cuda_device import gpu_architecture, shared_device
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.plan_engine import PlanEngine
-from sdrt_engines.plan_set import Plan, PlanSet
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensor import Signature
 
@@ -76,6 +75,8 @@ def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
 
     EngineError if no plan fits, with the reason for each, or the machine has no GPU or no TensorRT.
     """
+    from sdrt_engines.plan_set import Plan, PlanSet  # `import sdrt` does without it
+
     if reason := tensorrt_refusal(backend):
         raise EngineError(f"{source.name}: {reason}")
     files = fitting_plans(source, version=library_version(backend), architecture=gpu_architecture())
