@@ -23,12 +23,15 @@ TARGET = "tensorrt-rtx:sm86,sm89,sm120"
 PROGRAM = """
 import json, resource, sys, time
 from sdrt.bundle.folder import Bundle
+from sdrt.targets.plan_record import read_record
 from sdrt_engines import Target
-from sdrt_export.building.plans import build_bundle
-path, target, name = sys.argv[1:]
+from sdrt_export.building.builder import BuildOptions
+from sdrt_export.building.builders import builder_of
+path, name, target = sys.argv[1], sys.argv[3], Target.parse(sys.argv[2])
 start = time.perf_counter()
-build = build_bundle(Bundle.open(path), Target.parse(target), components=[name])
-(record,) = build.built
+options = BuildOptions(components=(name,))
+(plan,) = builder_of(target).build(Bundle.open(path), target, options, lambda line: None)
+record = read_record(plan.with_suffix(".json"))
 print(json.dumps({
     "whole": time.perf_counter() - start,
     "build": record.build["seconds"],

@@ -19,7 +19,7 @@ from build_full_size import synthetic_bundle
 from recording import Measurement, record
 
 import sdrt
-from sdrt.targets.engines import onnx_for
+from sdrt.targets.runnable import runnable
 from sdrt_engines import Target
 from sdrt_engines.packages import installed_versions
 
@@ -72,8 +72,8 @@ def figures_of(bundle: Path, opened: str) -> dict[str, object]:
 
 def measurements_of(bundle: sdrt.Bundle, figures: dict[str, list]) -> list[Measurement]:
     component, versions = bundle.component(NETWORK), installed_versions("sdrt", "onnxruntime")
-    _, files = onnx_for(bundle, component, Target("cpu"))
-    sizes = {"as it is": component.files, "prepared": files}
+    prepared = runnable(bundle.root, component, Target("cpu"))
+    sizes = {"as it is": component.files, "prepared": prepared.files}
     return [
         Measurement(
             f"{name}, {what}",

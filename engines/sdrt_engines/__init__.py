@@ -1,5 +1,7 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
+from sdrt_engines.backend import Backend, PlanFile, Settings, Source
+from sdrt_engines.backends import BACKENDS
 from sdrt_engines.dimensions import shape_at, size_of
 from sdrt_engines.engine import Engine, Feed, FunctionEngine, Pinned
 from sdrt_engines.errors import (
@@ -15,14 +17,11 @@ from sdrt_engines.onnxruntime_cpu import engine_from_onnx
 from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
 from sdrt_engines.target import (
-    BACKENDS,
-    Backend,
     Backends,
     Refusal,
-    Refuse,
     Resolution,
     Target,
-    openvino_precision,
+    backend_of,
     resolve_target,
 )
 from sdrt_engines.tensor import DTYPES, Array, DeviceArray, Signature, TensorSpec, to_host
@@ -39,21 +38,23 @@ __all__ = [
     "Feed",
     "FunctionEngine",
     "Pinned",
+    "PlanFile",
     "Refusal",
-    "Refuse",
     "Resolution",
     "SdrtError",
+    "Settings",
     "Signature",
+    "Source",
     "Target",
     "TargetError",
     "TensorError",
     "TensorSpec",
+    "backend_of",
     "cuda_engine_from_onnx",
     "did_you_mean",
     "engine_from_onnx",
     "nearest",
     "openvino_engine_from_onnx",
-    "openvino_precision",
     "openvino_refusal",
     "resolve_target",
     "shape_at",

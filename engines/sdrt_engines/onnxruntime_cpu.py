@@ -12,16 +12,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from sdrt_engines.backend import Backend, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
-    reason_of,
-    way_out_of,
+    onnxruntime_errors,
 )
-from sdrt_engines.tensor import Array, Signature, shape_text
+from sdrt_engines.tensor import Array, Signature, feeds_text
 
 
 def engine_from_onnx(
@@ -50,12 +50,8 @@ def engine_from_onnx(
     options.log_severity_level = LOG_NOTHING
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = LOG_NOTHING
-    try:
+    with onnxruntime_errors(lambda: f"{path}: does not load"):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own have no other common class
-        raise EngineError(
-            f"{path}: does not load: {reason_of(error)}: {way_out_of(error)}"
-        ) from error
     return _CpuEngine(signature, name or str(path), session, run_options)
 
 
@@ -77,15 +73,23 @@ class _CpuEngine(Engine):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        try:
+        with onnxruntime_errors(lambda: f"{self.name}: onnxruntime failed on {feeds_text(values)}"):
             results = self._session.run(outputs, values, self._run_options)
-        except Exception as error:
-            feeds = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in values.items())
-            raise EngineError(
-                f"{self.name}: onnxruntime failed on {feeds}: "
-                f"{reason_of(error)}: {way_out_of(error)}"
-            ) from error
         return dict(zip(outputs, results, strict=True))
 
     def _release(self) -> None:
         self._session = None  # the session frees its memory with its last reference
+
+
+def _open(source: Source, target: Settings) -> Engine:
+    prepared = source.own_graph is not None
+    return engine_from_onnx(source.graph, name=source.name, prepared=prepared)
+
+
+CPU = Backend(
+    name="cpu",
+    packages=("onnxruntime", "onnxruntime-gpu"),
+    refusal=lambda target: cpu_refusal(),
+    open=_open,
+    runs="prepared graph",
+)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sdrt_engines.backend import Backend
 from sdrt_engines.dimensions import size_of
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
@@ -24,8 +25,7 @@ from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
-    reason_of,
-    way_out_of,
+    onnxruntime_errors,
 )
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.recent import Recent
@@ -60,14 +60,10 @@ def cuda_engine_from_onnx(
         "enable_cuda_graph": str(int(cuda_graph)),
         "use_tf32": "0",  # by default float32 products have ten bits: not the same picture
     }
-    try:
+    with onnxruntime_errors(lambda: f"{path}: does not load"):
         session = onnxruntime.InferenceSession(
             path, options, providers=[(_PROVIDER, provider_options)]
         )
-    except Exception as error:  # onnxruntime's own have no other common class
-        raise EngineError(
-            f"{path}: does not load: {reason_of(error)}: {way_out_of(error)}"
-        ) from error
     if _PROVIDER not in session.get_providers():  # then it would quietly run on the CPU
         raise EngineError(
             f"{path}: onnxruntime cannot load its CUDA libraries: pip install 'sdrt[cuda]'"
@@ -167,10 +163,9 @@ class BoundEngine(Engine):
     def _results(self, values: dict[str, Any], sizes: dict[str, int]) -> Iterator[dict[str, Any]]:
         """All outputs of a run, in buffers that the next one overwrites."""
         with self._running:
-            try:
-                buffers = self._buffers.get_or_make(
-                    tuple(sizes.values()), lambda: self._new_buffers(sizes)
-                )
+            shape = tuple(sizes.values())
+            with onnxruntime_errors(lambda: self._failure(sizes)):
+                buffers = self._buffers.get_or_make(shape, lambda: self._new_buffers(sizes))
                 for name, value in values.items():
                     held = value.value if isinstance(value, _OrtArray) else value
                     buffers.inputs[name].update_inplace(held)
@@ -178,15 +173,12 @@ class BoundEngine(Engine):
                     buffers.binding.bind_output(name, self._device)
                 self._session.run_with_iobinding(buffers.binding, buffers.run_options)
                 yield dict(zip(self._outputs, buffers.binding.get_outputs(), strict=True))
-            except Exception as error:
-                feeds = ", ".join(
-                    f"{spec.name} {shape_text(_shape(spec, sizes) or ())}"
-                    for spec in self.signature.inputs
-                )
-                raise EngineError(
-                    f"{self.name}: onnxruntime failed on {feeds}: "
-                    f"{reason_of(error)}: {way_out_of(error)}"
-                ) from error
+
+    def _failure(self, sizes: dict[str, int]) -> str:
+        feeds = ", ".join(
+            f"{spec.name} {shape_text(_shape(spec, sizes) or ())}" for spec in self.signature.inputs
+        )
+        return f"{self.name}: onnxruntime failed on {feeds}"
 
     def _kept(self, name: str, result: Any) -> _OrtArray:
         dtype, shape = self._outputs[name].dtype, tuple(result.shape())
@@ -238,3 +230,12 @@ def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...] | None:
     """The tensor's shape in a run of these sizes, where it is known."""
     known = tuple(size_of(dim, sizes) for dim in spec.shape)
     return None if None in known else tuple(size for size in known if size is not None)
+
+
+CUDA = Backend(
+    name="cuda",
+    packages=("onnxruntime-gpu",),
+    refusal=lambda target: cuda_refusal(),
+    open=lambda source, target: cuda_engine_from_onnx(source.graph, name=source.name),
+    runs="half graph",
+)

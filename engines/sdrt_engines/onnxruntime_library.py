@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.errors import EngineError, is_out_of_memory
+from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 
 LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
 
@@ -50,12 +50,33 @@ def _silent_stderr() -> Iterator[None]:
         os.close(stderr)
 
 
-def reason_of(error: Exception) -> str:
+@contextmanager
+def onnxruntime_errors(
+    failure: Callable[[], str],
+    *,
+    raises: type[SdrtError] = EngineError,
+    way_out: str | None = None,
+) -> Iterator[None]:
+    """Translates what onnxruntime raises in the block.
+
+    `failure` begins the message, and is called only if it is needed; `way_out` ends it, by default
+    with what suits the error.
+    """
+    try:
+        yield
+    except SdrtError:
+        raise
+    except Exception as error:  # onnxruntime's own have no other common class
+        remedy = way_out or _way_out(error)
+        raise raises(f"{failure()}: {_reason(error)}: {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
     """onnxruntime's message on one line, without its `[ONNXRuntimeError] : 1 : FAIL : `."""
     return " ".join(str(error).split(" : ", 3)[-1].split())
 
 
-def way_out_of(error: Exception) -> str:
+def _way_out(error: Exception) -> str:
     """What to do about an error of onnxruntime."""
     if "external" in str(error).lower():
         return "its weights beside it are missing or cut short: copy the whole folder again"

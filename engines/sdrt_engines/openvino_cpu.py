@@ -16,23 +16,24 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from sdrt_engines.backend import Backend, Settings, Source
 from sdrt_engines.dimensions import shape_at
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError, is_out_of_memory
+from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.recent import Recent
-from sdrt_engines.tensor import Array, Signature, shape_text
+from sdrt_engines.tensor import Array, Signature, feeds_text
 
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -65,10 +66,8 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
-    try:
+    with _openvino_errors(lambda: f"{path}: does not load"):
         model = _core().read_model(path)  # the weights stay in their file until they are compiled
-    except Exception as error:  # RuntimeError, for everything
-        raise EngineError(f"{path}: does not load: {_reason(error)}: {_way_out(error)}") from error
     return _OpenVinoEngine(signature, name or str(path), model, options)
 
 
@@ -100,18 +99,13 @@ class _OpenVinoEngine(Engine):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        try:
-            with self._compiled_for(sizes).request() as request:
-                request.infer(values, share_inputs=True, share_outputs=True)
-                # the request's memory is written again by its next run
-                return {name: np.array(request.get_tensor(name).data) for name in outputs}
-        except RuntimeError as error:
-            feeds = ", ".join(
-                f"{name} {shape_text(tuple(value.shape))}" for name, value in values.items()
-            )
-            raise EngineError(
-                f"{self.name}: openvino failed on {feeds}: {_reason(error)}: {_way_out(error)}"
-            ) from error
+        with (
+            _openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
+            self._compiled_for(sizes).request() as request,
+        ):
+            request.infer(values, share_inputs=True, share_outputs=True)
+            # the request's memory is written again by its next run
+            return {name: np.array(request.get_tensor(name).data) for name in outputs}
 
     def _compiled_for(self, sizes: dict[str, int]) -> _Compiled:
         """The network for the sizes of a run; others wait while it is compiled."""
@@ -161,6 +155,17 @@ def _core() -> Any:
     return _openvino().Core()
 
 
+@contextmanager
+def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
+    """Translates what OpenVINO raises in the block; `failure` begins the message."""
+    try:
+        yield
+    except SdrtError:
+        raise
+    except Exception as error:  # RuntimeError, for nearly everything
+        raise EngineError(f"{failure()}: {_reason(error)}: {_way_out(error)}") from error
+
+
 def _reason(error: Exception) -> str:
     """OpenVINO's message on one line, without the places in its own source."""
     text = re.sub(r"(?m)^Exception from .*$|Check '.*?' failed at \S+:\d+:", "", str(error))
@@ -173,3 +178,21 @@ def _way_out(error: Exception) -> str:
     if is_out_of_memory(error):
         return "there is not enough memory: take a smaller size or batch, or end other programs"
     return "use target 'cpu', export it again, or update openvino"
+
+
+def _open(source: Source, target: Settings) -> Engine:
+    return openvino_engine_from_onnx(source.graph, precision=_precision(target), name=source.name)
+
+
+def _precision(target: Settings) -> OpenVinoPrecision:
+    return cast(OpenVinoPrecision, OPENVINO.chosen_precision(target))
+
+
+OPENVINO = Backend(
+    name="openvino",
+    packages=("openvino",),
+    refusal=lambda target: openvino_refusal(_precision(target)),
+    open=_open,
+    runs="network",
+    precisions=tuple(_HINTS),
+)

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdrt_engines.errors import EngineError
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
-    reason_of,
-    way_out_of,
+    onnxruntime_errors,
 )
 from sdrt_engines.processor import this_processor
 
@@ -39,12 +37,8 @@ def prepare_onnx(source: Path, model: Path) -> None:
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    try:
+    with onnxruntime_errors(lambda: f"{source}: cannot be prepared"):
         onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own have no other common class
-        raise EngineError(
-            f"{source}: cannot be prepared: {reason_of(error)}: {way_out_of(error)}"
-        ) from error
 
 
 def preparer() -> dict[str, str] | None:

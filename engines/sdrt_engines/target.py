@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
+from sdrt_engines.backend import Backend
+from sdrt_engines.backends import BACKENDS
 from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean
-from sdrt_engines.onnxruntime_cpu import cpu_refusal
-from sdrt_engines.onnxruntime_cuda import cuda_refusal
-from sdrt_engines.openvino_cpu import OpenVinoPrecision, openvino_refusal
-from sdrt_engines.tensorrt_plan import tensorrt_refusal
 
 if TYPE_CHECKING:
     from logging import Logger
 
-Backend: TypeAlias = Literal["cpu", "openvino", "cuda", "tensorrt", "tensorrt-rtx"]
+Backends: TypeAlias = Sequence[Backend]  # in the order in which "auto" tries them
 
-# The GPU architectures that an engine can be built for, where it is built for one.
-ARCHITECTURES: dict[Backend, tuple[str, ...]] = {
-    "tensorrt": ("sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm120", "sm121"),
-    "tensorrt-rtx": ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
-}
-
-
-# What a backend can compute in, where it is chosen at run time; the first unless another is named.
-PRECISIONS: dict[Backend, tuple[str, ...]] = {"openvino": ("fp32", "bf16")}
+_BY_NAME = {backend.name: backend for backend in BACKENDS}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A backend, and how it differs from what it is without more words.
+    """A backend by its name, with optional settings: a precision, or architectures to build for.
 
     `tensorrt-rtx:sm86,sm89` is built for these GPU architectures instead of this machine's own.
-    `openvino:bf16` computes in bfloat16, twice as fast where the CPU can, and no longer the same
-    picture to the last digit; `openvino` alone computes in float32.
+    `openvino:bf16` computes in bfloat16, twice as fast if the CPU can, and no longer the same
+    image to the last digit; `openvino` alone computes in float32.
     """
 
-    backend: Backend
+    backend: str
     architectures: tuple[str, ...] = ()
-    precision: str | None = None  # None: the first of PRECISIONS, or what the graph was made in
+    precision: str | None = None  # None: the backend's default, or what the graph was made in
 
     def __post_init__(self) -> None:
-        if self.backend not in get_args(Backend):
-            known = get_args(Backend)
-            way_out = (
-                f"it is whichever opens, name one of {', '.join(known)}"
-                if str(self.backend) == "auto"
-                else did_you_mean(self.backend, ("auto", *known))
-            )
-            raise TargetError(f"unknown target '{self.backend}': {way_out}")
+        if self.backend not in _BY_NAME:
+            raise TargetError(f"unknown target '{self.backend}': {_known_target(self.backend)}")
+        backend = _BY_NAME[self.backend]
         if self.precision is not None:
-            self._require_known(self.precision, PRECISIONS.get(self.backend, ()))
-        known = ARCHITECTURES.get(self.backend, ())
-        if self.architectures and not known:
+            self._require_known(self.precision, backend.precisions)
+        if self.architectures and not backend.architectures:
             raise TargetError(
                 f"target '{self}': {self.backend} is not built for an architecture: "
                 f"write '{self.backend}'"
             )
         for architecture in self.architectures:
-            self._require_known(architecture, known)
+            self._require_known(architecture, backend.architectures)
             if self.architectures.count(architecture) > 1:
                 raise TargetError(f"target '{self}': '{architecture}' stands there twice")
 
@@ -71,16 +55,27 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target that `text` names; `str(target)` writes it. TargetError when it is none."""
+        """The target that `text` names; `str(target)` writes it. TargetError if there is none."""
         name, colon, details = text.partition(":")
-        backend = cast(Backend, name)
-        if colon and backend in PRECISIONS:
-            return cls(backend, precision=details)
-        return cls(backend, tuple(details.split(",")) if colon else ())
+        if colon and name in _BY_NAME and _BY_NAME[name].precisions:
+            return cls(name, precision=details)
+        return cls(name, tuple(details.split(",")) if colon else ())
 
     def __str__(self) -> str:
         words = filter(None, (*self.architectures, self.precision))
         return ":".join(filter(None, (self.backend, ",".join(words))))
+
+
+def backend_of(target: Target) -> Backend:
+    """The backend that the target names."""
+    return _BY_NAME[target.backend]
+
+
+def _known_target(name: str) -> str:
+    """What to write instead of an unknown backend's name."""
+    if name == "auto":
+        return f"it is whichever opens, name one of {', '.join(sorted(_BY_NAME))}"
+    return did_you_mean(name, ("auto", *sorted(_BY_NAME)))
 
 
 @dataclass(frozen=True)
@@ -89,11 +84,6 @@ class Refusal:
 
     target: Target
     reason: str
-
-
-# Says why a target cannot open on this machine, or None when it can.
-Refuse: TypeAlias = Callable[[Target], str | None]
-Backends: TypeAlias = Sequence[tuple[Backend, Refuse]]
 
 
 @dataclass(frozen=True)
@@ -129,39 +119,25 @@ class Resolution:
         return f"{self.target} (after {failed})" if failed else str(self.target)
 
 
-# Fastest first. A backend that is added fills in its line here, and `Bundle.open_engine` opens it.
-BACKENDS: Backends = (
-    ("tensorrt", lambda target: tensorrt_refusal("tensorrt")),
-    ("tensorrt-rtx", lambda target: tensorrt_refusal("tensorrt-rtx")),
-    ("cuda", lambda target: cuda_refusal()),
-    ("openvino", lambda target: openvino_refusal(openvino_precision(target))),
-    ("cpu", lambda target: cpu_refusal()),
-)
-
-
 def resolve_target(target: str | Target, backends: Backends = BACKENDS) -> Resolution:
     """The target that will be used: for `"auto"` the fastest that opens here, with all refusals.
 
-    TargetError when an explicit target does not open (nothing takes its place), or when none does.
+    TargetError if a named target does not open (nothing takes its place), or if none does.
     """
     if target == "auto":
         return _fastest(backends)
     target = Target.parse(target) if isinstance(target, str) else target
-    if reason := dict(backends)[target.backend](target):
+    by_name = {backend.name: backend for backend in backends}
+    if reason := by_name[target.backend].refusal(target):
         raise TargetError(reason)
     return Resolution(target)
 
 
-def openvino_precision(target: Target) -> OpenVinoPrecision:
-    """What OpenVINO computes in on `target`."""
-    return cast(OpenVinoPrecision, target.precision or PRECISIONS["openvino"][0])
-
-
 def _fastest(backends: Backends) -> Resolution:
     refusals: list[Refusal] = []
-    for index, (backend, refuse) in enumerate(backends):
-        target = Target(backend)
-        reason = refuse(target)
+    for index, backend in enumerate(backends):
+        target = Target(backend.name)
+        reason = backend.refusal(target)
         if reason is None:
             return Resolution(target, tuple(refusals), others=backends[index + 1 :])
         _log().info("target %s does not open: %s", target, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -118,6 +119,11 @@ class Signature:
 def shape_text(shape: tuple[int | str, ...]) -> str:
     """`(B, 4, h, w)`: as Python writes a tuple, without quotes around the names."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def feeds_text(feeds: Mapping[str, Any]) -> str:
+    """`sample (2, 4), timestep (2,)`: the shapes of a run's feeds, for an error message."""
+    return ", ".join(f"{name} {shape_text(tuple(feed.shape))}" for name, feed in feeds.items())
 
 
 def _named(name: str, specs: tuple[TensorSpec, ...], role: str) -> TensorSpec:

@@ -2,7 +2,7 @@
 
 The only file that imports their libraries, and not before it must. Both speak the same interface;
 where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it compiles for this GPU
-in a cache. How an open plan runs is in `plan_engine`.
+in a cache. How an open plan runs is in `plan_engine`, how several run as one in `plan_set`.
 
 No plan has been opened on a GPU yet.
 """
@@ -10,12 +10,13 @@ No plan has been opened on a GPU yet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from sdrt_engines.backend import Backend, PlanFile, Source
 from sdrt_engines.cuda_device import gpu_architecture, shared_device
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
@@ -66,6 +67,58 @@ def plan_refusal(
         made_for = ", ".join(built_for) or "sm80 and later"
         return f"it was built for {made_for}, this GPU is {architecture}"
     return None
+
+
+def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
+    """The plans of the source that fit this machine; a run takes the plan and profile for its
+    shapes.
+
+    EngineError if no plan fits, with the reason for each, or the machine has no GPU or no TensorRT.
+    """
+    from sdrt_engines.plan_set import Plan, PlanSet  # `import sdrt` does without it
+
+    if reason := tensorrt_refusal(backend):
+        raise EngineError(f"{source.name}: {reason}")
+    files = fitting_plans(source, version=library_version(backend), architecture=gpu_architecture())
+    plans = [
+        Plan(
+            file.profiles,
+            partial(
+                engine_from_plan,
+                file.path,
+                name=source.name,
+                backend=backend,
+                signature=source.signature,
+                profiles=file.profiles,
+            ),
+        )
+        for file in files
+    ]
+    return plans[0].open() if len(plans) == 1 else PlanSet(source.signature, source.name, plans)
+
+
+def fitting_plans(source: Source, *, version: str, architecture: str) -> list[PlanFile]:
+    """The plans of the source's very network that were built for this version and GPU, and are
+    what was built then. EngineError with the reason for each if there are none.
+    """
+    reasons, fitting = [], []
+    for plan in source.plans:
+        reason = plan.fault or plan_refusal(
+            library=plan.library,
+            built_with=plan.library_version,
+            installed=version,
+            built_for=plan.architectures,
+            architecture=architecture,
+        )
+        reason = reason or plan.damage()
+        if reason is None:
+            fitting.append(plan)
+        else:
+            reasons.append(f"{plan.path.name}: {reason}")
+    if fitting:
+        return fitting
+    found = "; ".join(reasons) or "it has none"
+    raise EngineError(f"{source.name}: no plan of this bundle runs here: {found}: {source.remedy}")
 
 
 def engine_from_plan(
@@ -154,3 +207,20 @@ def _logger(backend: TensorRT) -> Any:
     """TensorRT keeps the first logger of a process for ever, so there is one."""
     trt = _library(backend)
     return trt.Logger(trt.Logger.ERROR)
+
+
+def _backend(name: TensorRT, architectures: tuple[str, ...]) -> Backend:
+    return Backend(
+        name=name,
+        packages=(name,),
+        refusal=lambda target: tensorrt_refusal(name),
+        open=lambda source, target: engine_from_plans(source, name),
+        runs="plans",
+        architectures=architectures,
+    )
+
+
+TENSORRT = _backend(
+    "tensorrt", ("sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm120", "sm121")
+)
+TENSORRT_RTX = _backend("tensorrt-rtx", ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"))

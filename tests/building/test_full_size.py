@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sdrt.bundle.folder import Bundle
-from sdrt_engines import Target
-from sdrt_export.building.plans import build_bundle
+from sdrt.targets.plan_record import read_record
+from support.built_bundle import build_for
 
 pytestmark = [pytest.mark.export, pytest.mark.build, pytest.mark.full]
 
@@ -20,9 +20,10 @@ def test_sd15_builds_without_a_gpu(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     make_controlnet(checkpoint / "controlnet_edges")
     bundle = Bundle.open(export_checkpoint(checkpoint, tmp_path / "bundle"))
-    build = build_bundle(bundle, Target.parse("tensorrt-rtx:sm86,sm89,sm120"))
-    assert len(build.built) == len(bundle.manifest.components) == 6
-    for record in build.built:
+    plans = build_for("tensorrt-rtx:sm86,sm89,sm120", bundle.root)
+    assert len(plans) == len(bundle.manifest.components) == 6
+    for plan in plans:
+        record = read_record(plan.with_suffix(".json"))
         assert record.ingredients.architectures == ("sm120", "sm86", "sm89")
         assert record.psnr is not None
         assert record.psnr >= 40

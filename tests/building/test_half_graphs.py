@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.targets.built_graph import HalfGraph
-from sdrt.targets.engines import onnx_for
+from sdrt.targets.runnable import runnable
 from sdrt_engines import SdrtError, Target, engine_from_onnx
 from sdrt_export.building.graph_folder import tried_on
-from sdrt_export.building.half_graphs import build_half_graphs
+from support.built_bundle import build_for
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
 
@@ -37,12 +38,14 @@ def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
 def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
     bundle = Bundle.open(root)
     component = bundle.component(NETWORK)
-    model, files = onnx_for(bundle, component, Target("cuda"))
-    assert model == f"engines/cuda/{NETWORK}/model.onnx"
-    assert [file.path for file in files] == [model, f"{model}_data"]
-    assert onnx_for(bundle, component, Target("cpu")) == (component.model, component.files)
+    found = runnable(root, component, Target("cuda"))
+    model = f"engines/cuda/{NETWORK}/model.onnx"
+    assert found.source.graph == root / model
+    assert [file.path for file in found.files] == [model, f"{model}_data"]
+    assert found.precision == "fp16"
+    assert runnable(root, component, Target("cpu")).files == component.files
     unet = bundle.component("unet")  # nobody built it
-    assert onnx_for(bundle, unet, Target("cuda")) == (unet.model, unet.files)
+    assert runnable(root, unet, Target("cuda")).files == unet.files
 
 
 def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
@@ -64,16 +67,16 @@ def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
 def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(root, tmp_path / "demo"))
     lines: list[str] = []
-    build = {"components": [NETWORK], "report": lines.append}
-    assert build_half_graphs(Bundle.open(copy), **build) == []
+    build = partial(build_for, "cuda", copy, components=(NETWORK,), report=lines.append)
+    assert build() == []
     assert lines == [f"{NETWORK}: there already"]
     data = copy / f"engines/cuda/{NETWORK}/model.onnx_data"
     data.write_bytes(data.read_bytes()[:-1])
-    assert build_half_graphs(Bundle.open(copy), **build) == [data.with_name("model.onnx")]
+    assert build() == [data.with_name("model.onnx")]
     assert data.stat().st_size == (root / data.relative_to(copy)).stat().st_size
     (data.parent / HalfGraph.RECORD_NAME).unlink()
     with pytest.raises(SdrtError, match=HalfGraph.RECORD_NAME):  # a folder that is not sdrt's own
-        build_half_graphs(Bundle.open(copy), **build)
+        build()
 
 
 @pytest.mark.parametrize("options", [("--shapes", "64x64"), ("--batch", "2"), ("--prune",)])

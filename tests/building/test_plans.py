@@ -17,13 +17,12 @@ from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.files.locking import only_one
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
-from sdrt.targets.plans import fitting_plans
+from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
-from sdrt_engines.tensorrt_plan import library_version
-from sdrt_export.building.plans import build_bundle
+from sdrt_engines.tensorrt_plan import fitting_plans, library_version
 from sdrt_export.building.workplace import full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
-from support.built_bundle import TARGET, Built
+from support.built_bundle import TARGET, Built, build_for
 from support.command import run_sdrt
 
 pytestmark = pytest.mark.build
@@ -61,14 +60,10 @@ def test_every_network_has_a_plan_that_is_its_record(built: Built, component: st
     assert record.ingredients.precision == "fp16"
     assert record.psnr is not None
     assert record.psnr >= 40
-    fitting = fitting_plans(
-        built.root,
-        built.bundle.component(component),
-        "tensorrt-rtx",
-        version=library_version("tensorrt-rtx"),
-        architecture="sm89",
-    )
-    assert fitting == [record]
+    found = runnable(built.root, built.bundle.component(component), Target.parse(TARGET))
+    version = library_version("tensorrt-rtx")
+    (plan,) = fitting_plans(found.source, version=version, architecture="sm89")
+    assert (plan.path, found.precision) == (path, "fp16")
 
 
 def test_a_build_needs_no_torch(built: Built) -> None:
@@ -232,7 +227,7 @@ def test_a_bundle_that_cannot_be_written_is_told(tmp_path: Path, built: Built) -
     root = Path(shutil.copytree(built.root, tmp_path / "demo", ignore=without_engines))
     (root / "engines").write_text("a file, where a folder should be")
     with pytest.raises(BuildError, match=r"cannot write '.*engines': .*: copy the bundle"):
-        build_bundle(Bundle.open(root), Target.parse(TARGET))
+        build_for(TARGET, root)
 
 
 def test_too_little_room_is_told_before() -> None:

@@ -14,13 +14,14 @@ import sdrt
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
-from sdrt.targets.engines import onnx_for, open_engine, open_reference
+from sdrt.targets.engines import open_engine, open_reference
+from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt.verification.verdict import verify_component
 from sdrt_engines import SdrtError, Target
 from sdrt_engines.prepared_onnx import preparer
 from sdrt_export.building import prepared_graphs
-from sdrt_export.building.prepared_graphs import build_prepared_graphs
+from support.built_bundle import build_for
 from support.command import run_sdrt
 
 pytestmark = [
@@ -53,8 +54,10 @@ def copy(root: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ALL)
 def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     bundle = Bundle.open(root)
-    model, files = onnx_for(bundle, bundle.component(name), Target("cpu"))
-    assert model == files[0].path == f"engines/cpu/{name}/model.onnx"
+    found = runnable(root, bundle.component(name), Target("cpu"))
+    model = f"engines/cpu/{name}/model.onnx"
+    assert (found.source.graph, found.files[0].path) == (root / model, model)
+    assert found.precision == "fp32"
     for latents in (8, 11):
         feeds = seeded_inputs(bundle, name, latents=latents)
         with open_engine(bundle, name, "cpu") as prepared, open_reference(bundle, name) as plain:
@@ -77,12 +80,12 @@ def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
     bundle = Bundle.open(root)
     component = bundle.component("unet")
     for target in ("openvino", "cuda"):
-        assert onnx_for(bundle, component, Target(target)) == (component.model, component.files)
+        assert runnable(root, component, Target(target)).files == component.files
 
 
 def test_what_is_there_stays(copy: Path) -> None:
     lines: list[str] = []
-    assert build_prepared_graphs(Bundle.open(copy), report=lines.append) == []
+    assert build_for("cpu", copy, report=lines.append) == []
     assert lines == [f"{name}: there already" for name in ALL]
 
 
@@ -121,12 +124,12 @@ def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
     spoil(copy / f"engines/cpu/{NETWORK}/{PreparedGraph.RECORD_NAME}")
     bundle = Bundle.open(copy)
     component = bundle.component(NETWORK)
-    assert prepared_graph_of(copy, component) is None
-    assert onnx_for(bundle, component, Target("cpu")) == (component.model, component.files)
+    assert prepared_graph_of(copy, "cpu", component) is None
+    assert runnable(copy, component, Target("cpu")).files == component.files
     open_engine(bundle, NETWORK, "cpu").close()
-    built = build_prepared_graphs(bundle, components=[NETWORK])
+    built = build_for("cpu", copy, components=(NETWORK,))
     assert built == [copy / f"engines/cpu/{NETWORK}/model.onnx"]
-    assert prepared_graph_of(copy, component) is not None
+    assert prepared_graph_of(copy, "cpu", component) is not None
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx_data"])
@@ -140,7 +143,7 @@ def test_a_spoilt_file_is_told_and_built_again(name: str, copy: Path) -> None:
         open_engine(bundle, NETWORK, "cpu")
     with open_reference(bundle, NETWORK):  # the bundle's own is whole
         pass
-    assert build_prepared_graphs(bundle, components=[NETWORK]) != []
+    assert build_for("cpu", copy, components=(NETWORK,)) != []
     open_engine(bundle, NETWORK, "cpu").close()
 
 
@@ -151,14 +154,14 @@ def test_a_folder_of_engines_on_another_disk_is_refused(copy: Path) -> None:
     with pytest.raises(
         SdrtError, match=r"engines/cpu' leads out of the bundle, to .*elsewhere/cpu"
     ):
-        build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
+        build_for("cpu", copy, components=(NETWORK,))
 
 
 def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
     left = copy / "engines/cpu/.unet.123.abc"
     left.mkdir()
     (left / "model.onnx").write_bytes(b"half")
-    build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
+    build_for("cpu", copy, components=(NETWORK,))
     assert not left.exists()
 
 
@@ -177,7 +180,7 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare(other / "model.onnx", model)
     )
     with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime wrote another network than it"):
-        build_prepared_graphs(Bundle.open(copy), components=[NETWORK])
+        build_for("cpu", copy, components=(NETWORK,))
     assert not any((copy / "engines/cpu").glob("*"))
 
 
@@ -203,7 +206,7 @@ def test_no_room_is_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(
         SdrtError, match=r"needs about \d+ MB, 10 are free: make room, or build few"
     ):
-        build_prepared_graphs(Bundle.open(copy))
+        build_for("cpu", copy)
     assert not (copy / "engines/cpu").exists()
 
 
@@ -212,4 +215,4 @@ def test_where_nobody_knows_the_processor_nothing_is_prepared(
 ) -> None:
     monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)
     with pytest.raises(SdrtError, match="target cpu: this system does not say what its processor"):
-        build_prepared_graphs(Bundle.open(copy))
+        build_for("cpu", copy)

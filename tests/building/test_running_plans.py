@@ -10,11 +10,10 @@ import pytest
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import Bundle
 from sdrt.targets.engines import open_engine
-from sdrt_engines import DeviceArray, EngineError, Target
+from sdrt_engines import DeviceArray, EngineError
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_export.building.graph_folder import tried_on
-from sdrt_export.building.plans import build_bundle
-from support.built_bundle import Built
+from support.built_bundle import Built, build_for
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]
 
@@ -24,8 +23,8 @@ TARGET = "tensorrt-rtx"
 @pytest.fixture(scope="module")
 def bundle(built: Built) -> Bundle:
     """Plans for this machine's GPU."""
-    target = Target.parse(f"{TARGET}:{gpu_architecture()}")
-    build_bundle(built.bundle, target, batch="1..2", shapes=["64x64", "64x64..128x128"])
+    shapes = ("64x64", "64x64..128x128")
+    build_for(f"{TARGET}:{gpu_architecture()}", built.root, batch="1..2", shapes=shapes)
     return built.bundle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,3 +55,13 @@ def test_bad_checkpoints(
 def test_a_bundle_is_no_checkpoint(folder: Path, capsys: Capture) -> None:
     message = refusal(["export", "bundle", "-o", "new"], folder, capsys)
     assert message == """'bundle' is exported already: `sdrt run bundle "a prompt"` draws with it"""
+
+
+def test_a_target_that_cannot_be_built_is_refused_before_the_checkpoint_is_read(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # as if it were not installed
+    export = ["export", "nowhere", "-o", "new", "--target"]
+    message = refusal([*export, "tensorrt"], folder, capsys)
+    assert message == "tensorrt is not installed: pip install 'sdrt[tensorrt]'"
+    assert "no checkpoint at 'nowhere'" in refusal([*export, "openvino"], folder, capsys)

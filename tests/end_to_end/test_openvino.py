@@ -11,9 +11,9 @@ from PIL import Image
 
 import sdrt
 from sdrt.command_line.main import main
-from sdrt_engines import Target, openvino_precision, openvino_refusal
 from sdrt_export.demo.grammar import ALL_SCENES, caption_from_scene
 from sdrt_export.demo.judge import sight
+from support.backends import skip_unless_it_opens
 
 SCENES = [ALL_SCENES[i] for i in np.random.default_rng(4).choice(len(ALL_SCENES), 6, replace=False)]
 
@@ -25,11 +25,6 @@ def pictures(target: str) -> np.ndarray:
         result = pipeline(prompts, seed=7, num_inference_steps=12)
     assert result.engine == target
     return np.stack([np.asarray(image) for image in result.images])
-
-
-def skip_unless_it_opens(target: str) -> None:
-    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdrt.command_line.main import main
-from sdrt_engines import Target, openvino_precision, openvino_refusal
+from support.backends import skip_unless_it_opens
 from support.toy_bundle import write_toy_bundle
 
 
@@ -17,8 +17,7 @@ def test_the_demo_model_passes_on(
     target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
-        pytest.skip(reason)
+    skip_unless_it_opens(target)
     assert main(["verify", "demo", "--target", target]) == 0
     title, headings, *rows = capsys.readouterr().out.splitlines()
     assert title.split() == [target, "beside", "cpu"]

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdrt_engines import EngineError, Signature, TargetError, resolve_target
+from sdrt_engines.backend import PlanFile, Source
 from sdrt_engines.tensorrt_plan import (
     LIBRARIES,
     TensorRT,
     engine_from_plan,
+    fitting_plans,
     library_version,
     plan_refusal,
     tensorrt_refusal,
@@ -64,3 +67,59 @@ def test_plans_of_other_versions_and_architectures(
         built_for=built_for,
         architecture=architecture,
     )
+
+
+# --- the plans of a source
+
+PLAN = PlanFile(
+    path=Path("unet-1.plan"),
+    profiles=(),
+    precision="fp16",
+    library="tensorrt_rtx",
+    library_version="1.7.1",
+    architectures=("sm89",),
+    fault=None,
+    damage=lambda: None,
+)
+
+
+def fitting(*plans: PlanFile) -> list[PlanFile]:
+    source = Source(
+        name="unet",
+        signature=Signature((), ()),
+        network=Path("unet/model.onnx"),
+        precision="fp16",
+        plans=plans,
+        remedy="build it",
+    )
+    return fitting_plans(source, version="1.7.1", architecture="sm89")
+
+
+def test_plans_that_fit_stay_in_their_order() -> None:
+    other = replace(PLAN, path=Path("unet-2.plan"), architectures=())
+    old = replace(PLAN, library_version="1.6")
+    assert fitting(other, old, PLAN) == [other, PLAN]
+
+
+def test_without_a_plan_the_remedy_is_given() -> None:
+    with pytest.raises(EngineError, match=r"^unet: no plan .* runs here: it has none: build it$"):
+        fitting()
+
+
+def test_the_reason_for_each_plan_is_given() -> None:
+    with pytest.raises(EngineError) as caught:
+        fitting(
+            replace(PLAN, library_version="1.6", fault="it is of another network"),
+            replace(PLAN, path=Path("unet-2.plan"), architectures=("sm120",)),
+            replace(PLAN, path=Path("unet-3.plan"), damage=lambda: "its hash has changed"),
+        )
+    assert str(caught.value) == (
+        "unet: no plan of this bundle runs here: unet-1.plan: it is of another network; "
+        "unet-2.plan: it was built for sm120, this GPU is sm89; unet-3.plan: its hash has changed: "
+        "build it"
+    )
+
+
+def test_a_file_that_does_not_fit_is_not_read() -> None:
+    unread = replace(PLAN, library_version="1.6", damage=lambda: pytest.fail("it was read"))
+    assert fitting(unread, PLAN) == [PLAN]

@@ -22,11 +22,12 @@ from sdrt_engines import (
     TensorError,
     resolve_target,
 )
+from support.backends import opening, refusing
 from support.toy_bundle import write_toy_bundle
 
 PROMPT = "a red circle"
 GPU, CPU = Target("cuda"), Target("cpu")
-THEN_CPU = (("openvino", lambda target: "not installed"), ("cpu", lambda target: None))
+THEN_CPU = (refusing("openvino", "not installed"), opening("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,16 @@
-"""A bundle that `sdrt build` has built."""
+"""Bundles with what `sdrt build` has built in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdrt.bundle.folder import Bundle
+from sdrt_engines import Target
+from sdrt_export.building.builder import BuildOptions
+from sdrt_export.building.builders import builder_of
 from support.command import Outcome
 
 TARGET = "tensorrt-rtx:sm89"
@@ -19,3 +24,11 @@ class Built:
     @property
     def bundle(self) -> Bundle:
         return Bundle.open(self.root)
+
+
+def build_for(
+    target: str, root: Path, *, report: Callable[[str], None] = lambda line: None, **options: Any
+) -> list[Path]:
+    """What `sdrt build` builds into the bundle at `root`, in this process."""
+    parsed = Target.parse(target)
+    return builder_of(parsed).build(Bundle.open(root), parsed, BuildOptions(**options), report)

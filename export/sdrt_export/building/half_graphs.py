@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,9 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests
+from sdrt_engines import Target
+from sdrt_engines.onnxruntime_cuda import CUDA
+from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
@@ -27,27 +29,24 @@ from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
 if TYPE_CHECKING:
     from sdrt_export.precision.check import PrecisionReport
 
-BACKEND = "cuda"
-
 
 def build_half_graphs(
-    bundle: Bundle,
-    *,
-    precision: HalfType = "fp16",
-    components: Sequence[str] = (),
-    report: Report = lambda line: None,
+    bundle: Bundle, target: Target, options: BuildOptions, report: Report
 ) -> list[Path]:
-    """The bundle's networks (`components`, or all) in half precision, for ONNX Runtime CUDA.
+    """The bundle's networks in half precision, for ONNX Runtime CUDA.
 
     Returns the graphs that were not there. What is there from the same network, policy and
     precision stays. BuildError, and what a broken bundle raises.
     """
     require_onnx()
-    with build_alone(bundle.root, BACKEND, report), full_disk_told(bundle.root):
+    with build_alone(bundle.root, CUDA.name, report), full_disk_told(bundle.root):
         missing = missing_graphs(
-            bundle, components, lambda component: _graph_of(bundle, component, precision), report
+            bundle,
+            options.components,
+            lambda component: _graph_of(bundle, component, options.half),
+            report,
         )
-        return [_build(bundle, component, precision, report) for component in missing]
+        return [_build(bundle, component, options.half, report) for component in missing]
 
 
 def require_onnx() -> None:
@@ -78,18 +77,18 @@ def write_half_graph(
 
 def _graph_of(bundle: Bundle, component: Component, half: HalfType) -> HalfGraph | None:
     """The graph of this policy and precision."""
-    graph = HalfGraph.of(bundle.root, BACKEND, component)
+    graph = HalfGraph.of(bundle.root, CUDA.name, component)
     if graph is None or graph.policy != POLICY_VERSION or graph.precision not in (half, "fp32"):
         return None
     return graph
 
 
 def _build(bundle: Bundle, component: Component, half: HalfType, report: Report) -> Path:
-    with appearing_graph(bundle, BACKEND, component, HalfGraph) as draft:
+    with appearing_graph(bundle, CUDA.name, component, HalfGraph) as draft:
         found = write_half_graph(bundle, component, half, draft, report)
         graph = HalfGraph(
             onnx=onnx_digests(bundle.root, component),
-            files=records_of_draft(draft, BACKEND, component),
+            files=records_of_draft(draft, CUDA.name, component),
             precision=found.precision,
             promoted=found.promoted,
             policy=POLICY_VERSION,
@@ -97,3 +96,11 @@ def _build(bundle: Bundle, component: Component, half: HalfType, report: Report)
         )
         write_record(draft, graph)
     return bundle.root / graph.model
+
+
+HALF_GRAPHS = Builder(
+    backend=CUDA,
+    takes=frozenset({"components", "precision"}),
+    require=lambda target: require_onnx(),
+    build=build_half_graphs,
+)

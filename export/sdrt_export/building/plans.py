@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 from sdrt.bundle.file_records import record_file, verify_file
 from sdrt.bundle.folder import Bundle
@@ -28,25 +29,23 @@ from sdrt.targets.plan_record import (
     records_of,
     write_record,
 )
-from sdrt_engines import Target
+from sdrt_engines import Backend, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
-from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, library_version
+from sdrt_engines.tensorrt_plan import (
+    LIBRARIES,
+    TENSORRT,
+    TENSORRT_RTX,
+    TensorRT,
+    library_version,
+)
+from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
 from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
 from sdrt_export.building.workplace import WORK, build_alone, full_disk_told, room_refusal
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType
-
-
-@dataclass(frozen=True)
-class Build:
-    """What a call of `build_bundle` made and found."""
-
-    built: tuple[PlanRecord, ...]
-    present: tuple[PlanRecord, ...]
-    pruned: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -65,52 +64,43 @@ class _Site:
         return self.bundle.root
 
 
-def build_bundle(
-    bundle: Bundle,
-    target: Target,
-    *,
-    shapes: Sequence[str] = (),
-    batch: str = "1",
-    precision: HalfType = "fp16",
-    components: Sequence[str] = (),
-    prune: bool = False,
-    report: Report = lambda line: None,
-) -> Build:
-    """Plans of the bundle's networks (`components`, or all) for `target`, TensorRT or TensorRT-RTX.
+def build_plans(
+    bundle: Bundle, target: Target, options: BuildOptions, report: Report
+) -> list[Path]:
+    """Plans of the bundle's networks for `target`, TensorRT or TensorRT-RTX.
 
-    `shapes` as `PictureShapes.parse` reads them, by default the size that the model was trained
-    for; `batch` as `Range.parse` does. `prune` removes those networks' other plans for the target.
-    `report` is told each stage. BuildError, and what a broken bundle raises.
+    Returns the plans that were not there. BuildError, and what a broken bundle raises.
     """
-    backend = _backend_of(target)
-    chosen = [bundle.component(name) for name in components] or bundle.manifest.components
-    wanted = _wanted(bundle, shapes, batch)
+    backend = cast(TensorRT, target.backend)
+    chosen = [bundle.component(name) for name in options.components] or bundle.manifest.components
+    wanted = _wanted(bundle, options.shapes, options.batch)
     for component in chosen:  # what is impossible is told before anything is built
         profiles_of_component(component, wanted)
     _require_libraries(backend)
     architectures = _architectures(backend, target)
-    site = _Site(bundle, backend, architectures, wanted, precision, report)
+    site = _Site(bundle, backend, architectures, wanted, options.half, report)
     with build_alone(site.root, site.backend, report), full_disk_told(site.root):
-        return _build_all(site, chosen, prune)
+        return _build_all(site, chosen, options.prune)
 
 
 def require_buildable(target: Target) -> None:
     """BuildError or EngineError unless plans for `target` can be built on this machine."""
-    backend = _backend_of(target)
+    backend = cast(TensorRT, target.backend)
     _require_libraries(backend)
     _architectures(backend, target)
 
 
-def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> Build:
+def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> list[Path]:
     found = {component.name: _present(site, component) for component in chosen}
     missing = [component for component in chosen if found[component.name] is None]
-    present = tuple(record for record in found.values() if record is not None)
+    present = [record for record in found.values() if record is not None]
     for record in present:
         site.report(f"{record.ingredients.component}: there already")
     _require_room(site, missing)
-    built = tuple(_build(site, component) for component in missing)
-    pruned = tuple(_prune(site, [*built, *present])) if prune else ()
-    return Build(built, present, pruned)
+    built = [_build(site, component) for component in missing]
+    if prune:
+        _prune(site, [*built, *present])
+    return [site.root / record.plan.path for record in built]
 
 
 def _present(site: _Site, component: Component) -> PlanRecord | None:
@@ -185,15 +175,6 @@ def _ingredients(
     )
 
 
-def _backend_of(target: Target) -> TensorRT:
-    if target.backend != "tensorrt" and target.backend != "tensorrt-rtx":
-        raise BuildError(
-            f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
-            f"'sdrt build' is for cpu, cuda, {' and '.join(LIBRARIES)}"
-        )
-    return target.backend
-
-
 def _require_libraries(backend: TensorRT) -> None:
     library_version(backend)  # tells the command that installs it
     for library in ("onnx", "polygraphy"):
@@ -238,7 +219,7 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
         raise BuildError(f"'{site.root}': {reason}")
 
 
-def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:
+def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
     """Removes other plans of these components, with what lies beside them."""
     plans = {record.plan.path for record in kept}
     components = {record.ingredients.component for record in kept}
@@ -248,4 +229,16 @@ def _prune(site: _Site, kept: Sequence[PlanRecord]) -> Iterator[Path]:
             for path in plan.parent.glob(f"{plan.stem}.*"):
                 path.unlink(missing_ok=True)
             site.report(f"{plan.name}: removed")
-            yield plan
+
+
+def _builder(backend: Backend) -> Builder:
+    return Builder(
+        backend=backend,
+        takes=frozenset({"components", "precision", "shapes", "batch", "prune"}),
+        require=require_buildable,
+        build=build_plans,
+    )
+
+
+TENSORRT_PLANS = _builder(TENSORRT)
+TENSORRT_RTX_PLANS = _builder(TENSORRT_RTX)

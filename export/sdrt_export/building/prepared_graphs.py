@@ -11,10 +11,12 @@ import numpy as np
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
-from sdrt.targets.built_graph import PREPARED_FOR, PreparedGraph, prepared_graph_of
+from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import onnx_digests
-from sdrt_engines import engine_from_onnx
+from sdrt_engines import Target, engine_from_onnx
+from sdrt_engines.onnxruntime_cpu import CPU
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
+from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
@@ -31,17 +33,20 @@ _GROWTH = 1.4
 
 
 def build_prepared_graphs(
-    bundle: Bundle, *, components: Sequence[str] = (), report: Report = lambda line: None
+    bundle: Bundle, target: Target, options: BuildOptions, report: Report
 ) -> list[Path]:
-    """The bundle's networks (`components`, or all) prepared for onnxruntime on this processor.
+    """The bundle's networks prepared for onnxruntime on this processor.
 
     Returns the graphs that were not there. What is there from the same network for this machine
     stays; what is there for another is replaced. BuildError, and what a broken bundle raises.
     """
     require_preparer()
-    with build_alone(bundle.root, PREPARED_FOR, report), full_disk_told(bundle.root):
+    with build_alone(bundle.root, CPU.name, report), full_disk_told(bundle.root):
         missing = missing_graphs(
-            bundle, components, lambda component: prepared_graph_of(bundle.root, component), report
+            bundle,
+            options.components,
+            lambda component: prepared_graph_of(bundle.root, CPU.name, component),
+            report,
         )
         _require_room(bundle, missing)
         return [_build(bundle, component, report) for component in missing]
@@ -77,13 +82,13 @@ def _as_float32(component: Component) -> int:
 
 
 def _build(bundle: Bundle, component: Component, report: Report) -> Path:
-    with appearing_graph(bundle, PREPARED_FOR, component, PreparedGraph) as draft:
+    with appearing_graph(bundle, CPU.name, component, PreparedGraph) as draft:
         report(f"{component.name}: preparing")
         prepare_onnx(bundle.root / component.model, draft / MODEL_NAME)
         _require_same(bundle, component, draft / MODEL_NAME)
         graph = PreparedGraph(
             onnx=onnx_digests(bundle.root, component),
-            files=records_of_draft(draft, PREPARED_FOR, component),
+            files=records_of_draft(draft, CPU.name, component),
             preparer=require_preparer(),
         )
         write_record(draft, graph)
@@ -103,3 +108,11 @@ def _require_same(bundle: Bundle, component: Component, prepared: Path) -> None:
             f"{component.name}: onnxruntime wrote another network than it was given: leave target "
             "cpu out, and report this"
         )
+
+
+PREPARED_GRAPHS = Builder(
+    backend=CPU,
+    takes=frozenset({"components"}),
+    require=lambda target: require_preparer(),
+    build=build_prepared_graphs,
+)

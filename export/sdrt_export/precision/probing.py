@@ -9,7 +9,7 @@ from typing import Any
 from onnx import ModelProto, TensorProto
 
 from sdrt_engines import Array
-from sdrt_engines.onnxruntime_library import LOG_NOTHING, import_onnxruntime, reason_of
+from sdrt_engines.onnxruntime_library import LOG_NOTHING, import_onnxruntime, onnxruntime_errors
 from sdrt_export.errors import BuildError
 
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -41,11 +41,11 @@ def _session(model: ModelProto, folder: Path) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = LOG_NOTHING
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
-    try:
+    with onnxruntime_errors(
+        lambda: "the network does not load in onnxruntime",
+        raises=BuildError,
+        way_out="export it again",
+    ):
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # onnxruntime's own have no other common class
-        raise BuildError(
-            f"the network does not load in onnxruntime: {reason_of(error)}: export it again"
-        ) from error

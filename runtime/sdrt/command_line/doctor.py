@@ -12,20 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 import sdrt
-from sdrt_engines import BACKENDS, Backend, Refuse, Target
+from sdrt_engines import BACKENDS, Backend, Target
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.processor import this_processor
-from sdrt_engines.target import PRECISIONS
-
-PACKAGES: dict[Backend, tuple[str, ...]] = {  # what brings a backend; the first that is installed
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt-rtx",),
-    "cuda": ("onnxruntime-gpu",),
-    "openvino": ("openvino",),
-    "cpu": ("onnxruntime", "onnxruntime-gpu"),
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def diagnosis() -> Diagnosis:
     """Looks at this machine and at what is installed on it."""
     cuda = cuda_version()
     targets = tuple(
-        _state(target, refuse) for backend, refuse in BACKENDS for target in _variants(backend)
+        _state(backend, target) for backend in BACKENDS for target in _variants(backend)
     )
     return Diagnosis(
         sdrt=sdrt.__version__,
@@ -97,18 +88,16 @@ def diagnosis() -> Diagnosis:
 
 
 def _variants(backend: Backend) -> list[Target]:
-    _, *others = PRECISIONS.get(backend, ("",))
-    return [Target(backend), *(Target(backend, precision=precision) for precision in others)]
+    others = backend.precisions[1:]
+    return [Target(backend.name), *(Target(backend.name, precision=other) for other in others)]
 
 
-def _state(target: Target, refuse: Refuse) -> TargetState:
+def _state(backend: Backend, target: Target) -> TargetState:
     try:
-        reason = refuse(target)
+        reason = backend.refusal(target)
     except Exception as error:  # a broken library may raise anything: the other targets count too
         reason = f"its library fails: {' '.join(str(error).split())}: install it again"
-    return TargetState(
-        str(target), reason is None, reason, installed_versions(*PACKAGES[target.backend])
-    )
+    return TargetState(str(target), reason is None, reason, installed_versions(*backend.packages))
 
 
 def _note_on_onnxruntime() -> str | None:

@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError, UsageError
-from sdrt_engines import Target
+from sdrt_engines import Target, backend_of
+from sdrt_export.building.builder import BuildOptions
+from sdrt_export.building.builders import builder_of
 
 
 def export(options: argparse.Namespace) -> None:
@@ -37,16 +38,15 @@ def export(options: argparse.Namespace) -> None:
             f"'sdrt export' needs {error.name}, which is not installed: pip install 'sdrt[export]'"
         ) from error
     for target in targets:
-        _build(options.into or options.output, target)
+        _build(options.into or options.output, target, BuildOptions())
 
 
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
     """Those that run what is built for them; what cannot be built is refused before an export."""
-    from sdrt_export.building.targets import BUILT, require_buildable
-
-    targets = [target for target in map(Target.parse, texts) if target.backend in BUILT]
+    named = [Target.parse(text) for text in texts]
+    targets = [target for target in named if backend_of(target).runs != "network"]
     for target in targets:
-        require_buildable(target)
+        builder_of(target).require(target)
     return targets
 
 
@@ -60,35 +60,31 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def build(options: argparse.Namespace) -> None:
-    """What a target needs beside the bundle's ONNX; tells each stage unless it shall be quiet."""
-    from sdrt_export.building.targets import WHOLE
-
-    target = Target.parse(options.target)
-    wanted: dict[str, Any] = {"components": options.component}
-    if target.backend != "cpu":
-        wanted["precision"] = options.precision or "fp16"
-    elif options.precision is not None:
-        raise UsageError("target cpu computes in float32: leave out --precision")
-    if target.backend not in WHOLE:
-        wanted |= {"shapes": options.shapes, "batch": options.batch, "prune": options.prune}
-    elif options.shapes or options.batch != "1" or options.prune:
-        raise UsageError(
-            f"target {target.backend} runs every shape with one graph: leave out --shapes, "
-            "--batch and --prune"
-        )
-    built = _build(options.bundle, target, quiet=options.quiet, **wanted)
+    """What a target runs besides the bundle's ONNX; reports each stage unless quiet."""
+    wanted = BuildOptions(
+        components=tuple(options.component),
+        precision=options.precision,
+        shapes=tuple(options.shapes),
+        batch=options.batch,
+        prune=options.prune,
+    )
+    built = _build(options.bundle, Target.parse(options.target), wanted, quiet=options.quiet)
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
             sys.stdout.write("everything is there already, nothing was built\n")
 
 
-def _build(bundle: str | Path, target: Target, *, quiet: bool = False, **wanted: Any) -> list[Path]:
+def _build(
+    bundle: str | Path, target: Target, options: BuildOptions, *, quiet: bool = False
+) -> list[Path]:
     """Builds into the bundle; the paths of what was not there."""
-    from sdrt_export.building.targets import build_for
 
     def report(line: str) -> None:
         if not quiet:
             sys.stderr.write(f"{line}\n")
 
-    return build_for(target, Bundle.open(bundle), report, **wanted)
+    builder = builder_of(target)
+    if reason := builder.refusal(options):
+        raise UsageError(reason)
+    return builder.build(Bundle.open(bundle), target, options, report)

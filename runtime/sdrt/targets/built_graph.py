@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Self
 from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.targets.plan_record import built_fields, onnx_digests
+from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
 
 RECORD_VERSION = 1
-PREPARED_FOR = "cpu"  # the backend
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class HalfGraph(BuiltGraph):
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
         psnr = fields.values.get("psnr")
         return {
-            "precision": fields.text("precision"),
+            "precision": precision_from_fields(fields),
             "promoted": tuple(fields.array("promoted")),
             "policy": fields.integer("policy"),
             "psnr": None if psnr is None else fields.number("psnr"),
@@ -91,9 +90,10 @@ class HalfGraph(BuiltGraph):
 
 @dataclass(frozen=True)
 class PreparedGraph(BuiltGraph):
-    """A network prepared for the target `cpu`, with the machine that it is good for."""
+    """A network prepared for this machine's processor, with the machine that it is good for."""
 
     RECORD_NAME = "prepared.json"
+    precision: ClassVar[str] = "fp32"  # the network's
 
     preparer: Mapping[str, str]  # the onnxruntime and the processor
 
@@ -102,9 +102,9 @@ class PreparedGraph(BuiltGraph):
         return {"preparer": fields.child("preparer").values}
 
 
-def prepared_graph_of(root: Path, component: Component) -> PreparedGraph | None:
+def prepared_graph_of(root: Path, backend: str, component: Component) -> PreparedGraph | None:
     """The graph that was made from this very network for this very machine, or None."""
-    graph = PreparedGraph.of(root, PREPARED_FOR, component)
+    graph = PreparedGraph.of(root, backend, component)
     if graph is None:
         return None
     from sdrt_engines.prepared_onnx import preparer  # for bundles that have such graphs alone

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import ENGINES, Component, FileRecord
-from sdrt.targets.built_graph import BuiltGraph, HalfGraph, prepared_graph_of
+from sdrt.bundle.manifest import ENGINES
+from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
+    Backend,
     Backends,
     Engine,
     EngineError,
-    Refuse,
     Resolution,
+    Settings,
     Target,
-    cuda_engine_from_onnx,
     engine_from_onnx,
-    openvino_engine_from_onnx,
-    openvino_precision,
     resolve_target,
 )
 
@@ -65,17 +64,16 @@ def resolve(
 
     TargetError when an explicit target cannot, or none can.
     """
-    return resolve_target(
-        target, [(backend, partial(_refusal, bundle, refuse)) for backend, refuse in backends]
-    )
+    checked = [replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends]
+    return resolve_target(target, checked)
 
 
-def _refusal(bundle: Bundle, refuse: Refuse, target: Target) -> str | None:
-    if reason := refuse(target):
+def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
+    if reason := backend.refusal(target):
         return reason
-    if target.backend.startswith("tensorrt") and not (bundle.root / engines_path(target)).is_dir():
+    if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
         return (
-            f"'{bundle.root}' has no engines for {target.backend}: "
+            f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` makes them"
         )
     return None
@@ -84,23 +82,7 @@ def _refusal(bundle: Bundle, refuse: Refuse, target: Target) -> str | None:
 def open_engine(bundle: Bundle, name: str, target: str | Target = "auto") -> Engine:
     """The component called `name`, ready to run on `target`; its files are verified."""
     component = bundle.component(name)
-    target = resolve(bundle, target).target
-    if target.backend == "tensorrt" or target.backend == "tensorrt-rtx":
-        from sdrt.targets.plans import open_plan
-
-        return open_plan(bundle.root, component, target.backend)
-    model, records = onnx_for(bundle, component, target)
-    path = bundle.root / model
-    with verified_meanwhile(bundle.root, records):
-        match target.backend:
-            case "cuda":
-                return cuda_engine_from_onnx(path, name=name)
-            case "openvino":
-                precision = openvino_precision(target)
-                return openvino_engine_from_onnx(path, precision=precision, name=name)
-            case _:
-                prepared = model != component.model
-                return engine_from_onnx(path, name=name, prepared=prepared)
+    return runnable(bundle.root, component, resolve(bundle, target).target).open()
 
 
 def open_reference(bundle: Bundle, name: str) -> Engine:
@@ -108,21 +90,3 @@ def open_reference(bundle: Bundle, name: str) -> Engine:
     component = bundle.component(name)
     with verified_meanwhile(bundle.root, component.files):
         return engine_from_onnx(bundle.root / component.model, name=name)
-
-
-def onnx_for(
-    bundle: Bundle, component: Component, target: Target
-) -> tuple[str, Sequence[FileRecord]]:
-    """The graph that a target runs, and all its files: its own where one was built for it."""
-    if target.backend == "cpu":
-        built: BuiltGraph | None = prepared_graph_of(bundle.root, component)
-    else:
-        built = HalfGraph.of(bundle.root, target.backend, component)
-    if built is not None:
-        return built.model, built.files
-    return component.model, component.files
-
-
-def engines_path(target: Target) -> str:
-    """The folder of a bundle for what was built for a backend."""
-    return f"{ENGINES}/{target.backend}"

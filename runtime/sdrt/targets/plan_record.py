@@ -22,6 +22,7 @@ from sdrt_engines.shape_profiles import Profile
 
 RECORD_VERSION = 1
 KEY_LENGTH = 16  # hexadecimal digits
+PRECISIONS = ("bf16", "fp16", "fp32")  # that something was built in; the lowest first
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,17 @@ def built_fields(text: str | bytes, version: int) -> JsonFields:
     return fields
 
 
+def precision_from_fields(fields: JsonFields) -> str:
+    """One of PRECISIONS; BundleError for any other."""
+    precision = fields.text("precision")
+    if precision not in PRECISIONS:
+        raise BundleError(
+            f"precision: got '{precision}', expected {', '.join(PRECISIONS)}: "
+            "run `sdrt build` again"
+        )
+    return precision
+
+
 def onnx_digests(root: Path, component: Component) -> dict[str, str]:
     """File → sha256, of the component's network: as recorded, else as it is now."""
     from sdrt.bundle.file_records import record_file
@@ -158,7 +170,7 @@ def _ingredients_from_fields(fields: JsonFields) -> Ingredients:
     return Ingredients(
         component=fields.text("component"),
         onnx=fields.child("onnx").values,
-        precision=fields.text("precision"),
+        precision=precision_from_fields(fields),
         promoted=tuple(fields.array("promoted")),
         policy=fields.integer("policy"),
         profiles=profiles,

@@ -11,9 +11,10 @@ import numpy as np
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
-from sdrt.targets.engines import onnx_for, open_engine, open_reference
+from sdrt.targets.engines import open_engine, open_reference
+from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
-from sdrt_engines import Array, Engine, Target, openvino_precision
+from sdrt_engines import Array, Engine, Target
 
 # PSNR in dB that each output must reach, by what the target computes in. Of float32 the sums differ
 # in their order; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
@@ -41,7 +42,7 @@ def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
     """How near the network `name` is on `target` to the CPU. What fails on the way is in the
     verdict.
     """
-    precision = _precision(bundle, name, target)
+    precision = runnable(bundle.root, bundle.component(name), target).precision
     min_psnr = MIN_PSNR[precision]
     try:
         feeds = seeded_inputs(bundle, name)
@@ -65,13 +66,3 @@ def _outputs(opened: Engine, feeds: dict[str, Array]) -> dict[str, Any]:
     """As float64, so that differences are exact. The engine is closed again: two may not fit."""
     with opened as engine:
         return {key: array.astype(np.float64) for key, array in engine.run(feeds).items()}
-
-
-def _precision(bundle: Bundle, name: str, target: Target) -> str:
-    if target.backend == "openvino":
-        return openvino_precision(target)
-    component = bundle.component(name)
-    if target.backend == "cpu":
-        return "fp32"
-    built_for_it = onnx_for(bundle, component, target)[0] != component.model
-    return "fp16" if built_for_it or target.backend.startswith("tensorrt") else "fp32"

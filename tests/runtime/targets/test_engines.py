@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
-from sdrt.targets.built_graph import HalfGraph
-from sdrt.targets.engines import onnx_for, open_engine, resolve
-from sdrt_engines import (
-    Backends,
-    Refusal,
-    Target,
-    TargetError,
-    openvino_precision,
-    openvino_refusal,
-)
+from sdrt.targets.engines import open_engine, resolve
+from sdrt_engines import Refusal, Target, TargetError
+from support.backends import opening, skip_unless_it_opens
 from support.bundle_folder import write_bundle
 
 LATENTS = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
@@ -48,43 +39,12 @@ def test_an_explicit_target_that_does_not_open_is_an_error(
 
 @pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
 def test_a_component_opens_on_openvino(root: Path, target: str) -> None:
-    if reason := openvino_refusal(openvino_precision(Target.parse(target))):
-        pytest.skip(reason)
+    skip_unless_it_opens(target)
     with open_engine(Bundle.open(root), "unet", target) as unet:
         np.testing.assert_array_equal(unet.run({"sample": LATENTS})["out_sample"], LATENTS)
 
 
-def test_a_backend_runs_the_graph_that_was_built_for_it(root: Path) -> None:
-    bundle = Bundle.open(root)
-    unet, cuda = bundle.component("unet"), Target("cuda")
-    assert onnx_for(bundle, unet, cuda) == ("unet/model.onnx", unet.files)
-    path = root / "engines/cuda/unet/model.onnx"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"half")
-    assert onnx_for(bundle, unet, cuda) == ("unet/model.onnx", unet.files)  # it is not on record
-    built = HalfGraph(
-        onnx={file.path: file.sha256 for file in unet.files},
-        precision="fp16",
-        promoted=(),
-        policy=1,
-        psnr=None,
-        files=(record_file(root, path),),
-    )
-    record = path.with_name(HalfGraph.RECORD_NAME)
-    record.write_text(built.to_json())
-    assert onnx_for(bundle, unet, cuda) == ("engines/cuda/unet/model.onnx", built.files)
-    record.write_text(replace(built, onnx={"unet/model.onnx": "0" * 64}).to_json())
-    assert onnx_for(bundle, unet, cuda) == ("unet/model.onnx", unet.files)  # it is another one's
-    record.write_text("{}")
-    assert onnx_for(bundle, unet, cuda) == ("unet/model.onnx", unet.files)
-    assert onnx_for(bundle, unet, Target("cpu")) == ("unet/model.onnx", unet.files)
-
-
-def opens(target: Target) -> None:
-    return None
-
-
-BACKENDS: Backends = (("tensorrt", opens), ("tensorrt-rtx", opens), ("cpu", opens))
+BACKENDS = [opening(name) for name in ("tensorrt", "tensorrt-rtx", "cpu")]
 
 
 def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Path) -> None:

@@ -7,24 +7,21 @@ from typing import Any
 
 import pytest
 
-from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
 from sdrt.targets.plan_record import (
     Ingredients,
-    PlanRecord,
     onnx_digests,
-    plan_path,
     read_record,
     records_of,
-    write_record,
 )
-from sdrt.targets.plans import fitting_plans
-from sdrt_engines import EngineError
-from sdrt_engines.shape_profiles import Profile, Range
+from sdrt.targets.runnable import runnable
+from sdrt_engines import EngineError, Target
+from sdrt_engines.shape_profiles import Range
+from sdrt_engines.tensorrt_plan import fitting_plans
+from support.built_records import PROFILE, write_plan
 from support.bundle_folder import write_bundle, write_onnx_folder
 
-PROFILE = Profile({"sample": (Range.of(2), Range.of(4), Range(8, 8, 16), Range(8, 12, 16))})
 INGREDIENTS = Ingredients(
     component="unet",
     onnx={"unet/model.onnx": "0" * 64, "unet/model.onnx_data": "1" * 64},
@@ -70,16 +67,8 @@ def test_the_order_of_profiles_counts() -> None:
     assert there.key != back.key
 
 
-def plan(root: Path, ingredients: Ingredients = INGREDIENTS, created: str = "2026-01-01") -> Path:
-    """A plan of no use, with its record; the record's path."""
-    path = root / plan_path("tensorrt-rtx", ingredients)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"plan")
-    return write_record(root, PlanRecord(ingredients, record_file(root, path), 60.5, created))
-
-
 def test_a_record_outlives_json(tmp_path: Path) -> None:
-    record = read_record(plan(tmp_path))
+    record = read_record(write_plan(tmp_path, INGREDIENTS))
     assert record.ingredients == INGREDIENTS
     assert record.psnr == 60.5
     assert record.plan.path == f"engines/tensorrt-rtx/unet-{INGREDIENTS.key}.plan"
@@ -93,12 +82,13 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
         ("ingredients", {}, "ingredients.profiles: missing"),
+        ("ingredients", INGREDIENTS.to_json() | {"precision": "fp8"}, "precision: got 'fp8'"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_told(
     tmp_path: Path, field: str, value: object, message: str
 ) -> None:
-    path = plan(tmp_path)
+    path = write_plan(tmp_path, INGREDIENTS)
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(BundleError) as raised:
         read_record(path)
@@ -108,7 +98,7 @@ def test_what_is_wrong_with_a_record_is_told(
 
 @pytest.mark.parametrize("profiles", [[[]], ["x"], [{"sample": 1}], [{"sample": ["4..1"]}]])
 def test_broken_profiles_are_told(tmp_path: Path, profiles: object) -> None:
-    path = plan(tmp_path)
+    path = write_plan(tmp_path, INGREDIENTS)
     fields = json.loads(path.read_text())
     fields["ingredients"]["profiles"] = profiles
     path.write_text(json.dumps(fields))
@@ -128,22 +118,23 @@ def bundle(tmp_path: Path) -> tuple[Bundle, Ingredients]:
     return opened, replace(INGREDIENTS, onnx=digests)
 
 
-def fitting(
-    opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm89"
-) -> list[PlanRecord]:
-    return fitting_plans(
-        *(opened.root, opened.component("unet"), "tensorrt-rtx"),
-        version=version,
-        architecture=architecture,
-    )
+def fitting(opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm89") -> list[str]:
+    """The names of the plans that fit, in their order."""
+    found = runnable(opened.root, opened.component("unet"), Target("tensorrt-rtx"))
+    plans = fitting_plans(found.source, version=version, architecture=architecture)
+    return [plan.path.name for plan in plans]
+
+
+def name_of(ingredients: Ingredients) -> str:
+    return f"unet-{ingredients.key}.plan"
 
 
 def test_the_newest_plan_comes_first(tmp_path: Path) -> None:
     opened, ingredients = bundle(tmp_path)
     newer = replace(ingredients, precision="bf16")
-    plan(tmp_path, newer, "2026-01-02")
-    plan(tmp_path, ingredients, "2026-01-01")
-    assert [record.ingredients for record in fitting(opened)] == [newer, ingredients]
+    write_plan(tmp_path, newer, "2026-01-02")
+    write_plan(tmp_path, ingredients, "2026-01-01")
+    assert fitting(opened) == [name_of(newer), name_of(ingredients)]
 
 
 def test_without_plans_the_way_to_one_is_told(tmp_path: Path) -> None:
@@ -167,14 +158,14 @@ def test_plans_for_another_machine_are_told(
     tmp_path: Path, here: dict[str, str], reason: str
 ) -> None:
     opened, ingredients = bundle(tmp_path)
-    plan(tmp_path, ingredients)
+    write_plan(tmp_path, ingredients)
     with pytest.raises(EngineError, match=rf"unet-{ingredients.key}\.plan: {reason}: `sdrt build"):
         fitting(opened, **here)
 
 
 def test_a_plan_of_another_network_is_told(tmp_path: Path) -> None:
     opened, _ = bundle(tmp_path)
-    plan(tmp_path, INGREDIENTS)
+    write_plan(tmp_path, INGREDIENTS)
     with pytest.raises(EngineError, match="it was built from another ONNX file"):
         fitting(opened)
 
@@ -191,7 +182,7 @@ def test_a_damaged_plan_is_told_or_an_older_one_taken(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     opened, ingredients = bundle(tmp_path)
-    path = plan(tmp_path, ingredients, "2026-01-02").with_suffix(".plan")
+    path = write_plan(tmp_path, ingredients, "2026-01-02").with_suffix(".plan")
     if content is None:
         path.unlink()
     else:
@@ -199,8 +190,8 @@ def test_a_damaged_plan_is_told_or_an_older_one_taken(
     with pytest.raises(EngineError, match=rf"{path.name}: .*{reason}.*`sdrt build"):
         fitting(opened)
     older = replace(ingredients, precision="bf16")
-    plan(tmp_path, older, "2026-01-01")
-    assert [record.ingredients for record in fitting(opened)] == [older]
+    write_plan(tmp_path, older, "2026-01-01")
+    assert fitting(opened) == [name_of(older)]
 
 
 def test_files_that_nobody_recorded_are_hashed(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.verification.verdict import Verdict, verify_component
-from sdrt_engines import Target, openvino_refusal
+from sdrt_engines import Target
+from support.backends import skip_unless_it_opens
+from support.built_records import ingredients_of, write_half_graph, write_plan
 from support.toy_bundle import write_toy_bundle
 
 
@@ -23,8 +25,7 @@ def test_the_cpu_equals_itself(toy: Bundle) -> None:
 
 
 def test_openvino_is_measured_against_the_cpu() -> None:
-    if reason := openvino_refusal():
-        pytest.skip(reason)
+    skip_unless_it_opens("openvino")
     verdict = verify_component(Bundle.open("demo"), "text_encoder", Target("openvino"))
     assert verdict.passed
     assert 0 < verdict.max_abs < 1e-4
@@ -44,6 +45,21 @@ def test_what_does_not_run_is_in_the_verdict(toy: Bundle) -> None:
     assert verdict.error is not None
     assert "unet/model.onnx_data: got 1 bytes" in verdict.error
     assert not verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "min_psnr"), [("fp16", 30.0), ("bf16", 30.0), ("fp32", 90.0)]
+)
+def test_what_is_needed_follows_from_what_was_built(
+    toy: Bundle, precision: str, min_psnr: float
+) -> None:
+    """Also if it does not open here. "fp32" is a network for which half precision did not do."""
+    unet = toy.component("unet")
+    write_half_graph(toy.root, unet, precision)
+    write_plan(toy.root, ingredients_of(toy.root, unet, precision))
+    for target in ("cuda", "tensorrt-rtx"):
+        verdict = verify_component(toy, "unet", Target(target))
+        assert (verdict.precision, verdict.min_psnr) == (precision, min_psnr)
 
 
 @pytest.mark.parametrize(

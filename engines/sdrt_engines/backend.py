@@ -1,0 +1,79 @@
+"""The contract of a backend, and of what a bundle offers it for one network.
+
+Each backend is one frozen value at the end of its own file; `backends.py` lists them all. No other
+code asks for a backend's name: what must be known about it is a field here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from sdrt_engines.engine import Engine
+from sdrt_engines.shape_profiles import Profile
+from sdrt_engines.tensor import Signature
+
+# The files that a backend runs. A half-precision or prepared graph is its own, built for it by
+# `sdrt build`: without one it runs the network as it was exported.
+Runs: TypeAlias = Literal["network", "half graph", "prepared graph", "plans"]
+
+
+class Settings(Protocol):
+    """What a target says after its backend's name."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]: ...
+
+    @property
+    def precision(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan in a bundle, and the machines that it was built for."""
+
+    path: Path
+    profiles: Sequence[Profile]
+    precision: str  # that it computes in
+    library: str  # "tensorrt_rtx"
+    library_version: str
+    architectures: tuple[str, ...]  # empty: the library's own choice
+    fault: str | None  # why it is not of this network, or None
+    damage: Callable[[], str | None]  # why it is not the file that was built; reads all of it
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a bundle offers a backend for one network."""
+
+    name: str  # begins error messages
+    signature: Signature
+    network: Path  # the ONNX file as it was exported
+    precision: str  # that the files are computed in: "fp32"
+    own_graph: Path | None = None  # the ONNX file that was built for this backend
+    plans: Sequence[PlanFile] = ()  # newest first, those for other machines included
+    remedy: str = ""  # how to build what is missing
+
+    @property
+    def graph(self) -> Path:
+        """The backend's own graph if one was built, else the network."""
+        return self.own_graph or self.network
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A library that runs networks, on one kind of device."""
+
+    name: str  # "tensorrt-rtx", as targets begin
+    packages: tuple[str, ...]  # distributions that bring it; any one is enough
+    refusal: Callable[[Settings], str | None]  # why it does not open here, with a remedy, or None
+    open: Callable[[Source, Settings], Engine]  # EngineError if it does not open
+    runs: Runs
+    precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
+    architectures: tuple[str, ...] = ()  # that something can be built for
+
+    def chosen_precision(self, target: Settings) -> str | None:
+        """What the target computes in if that is chosen at run time, else None."""
+        return target.precision or next(iter(self.precisions), None)

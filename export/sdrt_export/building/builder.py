@@ -1,0 +1,59 @@
+"""The contract of a builder: it makes from a bundle's networks what a backend runs.
+
+Each building module ends with its builders, frozen values; `builders.py` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sdrt.bundle.folder import Bundle
+from sdrt_engines import Backend, Target
+from sdrt_export.options import Report
+from sdrt_export.precision.policy import HalfType
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What is asked of a build; `Builder.takes` says which of it a builder can do."""
+
+    components: tuple[str, ...] = ()  # names of networks; empty: all
+    precision: HalfType | None = None  # None: fp16, if the builder takes a precision
+    shapes: tuple[str, ...] = ()  # as `PictureShapes.parse` reads them; empty: the model's own size
+    batch: str = "1"  # as `Range.parse` reads it
+    prune: bool = False  # remove other plans of these networks for the target
+
+    @property
+    def half(self) -> HalfType:
+        return self.precision or "fp16"
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the options that are not the default."""
+        return frozenset(
+            field.name for field in fields(self) if getattr(self, field.name) != field.default
+        )
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds what one backend runs."""
+
+    backend: Backend
+    takes: frozenset[str]  # the `BuildOptions` that mean something to it
+    require: Callable[[Target], object]  # BuildError or EngineError if this machine cannot build
+    build: Callable[[Bundle, Target, BuildOptions, Report], list[Path]]  # the paths of what is new
+
+    def refusal(self, options: BuildOptions) -> str | None:
+        """Why these options do not suit it, or None."""
+        unused = options.given - self.takes
+        if "precision" in unused:
+            return f"target {self.backend.name} computes in float32: leave out --precision"
+        if unused:
+            return (
+                f"target {self.backend.name} runs every shape with one graph: leave out --shapes, "
+                "--batch and --prune"
+            )
+        return None

@@ -1,0 +1,31 @@
+"""All builders, by the names of their backends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sdrt_engines import Target
+from sdrt_export.building.builder import Builder
+from sdrt_export.building.half_graphs import HALF_GRAPHS
+from sdrt_export.building.plans import TENSORRT_PLANS, TENSORRT_RTX_PLANS
+from sdrt_export.building.prepared_graphs import PREPARED_GRAPHS
+from sdrt_export.errors import BuildError
+
+BUILDERS: Final[tuple[Builder, ...]] = (
+    PREPARED_GRAPHS,
+    HALF_GRAPHS,
+    TENSORRT_PLANS,
+    TENSORRT_RTX_PLANS,
+)
+
+
+def builder_of(target: Target) -> Builder:
+    """The builder of what the target runs; BuildError if it runs a bundle as it is."""
+    for builder in BUILDERS:
+        if builder.backend.name == target.backend:
+            return builder
+    *names, last = (builder.backend.name for builder in BUILDERS)
+    raise BuildError(
+        f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
+        f"'sdrt build' is for {', '.join(names)} and {last}"
+    )

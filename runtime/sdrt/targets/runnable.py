@@ -1,0 +1,83 @@
+"""What a target runs of a component: the network, its own graph or plans; and in which precision.
+
+The precision is read: from the target if it is chosen at run time, else from the record of what was
+built. A network as it was exported computes in float32, whatever its weights are stored in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sdrt.bundle.file_records import verified_meanwhile
+from sdrt.bundle.manifest import Component, FileRecord
+from sdrt.targets.built_graph import HalfGraph, PreparedGraph, prepared_graph_of
+from sdrt.targets.plan_record import PRECISIONS
+from sdrt.targets.plans import plan_files
+from sdrt_engines import Backend, Engine, Source, Target, backend_of
+
+NETWORK_PRECISION = "fp32"
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A component's files for one target."""
+
+    root: Path  # the bundle
+    target: Target
+    source: Source
+    files: tuple[FileRecord, ...]  # held to their records; empty for plans, which are by themselves
+
+    @property
+    def precision(self) -> str:
+        return self.source.precision
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the graph was built for this target."""
+        return self.source.own_graph is not None
+
+    def open(self) -> Engine:
+        """The component, ready to run; its files are verified."""
+        with verified_meanwhile(self.root, self.files):
+            return backend_of(self.target).open(self.source, self.target)
+
+
+def runnable(root: Path, component: Component, target: Target) -> Runnable:
+    """What `target` runs of a component of the bundle at `root`."""
+    backend = backend_of(target)
+    source = Source(
+        name=component.name,
+        signature=component.signature,
+        network=root / component.model,
+        precision=backend.chosen_precision(target) or NETWORK_PRECISION,
+    )
+    if backend.runs == "plans":
+        return Runnable(root, target, _with_plans(source, root, component, backend), ())
+    graph = _own_graph(root, component, backend)
+    if graph is None:
+        return Runnable(root, target, source, component.files)
+    source = replace(source, own_graph=root / graph.model, precision=graph.precision)
+    return Runnable(root, target, source, graph.files)
+
+
+def _own_graph(
+    root: Path, component: Component, backend: Backend
+) -> HalfGraph | PreparedGraph | None:
+    if backend.runs == "half graph":
+        return HalfGraph.of(root, backend.name, component)
+    if backend.runs == "prepared graph":
+        return prepared_graph_of(root, backend.name, component)
+    return None
+
+
+def _with_plans(source: Source, root: Path, component: Component, backend: Backend) -> Source:
+    """If the plans differ, any of them may run: the precision is the lowest."""
+    plans = plan_files(root, component, backend.name)
+    precisions = [plan.precision for plan in plans if plan.fault is None]
+    return replace(
+        source,
+        plans=plans,
+        precision=min(precisions, key=PRECISIONS.index, default=NETWORK_PRECISION),
+        remedy=f"`sdrt build {root} --target {backend.name}` makes one",
+    )
