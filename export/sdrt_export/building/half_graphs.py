@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from sdrt_export.building.graph_folder import (
     write_record,
 )
 from sdrt_export.building.workplace import build_alone, full_disk_told
-from sdrt_export.errors import BuildError
+from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
 
@@ -50,9 +49,8 @@ def build_half_graphs(
 
 
 def require_onnx() -> None:
-    """BuildError where the library that reads graphs is not installed."""
-    if find_spec("onnx") is None:
-        raise BuildError("'sdrt build' needs onnx, which is not installed: pip install onnx")
+    """BuildError if the library that reads graphs is not installed."""
+    require_libraries(["onnx"], BuildError, "'sdrt build'", "onnx")
 
 
 def write_half_graph(

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint hold a model's weights, and whether they are safe and whole."""
+"""Finds the files that hold a model's weights, and checks that they are safe and complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sdrt_export.errors import CheckpointError
 
-DIFFUSERS_STEM = "diffusion_pytorch_model"  # what diffusers calls a model's weights
 VARIANTS = (None, "fp16")  # the first that is there is read, as float32
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -23,7 +22,7 @@ class Weights:
 
 
 def find_weights(files: Collection[str], stem: str) -> Weights | None:
-    """Those of the model whose weights are called `stem` ("unet/diffusion_pytorch_model")."""
+    """The weights called `stem` ("unet/diffusion_pytorch_model") among the files, or None."""
     for variant in VARIANTS:
         name = f"{stem}.{variant}" if variant else stem
         shards = sorted(matching(files, f"{name}-*-of-*.safetensors"))

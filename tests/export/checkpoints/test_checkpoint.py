@@ -15,6 +15,7 @@ from sdrt_export.checkpoints.checkpoint import (
     checkpoint_from_source,
     weights_from_names,
 )
+from sdrt_export.checkpoints.parts import STABLE_DIFFUSION, TEXT_ENCODER, UNET, VAE, PartKind
 from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 
@@ -48,7 +49,7 @@ def test_a_good_one_is_read(folder: Path) -> None:
     assert checkpoint.folder == folder
     assert checkpoint.source == str(folder)
     assert checkpoint.family.name == "stable-diffusion-1"
-    assert checkpoint.weights["unet"] == Weights(None, (UNET_WEIGHTS,))
+    assert checkpoint.weights[UNET] == Weights(None, (UNET_WEIGHTS,))
 
 
 @pytest.mark.parametrize(
@@ -257,15 +258,15 @@ FILES = [
 
 
 @pytest.mark.parametrize(
-    ("model", "weights"),
+    ("part", "weights"),
     [
-        ("vae", Weights(None, ("vae/diffusion_pytorch_model.safetensors",))),
-        ("text_encoder", Weights("fp16", ("text_encoder/model.fp16.safetensors",))),
-        ("unet", Weights(None, (FILES[-3], FILES[-2]))),
+        (VAE, Weights(None, ("vae/diffusion_pytorch_model.safetensors",))),
+        (TEXT_ENCODER, Weights("fp16", ("text_encoder/model.fp16.safetensors",))),
+        (UNET, Weights(None, (FILES[-3], FILES[-2]))),
     ],
 )
-def test_weights_whole_sharded_or_in_halves(model: str, weights: Weights) -> None:
-    assert weights_from_names(FILES, "source")[model] == weights
+def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) -> None:
+    assert weights_from_names(FILES, "source", STABLE_DIFFUSION)[part] == weights
 
 
 def test_the_demo_is_found_or_the_way_to_it_told() -> None:
