@@ -17,7 +17,7 @@ from sdrt.bundle.manifest import RESIDUALS
 from sdrt.bundle.optimum_folder import CONTROLLED_NAME
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 from sdrt_export.networks.unet import UNet, denoiser_inputs, random_denoiser_inputs
 
 
@@ -82,7 +82,7 @@ class ControlledUNet(UNet):
             mid_block_additional_residual=mid,
         )
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         return *super().inputs_at(size, random), *_random_residuals(self.skips, size, random)
 
 
@@ -136,7 +136,7 @@ class ControlNet(Network):
             for i, (total, residual) in enumerate(zip(earlier, residuals, strict=True))
         )
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         config = self.model.config
         picture = torch.rand(
             (
@@ -155,7 +155,7 @@ class ControlNet(Network):
 
 
 def _random_residuals(
-    skips: tuple[Skip, ...], size: Size, random: torch.Generator
+    skips: tuple[Skip, ...], size: TraceSize, random: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
     return tuple(
         torch.randn(

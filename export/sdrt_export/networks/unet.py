@@ -10,7 +10,7 @@ from torch import nn
 from sdrt import tensor_names as names
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class UNet(Network):
@@ -51,7 +51,7 @@ class UNet(Network):
         )
         return out_sample
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         inputs = random_denoiser_inputs(self.model.config, size, random)
         width = self.model.config.time_cond_proj_dim
         if width is None:
@@ -76,7 +76,7 @@ def denoiser_inputs(config: Any) -> tuple[TensorSpec, ...]:
 
 
 def random_denoiser_inputs(
-    config: Any, size: Size, random: torch.Generator
+    config: Any, size: TraceSize, random: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
     """Values for `denoiser_inputs`."""
     sample = (size.batch, config.in_channels, size.height, size.width)

@@ -8,7 +8,7 @@ from torch import nn
 from sdrt import tensor_names as names
 from sdrt_engines import Signature
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class VaeDecoder(Network):
@@ -35,7 +35,7 @@ class VaeDecoder(Network):
             latent_sample = self.model.post_quant_conv(latent_sample)
         return self.model.decoder(latent_sample)
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         shape = (size.batch, self.model.config.latent_channels, size.height, size.width)
         return (torch.randn(shape, generator=random),)
 
@@ -66,7 +66,7 @@ class VaeEncoder(Network):
         parameters = self.model.encoder(sample)
         return parameters if self.model.quant_conv is None else self.model.quant_conv(parameters)
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         scale = _scale_of_vae(self.model)
         shape = (size.batch, self.model.config.in_channels, scale * size.height, scale * size.width)
         return (2 * torch.rand(shape, generator=random) - 1,)

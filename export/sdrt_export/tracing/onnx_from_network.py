@@ -34,13 +34,13 @@ from onnx import (
 from sdrt_engines import Array, Signature, TensorSpec
 from sdrt_export.errors import ExportError
 from sdrt_export.external_data import DATA_NAME, PAGE, initializer
-from sdrt_export.networks.network import Network, Size
+from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.options import WeightType
 from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
 from sdrt_export.tracing.folding import Tensors, fold
 
 OPSET = 17  # the first with LayerNormalization
-TRACED = Size(batch=2, height=16, width=24, sequence=77)
+TRACED = TraceSize(batch=2, height=16, width=24, sequence=77)
 
 
 def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
