@@ -20,7 +20,7 @@ from sdrt.targets.plan_record import records_of
 from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
 from sdrt_engines.tensorrt_plan import fitting_plans, library_version
-from sdrt_export.building.workplace import full_disk_told, room_refusal
+from sdrt_export.building.workplace import disk_full_as_build_error, room_refusal
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built, build_for
 from support.command import run_sdrt
@@ -189,7 +189,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--shapes", "64x60"), "--shapes 64x60: height 60 is no multiple of 8: take 56 or 64"),
+        (("--shapes", "64x60"), "--shapes 64x60: height 60 is not a multiple of 8: take 56 or 64"),
         (("--shapes", "64"), "--shapes: got '64', expected WIDTHxHEIGHT"),
         (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
@@ -240,7 +240,7 @@ def test_too_little_room_is_told_before() -> None:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(BuildError, match=r"the disk is full: \d+ MB are free in .*: make room"),
-        full_disk_told(tmp_path),
+        disk_full_as_build_error(tmp_path),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
 
