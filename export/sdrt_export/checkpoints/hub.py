@@ -54,7 +54,7 @@ def folder_from_hub(repo: str, wanted: FilesWanted) -> tuple[Path, str]:
     except Exception as error:  # each HTTP library has errors of its own
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"'{repo}' is no folder here, and the Hub does not give it ({reason}): "
+            f"'{repo}' is not a folder here, and the Hub does not deliver it ({reason}): "
             "check the network, or export from a folder"
         ) from error
     return folder, f"{repo}@{folder.name}"  # the Hub's cache calls a snapshot by its commit

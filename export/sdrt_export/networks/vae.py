@@ -1,4 +1,4 @@
-"""The VAE's two halves as networks."""
+"""The VAE's decoder and encoder as networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class VaeDecoder(Network):
-    """Latents, already divided by the scaling factor, to pictures in -1..1.
+    """Latents, already divided by the scaling factor, to images in -1..1.
 
     Source: `AutoencoderKL.decode` of diffusers.
     """
@@ -44,7 +44,7 @@ class VaeDecoder(Network):
 
 
 class VaeEncoder(Network):
-    """Pictures in -1..1 to the mean and log-variance of their latents, not yet scaled.
+    """Images in -1..1 to the mean and log-variance of their latents, not yet scaled.
 
     Source: `AutoencoderKL.encode` of diffusers.
     """
@@ -76,5 +76,5 @@ class VaeEncoder(Network):
 
 
 def _scale_of_vae(model: nn.Module) -> int:
-    """How many pixels of the picture, in each direction, one latent pixel stands for."""
+    """The number of image pixels per latent pixel, in each direction."""
     return 1 << (len(model.config.block_out_channels) - 1)

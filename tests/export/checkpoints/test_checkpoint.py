@@ -70,7 +70,7 @@ def test_a_missing_part_is_told_beside_what_is_there(
     path = folder / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     message = refusal(folder)
-    assert f"no whole checkpoint: {missing}, found " in message
+    assert f"not a complete checkpoint: {missing}, found " in message
     found = re.search("found (.*): expected", message)
     assert found
     assert set(found[1].split(", ")) == {path.name for path in folder.iterdir()}
@@ -134,13 +134,13 @@ def test_an_exported_bundle_is_told(bundle: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"\xff" * 8 + b"{}"])
 def test_weights_that_are_not_safetensors_are_told(content: bytes, folder: Path) -> None:
     (folder / UNET_WEIGHTS).write_bytes(content)
-    assert f"{folder / UNET_WEIGHTS}: no whole safetensors file" in refusal(folder)
+    assert f"{folder / UNET_WEIGHTS}: not a complete safetensors file" in refusal(folder)
 
 
 def test_weights_that_are_cut_short_are_told(folder: Path) -> None:
     whole = (folder / UNET_WEIGHTS).read_bytes()
     (folder / UNET_WEIGHTS).write_bytes(whole[:-1])
-    assert "no whole safetensors file" in refusal(folder)
+    assert "not a complete safetensors file" in refusal(folder)
 
 
 @pytest.mark.parametrize(
