@@ -7,7 +7,6 @@ not count.
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +41,13 @@ from sdrt_engines.tensorrt_plan import (
 from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
 from sdrt_export.building.picture_shapes import PictureShapes, ShapesWanted, profiles_of_component
-from sdrt_export.building.workplace import WORK, build_alone, disk_full_as_build_error, room_refusal
+from sdrt_export.building.workplace import (
+    WORK,
+    build_alone,
+    bytes_of_plans,
+    disk_full_as_build_error,
+    require_room,
+)
 from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType
@@ -224,9 +229,8 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
         sum(file.size for file in component.files) / (2 if component.precision == "float32" else 1)
         for component in missing
     ]
-    free = shutil.disk_usage(site.root).free
-    if reason := room_refusal([component.name for component in missing], weights, free=free):
-        raise BuildError(f"'{site.root}': {reason}")
+    names = ", ".join(component.name for component in missing)
+    require_room(site.root, f"the plans of {names} need", bytes_of_plans(weights))
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,11 @@ from sdrt_export.building.graph_folder import (
     records_of_draft,
     write_record,
 )
-from sdrt_export.building.workplace import build_alone, disk_full_as_build_error
+from sdrt_export.building.workplace import (
+    build_alone,
+    disk_full_as_build_error,
+    require_room,
+)
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
@@ -68,13 +71,8 @@ def _require_room(bundle: Bundle, missing: Sequence[Component]) -> None:
         _GROWTH * sum(file.size for file in component.files) * _as_float32(component)
         for component in missing
     )
-    free = shutil.disk_usage(bundle.root).free
-    if needed > free:
-        raise BuildError(
-            f"'{bundle.root}': preparing {', '.join(c.name for c in missing)} needs about "
-            f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} are free: make room, or build fewer "
-            "components"
-        )
+    names = ", ".join(component.name for component in missing)
+    require_room(bundle.root, f"preparing {names} needs", needed)
 
 
 def _as_float32(component: Component) -> int:

@@ -71,15 +71,19 @@ def _remove(draft: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:
-    """Why plans will hardly fit into `free` bytes, or None.
+def require_room(root: Path, build: str, needed: float) -> None:
+    """BuildError if fewer than `needed` bytes are free; `build` says what needs them."""
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise BuildError(
+            f"'{root}': {build} about {needed / 1e6:.0f} MB, {free / 1e6:.0f} are free: make room, "
+            "or build fewer components"
+        )
 
-    Each plan holds its `weights`; so does the graph that it is built from, one at a time.
+
+def bytes_of_plans(weights: Sequence[float]) -> float:
+    """The bytes that building plans with these weights needs, a number of bytes for each plan.
+
+    Each plan holds its weights; so does the graph that it is built from, one at a time.
     """
-    needed = sum(weights) + len(weights) * _OTHER_BYTES + max(weights, default=0)
-    if free >= needed:
-        return None
-    return (
-        f"the plans of {', '.join(components)} need about {needed / 1e6:.0f} MB, "
-        f"{free / 1e6:.0f} are free: make room, or build fewer components"
-    )
+    return sum(weights) + len(weights) * _OTHER_BYTES + max(weights, default=0)
