@@ -82,15 +82,14 @@ class SamplerConfig:
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
-    def corrected(self, *, inpainting: bool = False) -> SamplerConfig:
-        """What diffusers' ``StableDiffusionPipeline`` makes of an old configuration when it opens:
-        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given. For inpainting it
-        leaves out PNDM's Runge-Kutta steps, too.
+    def corrected(self, corrections: Mapping[str, Any]) -> SamplerConfig:
+        """The configuration with a family's corrections, as far as it knows these options.
+
+        diffusers' pipelines correct old configurations when they open.
         """
         known = self._family.options.keys() | self.given.keys()
-        wanted = {**_CORRECTIONS, **(_FOR_INPAINTING if inpainting else {})}
-        corrections = {name: value for name, value in wanted.items() if name in known}
-        return SamplerConfig(self.scheduler, {**self.given, **corrections})
+        corrected = {name: value for name, value in corrections.items() if name in known}
+        return SamplerConfig(self.scheduler, {**self.given, **corrected})
 
     def plan(
         self,
@@ -128,8 +127,6 @@ class SamplerConfig:
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
-_CORRECTIONS: Mapping[str, Any] = {"steps_offset": 1, "clip_sample": False}
-_FOR_INPAINTING: Mapping[str, Any] = {"skip_prk_steps": True}
 
 
 def _split(name: str) -> tuple[str, str | None]:
