@@ -105,19 +105,16 @@ class Generation:
             size=job.size,
             guidance_scale=job.guidance_scale,
         )
-        control = ControlChain(
-            job.controlnets,
-            conditioning,
-            num_steps=len(job.schedule.timesteps) - start.index,
-            guess_mode=request.guess_mode,
-        )
+        num_steps = len(job.schedule.timesteps) - start.index
         return Denoiser(
             job.denoiser,
             signature,
             conditioning,
             guidance_scale=job.guidance_scale,
             guidance_rescale=request.guidance_rescale,
-            control=control,
+            control=ControlChain(
+                job.controlnets, conditioning, num_steps=num_steps, guess_mode=request.guess_mode
+            ),
             extra=start.extra,
         )
 
