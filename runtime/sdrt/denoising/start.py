@@ -11,7 +11,7 @@ import numpy as np
 from sdrt.ask import Asks
 from sdrt.denoising.vae import Autoencoder
 from sdrt.images.masks import latent_mask
-from sdrt.samplers import Plan
+from sdrt.samplers import Schedule
 from sdrt_engines import Array
 
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), an own stream for each image
@@ -51,7 +51,7 @@ StartKind: TypeAlias = FromNoise | FromImage | Inpaint
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The first latents (B, C, h, w), at the noise of `plan.timesteps[index]`.
+    """The first latents (B, C, h, w), at the noise of `schedule.timesteps[index]`.
 
     `blend` puts the image back where the mask keeps it, after each step; `extra`
     (B, 1 + C, h, w) is what an inpainting denoiser sees besides the latents.
@@ -63,35 +63,35 @@ class Start:
     extra: Array | None = None
 
 
-def start_of(kind: StartKind, plan: Plan, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+def start_of(kind: StartKind, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
     """The start of a job. Noise is drawn in diffusers' order."""
     match kind:
         case FromNoise():
-            return Start(draw() * plan.init_noise_sigma)
+            return Start(draw() * schedule.init_noise_sigma)
         case FromImage():
-            return (yield from start_from_image(kind, plan, draw, vae))
+            return (yield from start_from_image(kind, schedule, draw, vae))
         case Inpaint(sees_mask=True):
-            return (yield from start_with_mask_channels(kind, plan, draw, vae))
+            return (yield from start_with_mask_channels(kind, schedule, draw, vae))
         case Inpaint():
-            return (yield from start_with_blending(kind, plan, draw, vae))
+            return (yield from start_with_blending(kind, schedule, draw, vae))
 
 
-def first_index(plan: Plan, num_inference_steps: int, strength: float) -> int:
-    """The index into `plan.timesteps` at which an image of that strength begins; strength 1 is all
+def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -> int:
+    """The index into `schedule.timesteps` at which an image of that strength begins; strength 1 is all
     of the steps.
     """
     num_steps = min(int(num_inference_steps * strength), num_inference_steps)
-    return (num_inference_steps - num_steps) * plan.calls_per_step
+    return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
-def start_from_image(kind: FromImage, plan: Plan, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+def start_from_image(kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
     """Source: `StableDiffusionImg2ImgPipeline`."""
     posterior = yield from vae.encode(kind.pixels)
     latents = posterior.sample(draw())
-    return Start(plan.add_noise(latents, draw(), kind.index), kind.index)
+    return Start(schedule.add_noise(latents, draw(), kind.index), kind.index)
 
 
-def start_with_blending(kind: Inpaint, plan: Plan, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+def start_with_blending(kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
     """Source: `StableDiffusionInpaintPipeline` with 4 channels.
 
     After each step, what the mask does not paint becomes the image again, at that step's noise.
@@ -103,16 +103,16 @@ def start_with_blending(kind: Inpaint, plan: Plan, draw: Draw, vae: Autoencoder)
 
     def blend(painted: Array, at: int) -> Array:
         kept = latents
-        if at + 1 < len(plan.timesteps):
-            kept = plan.add_noise(latents, noise, at + 1)
+        if at + 1 < len(schedule.timesteps):
+            kept = schedule.add_noise(latents, noise, at + 1)
         blended: Array = (1 - mask) * kept + mask * painted
         return blended
 
-    return Start(_first_latents(kind, plan, latents, noise), kind.index, blend=blend)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
 
 
 def start_with_mask_channels(
-    kind: Inpaint, plan: Plan, draw: Draw, vae: Autoencoder
+    kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder
 ) -> Asks[Start]:
     """Source: `StableDiffusionInpaintPipeline` with 9 channels.
 
@@ -126,10 +126,10 @@ def start_with_mask_channels(
     masked = masked_posterior.sample(draw())
     mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
     extra = np.concatenate([np.repeat(mask, len(masked), axis=0), masked], axis=1)
-    return Start(_first_latents(kind, plan, latents, noise), kind.index, extra=extra)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, extra=extra)
 
 
-def _first_latents(kind: Inpaint, plan: Plan, latents: Array | None, noise: Array) -> Array:
+def _first_latents(kind: Inpaint, schedule: Schedule, latents: Array | None, noise: Array) -> Array:
     if kind.from_noise or latents is None:
-        return noise * plan.init_noise_sigma
-    return plan.add_noise(latents, noise, kind.index)
+        return noise * schedule.init_noise_sigma
+    return schedule.add_noise(latents, noise, kind.index)

@@ -17,7 +17,7 @@ from sdrt.denoising.start import (
 )
 from sdrt.denoising.vae import Autoencoder, Posterior
 from sdrt.families.family import LatentSpace
-from sdrt.samplers import Plan, SamplerConfig
+from sdrt.samplers import Schedule, SamplerConfig
 from sdrt_engines import Array
 
 SHAPE = (2, 4, 3, 5)
@@ -38,9 +38,9 @@ class Draws:
         return self.drawn[-1]
 
 
-def plan_of(scheduler: str, num_steps: int = 10) -> Plan:
+def schedule_of(scheduler: str, num_steps: int = 10) -> Schedule:
     config = SamplerConfig.from_diffusers({"_class_name": "DDIMScheduler"}).renamed(scheduler)
-    return config.plan(num_steps)
+    return config.schedule(num_steps)
 
 
 def posterior(seed: int) -> Posterior:
@@ -69,7 +69,7 @@ def draw() -> Draws:
 def test_strength_is_the_share_of_the_steps(
     scheduler: str, num_steps: int, strength: float, index: int
 ) -> None:
-    assert first_index(plan_of(scheduler, num_steps), num_steps, strength) == index
+    assert first_index(schedule_of(scheduler, num_steps), num_steps, strength) == index
 
 
 class Vae(Autoencoder):
@@ -90,37 +90,37 @@ def inpaint(
     return Inpaint(PIXELS, mask, index, from_noise, sees_mask)
 
 
-def start(kind: StartKind, plan: Plan, draw: Draws) -> Start:
-    return answered(start_of(kind, plan, draw, Vae()), Answer)
+def start(kind: StartKind, schedule: Schedule, draw: Draws) -> Start:
+    return answered(start_of(kind, schedule, draw, Vae()), Answer)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_text_to_image_begins_at_noise(scheduler: str, draw: Draws) -> None:
-    plan = plan_of(scheduler)
-    begun = start(FromNoise(), plan, draw)
-    np.testing.assert_array_equal(begun.latents, draw.drawn[0] * plan.init_noise_sigma)
+    schedule = schedule_of(scheduler)
+    begun = start(FromNoise(), schedule, draw)
+    np.testing.assert_array_equal(begun.latents, draw.drawn[0] * schedule.init_noise_sigma)
     assert (begun.index, begun.blend, begun.extra) == (0, None, None)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_image_to_image_begins_at_the_image_with_noise(scheduler: str, draw: Draws) -> None:
-    plan, image = plan_of(scheduler), posterior(0)
-    begun = start(FromImage(PIXELS, 4), plan, draw)
+    schedule, image = schedule_of(scheduler), posterior(0)
+    begun = start(FromImage(PIXELS, 4), schedule, draw)
     sampled, noise = draw.drawn
-    np.testing.assert_array_equal(begun.latents, plan.add_noise(image.sample(sampled), noise, 4))
+    np.testing.assert_array_equal(begun.latents, schedule.add_noise(image.sample(sampled), noise, 4))
     assert begun.latents.dtype == np.float32
     assert begun.index == 4
 
 
 def test_blending_keeps_the_image_at_the_next_step_s_noise(draw: Draws) -> None:
-    plan, image = plan_of("ddim"), posterior(0)
-    begun = start(inpaint(4), plan, draw)
+    schedule, image = schedule_of("ddim"), posterior(0)
+    begun = start(inpaint(4), schedule, draw)
     sampled, noise, _ = draw.drawn
     latents = image.sample(sampled)
-    np.testing.assert_array_equal(begun.latents, plan.add_noise(latents, noise, 4))
+    np.testing.assert_array_equal(begun.latents, schedule.add_noise(latents, noise, 4))
     painted = np.full(SHAPE, 7, np.float32)
     assert begun.blend is not None
-    for index, kept in ((4, plan.add_noise(latents, noise, 5)), (9, latents)):
+    for index, kept in ((4, schedule.add_noise(latents, noise, 5)), (9, latents)):
         blended = begun.blend(painted, index)
         assert blended.dtype == np.float32
         np.testing.assert_array_equal(blended, np.where(MASK == 1, painted, kept))
@@ -129,14 +129,14 @@ def test_blending_keeps_the_image_at_the_next_step_s_noise(draw: Draws) -> None:
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_blending_at_strength_one_begins_at_noise(scheduler: str, draw: Draws) -> None:
-    plan = plan_of(scheduler)
-    begun = start(inpaint(0, from_noise=True), plan, draw)
-    np.testing.assert_array_equal(begun.latents, draw.drawn[1] * plan.init_noise_sigma)
+    schedule = schedule_of(scheduler)
+    begun = start(inpaint(0, from_noise=True), schedule, draw)
+    np.testing.assert_array_equal(begun.latents, draw.drawn[1] * schedule.init_noise_sigma)
 
 
 @pytest.mark.parametrize("white", [0, 1])
 def test_black_and_white_masks(white: int, draw: Draws) -> None:
-    begun = start(inpaint(0, np.full_like(MASK, white), from_noise=True), plan_of("ddim"), draw)
+    begun = start(inpaint(0, np.full_like(MASK, white), from_noise=True), schedule_of("ddim"), draw)
     assert begun.blend is not None
     painted = np.full(SHAPE, 7, np.float32)
     expected = painted if white else posterior(0).sample(draw.drawn[0])
@@ -144,10 +144,10 @@ def test_black_and_white_masks(white: int, draw: Draws) -> None:
 
 
 def test_an_inpainting_denoiser_sees_mask_and_masked_image(draw: Draws) -> None:
-    plan = plan_of("ddim")
-    begun = start(inpaint(4, sees_mask=True), plan, draw)
+    schedule = schedule_of("ddim")
+    begun = start(inpaint(4, sees_mask=True), schedule, draw)
     sampled, noise, sampled_masked = draw.drawn
-    expected = plan.add_noise(posterior(0).sample(sampled), noise, 4)
+    expected = schedule.add_noise(posterior(0).sample(sampled), noise, 4)
     np.testing.assert_array_equal(begun.latents, expected)
     assert begun.extra is not None
     assert begun.extra.shape == (2, 5, 3, 5)
@@ -157,9 +157,9 @@ def test_an_inpainting_denoiser_sees_mask_and_masked_image(draw: Draws) -> None:
 
 
 def test_an_inpainting_denoiser_at_strength_one_needs_no_image(draw: Draws) -> None:
-    plan = plan_of("euler")
-    begun = start(inpaint(0, from_noise=True, sees_mask=True), plan, draw)
+    schedule = schedule_of("euler")
+    begun = start(inpaint(0, from_noise=True, sees_mask=True), schedule, draw)
     noise, sampled_masked = draw.drawn
-    np.testing.assert_array_equal(begun.latents, noise * plan.init_noise_sigma)
+    np.testing.assert_array_equal(begun.latents, noise * schedule.init_noise_sigma)
     assert begun.extra is not None
     np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(sampled_masked))

@@ -1,4 +1,4 @@
-"""What a plan gives besides its trajectory; oracles and live parity judge the numbers."""
+"""What a schedule gives besides its trajectory; oracles and live parity judge the numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Plan, SamplerConfig, SamplerError, Update, drive
-from sdrt.samplers.schedulers import FAMILIES
+from sdrt.samplers import Call, Schedule, SamplerConfig, SamplerError, Update, drive
+from sdrt.samplers.schedulers import SCHEDULERS
 
 SHAPE = (2, 4, 8, 8)
 X0 = np.random.default_rng(1).uniform(-1, 1, SHAPE).astype(np.float32)
@@ -30,9 +30,9 @@ def random_of(shape: tuple[int, ...], seed: int = 0) -> Any:
     return lambda: noise.normal(shape)
 
 
-def oracle_of(plan: Plan, prediction_type: str) -> Any:
+def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
     """The model that always sees X0: with it every sampler must end there."""
-    at = {level.t: level for level in plan.calls}
+    at = {level.t: level for level in schedule.calls}
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
         level = at[timestep]
@@ -54,29 +54,29 @@ def oracle_of(plan: Plan, prediction_type: str) -> Any:
     return model
 
 
-@pytest.mark.parametrize("scheduler", FAMILIES)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_model_that_knows_the_picture_gets_the_picture(scheduler: str) -> None:
     flow = scheduler.startswith("FlowMatch")
     prediction_type = "flow_prediction" if flow else "v_prediction"
     options = {**STABLE_DIFFUSION, "prediction_type": "v_prediction", "clip_sample": False}
-    plan = SamplerConfig(scheduler, options).plan(20)
-    x = random_of(SHAPE)() * np.float32(plan.init_noise_sigma)
-    latents = drive(plan.run(x, random_of(SHAPE, 1)), oracle_of(plan, prediction_type))
+    schedule = SamplerConfig(scheduler, options).schedule(20)
+    x = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
+    latents = drive(schedule.run(x, random_of(SHAPE, 1)), oracle_of(schedule, prediction_type))
     assert latents.dtype == np.float32
     # some schedulers stop short of sigma 0, LCM's jump is not quite to the picture
     np.testing.assert_allclose(latents, X0, atol=0.12)
 
 
-@pytest.mark.parametrize("scheduler", [name for name in FAMILIES if "FlowMatch" not in name])
+@pytest.mark.parametrize("scheduler", [name for name in SCHEDULERS if "FlowMatch" not in name])
 def test_zero_terminal_snr_belongs_to_the_model(scheduler: str) -> None:
     """Also where diffusers' class has no rescale_betas_zero_snr: pure noise at the first step."""
-    plan = SamplerConfig(scheduler, ZERO_SNR).plan(20)
-    plain = SamplerConfig(scheduler, {**ZERO_SNR, "rescale_betas_zero_snr": False}).plan(20)
-    first, other = plan.calls[0], plain.calls[0]
+    schedule = SamplerConfig(scheduler, ZERO_SNR).schedule(20)
+    plain = SamplerConfig(scheduler, {**ZERO_SNR, "rescale_betas_zero_snr": False}).schedule(20)
+    first, other = schedule.calls[0], plain.calls[0]
     if scheduler != "PNDMScheduler" and "Singlestep" not in scheduler:
         assert first.alpha / first.sigma < 3e-4 < other.alpha / other.sigma
-    x = random_of(SHAPE)() * np.float32(plan.init_noise_sigma)
-    latents = drive(plan.run(x, random_of(SHAPE, 1)), oracle_of(plan, "v_prediction"))
+    x = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
+    latents = drive(schedule.run(x, random_of(SHAPE, 1)), oracle_of(schedule, "v_prediction"))
     assert np.isfinite(latents).all()
     np.testing.assert_allclose(latents, X0, atol=0.12)
 
@@ -85,14 +85,14 @@ def test_zero_terminal_snr_belongs_to_the_model(scheduler: str) -> None:
 def test_epsilon_says_nothing_at_zero_snr(scheduler: str) -> None:
     config = SamplerConfig(scheduler, {**ZERO_SNR, "prediction_type": "epsilon"})
     with pytest.raises(SamplerError, match="'epsilon' says nothing about the picture"):
-        config.plan(10)
+        config.schedule(10)
 
 
-@pytest.mark.parametrize("scheduler", FAMILIES)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_call_is_followed_by_its_update_and_latents_are_the_driver_s(scheduler: str) -> None:
-    plan = SamplerConfig(scheduler, STABLE_DIFFUSION).plan(6)
-    start = random_of(SHAPE)() * np.float32(plan.init_noise_sigma)
-    sampler = plan.run(start, random_of(SHAPE, 1))
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
+    start = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
+    sampler = schedule.run(start, random_of(SHAPE, 1))
     event, indices = next(sampler), []
     handed = np.zeros(SHAPE, np.float32)
     while True:
@@ -101,7 +101,7 @@ def test_a_call_is_followed_by_its_update_and_latents_are_the_driver_s(scheduler
         update = sampler.send(np.full(SHAPE, 0.1, np.float32))
         assert isinstance(update, Update)
         assert update.latents.shape == SHAPE and update.latents.dtype == np.float32
-        assert event.timestep == plan.timesteps[update.index]
+        assert event.timestep == schedule.timesteps[update.index]
         indices.append(update.index)
         handed = np.full(SHAPE, len(indices), np.float32)
         try:
@@ -109,12 +109,12 @@ def test_a_call_is_followed_by_its_update_and_latents_are_the_driver_s(scheduler
         except StopIteration as finished:
             assert finished.value is handed  # what the driver sent last, unchanged
             break
-    assert indices == list(range(len(plan.timesteps)))
+    assert indices == list(range(len(schedule.timesteps)))
 
 
-@pytest.mark.parametrize("scheduler", FAMILIES)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_sampler_leaves_what_it_is_given_alone(scheduler: str) -> None:
-    plan = SamplerConfig(scheduler, STABLE_DIFFUSION).plan(6)
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
     x = random_of(SHAPE)()
     copy, given = x.copy(), []
 
@@ -123,18 +123,18 @@ def test_a_sampler_leaves_what_it_is_given_alone(scheduler: str) -> None:
         given.append((prediction, prediction.copy()))
         return prediction
 
-    drive(plan.run(x, random_of(SHAPE)), model)
+    drive(schedule.run(x, random_of(SHAPE)), model)
     np.testing.assert_array_equal(x, copy)
     for prediction, before in given:
         np.testing.assert_array_equal(prediction, before)
 
 
-@pytest.mark.parametrize("scheduler", FAMILIES)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_plan_can_be_run_again(scheduler: str) -> None:
-    plan = SamplerConfig(scheduler, STABLE_DIFFUSION).plan(6)
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
     x = random_of(SHAPE)()
     first, second = (
-        drive(plan.run(x, random_of(SHAPE, 5)), lambda sample, t: np.tanh(sample)) for _ in range(2)
+        drive(schedule.run(x, random_of(SHAPE, 5)), lambda sample, t: np.tanh(sample)) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -148,26 +148,26 @@ def test_a_plan_can_be_run_again(scheduler: str) -> None:
     ],
 )
 def test_a_start_where_no_step_begins(scheduler: str, start: int, message: str) -> None:
-    plan = SamplerConfig(scheduler, STABLE_DIFFUSION).plan(6)
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
     with pytest.raises(SamplerError, match=message):
-        plan.run(X0, random_of(SHAPE), start)
+        schedule.run(X0, random_of(SHAPE), start)
 
 
 def test_runge_kutta_starts_at_the_start() -> None:
-    plan = SamplerConfig("PNDMScheduler", STABLE_DIFFUSION).plan(6)
+    schedule = SamplerConfig("PNDMScheduler", STABLE_DIFFUSION).schedule(6)
     with pytest.raises(SamplerError, match=r"starts at .* got 3; set skip_prk_steps=true"):
-        plan.run(X0, random_of(SHAPE), 3)
+        schedule.run(X0, random_of(SHAPE), 3)
 
 
 @pytest.mark.parametrize("variance_type", ["learned", "learned_range"])
 def test_a_learned_variance_needs_twice_the_channels(variance_type: str) -> None:
-    plan = SamplerConfig("DDPMScheduler", {"variance_type": variance_type}).plan(6)
+    schedule = SamplerConfig("DDPMScheduler", {"variance_type": variance_type}).schedule(6)
     with pytest.raises(SamplerError, match="the model gives 4 channels, expected 8"):
-        drive(plan.run(X0, random_of(SHAPE)), lambda sample, t: sample)
+        drive(schedule.run(X0, random_of(SHAPE)), lambda sample, t: sample)
 
 
 def test_a_schedule_warns_of_nothing() -> None:
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
-        for scheduler in FAMILIES:
-            SamplerConfig(scheduler, STABLE_DIFFUSION).plan(1 if "PNDM" not in scheduler else 4)
+        for scheduler in SCHEDULERS:
+            SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(1 if "PNDM" not in scheduler else 4)
