@@ -28,7 +28,7 @@ from sdrt.images.reading import array_from_image
 from sdrt.request import Request
 from sdrt.resolving import frame_of
 from sdrt.result import Result, Step
-from sdrt.samplers import Call, Plan, Sampler
+from sdrt.samplers import Call, Sampler, Schedule
 from sdrt.targets.engines import Engines
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.encoding import embed_prompts
@@ -52,12 +52,12 @@ class Generation:
         engines: Engines,
         tokenizer: ClipTokenizer,
         request: Request,
-        plan: Plan,
+        schedule: Schedule,
         told: str,
     ) -> None:
         self.engines, self.request = engines, request
         self._bundle, self._tokenizer = engines.bundle, tokenizer
-        self._plan, self._told = plan, told
+        self._schedule, self._told = schedule, told
         self._clock = Clock()
         assert request.seed is not None  # resolved
         self._seeds = tuple(request.seed + i for i in range(request.num_images))
@@ -75,7 +75,7 @@ class Generation:
                 self.engines[name]
         start = self._start()
         denoiser = self._denoiser(start)
-        sampler = self._plan.run(start.latents, self._draw, start.index)
+        sampler = self._schedule.run(start.latents, self._draw, start.index)
         latents = yield from self._denoise(sampler, denoiser, start)  # (B, C, h, w)
         with self._clock("vae_decoder"):
             images = self._decode(latents)
@@ -111,24 +111,24 @@ class Generation:
         return self._noise.normal((1, self._latents.channels, *size))
 
     def _start(self) -> Start:
-        request, plan = self.request, self._plan
+        request, schedule = self.request, self._schedule
         if request.picture is None:
-            return start_from_noise(plan, self._draw)
+            return start_from_noise(schedule, self._draw)
         assert request.strength is not None and request.num_inference_steps is not None  # resolved
-        index = first_index(plan, request.num_inference_steps, request.strength)
+        index = first_index(schedule, request.num_inference_steps, request.strength)
         pixels = array_from_image(self._frame(request.picture.image))  # (1, 3, H, W)
         if request.mask is None:
-            return start_from_picture(plan, self._draw, self._encode(pixels), index)
+            return start_from_picture(schedule, self._draw, self._encode(pixels), index)
         mask = mask_from_image(request.mask.image, self._frame)  # (1, 1, H, W)
         small_mask = latent_mask(mask, self._latents.vae_scale_factor)
         from_noise = request.strength == 1
         if self._bundle.family.denoiser.extra_channels == "mask":
             picture = None if from_noise else self._encode(pixels)
             masked = self._encode(np.where(mask < 0.5, pixels, np.float32(0.5)))  # grey: 0 of -1..1
-            return start_beside_mask(plan, self._draw, picture, masked, small_mask, index)
+            return start_beside_mask(schedule, self._draw, picture, masked, small_mask, index)
         picture = self._encode(pixels)
         return start_with_blending(
-            plan, self._draw, picture, small_mask, index, from_noise=from_noise
+            schedule, self._draw, picture, small_mask, index, from_noise=from_noise
         )
 
     def _encode(self, pixels: Array) -> Posterior:
@@ -173,7 +173,7 @@ class Generation:
             nets,
             self.engines[names.UNET_CONTROLLED],
             text,
-            num_steps=len(self._plan.timesteps) - start.index,
+            num_steps=len(self._schedule.timesteps) - start.index,
             guided=guided,
             guess_mode=self.request.guess_mode or nets[0].pools_globally,  # as diffusers does
         )
@@ -197,7 +197,7 @@ class Generation:
     ) -> Generator[Step, None, Array]:
         """Answers the sampler's calls with the model's predictions; its value is the final
         latents."""
-        total, num_calls = len(self._plan.timesteps) - start.index, 0
+        total, num_calls = len(self._schedule.timesteps) - start.index, 0
         event = next(sampler)
         while True:
             if isinstance(event, Call):
@@ -223,7 +223,7 @@ class Generation:
         return tuple(decode(engine, latent[None], self._scaling) for latent in latents)
 
     def _preview(self, call: Call, prediction: Array, index: int) -> tuple[Image, ...]:
-        return self._decode(self._plan.denoised(call.sample, prediction, index))
+        return self._decode(self._schedule.denoised(call.sample, prediction, index))
 
     def _finished(self, image: Image) -> Image:
         """The image, pasted back where it is a part of a larger picture."""

@@ -15,7 +15,7 @@ from sdrt.generation import Generation
 from sdrt.request import Request
 from sdrt.resolving import resolved
 from sdrt.result import Result, Step, Stream
-from sdrt.samplers import Plan, SamplerConfig
+from sdrt.samplers import SamplerConfig, Schedule
 from sdrt.targets.engines import Engines, resolve
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
@@ -121,17 +121,17 @@ class Pipeline:
     def _generation(self, request: Request) -> Generation:
         with self._changing:
             engines, told = self._engines, str(self._resolution)
-        return Generation(engines, self._tokenizer, request, self._plan(request), told)
+        return Generation(engines, self._tokenizer, request, self._schedule(request), told)
 
     @cached_property
     def _tokenizer(self) -> ClipTokenizer:
         return ClipTokenizer.open(self.bundle.tokenizer_folder())
 
-    def _plan(self, request: Request) -> Plan:
+    def _schedule(self, request: Request) -> Schedule:
         config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
         if request.scheduler is not None:
             config = config.renamed(request.scheduler)
-        return config.corrected(inpainting=request.mask is not None).plan(
+        return config.corrected(inpainting=request.mask is not None).schedule(
             num_inference_steps=request.num_inference_steps,
             timesteps=request.timesteps,
             sigmas=request.sigmas,

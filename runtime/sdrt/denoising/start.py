@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt.denoising.vae import Posterior
-from sdrt.samplers import Plan
+from sdrt.samplers import Schedule
 
 Array = npt.NDArray[np.float32]
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), an own stream for each image
@@ -19,7 +19,7 @@ Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents
 
 @dataclass(frozen=True)
 class Start:
-    """The first latents (B, C, h, w), at the noise of ``plan.timesteps[index]``.
+    """The first latents (B, C, h, w), at the noise of ``schedule.timesteps[index]``.
 
     ``blend`` puts the picture back where the mask keeps it, after each step; ``beside``
     (B, 1 + C, h, w) is what an inpainting UNet sees in its place.
@@ -31,29 +31,30 @@ class Start:
     beside: Array | None = None
 
 
-def first_index(plan: Plan, num_inference_steps: int, strength: float) -> int:
-    """The index into ``plan.timesteps`` at which a picture of that strength begins; strength 1 is
-    all of the steps.
+def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -> int:
+    """The index into ``schedule.timesteps`` at which a picture of that strength begins.
+
+    Strength 1 is all of the steps.
     """
     num_steps = min(int(num_inference_steps * strength), num_inference_steps)
-    return (num_inference_steps - num_steps) * plan.calls_per_step
+    return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
-def start_from_noise(plan: Plan, draw: Draw) -> Start:
+def start_from_noise(schedule: Schedule, draw: Draw) -> Start:
     """Text to image."""
-    return Start(draw() * plan.init_noise_sigma)
+    return Start(draw() * schedule.init_noise_sigma)
 
 
-def start_from_picture(plan: Plan, draw: Draw, picture: Posterior, index: int) -> Start:
+def start_from_picture(schedule: Schedule, draw: Draw, picture: Posterior, index: int) -> Start:
     """Image to image (Meng et al. 2021, https://arxiv.org/abs/2108.01073):
     ``StableDiffusionImg2ImgPipeline``.
     """
     latents = picture.sample(draw())
-    return Start(plan.add_noise(latents, draw(), index), index)
+    return Start(schedule.add_noise(latents, draw(), index), index)
 
 
 def start_with_blending(
-    plan: Plan, draw: Draw, picture: Posterior, mask: Array, index: int, *, from_noise: bool
+    schedule: Schedule, draw: Draw, picture: Posterior, mask: Array, index: int, *, from_noise: bool
 ) -> Start:
     """Inpainting with an ordinary UNet: ``StableDiffusionInpaintPipeline`` with 4 channels.
 
@@ -65,17 +66,21 @@ def start_with_blending(
 
     def blend(painted: Array, at: int) -> Array:
         kept = latents
-        if at + 1 < len(plan.timesteps):
-            kept = plan.add_noise(latents, noise, at + 1)
+        if at + 1 < len(schedule.timesteps):
+            kept = schedule.add_noise(latents, noise, at + 1)
         blended: Array = (1 - mask) * kept + mask * painted
         return blended
 
-    first = noise * plan.init_noise_sigma if from_noise else plan.add_noise(latents, noise, index)
+    first = (
+        noise * schedule.init_noise_sigma
+        if from_noise
+        else schedule.add_noise(latents, noise, index)
+    )
     return Start(first, index, blend=blend)
 
 
 def start_beside_mask(
-    plan: Plan,
+    schedule: Schedule,
     draw: Draw,
     picture: Posterior | None,
     masked_picture: Posterior,
@@ -93,5 +98,5 @@ def start_beside_mask(
     masks = np.repeat(mask, len(masked), axis=0)
     beside = np.concatenate([masks, masked], axis=1)
     if latents is None:
-        return Start(noise * plan.init_noise_sigma, index, beside=beside)
-    return Start(plan.add_noise(latents, noise, index), index, beside=beside)
+        return Start(noise * schedule.init_noise_sigma, index, beside=beside)
+    return Start(schedule.add_noise(latents, noise, index), index, beside=beside)

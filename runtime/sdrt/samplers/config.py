@@ -1,4 +1,4 @@
-"""From diffusers' ``scheduler_config.json`` and a name to a plan."""
+"""From diffusers' ``scheduler_config.json`` and a name to a schedule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from sdrt.errors import SamplerError, nearest
 from sdrt.samplers.options import RESPACING, Options, check_known
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.schedulers import FAMILIES, SHORT_NAMES, SUFFIXES, Family
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES, SUFFIXES, Scheduler
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class SamplerConfig:
     options: Options = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.scheduler not in FAMILIES:
-            advice = _did_you_mean(self.scheduler, FAMILIES)
+        if self.scheduler not in SCHEDULERS:
+            advice = _did_you_mean(self.scheduler, SCHEDULERS)
             raise SamplerError(f"scheduler {self.scheduler!r} is unknown; {advice}")
         check_known(self.given)
-        family = self._family
+        scheduler = self._scheduler
         taken = {
             name: self.given[name]
             for name in self.given
-            if name in (*family.options, *_OF_THE_MODEL)
+            if name in (*scheduler.options, *_OF_THE_MODEL)
         }
-        options = Options(**{**family.options, **taken})
-        if options.prediction_type not in family.prediction_types:
+        options = Options(**{**scheduler.options, **taken})
+        if options.prediction_type not in scheduler.prediction_types:
             raise SamplerError(
                 f"{self.scheduler} can't use prediction_type {options.prediction_type!r}, "
-                f"expected one of {', '.join(family.prediction_types)}; choose another scheduler"
+                f"expected one of {', '.join(scheduler.prediction_types)}; choose another scheduler"
             )
         object.__setattr__(self, "options", options)
 
@@ -67,7 +67,7 @@ class SamplerConfig:
         ``"dpmpp_2m"`` has no Karras sigmas even where the configuration has, ``"dpmpp_2m_karras"``
         has.
         """
-        if name in FAMILIES:
+        if name in SCHEDULERS:
             return SamplerConfig(name, self.given)
         stem, spelling = _split(name)
         if stem not in SHORT_NAMES:
@@ -75,7 +75,7 @@ class SamplerConfig:
                 f"scheduler {name!r} is unknown; {_did_you_mean(name, _all_names())}"
             )
         short = SHORT_NAMES[stem]
-        if spelling and spelling not in FAMILIES[short.scheduler].options:
+        if spelling and spelling not in SCHEDULERS[short.scheduler].options:
             raise SamplerError(
                 f"scheduler {name!r} does not exist: {stem} has no {spelling}; use {stem!r}"
             )
@@ -87,12 +87,12 @@ class SamplerConfig:
         ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given. For inpainting it
         leaves out PNDM's Runge-Kutta steps, too.
         """
-        known = self._family.options.keys() | self.given.keys()
+        known = self._scheduler.options.keys() | self.given.keys()
         wanted = {**_CORRECTIONS, **(_FOR_INPAINTING if inpainting else {})}
         corrections = {name: value for name, value in wanted.items() if name in known}
         return SamplerConfig(self.scheduler, {**self.given, **corrections})
 
-    def plan(
+    def schedule(
         self,
         num_inference_steps: int | None = None,
         timesteps: Sequence[float] | None = None,
@@ -101,12 +101,12 @@ class SamplerConfig:
         *,
         use_clipped_model_output: bool = False,
         mu: float | None = None,
-    ) -> Plan:
+    ) -> Schedule:
         """The schedule and sampler for this many steps, or at these ``timesteps`` or ``sigmas``.
 
         Raises ``SamplerError`` for steps that this scheduler can't take.
         """
-        steps = Steps(
+        request = ScheduleRequest(
             num_inference_steps,
             None if timesteps is None else tuple(timesteps),
             None if sigmas is None else tuple(sigmas),
@@ -115,16 +115,16 @@ class SamplerConfig:
             mu,
         )
         for name in ("timesteps", "sigmas", "eta", "mu"):
-            if getattr(steps, name) and name not in self._family.takes:
-                takers = (other for other, family in FAMILIES.items() if name in family.takes)
+            if getattr(request, name) and name not in self._scheduler.takes:
+                takers = (other for other, known in SCHEDULERS.items() if name in known.takes)
                 raise SamplerError(
                     f"{self.scheduler} takes no {name}; these do: {', '.join(takers)}"
                 )
-        return self._family.plan(self.options, steps)
+        return self._scheduler.schedule(self.options, request)
 
     @property
-    def _family(self) -> Family:
-        return FAMILIES[self.scheduler]
+    def _scheduler(self) -> Scheduler:
+        return SCHEDULERS[self.scheduler]
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
@@ -145,9 +145,9 @@ def _all_names() -> list[str]:
         short + suffix
         for short, name in SHORT_NAMES.items()
         for suffix, option in SUFFIXES.items()
-        if option in FAMILIES[name.scheduler].options
+        if option in SCHEDULERS[name.scheduler].options
     )
-    return [*SHORT_NAMES, *suffixed, *FAMILIES]
+    return [*SHORT_NAMES, *suffixed, *SCHEDULERS]
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

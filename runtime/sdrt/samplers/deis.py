@@ -19,15 +19,15 @@ from sdrt.samplers.exponential import (
     span_between,
 )
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
     FLOW,
     LIMITS,
     SolverStep,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
     with_flow_shift,
 )
 
@@ -104,13 +104,13 @@ def orders(options: Options, n: int) -> list[int]:
     return highest
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DEISMultistepScheduler."""
-    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
-    timesteps, sigmas = solver_schedule(options, steps)
+    options = replace(options, flow_shift=with_flow_shift(options, request.mu))
+    timesteps, sigmas = solver_sigmas(options, request)
     spaced = not (options.use_flow_sigmas or any(getattr(options, name) for name in RESPACING))
     final = tables.train_sigmas(options)[0] if spaced else sigmas[-1]
-    return solver_plan(
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final),

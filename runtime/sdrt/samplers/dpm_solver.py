@@ -22,17 +22,17 @@ from sdrt.samplers.exponential import (
     span_between,
 )
 from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
     FLOW,
     LIMITS,
     SolverStep,
     final_sigma,
     last_timestep,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
     with_flow_shift,
 )
 
@@ -146,19 +146,19 @@ def orders(options: Options, n: int) -> list[int]:
     return highest
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DPMSolverMultistepScheduler."""
     solver = solver_from_options(options)
     if solver.algorithm == "sde-dpmsolver" and options.solver_order == 3:
         raise SamplerError("algorithm_type 'sde-dpmsolver' has no solver_order 3; use 2")
-    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
-    timesteps, sigmas = solver_schedule(
+    options = replace(options, flow_shift=with_flow_shift(options, request.mu))
+    timesteps, sigmas = solver_sigmas(
         options,
-        steps,
+        request,
         last_timestep=last_timestep(options),
         whole=options.beta_schedule != "squaredcos_cap_v2",
     )
-    return solver_plan(
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final_sigma(options)),

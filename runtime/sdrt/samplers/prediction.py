@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Level:
     All numbers are Python floats, so that float32 arrays stay float32.
     """
 
-    index: int  # into Plan.timesteps
+    index: int  # into Schedule.timesteps
     t: float
     alpha: float
     sigma: float
@@ -47,6 +48,13 @@ class Level:
     def eps(self, x: Array, prediction: Array) -> Array:
         """The noise that the prediction sees in ``x``."""
         return _mix(self.eps_weights, x, prediction)
+
+
+class Interval(NamedTuple):
+    """A step from one noise level to the next."""
+
+    here: Level
+    there: Level
 
 
 def sigma_levels(
@@ -91,6 +99,11 @@ def levels(
     columns = (column.tolist() for column in (timesteps, alphas, sigmas, c_in))
     weights = (_pairs(f(prediction_type, alphas, sigmas)) for f in (x0_weights, eps_weights))
     return tuple(Level(*row) for row in zip(range(len(alphas)), *columns, *weights, strict=True))
+
+
+def intervals(levels: Sequence[Level]) -> tuple[Interval, ...]:
+    """The n steps between n + 1 levels."""
+    return tuple(Interval(*pair) for pair in pairwise(levels))
 
 
 def x0_weights(

@@ -35,7 +35,7 @@ class Update:
     """
 
     latents: Array  # (B, C, h, w)
-    index: int  # into Plan.timesteps
+    index: int  # into Schedule.timesteps
 
 
 Sampler: TypeAlias = Generator[Call | Update, Array, Array]

@@ -1,7 +1,7 @@
-"""Which schedulers there are: the one table in which a family is registered, and the short names.
+"""The schedulers, and the short names that people give them.
 
-To add a family: write its file (``OPTIONS`` with diffusers' defaults, ``plan(options, steps)``, the
-coroutine) and add a line to each table.
+To add one, write its file (`OPTIONS` with the defaults of diffusers, `schedule(options, request)`,
+the coroutine) and add a line to each table.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sdrt.samplers import (
     unipc,
 )
 from sdrt.samplers.options import Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
 
 @dataclass(frozen=True)
-class Family:
-    """A scheduler class of diffusers: its options with their defaults, and how it plans."""
+class Scheduler:
+    """A scheduler class of diffusers: its options with their defaults, and its schedules."""
 
     options: Mapping[str, Any]
-    plan: Callable[[Options, Steps], Plan]
+    schedule: Callable[[Options, ScheduleRequest], Schedule]
     prediction_types: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
     takes: tuple[str, ...] = ()  # of timesteps, sigmas, eta, mu
 
@@ -44,37 +44,43 @@ ALL_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 EPSILON_OR_V = ("epsilon", "v_prediction")
 
-FAMILIES: Mapping[str, Family] = {
-    "DDIMScheduler": Family(ddim.OPTIONS, ddim.plan, takes=("eta",)),
-    "DDPMScheduler": Family(ddpm.OPTIONS, ddpm.plan, takes=("timesteps",)),
-    "PNDMScheduler": Family(pndm.OPTIONS, pndm.plan, EPSILON_OR_V),
-    "LMSDiscreteScheduler": Family(lms.OPTIONS, lms.plan),
-    "EulerDiscreteScheduler": Family(euler.OPTIONS, euler.plan, takes=("timesteps", "sigmas")),
-    "EulerAncestralDiscreteScheduler": Family(
-        euler_ancestral.OPTIONS, euler_ancestral.plan, EPSILON_OR_V
+SCHEDULERS: Mapping[str, Scheduler] = {
+    "DDIMScheduler": Scheduler(ddim.OPTIONS, ddim.schedule, takes=("eta",)),
+    "DDPMScheduler": Scheduler(ddpm.OPTIONS, ddpm.schedule, takes=("timesteps",)),
+    "PNDMScheduler": Scheduler(pndm.OPTIONS, pndm.schedule, EPSILON_OR_V),
+    "LMSDiscreteScheduler": Scheduler(lms.OPTIONS, lms.schedule),
+    "EulerDiscreteScheduler": Scheduler(
+        euler.OPTIONS, euler.schedule, takes=("timesteps", "sigmas")
     ),
-    "HeunDiscreteScheduler": Family(heun.OPTIONS, heun.plan, takes=("timesteps",)),
-    "KDPM2DiscreteScheduler": Family(kdpm2.OPTIONS, kdpm2.plan, EPSILON_OR_V),
-    "KDPM2AncestralDiscreteScheduler": Family(kdpm2.OPTIONS, kdpm2.plan_ancestral, EPSILON_OR_V),
-    "DPMSolverMultistepScheduler": Family(
-        dpm_solver.OPTIONS, dpm_solver.plan, ALL_PREDICTIONS, takes=("timesteps", "mu")
+    "EulerAncestralDiscreteScheduler": Scheduler(
+        euler_ancestral.OPTIONS, euler_ancestral.schedule, EPSILON_OR_V
     ),
-    "DPMSolverSinglestepScheduler": Family(
+    "HeunDiscreteScheduler": Scheduler(heun.OPTIONS, heun.schedule, takes=("timesteps",)),
+    "KDPM2DiscreteScheduler": Scheduler(kdpm2.OPTIONS, kdpm2.schedule, EPSILON_OR_V),
+    "KDPM2AncestralDiscreteScheduler": Scheduler(
+        kdpm2.OPTIONS, kdpm2.ancestral_schedule, EPSILON_OR_V
+    ),
+    "DPMSolverMultistepScheduler": Scheduler(
+        dpm_solver.OPTIONS, dpm_solver.schedule, ALL_PREDICTIONS, takes=("timesteps", "mu")
+    ),
+    "DPMSolverSinglestepScheduler": Scheduler(
         dpm_solver_singlestep.OPTIONS,
-        dpm_solver_singlestep.plan,
+        dpm_solver_singlestep.schedule,
         ALL_PREDICTIONS,
         takes=("timesteps", "mu"),
     ),
-    "UniPCMultistepScheduler": Family(
-        unipc.OPTIONS, unipc.plan, ALL_PREDICTIONS, takes=("sigmas", "mu")
+    "UniPCMultistepScheduler": Scheduler(
+        unipc.OPTIONS, unipc.schedule, ALL_PREDICTIONS, takes=("sigmas", "mu")
     ),
-    "DEISMultistepScheduler": Family(deis.OPTIONS, deis.plan, ALL_PREDICTIONS, takes=("mu",)),
-    "LCMScheduler": Family(lcm.OPTIONS, lcm.plan_lcm, takes=("timesteps",)),
-    "TCDScheduler": Family(lcm.OPTIONS, lcm.plan_tcd, takes=("timesteps", "eta")),
-    "FlowMatchEulerDiscreteScheduler": Family(
-        flow_match.EULER_OPTIONS, flow_match.plan_euler, takes=("timesteps", "sigmas", "mu")
+    "DEISMultistepScheduler": Scheduler(
+        deis.OPTIONS, deis.schedule, ALL_PREDICTIONS, takes=("mu",)
     ),
-    "FlowMatchHeunDiscreteScheduler": Family(flow_match.HEUN_OPTIONS, flow_match.plan_heun),
+    "LCMScheduler": Scheduler(lcm.OPTIONS, lcm.lcm_schedule, takes=("timesteps",)),
+    "TCDScheduler": Scheduler(lcm.OPTIONS, lcm.tcd_schedule, takes=("timesteps", "eta")),
+    "FlowMatchEulerDiscreteScheduler": Scheduler(
+        flow_match.EULER_OPTIONS, flow_match.euler_schedule, takes=("timesteps", "sigmas", "mu")
+    ),
+    "FlowMatchHeunDiscreteScheduler": Scheduler(flow_match.HEUN_OPTIONS, flow_match.heun_schedule),
 }
 
 

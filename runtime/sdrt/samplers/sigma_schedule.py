@@ -5,21 +5,25 @@ from __future__ import annotations
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import RESPACING, Options
-from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
+from sdrt.samplers.schedule import ScheduleRequest
 
 
-def sigma_schedule(options: Options, steps: Steps, all_sigmas: Array) -> tuple[AnyArray, AnyArray]:
+def spaced_sigmas(
+    options: Options, request: ScheduleRequest, all_sigmas: Array
+) -> tuple[AnyArray, AnyArray]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them."""
-    if steps.timesteps is not None:
+    if request.timesteps is not None:
         respaced = [name for name in RESPACING if getattr(options, name)]
         if respaced:
             raise SamplerError(
                 f"timesteps can't be given together with {respaced[0]}; give one of them"
             )
-        timesteps: AnyArray = tables.custom_timesteps(steps.timesteps, options.num_train_timesteps)
+        timesteps: AnyArray = tables.custom_timesteps(
+            request.timesteps, options.num_train_timesteps
+        )
     else:
-        n = tables.check_num_steps(steps.num_inference_steps, options.num_train_timesteps)
+        n = tables.check_num_steps(request.num_inference_steps, options.num_train_timesteps)
         timesteps = tables.interpolated_timesteps(options, n)
     sigmas: AnyArray = tables.interpolated_sigmas(timesteps, all_sigmas)
     if options.interpolation_type == "log_linear":

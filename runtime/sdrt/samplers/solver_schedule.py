@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import RESPACING, Options
-from sdrt.samplers.plan import Plan, SamplerFn, Steps
 from sdrt.samplers.prediction import Level, levels
 from sdrt.samplers.protocol import AnyArray, Array
+from sdrt.samplers.schedule import SamplerFn, Schedule, ScheduleRequest
 
 FLOW = {
     "use_flow_sigmas": False,
@@ -25,8 +25,7 @@ FLOW = {
 LIMITS = {"sigma_min": None, "sigma_max": None}  # diffusers reads them where a config has them
 
 
-@dataclass(frozen=True, slots=True)
-class SolverStep:
+class SolverStep(NamedTuple):
     """From one noise level to the next, by a formula of at most this order."""
 
     here: Level
@@ -34,8 +33,12 @@ class SolverStep:
     order: int
 
 
-def solver_schedule(
-    options: Options, steps: Steps, *, last_timestep: int | None = None, whole: bool = True
+def solver_sigmas(
+    options: Options,
+    request: ScheduleRequest,
+    *,
+    last_timestep: int | None = None,
+    whole: bool = True,
 ) -> tuple[AnyArray, AnyArray]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
@@ -43,9 +46,9 @@ def solver_schedule(
     ``tables.solver_timesteps``.
     """
     all_sigmas = tables.train_sigmas(options)
-    if steps.timesteps is not None:
-        return _custom_schedule(options, steps.timesteps, all_sigmas)
-    n = tables.check_num_steps(steps.num_inference_steps, options.num_train_timesteps)
+    if request.timesteps is not None:
+        return _custom_schedule(options, request.timesteps, all_sigmas)
+    n = tables.check_num_steps(request.num_inference_steps, options.num_train_timesteps)
     if options.use_lu_lambdas and not options.use_karras_sigmas:
         sigmas = tables.lu_sigmas(float(all_sigmas[-1]), float(all_sigmas[0]), n)
         return _timesteps_of(sigmas, all_sigmas, rounded=whole), sigmas
@@ -96,17 +99,17 @@ def with_flow_shift(options: Options, mu: float | None) -> float:
     return math.exp(mu)
 
 
-def solver_plan(
+def solver_schedule(
     options: Options,
     timesteps: AnyArray,
     sigmas: AnyArray,
     orders: Sequence[int],
     sampler: SamplerFn,
-) -> Plan:
-    """The plan for n ``timesteps`` and n + 1 ``sigmas``, with a highest order for each step."""
+) -> Schedule:
+    """The schedule for n ``timesteps`` and n + 1 ``sigmas``, with a highest order for each step."""
     timesteps, sigmas = timesteps.astype(np.int64), sigmas.astype(np.float32)
     all_levels = solver_levels(options, timesteps, sigmas)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=1.0,

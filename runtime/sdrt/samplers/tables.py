@@ -18,8 +18,8 @@ import numpy.typing as npt
 from sdrt.errors import SamplerError
 from sdrt.samplers.numerics import beta_quantile, torch_cumprod, torch_linspace
 from sdrt.samplers.options import Options
-from sdrt.samplers.plan import Steps
 from sdrt.samplers.protocol import AnyArray, Array
+from sdrt.samplers.schedule import ScheduleRequest
 
 Array64: TypeAlias = npt.NDArray[np.float64]
 
@@ -113,12 +113,12 @@ def spaced_timesteps(options: Options, n: int) -> Array64:
     return np.arange(total, 0, -total / n).round() - 1
 
 
-def diffusion_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]:
+def diffusion_timesteps(options: Options, request: ScheduleRequest) -> npt.NDArray[np.int64]:
     """Whole timesteps as DDIM, DDPM and PNDM space them, or those that were asked for."""
     total = options.num_train_timesteps
-    if steps.timesteps is not None:
-        return custom_timesteps(steps.timesteps, total).astype(np.int64)
-    n = check_num_steps(steps.num_inference_steps, total)
+    if request.timesteps is not None:
+        return custom_timesteps(request.timesteps, total).astype(np.int64)
+    n = check_num_steps(request.num_inference_steps, total)
     timesteps = spaced_timesteps(options, n).round().astype(np.int64)
     if timesteps[0] >= total:
         raise SamplerError(
@@ -128,10 +128,10 @@ def diffusion_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]
     return timesteps
 
 
-def stride(options: Options, steps: Steps) -> int:
+def stride(options: Options, request: ScheduleRequest) -> int:
     """How far DDIM and PNDM step, whatever the spacing."""
-    assert steps.num_inference_steps is not None
-    return options.num_train_timesteps // steps.num_inference_steps
+    assert request.num_inference_steps is not None
+    return options.num_train_timesteps // request.num_inference_steps
 
 
 def at_or(values: Array, indices: npt.NDArray[np.int64], beyond: np.float32) -> Array:

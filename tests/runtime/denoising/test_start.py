@@ -13,7 +13,7 @@ from sdrt.denoising.start import (
     start_with_blending,
 )
 from sdrt.denoising.vae import Posterior
-from sdrt.samplers import Plan, SamplerConfig
+from sdrt.samplers import SamplerConfig, Schedule
 
 SHAPE = (2, 4, 3, 5)
 MASK = np.zeros((1, 1, 3, 5), np.float32)
@@ -32,9 +32,9 @@ class Draws:
         return self.drawn[-1]
 
 
-def plan_of(scheduler: str, num_steps: int = 10) -> Plan:
+def schedule_of(scheduler: str, num_steps: int = 10) -> Schedule:
     config = SamplerConfig.from_diffusers({"_class_name": "DDIMScheduler"}).renamed(scheduler)
-    return config.plan(num_steps)
+    return config.schedule(num_steps)
 
 
 def posterior(seed: int) -> Posterior:
@@ -63,35 +63,37 @@ def draw() -> Draws:
 def test_strength_is_the_share_of_the_steps(
     scheduler: str, num_steps: int, strength: float, index: int
 ) -> None:
-    assert first_index(plan_of(scheduler, num_steps), num_steps, strength) == index
+    assert first_index(schedule_of(scheduler, num_steps), num_steps, strength) == index
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_text_to_image_begins_at_noise(scheduler: str, draw: Draws) -> None:
-    plan = plan_of(scheduler)
-    start = start_from_noise(plan, draw)
-    np.testing.assert_array_equal(start.latents, draw.drawn[0] * plan.init_noise_sigma)
+    schedule = schedule_of(scheduler)
+    start = start_from_noise(schedule, draw)
+    np.testing.assert_array_equal(start.latents, draw.drawn[0] * schedule.init_noise_sigma)
     assert (start.index, start.blend, start.beside) == (0, None, None)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_image_to_image_begins_at_the_picture_with_noise(scheduler: str, draw: Draws) -> None:
-    plan, picture = plan_of(scheduler), posterior(0)
-    start = start_from_picture(plan, draw, picture, 4)
+    schedule, picture = schedule_of(scheduler), posterior(0)
+    start = start_from_picture(schedule, draw, picture, 4)
     sampled, noise = draw.drawn
-    np.testing.assert_array_equal(start.latents, plan.add_noise(picture.sample(sampled), noise, 4))
+    np.testing.assert_array_equal(
+        start.latents, schedule.add_noise(picture.sample(sampled), noise, 4)
+    )
     assert start.latents.dtype == np.float32
 
 
 def test_blending_keeps_the_picture_at_the_next_step_s_noise(draw: Draws) -> None:
-    plan, picture = plan_of("ddim"), posterior(0)
-    start = start_with_blending(plan, draw, picture, MASK, 4, from_noise=False)
+    schedule, picture = schedule_of("ddim"), posterior(0)
+    start = start_with_blending(schedule, draw, picture, MASK, 4, from_noise=False)
     sampled, noise, _ = draw.drawn
     latents = picture.sample(sampled)
-    np.testing.assert_array_equal(start.latents, plan.add_noise(latents, noise, 4))
+    np.testing.assert_array_equal(start.latents, schedule.add_noise(latents, noise, 4))
     painted = np.full(SHAPE, 7, np.float32)
     assert start.blend is not None
-    for index, kept in ((4, plan.add_noise(latents, noise, 5)), (9, latents)):
+    for index, kept in ((4, schedule.add_noise(latents, noise, 5)), (9, latents)):
         blended = start.blend(painted, index)
         assert blended.dtype == np.float32
         np.testing.assert_array_equal(blended, np.where(MASK == 1, painted, kept))
@@ -102,15 +104,15 @@ def test_blending_keeps_the_picture_at_the_next_step_s_noise(draw: Draws) -> Non
 def test_blending_at_strength_one_begins_at_noise(
     from_noise: bool, scheduler: str, draw: Draws
 ) -> None:
-    plan = plan_of(scheduler)
-    start = start_with_blending(plan, draw, posterior(0), MASK, 0, from_noise=from_noise)
-    np.testing.assert_array_equal(start.latents, draw.drawn[1] * plan.init_noise_sigma)
+    schedule = schedule_of(scheduler)
+    start = start_with_blending(schedule, draw, posterior(0), MASK, 0, from_noise=from_noise)
+    np.testing.assert_array_equal(start.latents, draw.drawn[1] * schedule.init_noise_sigma)
 
 
 @pytest.mark.parametrize("white", [0, 1])
 def test_black_and_white_masks(white: int, draw: Draws) -> None:
     picture, mask = posterior(0), np.full_like(MASK, white)
-    start = start_with_blending(plan_of("ddim"), draw, picture, mask, 0, from_noise=True)
+    start = start_with_blending(schedule_of("ddim"), draw, picture, mask, 0, from_noise=True)
     assert start.blend is not None
     painted = np.full(SHAPE, 7, np.float32)
     expected = painted if white else picture.sample(draw.drawn[0])
@@ -118,10 +120,12 @@ def test_black_and_white_masks(white: int, draw: Draws) -> None:
 
 
 def test_an_inpainting_unet_sees_mask_and_masked_picture(draw: Draws) -> None:
-    plan, picture, masked = plan_of("ddim"), posterior(0), posterior(1)
-    start = start_beside_mask(plan, draw, picture, masked, MASK, 4)
+    schedule, picture, masked = schedule_of("ddim"), posterior(0), posterior(1)
+    start = start_beside_mask(schedule, draw, picture, masked, MASK, 4)
     sampled, noise, sampled_masked = draw.drawn
-    np.testing.assert_array_equal(start.latents, plan.add_noise(picture.sample(sampled), noise, 4))
+    np.testing.assert_array_equal(
+        start.latents, schedule.add_noise(picture.sample(sampled), noise, 4)
+    )
     assert start.beside is not None
     assert start.beside.shape == (2, 5, 3, 5)
     np.testing.assert_array_equal(start.beside[:, :1], MASK.repeat(2, axis=0))
@@ -129,9 +133,9 @@ def test_an_inpainting_unet_sees_mask_and_masked_picture(draw: Draws) -> None:
 
 
 def test_an_inpainting_unet_at_strength_one_needs_no_picture(draw: Draws) -> None:
-    plan, masked = plan_of("euler"), posterior(1)
-    start = start_beside_mask(plan, draw, None, masked, MASK, 0)
+    schedule, masked = schedule_of("euler"), posterior(1)
+    start = start_beside_mask(schedule, draw, None, masked, MASK, 0)
     noise, sampled_masked = draw.drawn
-    np.testing.assert_array_equal(start.latents, noise * plan.init_noise_sigma)
+    np.testing.assert_array_equal(start.latents, noise * schedule.init_noise_sigma)
     assert start.beside is not None
     np.testing.assert_array_equal(start.beside[:, 1:], masked.sample(sampled_masked))

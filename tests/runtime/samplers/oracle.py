@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Plan
+from sdrt.samplers import Call, Schedule
 
 SHAPE = (4, 3, 8, 8)
 
@@ -33,7 +33,12 @@ def dummy_model(sample: np.ndarray, timestep: float) -> np.ndarray:
 
 
 def oracle_loop(
-    plan: Plan, x: np.ndarray, start: int = 0, *, scaled_to_step: bool = False, seed: int = 0
+    schedule: Schedule,
+    x: np.ndarray,
+    start: int = 0,
+    *,
+    scaled_to_step: bool = False,
+    seed: int = 0,
 ) -> np.ndarray:
     """The final sample from ``timesteps[start]`` on.
 
@@ -48,11 +53,13 @@ def oracle_loop(
     """
 
     def scaled(x: np.ndarray, index: int) -> np.ndarray:
-        return plan.calls[index].scale(x) if scaled_to_step and index < len(plan.calls) else x
+        return (
+            schedule.calls[index].scale(x) if scaled_to_step and index < len(schedule.calls) else x
+        )
 
     noise = TorchNoise(seed)
     x = scaled(x, start)
-    sampler = plan.run(x, lambda: noise.normal(x.shape), start)
+    sampler = schedule.run(x, lambda: noise.normal(x.shape), start)
     event = next(sampler)
     while True:
         if isinstance(event, Call):
