@@ -131,7 +131,9 @@ class Pipeline:
         config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
         if request.scheduler is not None:
             config = config.renamed(request.scheduler)
-        return config.corrected(inpainting=request.mask is not None).schedule(
+        family = self.bundle.family
+        corrections = {**family.scheduler, **(family.inpainting_scheduler if request.mask else {})}
+        return config.corrected(corrections).schedule(
             num_inference_steps=request.num_inference_steps,
             timesteps=request.timesteps,
             sigmas=request.sigmas,

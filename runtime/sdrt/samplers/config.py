@@ -82,15 +82,16 @@ class SamplerConfig:
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
-    def corrected(self, *, inpainting: bool = False) -> SamplerConfig:
-        """What diffusers' ``StableDiffusionPipeline`` makes of an old configuration when it opens:
-        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given. For inpainting it
-        leaves out PNDM's Runge-Kutta steps, too.
+    def corrected(self, corrections: Mapping[str, Any]) -> SamplerConfig:
+        """The same scheduler with `corrections` over what is given.
+
+        The pipelines of diffusers correct old configurations when they open; a model's family
+        holds what they correct. An option that neither this scheduler nor the configuration has is
+        left out.
         """
         known = self._scheduler.options.keys() | self.given.keys()
-        wanted = {**_CORRECTIONS, **(_FOR_INPAINTING if inpainting else {})}
-        corrections = {name: value for name, value in wanted.items() if name in known}
-        return SamplerConfig(self.scheduler, {**self.given, **corrections})
+        taken = {name: value for name, value in corrections.items() if name in known}
+        return SamplerConfig(self.scheduler, {**self.given, **taken})
 
     def schedule(
         self,
@@ -128,8 +129,6 @@ class SamplerConfig:
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
-_CORRECTIONS: Mapping[str, Any] = {"steps_offset": 1, "clip_sample": False}
-_FOR_INPAINTING: Mapping[str, Any] = {"skip_prk_steps": True}
 
 
 def _split(name: str) -> tuple[str, str | None]:
