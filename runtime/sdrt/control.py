@@ -22,12 +22,12 @@ MAX_SCALE = 10.0
 class Control:
     """A picture for one ControlNet, and how much it counts.
 
-    ``image`` is a PIL image, a path, or, for a net with other channels than RGB or grey, an array
-    (H, W, K) in 0..1 of the request's size. ``start`` and ``end`` are shares of the steps. With
-    ``annotate`` the control picture is made from the image first (see ``sdrt.images.annotators``).
+    `image` is a PIL image, a path, or, for a net with other channels than RGB or grey, an array
+    (H, W, K) in 0..1 of the request's size. `start` and `end` are shares of the steps. With
+    `annotate` the control picture is made from the image first (see `sdrt.images.annotators`).
 
-    diffusers calls these ``controlnet_conditioning_scale`` and ``control_guidance_start`` and
-    ``_end``. Raises ``RequestError``.
+    diffusers calls these `controlnet_conditioning_scale` and `control_guidance_start` and
+    `_end`. Raises `RequestError`.
     """
 
     image: PictureSource | npt.NDArray[Any]

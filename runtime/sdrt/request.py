@@ -20,19 +20,19 @@ MAX_SEED = 2**64 - 1
 @dataclass(frozen=True)
 class Request:
     """What to draw, with diffusers' parameter names: from a prompt alone, from a picture
-    (``image``), or where a picture's mask is white (``mask_image``); ``control`` gives each
+    (`image`), or where a picture's mask is white (`mask_image`); `control` gives each
     ControlNet its picture.
 
-    ``None`` means: what the bundle recommends, else diffusers' default; the size is the picture's,
+    `None` means: what the bundle recommends, else diffusers' default; the size is the picture's,
     else the control picture's, else the model's. A sequence of prompts gives
-    ``num_images_per_prompt`` images of each. Image ``i`` has seed ``seed + i`` and can be made
+    `num_images_per_prompt` images of each. Image `i` has seed `seed + i` and can be made
     again alone.
 
-    Pictures are PIL images or paths, and are read here. ``resize`` says how they take another shape
-    than their own; without it that is refused. With ``padding_mask_crop`` only the surroundings of
+    Pictures are PIL images or paths, and are read here. `resize` says how they take another shape
+    than their own; without it that is refused. With `padding_mask_crop` only the surroundings of
     the mask are drawn, at the model's size and with so many pixels around, and pasted back.
 
-    Raises ``RequestError`` naming the field, the value and what is allowed.
+    Raises `RequestError` naming the field, the value and what is allowed.
     """
 
     prompt: str | Sequence[str]
@@ -118,19 +118,19 @@ class Request:
 
     @property
     def picture(self) -> Picture | None:
-        """``image``, once it has been read."""
+        """`image`, once it has been read."""
         assert self.image is None or isinstance(self.image, Picture)
         return self.image
 
     @property
     def mask(self) -> Picture | None:
-        """``mask_image``, once it has been read."""
+        """`mask_image`, once it has been read."""
         assert self.mask_image is None or isinstance(self.mask_image, Picture)
         return self.mask_image
 
     @property
     def controls(self) -> dict[str, Control]:
-        """``control``, once its pictures have been read."""
+        """`control`, once its pictures have been read."""
         return {name: c for name, c in self.control.items() if isinstance(c, Control)}
 
     def _read_pictures(self) -> None:

@@ -1,6 +1,6 @@
 """Any sampler beside diffusers' scheduler: same timesteps, sigmas, and latents after every step.
 
-A family adds rows with ``cases`` and calls ``check_case`` on each.
+A family adds rows with `cases` and calls `check_case` on each.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def controls_from_options(
 
 
 def _pairs(option: str, form: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """Name and value of each ``NAME=VALUE``."""
+    """Name and value of each `NAME=VALUE`."""
     pairs: list[tuple[str, str]] = []
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""``sdrt export`` and ``sdrt build``: the only commands that reach ``sdrt_export``."""
+"""`sdrt export` and `sdrt build`: the only commands that reach `sdrt_export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be written behind ``sdrt``: commands, options, and what is said of a wrong one."""
+"""What can be written behind `sdrt`: commands, options, and what is said of a wrong one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Command: TypeAlias = Callable[[argparse.Namespace], None]
 
 
 def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser of the command line; a command's options name its function as ``command``."""
+    """The parser of the command line; a command's options name its function as `command`."""
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser("sdrt", description=(sdrt.__doc__ or "").partition("\n")[0])

@@ -1,6 +1,6 @@
-"""The numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
+"""The numbers of `torch.Generator("cpu").manual_seed(seed)` and `torch.randn`, without torch.
 
-Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to
+Source: ATen's `DistributionTemplates.h` and `MT19937RNGEngine.h`. Values equal torch's to
 within 1e-6: both round logarithm, sine and cosine to float32, each in its own way.
 """
 
@@ -25,7 +25,7 @@ UNIT = np.float32(2**-24)
 class TorchNoise:
     """A stream of standard normals, the same in the same order as torch's for this seed.
 
-    ``seed`` is 0 to 2**64 - 1 (``RequestError`` otherwise); as in torch, its low 32 bits count.
+    `seed` is 0 to 2**64 - 1 (`RequestError` otherwise); as in torch, its low 32 bits count.
     """
 
     def __init__(self, seed: int) -> None:
@@ -37,7 +37,7 @@ class TorchNoise:
         )
 
     def normal(self, shape: tuple[int, ...]) -> Array:
-        """The next ``torch.randn(shape)``: float32 of ``shape``."""
+        """The next `torch.randn(shape)`: float32 of `shape`."""
         size = math.prod(shape)
         values = self._large(size) if size >= BLOCK else self._small(size)
         return values.reshape(shape)
@@ -79,19 +79,19 @@ class TorchNoise:
 class BatchNoise:
     """One stream for each image of a batch, so that an image is the same alone as among others.
 
-    What diffusers draws for a list of generators. ``seeds`` as for ``TorchNoise``.
+    What diffusers draws for a list of generators. `seeds` as for `TorchNoise`.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._streams = tuple(TorchNoise(seed) for seed in seeds)
 
     def normal(self, shape_of_one: tuple[int, ...]) -> Array:
-        """Each stream's next draw, (B, C, h, w) float32; ``shape_of_one`` is (1, C, h, w)."""
+        """Each stream's next draw, (B, C, h, w) float32; `shape_of_one` is (1, C, h, w)."""
         return np.concatenate([stream.normal(shape_of_one) for stream in self._streams])
 
 
 def box_muller_blocks(uniform: Array) -> Array:
-    """Normals from uniforms in [0, 1), sixteen at a time as torch's ``normal_fill`` makes them.
+    """Normals from uniforms in [0, 1), sixteen at a time as torch's `normal_fill` makes them.
 
     The size is a multiple of 16.
     """

@@ -1,7 +1,7 @@
 """Control pictures made from ordinary ones.
 
 Any other kind (depth, pose, segmentation) is made by a program of its choice and given to
-``Control`` as a picture.
+`Control` as a picture.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def annotate(annotator: str, image: Image) -> Image:
-    """The control picture that ``annotator``, one of ``ANNOTATORS``, makes of an image.
+    """The control picture that `annotator`, one of `ANNOTATORS`, makes of an image.
 
-    Raises ``RequestError`` for an unknown name, or where its library is missing.
+    Raises `RequestError` for an unknown name, or where its library is missing.
     """
     require_annotator(annotator)
     return ANNOTATORS[annotator](image)
@@ -36,7 +36,7 @@ def require_annotator(annotator: str) -> None:
 def canny(image: Image, low: float = 100, high: float = 200) -> Image:
     """Edges, white on black, one pixel wide (Canny 1986, doi:10.1109/TPAMI.1986.4767851).
 
-    An edge begins where the gradient exceeds ``high`` and goes on while it exceeds ``low``, both
+    An edge begins where the gradient exceeds `high` and goes on while it exceeds `low`, both
     for channels of 0..255.
     """
     from PIL.Image import fromarray

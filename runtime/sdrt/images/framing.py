@@ -19,7 +19,7 @@ MAX_DISPROPORTION = 64  # a narrow strip, cut to a square, is enlarged to more t
 class Frame:
     """What part of the input pictures a request draws, and at what size.
 
-    ``box`` is the part that ``padding_mask_crop`` works on; None means all.
+    `box` is the part that `padding_mask_crop` works on; None means all.
     """
 
     size: Size
@@ -36,7 +36,7 @@ class Frame:
 def fitted(image: Image, size: Size, resize: Resize) -> Image:
     """The image at another size: cut to its proportions, padded with its own edges, or stretched.
 
-    Source: ``VaeImageProcessor.resize`` of diffusers, which calls these ways "crop", "fill" and
+    Source: `VaeImageProcessor.resize` of diffusers, which calls these ways "crop", "fill" and
     "default".
     """
     from PIL import Image as Images
@@ -75,8 +75,8 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
 
 
 def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether some enlargement of the picture misses both sides of ``size`` by less than
-    ``tolerance`` pixels."""
+    """Whether some enlargement of the picture misses both sides of `size` by less than
+    `tolerance` pixels."""
     across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
     return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
 

@@ -28,10 +28,10 @@ def latent_mask(mask: Array, scale_factor: int) -> Array:
 
 
 def crop_box(mask: Image, size: Size, padding: int) -> Box:
-    """The part of the picture that holds all of the mask and ``padding`` pixels around it, widened
-    to the proportions of ``size``, inside the picture where it fits.
+    """The part of the picture that holds all of the mask and `padding` pixels around it, widened
+    to the proportions of `size`, inside the picture where it fits.
 
-    The whole picture when the mask is black. Source: ``VaeImageProcessor.get_crop_region`` of
+    The whole picture when the mask is black. Source: `VaeImageProcessor.get_crop_region` of
     diffusers, whose roundings these are.
     """
     painted = np.asarray(mask.convert("L")) > 0  # (H, W)
@@ -49,7 +49,7 @@ def crop_box(mask: Image, size: Size, padding: int) -> Box:
 
 
 def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int]:
-    """The interval at length ``wanted`` about the same centre, moved into 0..``limit``."""
+    """The interval at length `wanted` about the same centre, moved into 0..`limit`."""
     missing = int(wanted - (last - first))
     first -= missing // 2
     last += missing - missing // 2
@@ -60,7 +60,7 @@ def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int
 
 
 def paste_back(drawn: Image, picture: Image, mask: Image, box: Box) -> Image:
-    """The picture with what was drawn for ``box`` where the mask is white, blended where it is
+    """The picture with what was drawn for `box` where the mask is white, blended where it is
     grey; black parts keep their pixels to the bit."""
     from PIL.Image import composite
 

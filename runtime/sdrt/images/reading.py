@@ -45,8 +45,8 @@ PictureSource: TypeAlias = "Picture | Image | str | PathLike[str]"
 def picture_from_source(source: PictureSource, role: str) -> Picture:
     """The picture at a path, or a PIL image, turned as its EXIF says.
 
-    What is transparent lies on white, 16 bits a channel become 8. Raises ``RequestError``, which
-    begins with ``role``, for what is missing, broken, no picture, or has over ``MAX_PIXELS``.
+    What is transparent lies on white, 16 bits a channel become 8. Raises `RequestError`, which
+    begins with `role`, for what is missing, broken, no picture, or has over `MAX_PIXELS`.
     """
     from PIL import Image
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
@@ -19,16 +19,16 @@ from sdrt.samplers.prediction import (
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "set_alpha_to_one": True,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample_range",
+    "set_alpha_to_one",
+    timestep_spacing="leading",
+    clip_sample=True,
+)
 
 
 class DdimStep(NamedTuple):
@@ -64,7 +64,7 @@ def ddim(
 
 
 def schedule(options: Options, request: ScheduleRequest) -> Schedule:
-    """The schedule of DDIMScheduler, whose steps all span ``num_train_timesteps // n``."""
+    """The schedule of DDIMScheduler, whose steps all span `num_train_timesteps // n`."""
     timesteps = tables.diffusion_timesteps(options, request)
     alphas_cumprod = tables.alphas_cumprod_from_options(options)
     final = np.float32(1) if options.set_alpha_to_one else alphas_cumprod[0]

@@ -11,7 +11,7 @@ import numpy as np
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.ddim import variance
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
@@ -21,16 +21,16 @@ from sdrt.samplers.prediction import (
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "variance_type": "fixed_small",
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample_range",
+    timestep_spacing="leading",
+    clip_sample=True,
+    variance_type="fixed_small",
+)
 FIXED = ("fixed_small", "fixed_small_log", "fixed_large")
 LEARNED = ("learned", "learned_range")
 

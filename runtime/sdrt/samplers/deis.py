@@ -18,29 +18,36 @@ from sdrt.samplers.exponential import (
     remembered,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import (
+    FLOW,
+    LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
-    FLOW,
-    LIMITS,
     SolverStep,
     solver_schedule,
     solver_sigmas,
     with_flow_shift,
 )
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **FLOW,
-    **LIMITS,
-    "solver_order": 2,
-    "lower_order_final": True,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *FLOW,
+    *LIMITS,
+    "solver_order",
+    "lower_order_final",
+)
 
 
 def deis(x: Array, steps: Sequence[SolverStep], noise: Noise, *, read: Reading) -> Sampler:
@@ -57,7 +64,7 @@ def deis(x: Array, steps: Sequence[SolverStep], noise: Noise, *, read: Reading) 
 
 
 def update(x: Array, history: History, t: Level) -> Array:
-    """``x`` at level t: ``x / alpha`` moves by the integral of eps over rho."""
+    """`x` at level t: `x / alpha` moves by the integral of eps over rho."""
     s, m = history[0]
     if len(history) == 1:
         span = span_between("dpmsolver", s, t)
@@ -68,8 +75,8 @@ def update(x: Array, history: History, t: Level) -> Array:
 
 
 def integral_weights(rho_t: np.float32, rhos: Sequence[np.float32]) -> list[float]:
-    """The weight of the output at each of ``rhos`` (newest first) in the integral from the newest
-    rho to ``rho_t``: that of its Lagrange polynomial in log rho.
+    """The weight of the output at each of `rhos` (newest first) in the integral from the newest
+    rho to `rho_t`: that of its Lagrange polynomial in log rho.
 
     In float32 and in diffusers' order: so much cancels here that float64 gives other latents.
     """

@@ -21,13 +21,20 @@ from sdrt.samplers.exponential import (
     rise,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import (
+    FLOW,
+    LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
-    FLOW,
-    LIMITS,
     SolverStep,
     final_sigma,
     last_timestep,
@@ -36,32 +43,32 @@ from sdrt.samplers.solver_schedule import (
     with_flow_shift,
 )
 
-SOLVER = {
-    "solver_order": 2,
-    "algorithm_type": "dpmsolver++",
-    "solver_type": "midpoint",
-    "variance_type": None,
-    "lambda_min_clipped": float("-inf"),
-    "lower_order_final": True,
-    "final_sigmas_type": "zero",
-}
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **SOLVER,
-    **FLOW,
-    **LIMITS,
-    "use_lu_lambdas": False,
-    "euler_at_final": False,
-    "rescale_betas_zero_snr": False,
-}
+SOLVER = (
+    "solver_order",
+    "algorithm_type",
+    "solver_type",
+    "variance_type",
+    "lambda_min_clipped",
+    "lower_order_final",
+    "final_sigmas_type",
+)
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *SOLVER,
+    *FLOW,
+    *LIMITS,
+    "use_lu_lambdas",
+    "euler_at_final",
+    "rescale_betas_zero_snr",
+)
 
 
 @dataclass(frozen=True)
 class Solver:
-    """Which equation is solved and how: ``read`` gives what it integrates, noise or data."""
+    """Which equation is solved and how: `read` gives what it integrates, noise or data."""
 
     algorithm: Algorithm
     kind: Literal["midpoint", "heun"]
@@ -89,7 +96,7 @@ def dpm_solver(x: Array, steps: Sequence[SolverStep], noise: Noise, *, solver: S
 def multistep_update(
     solver: Solver, x: Array, history: History, t: Level, z: Array | None
 ) -> Array:
-    """``x`` at level t, by the formula of as many orders as the history is long."""
+    """`x` at level t, by the formula of as many orders as the history is long."""
     (s0, m0), *older = history
     span = span_between(solver.algorithm, s0, t)
     terms = [(span.decay, x), (span.w0, m0)]
@@ -113,7 +120,7 @@ def multistep_update(
 def solver_from_options(options: Options) -> Solver:
     """The solver of a configuration; what another scheduler left in it becomes the default.
 
-    Raises ``SamplerError`` for combinations that have no formula.
+    Raises `SamplerError` for combinations that have no formula.
     """
     algorithm: Algorithm = "dpmsolver++"
     if options.algorithm_type != "deis":

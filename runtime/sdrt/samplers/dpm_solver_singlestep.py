@@ -11,13 +11,11 @@ import numpy as np
 from sdrt.errors import SamplerError
 from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
 from sdrt.samplers.exponential import History, combine, remembered, rise, span_between
-from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import FLOW, LIMITS, RESPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
-    FLOW,
-    LIMITS,
     SolverStep,
     final_sigma,
     last_timestep,
@@ -26,15 +24,15 @@ from sdrt.samplers.solver_schedule import (
     with_flow_shift,
 )
 
-OPTIONS = {
-    **TRAINING,
-    **RESPACING,
-    **THRESHOLDING,
-    **SOLVER,
-    **FLOW,
-    **LIMITS,
-    "lower_order_final": False,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *RESPACING,
+    *THRESHOLDING,
+    *SOLVER,
+    *FLOW,
+    *LIMITS,
+    lower_order_final=False,
+)
 
 
 def dpm_solver_singlestep(
@@ -57,7 +55,7 @@ def dpm_solver_singlestep(
 
 
 def singlestep_update(solver: Solver, x: Array, block: History, t: Level, z: Array | None) -> Array:
-    """``x`` at level t, from ``x`` at the start of the block and what the model said since."""
+    """`x` at level t, from `x` at the start of the block and what the model said since."""
     *later, (s, m) = block
     span = span_between(solver.algorithm, s, t)
     terms = [(span.decay, x), (span.w0, m)]

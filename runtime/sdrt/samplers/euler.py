@@ -8,22 +8,22 @@ import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Interval, intervals, sigma_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "rescale_betas_zero_snr": False,
-    "interpolation_type": "linear",
-    "timestep_type": "discrete",
-    "final_sigmas_type": "zero",
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *LIMITS,
+    "rescale_betas_zero_snr",
+    "interpolation_type",
+    "timestep_type",
+    "final_sigmas_type",
+)
 
 
 def euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, TRAINING, Options
+from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
 
-OPTIONS = {**TRAINING, **SPACING, "rescale_betas_zero_snr": False}
+OPTIONS = defaults(*TRAINING, *SPACING, "rescale_betas_zero_snr")
 
 
 class EulerAncestralStep(NamedTuple):
@@ -26,7 +26,7 @@ class EulerAncestralStep(NamedTuple):
 
 
 def euler_ancestral(x: Array, steps: Sequence[EulerAncestralStep], noise: Noise) -> Sampler:
-    """Crowson's ``sample_euler_ancestral`` (k-diffusion): EulerAncestralDiscreteScheduler."""
+    """Crowson's `sample_euler_ancestral` (k-diffusion): EulerAncestralDiscreteScheduler."""
     for here, sigma_down, sigma_up in steps:
         prediction = yield Call(here.scale(x), here.t)
         derivative = (x - here.x0(x, prediction)) / here.sigma
@@ -52,7 +52,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def ancestral_sigmas(sigmas: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Where each step between ``sigmas`` (n + 1,) goes down to, and the noise on top, (n,)."""
+    """Where each step between `sigmas` (n + 1,) goes down to, and the noise on top, (n,)."""
     here, there = sigmas[:-1], sigmas[1:]
     up = np.sqrt(there**2 * (here**2 - there**2) / here**2)
     down = np.sqrt(there**2 - up**2)

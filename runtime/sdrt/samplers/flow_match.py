@@ -9,26 +9,26 @@ import numpy as np
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import LIMITS, RESPACING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, Options, defaults
 from sdrt.samplers.prediction import Interval, flow_levels, intervals
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
-HEUN_OPTIONS = {"num_train_timesteps": 1000, "shift": 1.0}
-EULER_OPTIONS = {
-    **HEUN_OPTIONS,
-    **RESPACING,
-    **LIMITS,
-    "use_dynamic_shifting": False,
-    "base_shift": 0.5,
-    "max_shift": 1.15,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 4096,
-    "invert_sigmas": False,
-    "shift_terminal": None,
-    "time_shift_type": "exponential",
-    "stochastic_sampling": False,
-}
+HEUN_OPTIONS = defaults("num_train_timesteps", "shift")
+EULER_OPTIONS = defaults(
+    *HEUN_OPTIONS,
+    *RESPACING,
+    *LIMITS,
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "invert_sigmas",
+    "shift_terminal",
+    "time_shift_type",
+    "stochastic_sampling",
+)
 
 
 def flow_euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
@@ -44,7 +44,7 @@ def flow_euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
 
 
 def flow_stochastic(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
-    """The same with ``stochastic_sampling``: jump to the picture, then add fresh noise."""
+    """The same with `stochastic_sampling`: jump to the picture, then add fresh noise."""
     for here, there in steps:
         velocity = yield Call(here.scale(x), here.t)
         x0 = here.x0(x, velocity)

@@ -8,22 +8,22 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Interval, Limit, limit_from_options, sigma_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "clip_sample": False,
-    "clip_sample_range": 1.0,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *LIMITS,
+    "clip_sample",
+    "clip_sample_range",
+    beta_start=0.00085,
+    beta_end=0.012,
+)
 
 
 def heun(x: Array, steps: Sequence[Interval], noise: Noise, *, limit: Limit) -> Sampler:

@@ -10,20 +10,13 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.euler_ancestral import ancestral_sigmas
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-}
+OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS, beta_start=0.00085, beta_end=0.012)
 
 
 class Kdpm2Step(NamedTuple):
@@ -36,7 +29,7 @@ class Kdpm2Step(NamedTuple):
 
 
 def kdpm2(x: Array, steps: Sequence[Kdpm2Step], noise: Noise) -> Sampler:
-    """Crowson's ``sample_dpm_2`` and ``sample_dpm_2_ancestral``: KDPM2(Ancestral)DiscreteScheduler.
+    """Crowson's `sample_dpm_2` and `sample_dpm_2_ancestral`: KDPM2(Ancestral)DiscreteScheduler.
 
     DPM-Solver-2 (Lu et al. 2022, https://arxiv.org/abs/2206.00927) with the midpoint in log sigma
     (Karras et al. 2022, algorithm 2).

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
@@ -20,21 +20,21 @@ from sdrt.samplers.prediction import (
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": False,
-    "clip_sample_range": 1.0,
-    "set_alpha_to_one": True,
-    "original_inference_steps": 50,
-    "timestep_scaling": 10.0,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample",
+    "clip_sample_range",
+    "set_alpha_to_one",
+    "original_inference_steps",
+    "timestep_scaling",
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    timestep_spacing="leading",
+)
 SIGMA_DATA = 0.5
 
 
@@ -126,7 +126,7 @@ def tcd_schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def distilled_timesteps(options: Options, request: ScheduleRequest) -> npt.NDArray[np.int64]:
-    """Timesteps out of the ``original_inference_steps`` that the model was distilled on."""
+    """Timesteps out of the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
     if request.timesteps is not None:
         return tables.custom_timesteps(request.timesteps, total).astype(np.int64)

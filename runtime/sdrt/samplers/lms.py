@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
 
-OPTIONS = {**TRAINING, **SPACING, **RESPACING, **LIMITS}
+OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS)
 ORDER = 4
 
 
@@ -57,7 +57,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def lms_coefficients(sigmas: Array, i: int) -> tuple[float, ...]:
-    """The weights of the last four derivatives in the step from ``sigmas[i]``, the newest first.
+    """The weights of the last four derivatives in the step from `sigmas[i]`, the newest first.
 
     Each is the integral of a Lagrange polynomial over the step, of degree three at most, for which
     Gauss' two points are exact.

@@ -11,7 +11,7 @@ from sdrt.samplers.protocol import Array
 
 
 def torch_linspace(start: float, end: float, n: int) -> Array:
-    """``torch.linspace(start, end, n)`` in float32.
+    """`torch.linspace(start, end, n)` in float32.
 
     The first half counts from the start, the second from the end.
     torch rounds once (a fused multiply-add), so the float32 start and step are combined in float64
@@ -27,7 +27,7 @@ def torch_linspace(start: float, end: float, n: int) -> Array:
 
 
 def torch_cumprod(values: Array) -> Array:
-    """``torch.cumprod`` on the CPU: accumulates in float64, gives float32."""
+    """`torch.cumprod` on the CPU: accumulates in float64, gives float32."""
     return np.cumprod(values, dtype=np.float64).astype(np.float32)
 
 

@@ -10,18 +10,18 @@ import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, TRAINING, Options
+from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, variance_preserving_levels
 from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    "timestep_spacing": "leading",
-    "skip_prk_steps": False,
-    "set_alpha_to_one": False,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    "skip_prk_steps",
+    timestep_spacing="leading",
+    set_alpha_to_one=False,
+)
 ADAMS_BASHFORTH = (
     (1.0,),
     (-1 / 2, 3 / 2),
@@ -42,7 +42,7 @@ class Transfer(NamedTuple):
     c_eps: float
 
     def __call__(self, x: Array, prediction: Array) -> Array:
-        """``x``, of the first level, at the second."""
+        """`x`, of the first level, at the second."""
         return self.c_x * x + self.c_eps * self.level.eps(x, prediction)
 
 
@@ -57,7 +57,7 @@ class PndmStep(NamedTuple):
 def plms(x: Array, steps: Sequence[PndmStep], noise: Noise, ets: Sequence[Array] = ()) -> Sampler:
     """Equation 12 of Liu et al. 2022 (https://arxiv.org/abs/2202.09778): PNDMScheduler.
 
-    ``ets`` are the predictions of the Runge-Kutta steps before. Without them the first step is
+    `ets` are the predictions of the Runge-Kutta steps before. Without them the first step is
     taken twice, the second time with the mean of the predictions at both its ends.
     """
     ets = list(ets)

@@ -1,9 +1,9 @@
 """The conversation between a sampler and whoever drives it.
 
-A sampler is a coroutine. It yields a ``Call`` to ask what the model says at a sample and a
-timestep, and is sent the prediction; it yields an ``Update`` when a step is done, and is sent the
+A sampler is a coroutine. It yields a `Call` to ask what the model says at a sample and a
+timestep, and is sent the prediction; it yields an `Update` when a step is done, and is sent the
 latents to go on with, usually the same ones. The driver owns the model, guidance, batching,
-previews and cancelling: ``drive`` is the smallest one.
+previews and cancelling: `drive` is the smallest one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
-    """The latents after the ``index``-th ``scheduler.step()`` of diffusers.
+    """The latents after the `index`-th `scheduler.step()` of diffusers.
 
     Send back the latents to go on with.
     """
@@ -44,7 +44,7 @@ Model: TypeAlias = Callable[[Array, float], Array]  # (sample, timestep) -> pred
 
 
 def drive(sampler: Sampler, model: Model) -> Array:
-    """The final latents (B, C, h, w) of ``sampler`` when ``model`` answers its calls."""
+    """The final latents (B, C, h, w) of `sampler` when `model` answers its calls."""
     event = next(sampler)
     while True:
         answer = model(event.sample, event.timestep) if isinstance(event, Call) else event.latents

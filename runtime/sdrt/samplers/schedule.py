@@ -57,11 +57,11 @@ class ScheduleRequest:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule with its sampler. ``timesteps`` has one entry for each call of the model.
+    """A schedule with its sampler. `timesteps` has one entry for each call of the model.
 
-    ``steps`` are what the sampler walks through, ``calls_per_step`` calls each (diffusers'
-    ``scheduler.order``); ``calls`` is the noise level of each call, ``added`` the one that
-    ``add_noise`` gives at each timestep. They differ only where a solver looks between two levels
+    `steps` are what the sampler walks through, `calls_per_step` calls each (diffusers'
+    `scheduler.order`); `calls` is the noise level of each call, `added` the one that
+    `add_noise` gives at each timestep. They differ only where a solver looks between two levels
     (KDPM2).
     """
 
@@ -98,12 +98,12 @@ class Schedule:
         return index // each
 
     def add_noise(self, x0: Array, noise: Array, index: int) -> Array:
-        """``x0`` with the noise of ``timesteps[index]``: diffusers' ``add_noise`` for img2img."""
+        """`x0` with the noise of `timesteps[index]`: diffusers' `add_noise` for img2img."""
         level = (self.added or self.calls)[index]
         noised: Array = x0 * level.alpha + noise * level.sigma
         return noised
 
     def denoised(self, sample: Array, prediction: Array, index: int) -> Array:
-        """The picture that the prediction at ``timesteps[index]`` sees in its call's ``sample``."""
+        """The picture that the prediction at `timesteps[index]` sees in its call's `sample`."""
         level = self.calls[index]
         return level.x0(sample / level.c_in, prediction)

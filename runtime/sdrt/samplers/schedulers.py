@@ -85,47 +85,62 @@ SCHEDULERS: Mapping[str, Scheduler] = {
 
 
 @dataclass(frozen=True)
-class Name:
-    """What a short name stands for."""
+class ShortName:
+    """What a short name stands for, and what A1111's web UI calls it, if it has it."""
 
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    a1111: str | None = None
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """The option that a suffix sets, and what A1111's web UI calls it."""
+
+    option: str
+    a1111: str
 
 
 DPMPP_2 = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
 DPMPP_3 = {**DPMPP_2, "solver_order": 3}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 
-SHORT_NAMES: Mapping[str, Name] = {
-    "ddim": Name("DDIMScheduler"),
-    "ddpm": Name("DDPMScheduler"),
-    "pndm": Name("PNDMScheduler"),
-    "lms": Name("LMSDiscreteScheduler"),
-    "euler": Name("EulerDiscreteScheduler"),
-    "euler_a": Name("EulerAncestralDiscreteScheduler"),
-    "euler_ancestral": Name("EulerAncestralDiscreteScheduler"),
-    "heun": Name("HeunDiscreteScheduler"),
-    "dpm2": Name("KDPM2DiscreteScheduler"),
-    "kdpm2": Name("KDPM2DiscreteScheduler"),
-    "dpm2_a": Name("KDPM2AncestralDiscreteScheduler"),
-    "kdpm2_a": Name("KDPM2AncestralDiscreteScheduler"),
-    "kdpm2_ancestral": Name("KDPM2AncestralDiscreteScheduler"),
-    "dpmpp_2m": Name("DPMSolverMultistepScheduler", DPMPP_2),
-    "dpmpp_2m_sde": Name("DPMSolverMultistepScheduler", {**DPMPP_2, **SDE}),
-    "dpmpp_3m": Name("DPMSolverMultistepScheduler", DPMPP_3),
-    "dpmpp_3m_sde": Name("DPMSolverMultistepScheduler", {**DPMPP_3, **SDE}),
-    "dpmpp_2s": Name("DPMSolverSinglestepScheduler", DPMPP_2),
-    "dpmpp_3s": Name("DPMSolverSinglestepScheduler", DPMPP_3),
-    "unipc": Name("UniPCMultistepScheduler"),
-    "deis": Name("DEISMultistepScheduler"),
-    "lcm": Name("LCMScheduler"),
-    "tcd": Name("TCDScheduler"),
-    "flow_euler": Name("FlowMatchEulerDiscreteScheduler"),
-    "flow_heun": Name("FlowMatchHeunDiscreteScheduler"),
+_NAMES: Mapping[str, ShortName] = {
+    "ddim": ShortName("DDIMScheduler", a1111="DDIM"),
+    "ddpm": ShortName("DDPMScheduler", a1111="DDPM"),
+    "pndm": ShortName("PNDMScheduler", a1111="PLMS"),
+    "lms": ShortName("LMSDiscreteScheduler", a1111="LMS"),
+    "euler": ShortName("EulerDiscreteScheduler", a1111="Euler"),
+    "euler_a": ShortName("EulerAncestralDiscreteScheduler", a1111="Euler a"),
+    "heun": ShortName("HeunDiscreteScheduler", a1111="Heun"),
+    "kdpm2": ShortName("KDPM2DiscreteScheduler", a1111="DPM2"),
+    "kdpm2_a": ShortName("KDPM2AncestralDiscreteScheduler", a1111="DPM2 a"),
+    "dpmpp_2m": ShortName("DPMSolverMultistepScheduler", DPMPP_2, "DPM++ 2M"),
+    "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_2 | SDE, "DPM++ 2M SDE"),
+    "dpmpp_3m": ShortName("DPMSolverMultistepScheduler", DPMPP_3),
+    "dpmpp_3m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_3 | SDE, "DPM++ 3M SDE"),
+    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2),
+    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3),
+    "unipc": ShortName("UniPCMultistepScheduler", a1111="UniPC"),
+    "deis": ShortName("DEISMultistepScheduler", a1111="DEIS"),
+    "lcm": ShortName("LCMScheduler", a1111="LCM"),
+    "tcd": ShortName("TCDScheduler", a1111="TCD"),
+    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler"),
+    "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler"),
+}
+_ALIASES = {
+    "euler_ancestral": "euler_a",
+    "dpm2": "kdpm2",
+    "dpm2_a": "kdpm2_a",
+    "kdpm2_ancestral": "kdpm2_a",
+}
+SHORT_NAMES: Mapping[str, ShortName] = {
+    **_NAMES,
+    **{alias: _NAMES[name] for alias, name in _ALIASES.items()},
 }
 
-SUFFIXES: Mapping[str, str] = {  # "euler_karras" is euler with Karras' sigmas
-    "_karras": "use_karras_sigmas",
-    "_exponential": "use_exponential_sigmas",
-    "_beta": "use_beta_sigmas",
+SUFFIXES: Mapping[str, Sigmas] = {  # "euler_karras" is euler with the sigmas of Karras et al.
+    "_karras": Sigmas("use_karras_sigmas", "Karras"),
+    "_exponential": Sigmas("use_exponential_sigmas", "Exponential"),
+    "_beta": Sigmas("use_beta_sigmas", "Beta"),
 }

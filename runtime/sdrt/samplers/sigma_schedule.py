@@ -35,6 +35,6 @@ def spaced_sigmas(
 
 
 def init_noise_sigma(options: Options, sigmas: Array) -> float:
-    """The spread of the first latents; ``leading`` spacing adds the picture's own variance."""
+    """The spread of the first latents; `leading` spacing adds the picture's own variance."""
     sigma_max = sigmas.max()
     return float(sigma_max if options.timestep_spacing != "leading" else (sigma_max**2 + 1) ** 0.5)

@@ -16,14 +16,6 @@ from sdrt.samplers.prediction import Level, levels
 from sdrt.samplers.protocol import AnyArray, Array
 from sdrt.samplers.schedule import SamplerFn, Schedule, ScheduleRequest
 
-FLOW = {
-    "use_flow_sigmas": False,
-    "flow_shift": 1.0,
-    "use_dynamic_shifting": False,
-    "time_shift_type": "exponential",
-}
-LIMITS = {"sigma_min": None, "sigma_max": None}  # diffusers reads them where a config has them
-
 
 class SolverStep(NamedTuple):
     """From one noise level to the next, by a formula of at most this order."""
@@ -42,8 +34,8 @@ def solver_sigmas(
 ) -> tuple[AnyArray, AnyArray]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
-    ``whole``: Karras' and Lu's timesteps are rounded, not cut. ``last_timestep`` is as in
-    ``tables.solver_timesteps``.
+    `whole`: Karras' and Lu's timesteps are rounded, not cut. `last_timestep` is as in
+    `tables.solver_timesteps`.
     """
     all_sigmas = tables.train_sigmas(options)
     if request.timesteps is not None:
@@ -79,19 +71,19 @@ def _timesteps_of(sigmas: AnyArray, all_sigmas: Array, *, rounded: bool) -> AnyA
 
 
 def last_timestep(options: Options) -> int:
-    """Below which timesteps are spaced: where lambda is not yet under ``lambda_min_clipped``."""
+    """Below which timesteps are spaced: where lambda is not yet under `lambda_min_clipped`."""
     alphas_cumprod = tables.alphas_cumprod_from_options(options, finite_sigmas=True)
     lambdas = np.log(np.sqrt(alphas_cumprod)) - np.log(np.sqrt(1 - alphas_cumprod))
     return options.num_train_timesteps - int((lambdas < options.lambda_min_clipped).sum())
 
 
 def final_sigma(options: Options) -> float:
-    """The sigma that ``final_sigmas_type`` ends in: the picture, or the training's lowest."""
+    """The sigma that `final_sigmas_type` ends in: the picture, or the training's lowest."""
     return 0.0 if options.final_sigmas_type == "zero" else float(tables.train_sigmas(options)[0])
 
 
 def with_flow_shift(options: Options, mu: float | None) -> float:
-    """``flow_shift``, or where the picture's size gives ``mu``, exp(mu) (use_dynamic_shifting)."""
+    """`flow_shift`, or where the picture's size gives `mu`, exp(mu) (use_dynamic_shifting)."""
     if mu is None:
         return options.flow_shift
     if not options.use_dynamic_shifting or options.time_shift_type != "exponential":
@@ -106,7 +98,7 @@ def solver_schedule(
     orders: Sequence[int],
     sampler: SamplerFn,
 ) -> Schedule:
-    """The schedule for n ``timesteps`` and n + 1 ``sigmas``, with a highest order for each step."""
+    """The schedule for n `timesteps` and n + 1 `sigmas`, with a highest order for each step."""
     timesteps, sigmas = timesteps.astype(np.int64), sigmas.astype(np.float32)
     all_levels = solver_levels(options, timesteps, sigmas)
     return Schedule(
@@ -123,10 +115,10 @@ def solver_schedule(
 
 
 def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
-    """A level for each sigma, the final one too: ``alpha² + sigma² = 1``, or for flow sigmas
-    ``alpha + sigma = 1``.
+    """A level for each sigma, the final one too: `alpha² + sigma² = 1`, or for flow sigmas
+    `alpha + sigma = 1`.
 
-    Raises ``SamplerError`` where the noise doesn't fall, or the options contradict each other.
+    Raises `SamplerError` where the noise doesn't fall, or the options contradict each other.
     """
     falls = np.diff(sigmas[:-1])
     if (falls > 0).any() or (falls.size and not falls.any()):

@@ -30,7 +30,7 @@ ALMOST_ZERO_SNR = 2.0**-24  # diffusers' stand-in where sqrt(1 / alphas_cumprod)
 
 
 def betas_from_options(options: Options) -> Array:
-    """The variance added at each training timestep, (T,), as diffusers' ``betas``."""
+    """The variance added at each training timestep, (T,), as diffusers' `betas`."""
     n, start, end = options.num_train_timesteps, options.beta_start, options.beta_end
     betas: AnyArray
     if options.trained_betas is not None:
@@ -49,9 +49,9 @@ def betas_from_options(options: Options) -> Array:
 
 
 def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False) -> Array:
-    """The share of the picture left at each training timestep, (T,): ``alphas_cumprod``.
+    """The share of the picture left at each training timestep, (T,): `alphas_cumprod`.
 
-    ``finite_sigmas`` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
+    `finite_sigmas` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
     terminal SNR, as diffusers does wherever sigma = sqrt(1 / alphas_cumprod - 1) is needed.
     """
     alphas_cumprod = torch_cumprod(1 - betas_from_options(options))
@@ -101,9 +101,9 @@ def _betas_from_alpha_bar(kind: str, n: int, max_beta: float = 0.999) -> Array:
 
 
 def spaced_timesteps(options: Options, n: int) -> Array64:
-    """``n`` timesteps from high to low over the training range (Lin et al. 2023, table 2).
+    """`n` timesteps from high to low over the training range (Lin et al. 2023, table 2).
 
-    ``linspace`` gives fractions: DDIM's family rounds them, the sigma families interpolate.
+    `linspace` gives fractions: DDIM's family rounds them, the sigma families interpolate.
     """
     total = options.num_train_timesteps
     if options.timestep_spacing == "linspace":
@@ -135,21 +135,21 @@ def stride(options: Options, request: ScheduleRequest) -> int:
 
 
 def at_or(values: Array, indices: npt.NDArray[np.int64], beyond: np.float32) -> Array:
-    """``values[indices]``, and ``beyond`` for negative indices."""
+    """`values[indices]`, and `beyond` for negative indices."""
     return np.where(indices >= 0, values[indices.clip(0)], beyond)
 
 
 def interpolated_timesteps(options: Options, n: int) -> Array:
-    """``spaced_timesteps`` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
+    """`spaced_timesteps` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
     return spaced_timesteps(options, n).astype(np.float32)
 
 
 def solver_timesteps(
     options: Options, n: int, last_timestep: int | None = None
 ) -> npt.NDArray[np.int64]:
-    """``n`` timesteps as the multistep solvers space them: ``n + 1`` points without the lowest.
+    """`n` timesteps as the multistep solvers space them: `n + 1` points without the lowest.
 
-    ``last_timestep`` (exclusive) is below ``num_train_timesteps`` where ``lambda_min_clipped`` cuts
+    `last_timestep` (exclusive) is below `num_train_timesteps` where `lambda_min_clipped` cuts
     the noisiest off.
     """
     total = options.num_train_timesteps
@@ -167,7 +167,7 @@ def solver_timesteps(
 def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array64 | None:
     """Karras, exponential or beta sigmas from high to low, (n,); None when none are asked for.
 
-    The options' own ``sigma_max`` and ``sigma_min`` go first.
+    The options' own `sigma_max` and `sigma_min` go first.
     """
     high = options.sigma_max if options.sigma_max is not None else float(sigma_max)
     low = options.sigma_min if options.sigma_min is not None else float(sigma_min)
@@ -189,14 +189,14 @@ def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) 
 
 
 def lu_sigmas(sigma_max: float, sigma_min: float, n: int) -> Array64:
-    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver): ``use_lu_lambdas``."""
+    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver): `use_lu_lambdas`."""
     ramp = np.linspace(0, 1, n)
     low, high = math.log(sigma_min), math.log(sigma_max)
     return np.exp(high + ramp * (low - high))
 
 
 def flow_sigmas(options: Options, n: int) -> Array64:
-    """The solvers' shifted flow-matching sigmas (``use_flow_sigmas``), (n,)."""
+    """The solvers' shifted flow-matching sigmas (`use_flow_sigmas`), (n,)."""
     sigmas = 1.0 - np.linspace(1, 1 / options.num_train_timesteps, n + 1)
     return shifted_sigmas(sigmas, options.flow_shift)[:0:-1].copy()
 
@@ -208,14 +208,14 @@ def shifted_sigmas(sigmas: AnyArray, shift: float) -> AnyArray:
 
 
 def time_shifted_sigmas(options: Options, mu: float, sigmas: AnyArray) -> AnyArray:
-    """The shift of ``use_dynamic_shifting``, with ``mu`` from the picture's size (Flux)."""
+    """The shift of `use_dynamic_shifting`, with `mu` from the picture's size (Flux)."""
     scale = math.exp(mu) if options.time_shift_type == "exponential" else mu
     shifted: AnyArray = scale / (scale + (1 / sigmas - 1))
     return shifted
 
 
 def stretched_to_terminal(sigmas: AnyArray, shift_terminal: float) -> AnyArray:
-    """Sigmas stretched so that the last one is ``shift_terminal`` (LTX-Video)."""
+    """Sigmas stretched so that the last one is `shift_terminal` (LTX-Video)."""
     rest = 1 - sigmas
     stretched: AnyArray = 1 - rest / (rest[-1] / (1 - shift_terminal))
     return stretched
@@ -227,9 +227,9 @@ def interpolated_sigmas(timesteps: AnyArray, sigmas: Array) -> Array64:
 
 
 def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
-    """Fractional timesteps at which the training sigmas reach ``sigmas``.
+    """Fractional timesteps at which the training sigmas reach `sigmas`.
 
-    Linear in log sigma, held at the ends: diffusers' ``_sigma_to_t``.
+    Linear in log sigma, held at the ends: diffusers' `_sigma_to_t`.
     """
     log_all = np.log(all_sigmas)
     log_sigma = np.log(np.maximum(sigmas, 1e-10))
@@ -242,19 +242,19 @@ def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
 
 
 def log_linear_sigmas(all_sigmas: Array, n: int) -> Array:
-    """``n`` sigmas of equal ratio from high to low (``interpolation_type="log_linear"``)."""
+    """`n` sigmas of equal ratio from high to low (`interpolation_type="log_linear"`)."""
     return np.exp(torch_linspace(float(np.log(all_sigmas[-1])), float(np.log(all_sigmas[0])), n))
 
 
 def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
-    """The number of steps when it is possible; raises ``SamplerError`` otherwise."""
+    """The number of steps when it is possible; raises `SamplerError` otherwise."""
     if num_inference_steps is None or not 1 <= num_inference_steps <= limit:
         raise SamplerError(f"num_inference_steps: got {num_inference_steps}, expected 1 to {limit}")
     return num_inference_steps
 
 
 def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array64:
-    """The timesteps asked for; raises ``SamplerError`` unless they fall from below ``limit``."""
+    """The timesteps asked for; raises `SamplerError` unless they fall from below `limit`."""
     if not all(earlier > later for earlier, later in pairwise(timesteps)):
         raise SamplerError(
             f"timesteps: got {list(timesteps)}, expected each to be below the one before"

@@ -22,36 +22,43 @@ from sdrt.samplers.exponential import (
     rise,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
+from sdrt.samplers.options import (
+    FLOW,
+    LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
-    FLOW,
-    LIMITS,
     SolverStep,
     final_sigma,
     solver_schedule,
     solver_sigmas,
 )
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **FLOW,
-    **LIMITS,
-    "rescale_betas_zero_snr": False,
-    "solver_order": 2,
-    "solver_type": "bh2",
-    "predict_x0": True,
-    "lower_order_final": True,
-    "disable_corrector": (),
-    "solver_p": None,
-    "final_sigmas_type": "zero",
-    "shift_terminal": None,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *FLOW,
+    *LIMITS,
+    "rescale_betas_zero_snr",
+    "solver_order",
+    "predict_x0",
+    "lower_order_final",
+    "disable_corrector",
+    "solver_p",
+    "final_sigmas_type",
+    "shift_terminal",
+    solver_type="bh2",
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def unipc(
 
 
 def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | None = None) -> Array:
-    """``x`` at level t from the history (newest first): UniP, or UniC when ``m_t``, what the model
+    """`x` at level t from the history (newest first): UniP, or UniC when `m_t`, what the model
     said at t, is known.
     """
     (s0, m0), *older = history
@@ -109,7 +116,7 @@ def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | No
 
 
 def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
-    """The paper's rho: weights of the differences at these ``ratios`` of the step, such that the
+    """The paper's rho: weights of the differences at these `ratios` of the step, such that the
     formula is exact for polynomials.
     """
     if len(ratios) <= 1:
@@ -127,7 +134,7 @@ def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
 def solver_from_options(options: Options) -> Solver:
     """The solver of a configuration; another scheduler's solver_type becomes the default.
 
-    Raises ``SamplerError`` for combinations that have no formula.
+    Raises `SamplerError` for combinations that have no formula.
     """
     bh2 = options.solver_type != "bh1"
     if options.predict_x0:
@@ -174,7 +181,7 @@ def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Any
 def unipc_sigmas(options: Options, request: ScheduleRequest) -> tuple[AnyArray, AnyArray]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
-    Raises ``SamplerError`` for options that go with flow sigmas only.
+    Raises `SamplerError` for options that go with flow sigmas only.
     """
     respaced = any(getattr(options, name) for name in RESPACING)
     if options.use_flow_sigmas and not respaced:

@@ -1,4 +1,4 @@
-"""The fixtures of diffusers' own scheduler tests (``SchedulerCommonTest``), in numpy."""
+"""The fixtures of diffusers' own scheduler tests (`SchedulerCommonTest`), in numpy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dummy_noise() -> np.ndarray:
 
 
 def dummy_model(sample: np.ndarray, timestep: float) -> np.ndarray:
-    """``x * t / (t + 1)``."""
+    """`x * t / (t + 1)`."""
     t = np.float32(timestep)
     return sample * (t / (t + 1))
 
@@ -40,15 +40,15 @@ def oracle_loop(
     scaled_to_step: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
-    """The final sample from ``timesteps[start]`` on.
+    """The final sample from `timesteps[start]` on.
 
-    Diffusers' tests of sigma-space schedulers give ``step()`` the *scaled* sample, as no pipeline
+    Diffusers' tests of sigma-space schedulers give `step()` the *scaled* sample, as no pipeline
     does:
 
         sample = scheduler.scale_model_input(sample, t)
         sample = scheduler.step(model(sample, t), t, sample)
 
-    ``scaled_to_step`` does the same: the latents of each step are scaled before they are handed to
+    `scaled_to_step` does the same: the latents of each step are scaled before they are handed to
     the sampler, and the model sees what the sampler was handed, not what it scaled once more.
     """
 
