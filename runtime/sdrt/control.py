@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
 from sdrt.images.annotators import annotate, require_annotator
 from sdrt.images.framing import Frame, Size
 from sdrt.images.reading import Picture, PictureSource, array_from_image, picture_from_source
-
-Array = npt.NDArray[np.float32]
+from sdrt_engines import Array
 
 MAX_SCALE = 10.0
 
@@ -30,7 +28,7 @@ class Control:
     `_end`. Raises `RequestError`.
     """
 
-    image: PictureSource | npt.NDArray[Any]
+    image: PictureSource | Array
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -104,7 +102,7 @@ def is_number(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def _checked_copy(array: npt.NDArray[Any]) -> Array:
+def _checked_copy(array: Array) -> Array:
     """The array, kept from later changes."""
     if array.ndim != 3 or not array.size or array.dtype.kind not in "fiub":
         raise RequestError(

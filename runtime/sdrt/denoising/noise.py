@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
-
-Array: TypeAlias = npt.NDArray[np.float32]
+from sdrt_engines import Array
 
 BLOCK = 16  # torch fills blocks of 16, eight cosines before eight sines; fewer values go one by one
 TWO_PI = np.float32(2 * math.pi)

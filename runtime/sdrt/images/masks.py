@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.images.framing import Box, Frame, Size, fitted
 from sdrt.images.reading import array_from_image
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Array = npt.NDArray[np.float32]
 
 
 def mask_from_image(image: Image, frame: Frame) -> Array:

@@ -7,18 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
 from sdrt.images.framing import Size
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Array = npt.NDArray[np.float32]
 
 MAX_PIXELS = 2**26  # a small file can unfold to more than the memory holds
 
@@ -117,7 +115,7 @@ def _upright_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _eight_bits(pixels: Array) -> Array:
     """Grey of 16 bits in whole numbers, or of 0..255 in floats. ValueError where it holds NaN."""
     if pixels.dtype.kind == "f":
         if np.isnan(pixels).any():

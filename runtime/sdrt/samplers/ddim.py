@@ -16,8 +16,9 @@ from sdrt.samplers.prediction import (
     limit_from_options,
     variance_preserving_levels,
 )
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,

@@ -29,7 +29,7 @@ from sdrt.samplers.options import (
     defaults,
 )
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
     SolverStep,
@@ -37,6 +37,7 @@ from sdrt.samplers.solver_schedule import (
     solver_sigmas,
     with_flow_shift,
 )
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,

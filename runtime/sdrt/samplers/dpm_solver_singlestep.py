@@ -13,7 +13,7 @@ from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
 from sdrt.samplers.exponential import History, combine, remembered, rise, span_between
 from sdrt.samplers.options import FLOW, LIMITS, RESPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
     SolverStep,
@@ -23,6 +23,7 @@ from sdrt.samplers.solver_schedule import (
     solver_sigmas,
     with_flow_shift,
 )
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,

@@ -10,9 +10,10 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
 OPTIONS = defaults(*TRAINING, *SPACING, "rescale_betas_zero_snr")
 
@@ -51,7 +52,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     )
 
 
-def ancestral_sigmas(sigmas: AnyArray) -> tuple[AnyArray, AnyArray]:
+def ancestral_sigmas(sigmas: Array) -> tuple[Array, Array]:
     """Where each step between `sigmas` (n + 1,) goes down to, and the noise on top, (n,)."""
     here, there = sigmas[:-1], sigmas[1:]
     up = np.sqrt(there**2 * (here**2 - there**2) / here**2)

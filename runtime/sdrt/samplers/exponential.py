@@ -15,7 +15,7 @@ import numpy as np
 
 from sdrt.samplers.options import Options
 from sdrt.samplers.prediction import Level, limit_from_options
-from sdrt.samplers.protocol import Array
+from sdrt_engines import Array
 
 Algorithm: TypeAlias = Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"]
 Reading: TypeAlias = Callable[[Level, Array, Array], Array]

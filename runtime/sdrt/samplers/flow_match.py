@@ -11,8 +11,9 @@ from sdrt.samplers import tables
 from sdrt.samplers.heun import twice_but_first
 from sdrt.samplers.options import LIMITS, RESPACING, Options, defaults
 from sdrt.samplers.prediction import Interval, flow_levels, intervals
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 HEUN_OPTIONS = defaults("num_train_timesteps", "shift")
 EULER_OPTIONS = defaults(
@@ -114,7 +115,7 @@ def heun_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     )
 
 
-def _asked_sigmas(options: Options, request: ScheduleRequest) -> AnyArray:
+def _asked_sigmas(options: Options, request: ScheduleRequest) -> Array:
     """The sigmas before the shift. Their low end is shifted already, as in diffusers."""
     total = options.num_train_timesteps
     if request.sigmas is not None:

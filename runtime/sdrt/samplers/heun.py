@@ -10,9 +10,10 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Interval, Limit, limit_from_options, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,
@@ -61,6 +62,6 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     )
 
 
-def twice_but_first(values: AnyArray) -> AnyArray:
+def twice_but_first(values: Array) -> Array:
     """Each value twice, the first once: a step ends where the next one begins."""
     return values.repeat(2)[1:]

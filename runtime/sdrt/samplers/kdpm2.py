@@ -12,9 +12,10 @@ from sdrt.samplers.euler_ancestral import ancestral_sigmas
 from sdrt.samplers.heun import twice_but_first
 from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
 OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS, beta_start=0.00085, beta_end=0.012)
 
@@ -63,7 +64,7 @@ def ancestral_schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def _schedule_with_middles(
-    options: Options, timesteps: AnyArray, sigmas: Array, sigmas_down: Array, sigmas_up: Array
+    options: Options, timesteps: Array, sigmas: Array, sigmas_down: Array, sigmas_up: Array
 ) -> Schedule:
     all_sigmas = tables.train_sigmas(options)
     with np.errstate(divide="ignore"):  # log 0: there is nothing between the last sigma and zero
@@ -89,7 +90,7 @@ def _schedule_with_middles(
     )
 
 
-def _spaced_sigmas(options: Options, request: ScheduleRequest) -> tuple[AnyArray, Array]:
+def _spaced_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
     timesteps, sigmas = spaced_sigmas(options, request, tables.train_sigmas(options))
     if options.use_karras_sigmas:
         timesteps = timesteps.round()

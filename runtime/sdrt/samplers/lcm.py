@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.samplers import tables
 from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
@@ -17,8 +16,9 @@ from sdrt.samplers.prediction import (
     limit_from_options,
     variance_preserving_levels,
 )
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,
@@ -125,7 +125,7 @@ def tcd_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     )
 
 
-def distilled_timesteps(options: Options, request: ScheduleRequest) -> npt.NDArray[np.int64]:
+def distilled_timesteps(options: Options, request: ScheduleRequest) -> Array:
     """Timesteps out of the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
     if request.timesteps is not None:

@@ -12,9 +12,10 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
 OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS)
 ORDER = 4

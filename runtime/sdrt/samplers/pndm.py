@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, variance_preserving_levels
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,
@@ -30,8 +30,6 @@ ADAMS_BASHFORTH = (
 )
 RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)  # weights of a step's four predictions
 NUM_PRK_CALLS = 12  # three steps of four calls
-
-Timesteps: TypeAlias = npt.NDArray[np.int64]
 
 
 class Transfer(NamedTuple):
@@ -121,7 +119,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     )
 
 
-def _prk_schedule(ascending: Timesteps, stride: int) -> tuple[Timesteps, Timesteps, Timesteps]:
+def _prk_schedule(ascending: Array, stride: int) -> tuple[Array, Array, Array]:
     """The timestep of each call, and from where to where it carries the sample."""
     if len(ascending) < 4:
         raise SamplerError(
@@ -138,7 +136,7 @@ def _prk_schedule(ascending: Timesteps, stride: int) -> tuple[Timesteps, Timeste
 
 
 def _transfers(
-    options: Options, alphas_cumprod: Array, sources: Timesteps, targets: Timesteps
+    options: Options, alphas_cumprod: Array, sources: Array, targets: Array
 ) -> list[Transfer]:
     final = np.float32(1) if options.set_alpha_to_one else alphas_cumprod[0]
     a = alphas_cumprod[sources.clip(max=len(alphas_cumprod) - 1)]

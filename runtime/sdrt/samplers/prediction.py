@@ -16,7 +16,7 @@ import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.options import Options, PredictionType
-from sdrt.samplers.protocol import AnyArray, Array
+from sdrt_engines import Array
 
 Limit: TypeAlias = Callable[[Array], Array]
 Weights: TypeAlias = tuple[float, float]  # of the sample and of the prediction
@@ -58,7 +58,7 @@ class Interval(NamedTuple):
 
 
 def sigma_levels(
-    timesteps: AnyArray, sigmas: Array, prediction_type: PredictionType
+    timesteps: Array, sigmas: Array, prediction_type: PredictionType
 ) -> tuple[Level, ...]:
     """Levels with `x = x0 + sigma * eps`; the model is shown `x / sqrt(sigma² + 1)`."""
     return levels(
@@ -67,23 +67,23 @@ def sigma_levels(
 
 
 def variance_preserving_levels(
-    timesteps: AnyArray, alphas_cumprod: Array, prediction_type: PredictionType
+    timesteps: Array, alphas_cumprod: Array, prediction_type: PredictionType
 ) -> tuple[Level, ...]:
     """Levels with `x = sqrt(a) * x0 + sqrt(1 - a) * eps`, `a` being alphas_cumprod there."""
     return levels(timesteps, np.sqrt(alphas_cumprod), np.sqrt(1 - alphas_cumprod), prediction_type)
 
 
-def flow_levels(timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
+def flow_levels(timesteps: Array, sigmas: Array) -> tuple[Level, ...]:
     """Levels with `x = (1 - sigma) * x0 + sigma * eps`; the model predicts `eps - x0`."""
     return levels(timesteps, 1 - sigmas, sigmas, "flow_prediction")
 
 
 def levels(
-    timesteps: AnyArray,
+    timesteps: Array,
     alphas: Array,
     sigmas: Array,
     prediction_type: PredictionType,
-    c_in: AnyArray | float = 1.0,
+    c_in: Array | float = 1.0,
 ) -> tuple[Level, ...]:
     """One `Level` for each timestep, with `x = alpha * x0 + sigma * eps`.
 
@@ -106,12 +106,10 @@ def intervals(levels: Sequence[Level]) -> tuple[Interval, ...]:
     return tuple(Interval(*pair) for pair in pairwise(levels))
 
 
-def x0_weights(
-    prediction_type: PredictionType, alpha: AnyArray, sigma: AnyArray
-) -> tuple[AnyArray, AnyArray]:
+def x0_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> tuple[Array, Array]:
     """`(a, b)` with `x0 = a * x + b * prediction`; v as in Salimans & Ho 2022."""
-    one: AnyArray = np.ones_like(sigma)
-    variance: AnyArray = alpha**2 + sigma**2
+    one: Array = np.ones_like(sigma)
+    variance: Array = alpha**2 + sigma**2
     with np.errstate(divide="ignore", invalid="ignore"):
         if prediction_type == "epsilon":
             return 1 / alpha, -sigma / alpha
@@ -122,12 +120,10 @@ def x0_weights(
         return 0 * one, one
 
 
-def eps_weights(
-    prediction_type: PredictionType, alpha: AnyArray, sigma: AnyArray
-) -> tuple[AnyArray, AnyArray]:
+def eps_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> tuple[Array, Array]:
     """`(a, b)` with `eps = a * x + b * prediction`; infinite for "sample" where sigma is 0."""
-    one: AnyArray = np.ones_like(sigma)
-    variance: AnyArray = alpha**2 + sigma**2
+    one: Array = np.ones_like(sigma)
+    variance: Array = alpha**2 + sigma**2
     with np.errstate(divide="ignore", invalid="ignore"):
         if prediction_type == "epsilon":
             return 0 * one, one
@@ -169,5 +165,5 @@ def _mix(weights: Weights, x: Array, prediction: Array) -> Array:
     return mixed
 
 
-def _pairs(weights: tuple[AnyArray, AnyArray]) -> Sequence[Weights]:
+def _pairs(weights: tuple[Array, Array]) -> Sequence[Weights]:
     return list(zip(weights[0].tolist(), weights[1].tolist(), strict=True))

@@ -4,19 +4,17 @@ A sampler is a coroutine. It yields a `Call` to ask what the model says at a sam
 timestep, and is sent the prediction; it yields an `Update` when a step is done, and is sent the
 latents to go on with, usually the same ones. The driver owns the model, guidance, batching,
 previews and cancelling: `drive` is the smallest one.
+
+Latents are float32 throughout; schedules mix float32 and float64 as diffusers does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy.typing as npt
-
-# float32 wherever latents flow; numpy's stubs would lose that at the first `array / float`
-Array: TypeAlias = npt.NDArray[Any]
-AnyArray: TypeAlias = npt.NDArray[Any]  # float32 or float64, as torch and numpy mix them
+from sdrt_engines import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

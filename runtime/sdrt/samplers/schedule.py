@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Noise, Sampler
+from sdrt.samplers.protocol import Noise, Sampler
+from sdrt_engines import Array
 
 SamplerFn: TypeAlias = Callable[[Array, Sequence[Any], Noise], Sampler]
 
@@ -65,7 +65,7 @@ class Schedule:
     (KDPM2).
     """
 
-    timesteps: npt.NDArray[Any]  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps
+    timesteps: Array  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps
     sigmas: Array | None  # diffusers' scheduler.sigmas
     init_noise_sigma: float
     calls: tuple[Level, ...]

@@ -13,8 +13,8 @@ from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import RESPACING, Options
 from sdrt.samplers.prediction import Level, levels
-from sdrt.samplers.protocol import AnyArray, Array
 from sdrt.samplers.schedule import SamplerFn, Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 
 class SolverStep(NamedTuple):
@@ -31,7 +31,7 @@ def solver_sigmas(
     *,
     last_timestep: int | None = None,
     whole: bool = True,
-) -> tuple[AnyArray, AnyArray]:
+) -> tuple[Array, Array]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
     `whole`: Karras' and Lu's timesteps are rounded, not cut. `last_timestep` is as in
@@ -57,7 +57,7 @@ def solver_sigmas(
 
 def _custom_schedule(
     options: Options, timesteps: Sequence[float], all_sigmas: Array
-) -> tuple[AnyArray, AnyArray]:
+) -> tuple[Array, Array]:
     for name in (*RESPACING, "use_lu_lambdas", "use_flow_sigmas"):
         if getattr(options, name):
             raise SamplerError(f"timesteps can't be given together with {name}; give one of them")
@@ -65,7 +65,7 @@ def _custom_schedule(
     return whole, tables.interpolated_sigmas(whole, all_sigmas)
 
 
-def _timesteps_of(sigmas: AnyArray, all_sigmas: Array, *, rounded: bool) -> AnyArray:
+def _timesteps_of(sigmas: Array, all_sigmas: Array, *, rounded: bool) -> Array:
     timesteps = tables.timesteps_from_sigmas(sigmas, all_sigmas)
     return timesteps.round() if rounded else timesteps
 
@@ -93,8 +93,8 @@ def with_flow_shift(options: Options, mu: float | None) -> float:
 
 def solver_schedule(
     options: Options,
-    timesteps: AnyArray,
-    sigmas: AnyArray,
+    timesteps: Array,
+    sigmas: Array,
     orders: Sequence[int],
     sampler: SamplerFn,
 ) -> Schedule:
@@ -114,7 +114,7 @@ def solver_schedule(
     )
 
 
-def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
+def solver_levels(options: Options, timesteps: Array, sigmas: Array) -> tuple[Level, ...]:
     """A level for each sigma, the final one too: `alpha² + sigma² = 1`, or for flow sigmas
     `alpha + sigma = 1`.
 

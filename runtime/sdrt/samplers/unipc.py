@@ -33,7 +33,7 @@ from sdrt.samplers.options import (
     defaults,
 )
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
     SolverStep,
@@ -41,6 +41,7 @@ from sdrt.samplers.solver_schedule import (
     solver_schedule,
     solver_sigmas,
 )
+from sdrt_engines import Array
 
 OPTIONS = defaults(
     *TRAINING,
@@ -159,11 +160,11 @@ def orders(options: Options, n: int) -> list[int]:
     return [options.solver_order] * n
 
 
-def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[AnyArray, AnyArray]:
+def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
     """Timesteps and flow sigmas from high to low, (n,) each, shifted as the options say."""
     total = options.num_train_timesteps
     if request.sigmas is not None:
-        sigmas: AnyArray = np.asarray(request.sigmas, np.float64)
+        sigmas: Array = np.asarray(request.sigmas, np.float64)
     else:
         n = tables.check_num_steps(request.num_inference_steps, total)
         sigmas = np.linspace(1, 1 / total, n + 1)[:-1]
@@ -178,7 +179,7 @@ def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Any
     return sigmas * total, sigmas
 
 
-def unipc_sigmas(options: Options, request: ScheduleRequest) -> tuple[AnyArray, AnyArray]:
+def unipc_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
     Raises `SamplerError` for options that go with flow sigmas only.
