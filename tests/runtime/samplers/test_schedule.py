@@ -64,9 +64,7 @@ def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
         level = at[timestep]
-        scale = np.hypot(
-            level.alpha, level.sigma
-        )  # of the level's latents, were they at variance 1
+        scale = np.hypot(level.alpha, level.sigma)  # 1 for variance-preserving levels
         alpha, sigma = level.alpha / scale, level.sigma / scale
         if "flow" in prediction_type:
             alpha, sigma = level.alpha, level.sigma
