@@ -68,7 +68,7 @@ class Control:
         return inside and self.scale != 0
 
     def conditioning(self, num_channels: int | str, frame: Frame) -> Array:
-        """The input of the net, (1, K, H, W) in 0..1. Raises `RequestError` if channels do not fit."""
+        """The net's input, (1, K, H, W) in 0..1. Raises `RequestError` if channels do not fit."""
         if isinstance(self.image, np.ndarray):
             return self._from_array(self.image, num_channels, frame)
         if num_channels not in (1, 3):

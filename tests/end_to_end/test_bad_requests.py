@@ -53,7 +53,7 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ([*NET, "edges=", "--into", "x"], "got 'edges=', expected NAME=PATH, as in canny=folder"),
         (
             [*NET, "e=a", "--controlnet", "e=b", "--into", "x"],
-            "argument --controlnet: 'e' comes twice: give each ControlNet its own name",
+            "argument --controlnet: 'e' is given twice: give each ControlNet its own name",
         ),
         (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
     ],

@@ -34,7 +34,7 @@ class Frame:
 
 
 def fitted(image: Image, size: Size, resize: Resize) -> Image:
-    """The image at another size: cropped to its proportions, padded with its own edges, or stretched.
+    """The image at another size: cropped, padded with its own edges, or stretched.
 
     Source: `VaeImageProcessor.resize` of diffusers, where these are "crop", "fill" and "default".
     """
@@ -73,7 +73,7 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
 
 
 def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether the picture can be scaled to less than `tolerance` pixels from both sides of `size`."""
+    """Whether the picture can be scaled to within `tolerance` pixels of both sides of `size`."""
     across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
     return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
 
