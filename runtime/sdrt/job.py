@@ -20,7 +20,7 @@ from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, settings_of
-from sdrt.samplers import Plan, SamplerConfig
+from sdrt.samplers import SamplerConfig, Schedule
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -36,7 +36,7 @@ class Job:
     family: Family
     size: Size  # of the images that are generated, before anything is pasted back
     seeds: tuple[int, ...]  # one per image
-    schedule: Plan
+    schedule: Schedule
     start: StartKind
     prompts: Prompts
     branches: tuple[Branch, ...]
@@ -98,7 +98,7 @@ def _autoencoder(bundle: Bundle) -> Autoencoder:
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
 
 
-def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Plan:
+def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
     """The schedule that the bundle's configuration and the request ask for. SamplerError."""
     config = SamplerConfig.from_diffusers(bundle.scheduler_config)
     if request.scheduler is not None:
@@ -106,7 +106,7 @@ def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Plan:
     corrections = dict(bundle.family.scheduler)
     if request.mask is not None:
         corrections |= bundle.family.inpainting_scheduler
-    return config.corrected(corrections).plan(
+    return config.corrected(corrections).schedule(
         num_inference_steps=settings.num_inference_steps,
         timesteps=request.timesteps,
         sigmas=request.sigmas,
@@ -115,7 +115,7 @@ def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Plan:
 
 
 def _start(
-    request: Request, settings: Settings, frame: Frame, schedule: Plan, family: Family
+    request: Request, settings: Settings, frame: Frame, schedule: Schedule, family: Family
 ) -> StartKind:
     if request.picture is None:
         return FromNoise()

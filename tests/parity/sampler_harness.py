@@ -1,6 +1,6 @@
 """Any sampler beside diffusers' scheduler: same timesteps, sigmas, and latents after every step.
 
-A family adds rows with ``cases`` and calls ``check_case`` on each.
+A family adds rows with `cases` and calls `check_case` on each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Schedule, SamplerConfig, Update
+from sdrt.samplers import SamplerConfig, Schedule, Update
 
 Model = Callable[[np.ndarray, float], np.ndarray]
 

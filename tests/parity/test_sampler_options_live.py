@@ -78,7 +78,7 @@ EULER_XL = {
 def test_another_scheduler_over_a_configuration(
     source: str, given: dict[str, Any], target: str
 ) -> None:
-    """``Target.from_config(source.config)``: what is given stays, defaults are the target's."""
+    """`Target.from_config(source.config)`: what is given stays, defaults are the target's."""
     config = getattr(diffusers.schedulers, source).from_config(given).config
     theirs = getattr(diffusers.schedulers, target).from_config(config).config
     ours = SamplerConfig(source, given).renamed(target).options

@@ -1,4 +1,4 @@
-"""``sdrt run``: parameters from the command line or a PNG, progress on the terminal, PNGs with
+"""`sdrt run`: parameters from the command line or a PNG, progress on the terminal, PNGs with
 parameters.
 """
 

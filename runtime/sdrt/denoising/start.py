@@ -77,21 +77,26 @@ def start_of(kind: StartKind, schedule: Schedule, draw: Draw, vae: Autoencoder) 
 
 
 def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -> int:
-    """The index into `schedule.timesteps` at which an image of that strength begins; strength 1 is all
-    of the steps.
+    """The index into `schedule.timesteps` at which an image of that strength begins.
+
+    Strength 1 is all of the steps.
     """
     num_steps = min(int(num_inference_steps * strength), num_inference_steps)
     return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
-def start_from_image(kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+def start_from_image(
+    kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder
+) -> Asks[Start]:
     """Source: `StableDiffusionImg2ImgPipeline`."""
     posterior = yield from vae.encode(kind.pixels)
     latents = posterior.sample(draw())
     return Start(schedule.add_noise(latents, draw(), kind.index), kind.index)
 
 
-def start_with_blending(kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+def start_with_blending(
+    kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder
+) -> Asks[Start]:
     """Source: `StableDiffusionInpaintPipeline` with 4 channels.
 
     After each step, what the mask does not paint becomes the image again, at that step's noise.

@@ -17,7 +17,7 @@ from sdrt.denoising.start import (
 )
 from sdrt.denoising.vae import Autoencoder, Posterior
 from sdrt.families.family import LatentSpace
-from sdrt.samplers import Schedule, SamplerConfig
+from sdrt.samplers import SamplerConfig, Schedule
 from sdrt_engines import Array
 
 SHAPE = (2, 4, 3, 5)
@@ -107,7 +107,9 @@ def test_image_to_image_begins_at_the_image_with_noise(scheduler: str, draw: Dra
     schedule, image = schedule_of(scheduler), posterior(0)
     begun = start(FromImage(PIXELS, 4), schedule, draw)
     sampled, noise = draw.drawn
-    np.testing.assert_array_equal(begun.latents, schedule.add_noise(image.sample(sampled), noise, 4))
+    np.testing.assert_array_equal(
+        begun.latents, schedule.add_noise(image.sample(sampled), noise, 4)
+    )
     assert begun.latents.dtype == np.float32
     assert begun.index == 4
 

@@ -1,4 +1,4 @@
-"""The fixtures of diffusers' own scheduler tests (``SchedulerCommonTest``), in numpy."""
+"""The fixtures of diffusers' own scheduler tests (`SchedulerCommonTest`), in numpy."""
 
 from __future__ import annotations
 
@@ -27,28 +27,35 @@ def dummy_noise() -> np.ndarray:
 
 
 def dummy_model(sample: np.ndarray, timestep: float) -> np.ndarray:
-    """``x * t / (t + 1)``."""
+    """`x * t / (t + 1)`."""
     t = np.float32(timestep)
     return sample * (t / (t + 1))
 
 
 def oracle_loop(
-    schedule: Schedule, x: np.ndarray, start: int = 0, *, scaled_to_step: bool = False, seed: int = 0
+    schedule: Schedule,
+    x: np.ndarray,
+    start: int = 0,
+    *,
+    scaled_to_step: bool = False,
+    seed: int = 0,
 ) -> np.ndarray:
-    """The final sample from ``timesteps[start]`` on.
+    """The final sample from `timesteps[start]` on.
 
-    Diffusers' tests of sigma-space schedulers give ``step()`` the *scaled* sample, as no pipeline
+    Diffusers' tests of sigma-space schedulers give `step()` the *scaled* sample, as no pipeline
     does:
 
         sample = scheduler.scale_model_input(sample, t)
         sample = scheduler.step(model(sample, t), t, sample)
 
-    ``scaled_to_step`` does the same: the latents of each step are scaled before they are handed to
+    `scaled_to_step` does the same: the latents of each step are scaled before they are handed to
     the sampler, and the model sees what the sampler was handed, not what it scaled once more.
     """
 
     def scaled(x: np.ndarray, index: int) -> np.ndarray:
-        return schedule.calls[index].scale(x) if scaled_to_step and index < len(schedule.calls) else x
+        return (
+            schedule.calls[index].scale(x) if scaled_to_step and index < len(schedule.calls) else x
+        )
 
     noise = TorchNoise(seed)
     x = scaled(x, start)

@@ -45,14 +45,14 @@ def test_another_scheduler_takes_what_is_given_over_its_own_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)
-def test_every_short_name_plans(name: str) -> None:
+def test_every_short_name_has_a_schedule(name: str) -> None:
     config = SamplerConfig.from_diffusers(SD15).renamed(name)
     assert config.scheduler == SHORT_NAMES[name].scheduler
     assert len(config.schedule(6).timesteps) >= 6
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_class_name_plans(name: str) -> None:
+def test_every_class_name_has_a_schedule(name: str) -> None:
     config = SamplerConfig.from_diffusers(SD15).renamed(name)
     assert config.scheduler == name
     assert config.schedule(6).run
@@ -76,6 +76,22 @@ def test_a_short_name_says_the_whole_variant_and_a_class_name_keeps_what_is_give
     assert not karras.renamed("euler").options.use_karras_sigmas
     assert karras.renamed("EulerDiscreteScheduler").options.use_karras_sigmas
     assert not karras.renamed("euler_beta").options.use_karras_sigmas
+
+
+def test_corrections_go_over_what_is_given() -> None:
+    config = SamplerConfig("PNDMScheduler", {"steps_offset": 0, "beta_end": 0.012})
+    corrected = config.corrected({"steps_offset": 1, "skip_prk_steps": True})
+    assert corrected.scheduler == "PNDMScheduler"
+    assert corrected.given == {"steps_offset": 1, "beta_end": 0.012, "skip_prk_steps": True}
+
+
+def test_a_correction_that_concerns_nobody_is_left_out() -> None:
+    """It would follow the configuration to other schedulers, where diffusers does not have it."""
+    corrections = {"clip_sample": False}
+    euler = SamplerConfig("EulerDiscreteScheduler").corrected(corrections)
+    assert euler.given == {} and euler.renamed("ddim").options.clip_sample
+    given = SamplerConfig("EulerDiscreteScheduler", {"clip_sample": True}).corrected(corrections)
+    assert given.given == {"clip_sample": False}
 
 
 @pytest.mark.parametrize(

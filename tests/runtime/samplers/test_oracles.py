@@ -30,7 +30,7 @@ FIXED_SMALL = {"variance_type": "fixed_small", "clip_sample": True}
 def final_sample(
     scheduler: str, options: dict[str, Any], steps: int = 10, start: int | None = None
 ) -> np.ndarray:
-    """The end of the loop from pure noise, or from the noised sample at ``timesteps[start]``."""
+    """The end of the loop from pure noise, or from the noised sample at `timesteps[start]`."""
     schedule = SamplerConfig(scheduler, options).schedule(steps)
     x = dummy_sample() * np.float32(schedule.init_noise_sigma)
     if start is not None:
@@ -243,7 +243,7 @@ def test_ddim_with_steps_offset() -> None:
     ],
 )
 def test_ddim_variance(steps: int, t: int, expected: float) -> None:
-    """``_get_variance(t, t - 1000 // steps)`` is the square of the noise's weight at eta 1."""
+    """`_get_variance(t, t - 1000 // steps)` is the square of the noise's weight at eta 1."""
     schedule = SamplerConfig("DDIMScheduler", A).schedule(steps, eta=1.0)
     step = next(step for step in schedule.steps if step.here.t == t)
     assert step.std**2 == pytest.approx(expected, abs=1e-5)

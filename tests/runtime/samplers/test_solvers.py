@@ -17,7 +17,7 @@ from runtime.samplers.oracle import (
     dummy_sample,
     oracle_loop,
 )
-from sdrt.samplers import Call, Schedule, SamplerConfig, SamplerError, Update
+from sdrt.samplers import Call, SamplerConfig, SamplerError, Schedule, Update
 
 MULTI, SINGLE = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
 UNIPC, DEIS = "UniPCMultistepScheduler", "DEISMultistepScheduler"
@@ -41,7 +41,9 @@ KARRAS = {"use_karras_sigmas": True}
 THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.87, "sample_max_value": 0.5}
 
 
-def schedule_of(scheduler: str, options: Mapping[str, Any], steps: int = 10, **more: Any) -> Schedule:
+def schedule_of(
+    scheduler: str, options: Mapping[str, Any], steps: int = 10, **more: Any
+) -> Schedule:
     return SamplerConfig(scheduler, options).schedule(steps, **more)
 
 

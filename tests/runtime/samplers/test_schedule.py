@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Schedule, SamplerConfig, SamplerError, Update, drive
+from sdrt.samplers import Call, Sampler, SamplerConfig, SamplerError, Schedule, Update, drive
 from sdrt.samplers.schedulers import SCHEDULERS
 
 SHAPE = (2, 4, 8, 8)
@@ -22,12 +22,40 @@ ZERO_SNR = {
     "timestep_spacing": "trailing",
     "clip_sample": False,
 }
-DETERMINISTIC = ["DDIMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"]
+WITHOUT_MEMORY: dict[str, dict[str, Any]] = {  # these read nothing of earlier steps
+    "DDIMScheduler": {"eta": 0.5},
+    "DDPMScheduler": {},
+    "EulerDiscreteScheduler": {},
+    "EulerAncestralDiscreteScheduler": {},
+    "HeunDiscreteScheduler": {},
+    "KDPM2DiscreteScheduler": {},
+    "KDPM2AncestralDiscreteScheduler": {},
+    "LCMScheduler": {},
+    "TCDScheduler": {"eta": 0.5},
+    "FlowMatchEulerDiscreteScheduler": {},
+    "FlowMatchHeunDiscreteScheduler": {},
+}
 
 
 def random_of(shape: tuple[int, ...], seed: int = 0) -> Any:
     noise = TorchNoise(seed)
     return lambda: noise.normal(shape)
+
+
+def updates(sampler: Sampler) -> list[np.ndarray]:
+    """The latents of each update, with a model that depends on what it is shown."""
+    latents: list[np.ndarray] = []
+    event = next(sampler)
+    while True:
+        if isinstance(event, Call):
+            answer = np.tanh(event.sample)
+        else:
+            answer = event.latents
+            latents.append(answer)
+        try:
+            event = sampler.send(answer)
+        except StopIteration:
+            return latents
 
 
 def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
@@ -36,9 +64,7 @@ def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
         level = at[timestep]
-        scale = np.hypot(
-            level.alpha, level.sigma
-        )  # of the level's latents, were they at variance 1
+        scale = np.hypot(level.alpha, level.sigma)  # 1 for variance-preserving levels
         alpha, sigma = level.alpha / scale, level.sigma / scale
         if "flow" in prediction_type:
             alpha, sigma = level.alpha, level.sigma
@@ -134,9 +160,37 @@ def test_a_plan_can_be_run_again(scheduler: str) -> None:
     schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
     x = random_of(SHAPE)()
     first, second = (
-        drive(schedule.run(x, random_of(SHAPE, 5)), lambda sample, t: np.tanh(sample)) for _ in range(2)
+        drive(schedule.run(x, random_of(SHAPE, 5)), lambda sample, t: np.tanh(sample))
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_stopped_run_is_the_beginning_of_a_whole_one(scheduler: str) -> None:
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(8)
+    x = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
+    whole = updates(schedule.run(x, random_of(SHAPE, 1)))
+    for stop in range(schedule.calls_per_step, len(whole), schedule.calls_per_step):
+        stopped = updates(schedule.run(x, random_of(SHAPE, 1), stop=stop))
+        np.testing.assert_array_equal(stopped, whole[:stop])
+    np.testing.assert_array_equal(
+        updates(schedule.run(x, random_of(SHAPE, 1), stop=len(whole))), whole
+    )
+
+
+@pytest.mark.parametrize("scheduler", WITHOUT_MEMORY)
+def test_a_sampler_without_memory_continues_after_a_stop(scheduler: str) -> None:
+    """Two parts give bit for bit what one run gives, with the same noise."""
+    config = SamplerConfig(scheduler, STABLE_DIFFUSION)
+    schedule = config.schedule(6, **WITHOUT_MEMORY[scheduler])
+    x = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
+    whole = updates(schedule.run(x, random_of(SHAPE, 1)))
+    for stop in range(schedule.calls_per_step, len(whole), schedule.calls_per_step):
+        noise = random_of(SHAPE, 1)
+        first = updates(schedule.run(x, noise, stop=stop))
+        second = updates(schedule.run(first[-1], noise, stop))
+        np.testing.assert_array_equal([*first, *second], whole)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +205,21 @@ def test_a_start_where_no_step_begins(scheduler: str, start: int, message: str) 
     schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
     with pytest.raises(SamplerError, match=message):
         schedule.run(X0, random_of(SHAPE), start)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "start", "stop", "message"),
+    [
+        ("DDIMScheduler", 0, 0, "stop: got 0, expected 1 to 5"),
+        ("DDIMScheduler", 3, 3, "stop: got 3, expected 4 to 5"),
+        ("DDIMScheduler", 3, 7, "stop: got 7, expected 4 to 5"),
+        ("HeunDiscreteScheduler", 2, 3, "stop: got 3, expected 4 to 10, a multiple of 2"),
+    ],
+)
+def test_a_stop_where_no_step_begins(scheduler: str, start: int, stop: int, message: str) -> None:
+    schedule = SamplerConfig(scheduler, STABLE_DIFFUSION).schedule(6)
+    with pytest.raises(SamplerError, match=message):
+        schedule.run(X0, random_of(SHAPE), start, stop)
 
 
 def test_runge_kutta_starts_at_the_start() -> None:
