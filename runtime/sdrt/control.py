@@ -1,56 +1,48 @@
-"""What a caller asks of a ControlNet."""
+"""What a caller may request of a ControlNet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
 from sdrt.images.annotators import annotate, require_annotator
 from sdrt.images.framing import Frame, Size
 from sdrt.images.reading import Picture, PictureSource, array_from_image, picture_from_source
+from sdrt.limits import Between
+from sdrt_engines import Array
 
-Array = npt.NDArray[np.float32]
-
-MAX_SCALE = 10.0
+LIMITS = {"scale": Between(-10, 10), "start": Between(0, 1), "end": Between(0, 1)}
 
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """A picture for one ControlNet, and how much it counts.
+    """An image for one ControlNet, and its scale and window.
 
-    ``image`` is a PIL image, a path, or, for a net with other channels than RGB or grey, an array
-    (H, W, K) in 0..1 of the request's size. ``start`` and ``end`` are shares of the steps. With
-    ``annotate`` the control picture is made from the image first (see ``sdrt.images.annotators``).
+    `image` is a PIL image, a path, or, for a net whose channels are not RGB or grey, an array
+    (H, W, K) in 0..1 of the request's size. `start` and `end` are fractions of the steps. With
+    `annotate` the control image is made from the image first (see `sdrt.images.annotators`).
 
-    diffusers calls these ``controlnet_conditioning_scale`` and ``control_guidance_start`` and
-    ``_end``. Raises ``RequestError``.
+    diffusers calls these `controlnet_conditioning_scale` and `control_guidance_start` and
+    `_end`. Raises `RequestError`.
     """
 
-    image: PictureSource | npt.NDArray[Any]
+    image: PictureSource | Array
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
     annotate: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.image, np.ndarray):
-            object.__setattr__(self, "image", _checked_copy(self.image))
-        else:
-            object.__setattr__(self, "image", picture_from_source(self.image, "control image"))
+        object.__setattr__(self, "image", _picture_or_copy(self.image))
         if self.annotate is not None:
             require_annotator(self.annotate)
             if self.picture is None:
                 raise RequestError("control: got an annotator for an array, expected a picture")
-        for name, low, high in (("scale", -MAX_SCALE, MAX_SCALE), ("start", 0, 1), ("end", 0, 1)):
-            value = getattr(self, name)
-            if not is_number(value, low, high):
-                raise RequestError(
-                    f"control {name}: got {value!r}, expected a number from {low:g} to {high:g}"
-                )
+        for name, limits in LIMITS.items():
+            limits.check(f"control {name}", getattr(self, name))
         if self.start >= self.end:
             raise RequestError(
                 f"control window: got start {self.start:g} and end {self.end:g}, expected a start "
@@ -59,24 +51,24 @@ class Control:
 
     @property
     def picture(self) -> Picture | None:
-        """The picture, where no array was given."""
+        """The image, unless an array was given."""
         return None if isinstance(self.image, np.ndarray) else cast(Picture, self.image)
 
     @property
     def size(self) -> Size:
-        """Width and height of the picture or the array."""
+        """Width and height of the image or the array."""
         if isinstance(self.image, np.ndarray):
             height, width, _ = self.image.shape
             return width, height
         return cast(Picture, self.image).size
 
     def is_active(self, step: int, num_steps: int) -> bool:
-        """Whether the step lies wholly inside the window, as diffusers counts."""
+        """Whether the whole step is inside the window, as diffusers counts."""
         inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
         return inside and self.scale != 0
 
     def conditioning(self, num_channels: int | str, frame: Frame) -> Array:
-        """What the net sees, (1, K, H, W) in 0..1. RequestError where the channels do not fit."""
+        """The net's input, (1, K, H, W) in 0..1. Raises `RequestError` if channels do not fit."""
         if isinstance(self.image, np.ndarray):
             return self._from_array(self.image, num_channels, frame)
         if num_channels not in (1, 3):
@@ -85,7 +77,7 @@ class Control:
                 f"give an array (height, width, {num_channels}) in 0..1"
             )
         framed = frame(cast(Picture, self.image).image)
-        if self.annotate is not None:  # last: lines of one pixel would fade when made smaller
+        if self.annotate is not None:  # last: resizing would fade lines of one pixel
             framed = annotate(self.annotate, framed)
         return array_from_image(framed if num_channels == 3 else framed.convert("L"))
 
@@ -99,19 +91,20 @@ class Control:
         return np.ascontiguousarray(array.transpose(2, 0, 1)[None])
 
 
-def is_number(value: object, low: float, high: float) -> bool:
-    """Whether it is a number in that range: not NaN, nor True, which Python counts as 1."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+def _picture_or_copy(image: PictureSource | Array) -> Picture | Array:
+    if isinstance(image, np.ndarray):
+        return _checked_copy(image)
+    return picture_from_source(image, "control image")
 
 
-def _checked_copy(array: npt.NDArray[Any]) -> Array:
-    """The array, kept from later changes."""
+def _checked_copy(array: Array) -> Array:
+    """A copy of the array, which later changes do not reach. Raises `RequestError`."""
     if array.ndim != 3 or not array.size or array.dtype.kind not in "fiub":
         raise RequestError(
             f"control image: got an array {array.dtype} {array.shape}, expected numbers (height, "
             "width, channels)"
         )
-    if not ((array >= 0) & (array <= 1)).all():  # so neither is NaN
+    if not ((array >= 0) & (array <= 1)).all():  # NaN is not either
         raise RequestError(
             f"control image: got an array with values from {array.min()} to {array.max()}, "
             "expected 0 to 1: divide bytes by 255"

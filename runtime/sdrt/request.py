@@ -4,35 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from sdrt.control import Control, is_number
+from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.images.framing import Resize
 from sdrt.images.reading import Picture, PictureSource, picture_from_source
+from sdrt.limits import Between
 
-MAX_STEPS = 1000  # as many as the training's timesteps
 MAX_SIDE = 8192  # pixels
-MAX_IMAGES = 1024
 MAX_SEED = 2**64 - 1
+LIMITS = {
+    "height": Between(8, MAX_SIDE, whole=True),
+    "width": Between(8, MAX_SIDE, whole=True),
+    "num_inference_steps": Between(1, 1000, whole=True),  # as many as the training's timesteps
+    "num_images_per_prompt": Between(1, 1024, whole=True),
+    "seed": Between(0, MAX_SEED, whole=True),
+    "clip_skip": Between(0, 100, whole=True),
+    "padding_mask_crop": Between(0, MAX_SIDE, whole=True),
+    "guidance_scale": Between(0, 1000),
+    "guidance_rescale": Between(0, 1),
+    "eta": Between(0, 1),
+    "strength": Between(0, 1),
+}
+
+_LISTS = ("prompt", "negative_prompt", "timesteps", "sigmas")
+_NEEDS = {  # a field, and the one that it requires
+    "mask_image": "image",
+    "strength": "image",
+    "padding_mask_crop": "mask_image",
+    "guess_mode": "control",
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to draw, with diffusers' parameter names: from a prompt alone, from a picture
-    (``image``), or where a picture's mask is white (``mask_image``); ``control`` gives each
-    ControlNet its picture.
+    """What to generate, with the parameter names of diffusers: an image of a prompt alone, one that
+    begins with another image (`image`), or one that replaces its masked part (`mask_image`);
+    `control` gives each ControlNet its image.
 
-    ``None`` means: what the bundle recommends, else diffusers' default; the size is the picture's,
-    else the control picture's, else the model's. A sequence of prompts gives
-    ``num_images_per_prompt`` images of each. Image ``i`` has seed ``seed + i`` and can be made
-    again alone.
+    `None` means: what the bundle recommends, else the default of diffusers; the size is that of the
+    image, else of the control image, else the model's. A sequence of prompts gives
+    `num_images_per_prompt` images of each. Image `i` has seed `seed + i` and can be generated again
+    alone.
 
-    Pictures are PIL images or paths, and are read here. ``resize`` says how they take another shape
-    than their own; without it that is refused. With ``padding_mask_crop`` only the surroundings of
-    the mask are drawn, at the model's size and with so many pixels around, and pasted back.
+    Images are PIL images or paths, and are read here. `resize` says how they are brought to another
+    shape; without it that is an error. With `padding_mask_crop` only the mask and so many pixels
+    around it are generated, at the model's size, and pasted back.
 
-    Raises ``RequestError`` naming the field, the value and what is allowed.
+    Raises `RequestError` naming the field, the value and what is allowed.
     """
 
     prompt: str | Sequence[str]
@@ -43,55 +63,50 @@ class Request:
     guidance_scale: float | None = None
     guidance_rescale: float = 0.0
     num_images_per_prompt: int = 1
-    seed: int | None = None  # None: one is drawn and told in the result
+    seed: int | None = None  # None: a random one, which the result names
     scheduler: str | None = None  # a short name or a diffusers class name
     eta: float = 0.0  # DDIM's share of fresh noise
     clip_skip: int | None = None
     timesteps: Sequence[int] | None = None
     sigmas: Sequence[float] | None = None
     image: PictureSource | None = None
-    mask_image: PictureSource | None = None  # white is painted, black stays
+    mask_image: PictureSource | None = None  # white is generated, black stays
     strength: float | None = None  # 0..1, the share of the steps; None: 0.8, with a mask 1
     padding_mask_crop: int | None = None  # pixels
     resize: Resize | None = None
     control: Mapping[str, Control | PictureSource] = field(default_factory=dict)
-    guess_mode: bool = False  # ControlNets see the prompt alone, and count more where it is deep
+    guess_mode: bool = False  # ControlNets see the positive prompt only; deep residuals count more
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "negative_prompt", "timesteps", "sigmas"):
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                object.__setattr__(self, name, tuple(value))  # a caller's list may change later
         self._check_prompts()
-        for name, low, high in (
-            ("height", 8, MAX_SIDE),
-            ("width", 8, MAX_SIDE),
-            ("num_inference_steps", 1, MAX_STEPS),
-            ("num_images_per_prompt", 1, MAX_IMAGES),
-            ("seed", 0, MAX_SEED),
-            ("clip_skip", 0, 100),
-            ("padding_mask_crop", 0, MAX_SIDE),
-        ):
-            _check_integer(name, getattr(self, name), low, high)
-        for name, highest in (
-            *(("guidance_scale", 1000), ("guidance_rescale", 1)),
-            *(("eta", 1), ("strength", 1)),
-        ):
-            _check_number(name, getattr(self, name), 0, highest)
+        for name, limits in LIMITS.items():
+            if getattr(self, name) is not None:
+                limits.check(name, getattr(self, name))
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise RequestError(
                 f"seed: {self.seed} + {self.num_images - 1} images exceeds {MAX_SEED}"
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
-        self._read_pictures()
-        self._check_pictures()
+        for name, value in self._converted().items():
+            object.__setattr__(self, name, value)
+        self._check_needs()
+        self._check_mask()
+        self._check_resize()
+
+    def _converted(self) -> dict[str, Any]:
+        """The fields that are not kept as given: lists may change later, and files may go."""
+        lists = {name: getattr(self, name) for name in _LISTS if _is_list(getattr(self, name))}
+        return {
+            **{name: tuple(values) for name, values in lists.items()},
+            "image": _picture_or_none(self.image, "image"),
+            "mask_image": _picture_or_none(self.mask_image, "mask_image"),
+            "control": _controls_from_mapping(self.control),
+        }
 
     @classmethod
     def from_keywords(cls, prompt: str | Sequence[str], keywords: dict[str, Any]) -> Request:
-        """A request from a call's keywords; an unknown one is told together with the nearest known
-        one.
-        """
+        """A request from a call's keywords. Raises `RequestError` for an unknown one."""
         known = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in known:
@@ -118,51 +133,28 @@ class Request:
 
     @property
     def picture(self) -> Picture | None:
-        """``image``, once it has been read."""
-        assert self.image is None or isinstance(self.image, Picture)
-        return self.image
+        """`image`, which has been read."""
+        return cast(Picture | None, self.image)
 
     @property
     def mask(self) -> Picture | None:
-        """``mask_image``, once it has been read."""
-        assert self.mask_image is None or isinstance(self.mask_image, Picture)
-        return self.mask_image
+        """`mask_image`, which has been read."""
+        return cast(Picture | None, self.mask_image)
 
     @property
-    def controls(self) -> dict[str, Control]:
-        """``control``, once its pictures have been read."""
-        return {name: c for name, c in self.control.items() if isinstance(c, Control)}
+    def controls(self) -> Mapping[str, Control]:
+        """`control`, whose images have been read."""
+        return cast(Mapping[str, Control], self.control)
 
-    def _read_pictures(self) -> None:
-        for name in ("image", "mask_image"):
-            source = getattr(self, name)
-            if source is not None:
-                object.__setattr__(self, name, picture_from_source(source, name))
-        if not isinstance(self.control, Mapping):
-            raise RequestError(
-                f"control: got a {type(self.control).__name__}, expected a dict of ControlNets' "
-                'names, such as {"canny": "edges.png"}'
-            )
-        for name in self.control:
-            if not isinstance(name, str):
-                raise RequestError(f"control: got {name!r}, expected the name of a ControlNet")
-        controls = {
-            name: control if isinstance(control, Control) else Control(control)
-            for name, control in self.control.items()
-        }
-        object.__setattr__(self, "control", controls)
-
-    def _check_pictures(self) -> None:
+    def _check_needs(self) -> None:
         if not isinstance(self.guess_mode, bool):
             raise RequestError(f"guess_mode: got {self.guess_mode!r}, expected True or False")
-        for name, needed in (
-            *(("mask_image", "image"), ("strength", "image")),
-            *(("padding_mask_crop", "mask_image"), ("guess_mode", "control")),
-        ):
+        for name, needed in _NEEDS.items():
             value = getattr(self, name)  # 0 is a value
             if not (value is None or value is False or getattr(self, needed)):
                 raise RequestError(f"{name} was given without {needed}: give both, or neither")
-        self._check_resize()
+
+    def _check_mask(self) -> None:
         if self.picture and self.mask and self.picture.size != self.mask.size:
             got, expected = ("{}×{}".format(*picture.size) for picture in (self.mask, self.picture))
             raise RequestError(
@@ -192,7 +184,7 @@ class Request:
     def _check_prompts(self) -> None:
         for name in ("prompt", "negative_prompt"):
             texts = getattr(self, name)
-            for text in texts if isinstance(texts, tuple) else (texts,):
+            for text in texts if _is_list(texts) else (texts,):
                 if not isinstance(text, str):
                     raise RequestError(f"{name}: got {text!r}, expected a text or a list of texts")
         if not isinstance(self.prompt, str) and not self.prompt:
@@ -208,15 +200,24 @@ class Request:
             )
 
 
-def _check_integer(name: str, value: object, low: int, high: int) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise RequestError(f"{name}: got {value!r}, expected a whole number from {low} to {high}")
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if value is None:
-        return
-    if not is_number(value, low, high):
-        raise RequestError(f"{name}: got {value!r}, expected a number from {low:g} to {high:g}")
+def _picture_or_none(source: PictureSource | None, role: str) -> Picture | None:
+    return None if source is None else picture_from_source(source, role)
+
+
+def _controls_from_mapping(control: object) -> dict[str, Control]:
+    if not isinstance(control, Mapping):
+        raise RequestError(
+            f"control: got a {type(control).__name__}, expected a dict of ControlNets' "
+            'names, such as {"canny": "edges.png"}'
+        )
+    for name in control:
+        if not isinstance(name, str):
+            raise RequestError(f"control: got {name!r}, expected the name of a ControlNet")
+    return {
+        name: value if isinstance(value, Control) else Control(value)
+        for name, value in control.items()
+    }

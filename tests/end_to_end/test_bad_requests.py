@@ -53,7 +53,7 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ([*NET, "edges=", "--into", "x"], "got 'edges=', expected NAME=PATH, as in canny=folder"),
         (
             [*NET, "e=a", "--controlnet", "e=b", "--into", "x"],
-            "argument --controlnet: 'e' comes twice: give each ControlNet its own name",
+            "argument --controlnet: 'e' is given twice: give each ControlNet its own name",
         ),
         (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
     ],
@@ -122,16 +122,16 @@ def half_a_jpeg(path: Path) -> None:
     [
         (
             [IMAGE, "gone.png"],
-            "image: 'gone.png' cannot be read: No such file or directory: name a",
+            "image: 'gone.png' cannot be read: No such file or directory: give",
         ),
-        ([IMAGE, ""], "image: '' cannot be read: Is a directory: name a picture's file"),
+        ([IMAGE, ""], "image: '' cannot be read: Is a directory: give the path of an image"),
         (
             [IMAGE, "bundle"],
-            "image: 'bundle' cannot be read: Is a directory: name a picture's file",
+            "image: 'bundle' cannot be read: Is a directory: give the path of an image",
         ),
-        ([IMAGE, "empty.png"], "image: 'empty.png' is no picture that Pillow reads, or a broken"),
+        ([IMAGE, "empty.png"], "image: 'empty.png' is not an image that Pillow can read"),
         ([IMAGE, "half.jpg"], "image: 'half.jpg' cannot be read: image file is truncated"),
-        ([IMAGE, "large.png"], "expected 67 megapixels at most; make it smaller"),
+        ([IMAGE, "large.png"], "expected 67 megapixels at most: make it smaller"),
         ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
         (
             [IMAGE, "in.png", MASK, "wide.png"],

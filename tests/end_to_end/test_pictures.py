@@ -139,8 +139,8 @@ def test_pictures_that_are_gone_are_told(capsys: pytest.CaptureFixture[str], fol
     Path("in.png").unlink()
     assert main(["run", "--from-image", "one.png", "-o", "again.png"]) == 1
     assert capsys.readouterr().err == (
-        f"sdrt: image: '{folder / 'in.png'}' cannot be read: No such file or directory: name a "
-        "picture's file\n"
+        f"sdrt: image: '{folder / 'in.png'}' cannot be read: No such file or directory: give "
+        "the path of an image\n"
     )
     assert not Path("again.png").exists()
 
@@ -168,7 +168,7 @@ def test_a_large_picture_is_one_line_on_a_terminal(folder: Path) -> None:
     outcome = run_sdrt(*DRAW, "--image", "large.png", folder=folder)
     assert outcome.code == 1
     assert outcome.err == (
-        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most; make it smaller",
+        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most: make it smaller",
     )
 
 

@@ -1,6 +1,6 @@
 """Any sampler beside diffusers' scheduler: same timesteps, sigmas, and latents after every step.
 
-A family adds rows with ``cases`` and calls ``check_case`` on each.
+A family adds rows with `cases` and calls `check_case` on each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Plan, SamplerConfig, Update
+from sdrt.samplers import SamplerConfig, Schedule, Update
 
 Model = Callable[[np.ndarray, float], np.ndarray]
 
@@ -42,10 +42,10 @@ class Case:
     options: Mapping[str, Any]
     steps: int | None = 10
     start: int = 0  # index into timesteps, as img2img
-    plan: Mapping[str, Any] = field(default_factory=dict)  # timesteps, sigmas, eta, ...
+    schedule: Mapping[str, Any] = field(default_factory=dict)  # timesteps, sigmas, eta, ...
 
     def __str__(self) -> str:
-        said = {**self.options, **self.plan} | ({"start": self.start} if self.start else {})
+        said = {**self.options, **self.schedule} | ({"start": self.start} if self.start else {})
         said = {name: value for name, value in said.items() if name not in STABLE_DIFFUSION}
         parts = [self.scheduler.removesuffix("Scheduler"), str(self.steps)]
         return "-".join([*parts, *(f"{name}={value}" for name, value in said.items())])
@@ -60,7 +60,7 @@ def cases(
     steps: Sequence[int] = (10, 25),
     base: Mapping[str, Any] = STABLE_DIFFUSION,
     start: int = 0,
-    **plan: Any,
+    **schedule: Any,
 ) -> Iterator[Case]:
     """Every variant × prediction type × spacing × number of steps."""
     for variant, prediction_type, spacing, n in product(
@@ -73,7 +73,7 @@ def cases(
             options["timestep_spacing"] = spacing
         if spacing == "leading":
             options.setdefault("steps_offset", 1)
-        yield Case(scheduler, options, n, start, plan)
+        yield Case(scheduler, options, n, start, schedule)
 
 
 def model(sample: np.ndarray, timestep: float) -> np.ndarray:
@@ -93,16 +93,16 @@ def check_case(case: Case, model: Model = model) -> None:
     The latents' difference is relative to the largest value before or after the step: float32
     can't do better where a step takes away most of what there was (LMS at sigma 0).
     """
-    theirs, plan = scheduler_of(case), plan_of(case)
-    assert_same_timesteps(case, plan.timesteps, theirs.timesteps.numpy())
-    if plan.sigmas is not None:
-        np.testing.assert_allclose(plan.sigmas, theirs.sigmas.numpy(), rtol=1e-6, atol=1e-6)
+    theirs, schedule = scheduler_of(case), schedule_of(case)
+    assert_same_timesteps(case, schedule.timesteps, theirs.timesteps.numpy())
+    if schedule.sigmas is not None:
+        np.testing.assert_allclose(schedule.sigmas, theirs.sigmas.numpy(), rtol=1e-6, atol=1e-6)
     init_noise_sigma = float(getattr(theirs, "init_noise_sigma", 1.0))
-    np.testing.assert_allclose(plan.init_noise_sigma, init_noise_sigma, rtol=1e-6)
+    np.testing.assert_allclose(schedule.init_noise_sigma, init_noise_sigma, rtol=1e-6)
 
-    x = first_latents(case, plan)
+    x = first_latents(case, schedule)
     expected = their_trajectory(theirs, case, x, model)
-    latents = our_trajectory(plan, case, x, model)
+    latents = our_trajectory(schedule, case, x, model)
     assert len(latents) == len(expected)
     before = np.abs(x).max()
     for index, (ours, other) in enumerate(zip(latents, expected, strict=True)):
@@ -122,17 +122,17 @@ def assert_same_timesteps(case: Case, ours: np.ndarray, theirs: np.ndarray) -> N
         np.testing.assert_array_equal(ours, theirs)
 
 
-def plan_of(case: Case) -> Plan:
-    """Our plan, from the configuration that diffusers would have written."""
+def schedule_of(case: Case) -> Schedule:
+    """Our schedule, from the configuration that diffusers would have written."""
     config = json.loads(json.dumps({"_class_name": case.scheduler, **case.options}))
-    return SamplerConfig.from_diffusers(config).plan(case.steps, **case.plan)
+    return SamplerConfig.from_diffusers(config).schedule(case.steps, **case.schedule)
 
 
 def scheduler_of(case: Case) -> Any:
     """Diffusers' scheduler with its timesteps set."""
     scheduler = _scheduler(case.scheduler, json.dumps(case.options))
     accepted = signature(scheduler.set_timesteps).parameters
-    custom = {name: case.plan[name] for name in case.plan if name in accepted}
+    custom = {name: case.schedule[name] for name in case.schedule if name in accepted}
     steps = {} if {"timesteps", "sigmas"} & custom.keys() else {"num_inference_steps": case.steps}
     scheduler.set_timesteps(**steps, **custom)
     if case.start and hasattr(scheduler, "set_begin_index"):
@@ -146,18 +146,18 @@ def _scheduler(name: str, options: str) -> Any:
     return getattr(diffusers.schedulers, name).from_config(json.loads(options))
 
 
-def first_latents(case: Case, plan: Plan) -> np.ndarray:
+def first_latents(case: Case, schedule: Schedule) -> np.ndarray:
     """Where the run starts: noise, or a noised picture when it starts in the middle."""
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     if not case.start:
-        return noise * np.float32(plan.init_noise_sigma)
-    return plan.add_noise(np.full(SHAPE, 0.3, np.float32), noise, case.start)
+        return noise * np.float32(schedule.init_noise_sigma)
+    return schedule.add_noise(np.full(SHAPE, 0.3, np.float32), noise, case.start)
 
 
 def their_trajectory(scheduler: Any, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
     """The latents after each of diffusers' steps, as a pipeline takes them."""
     accepted = signature(scheduler.step).parameters
-    keywords = {name: case.plan[name] for name in case.plan if name in accepted}
+    keywords = {name: case.schedule[name] for name in case.schedule if name in accepted}
     if "generator" in accepted:
         keywords["generator"] = torch.Generator().manual_seed(SEED)
     latents, trajectory = torch.from_numpy(x), []
@@ -171,10 +171,10 @@ def their_trajectory(scheduler: Any, case: Case, x: np.ndarray, model: Model) ->
     return trajectory
 
 
-def our_trajectory(plan: Plan, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
+def our_trajectory(schedule: Schedule, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
     """The latents of each update, whose indices follow each other."""
     noise = TorchNoise(SEED)
-    sampler = plan.run(x, lambda: noise.normal(x.shape), case.start)
+    sampler = schedule.run(x, lambda: noise.normal(x.shape), case.start)
     trajectory: list[np.ndarray] = []
     event = next(sampler)
     while True:
@@ -183,7 +183,7 @@ def our_trajectory(plan: Plan, case: Case, x: np.ndarray, model: Model) -> list[
             trajectory.append(event.latents)
             answer = event.latents
         else:
-            assert event.timestep == plan.timesteps[case.start + len(trajectory)]
+            assert event.timestep == schedule.timesteps[case.start + len(trajectory)]
             answer = model(event.sample, event.timestep)
         try:
             event = sampler.send(answer)

@@ -15,14 +15,14 @@ from parity.sampler_harness import (
     Case,
     cases,
     check_case,
-    plan_of,
+    schedule_of,
     scheduler_of,
 )
 from sdrt.samplers import SamplerConfig, tables
 from sdrt.samplers.numerics import beta_quantile, torch_linspace
 from sdrt.samplers.options import LIMITS, Options
 from sdrt.samplers.prediction import threshold
-from sdrt.samplers.schedulers import FAMILIES
+from sdrt.samplers.schedulers import SCHEDULERS
 
 pytestmark = [
     pytest.mark.parity,
@@ -43,9 +43,9 @@ def their_defaults(scheduler: str) -> dict[str, Any]:
     return {name: p.default for name, p in parameters.items() if name not in ignored}
 
 
-@pytest.mark.parametrize("scheduler", FAMILIES)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_family_takes_diffusers_options_with_its_defaults(scheduler: str) -> None:
-    ours, theirs = dict(FAMILIES[scheduler].options), their_defaults(scheduler)
+    ours, theirs = dict(SCHEDULERS[scheduler].options), their_defaults(scheduler)
     for name in LIMITS.keys() - theirs.keys():  # read from any config that has them
         ours.pop(name, None)
     assert {name: list(v) if isinstance(v, tuple) else v for name, v in ours.items()} == theirs
@@ -71,14 +71,14 @@ EULER_XL = {
 }
 
 
-@pytest.mark.parametrize("target", [name for name in FAMILIES if "FlowMatch" not in name])
+@pytest.mark.parametrize("target", [name for name in SCHEDULERS if "FlowMatch" not in name])
 @pytest.mark.parametrize(
     ("source", "given"), [("PNDMScheduler", PNDM_15), ("EulerDiscreteScheduler", EULER_XL)]
 )
 def test_another_scheduler_over_a_configuration(
     source: str, given: dict[str, Any], target: str
 ) -> None:
-    """``Target.from_config(source.config)``: what is given stays, defaults are the target's."""
+    """`Target.from_config(source.config)`: what is given stays, defaults are the target's."""
     config = getattr(diffusers.schedulers, source).from_config(given).config
     theirs = getattr(diffusers.schedulers, target).from_config(config).config
     ours = SamplerConfig(source, given).renamed(target).options
@@ -140,7 +140,7 @@ def test_dynamic_thresholding(ratio: float, max_value: float) -> None:
 
 ADDED = [
     case
-    for name in FAMILIES
+    for name in SCHEDULERS
     if "FlowMatch" not in name
     for case in cases(
         name,
@@ -155,15 +155,15 @@ ADDED = [
 @pytest.mark.parametrize("case", ADDED, ids=str)
 @pytest.mark.parametrize("step", [0, 3, 9])
 def test_add_noise(case: Case, step: int) -> None:
-    theirs, plan = scheduler_of(case), plan_of(case)
-    index = step * plan.calls_per_step
+    theirs, schedule = scheduler_of(case), schedule_of(case)
+    index = step * schedule.calls_per_step
     if hasattr(theirs, "set_begin_index"):
         theirs.set_begin_index(index)
     rng = np.random.default_rng(0)
     x0, noise = (rng.standard_normal((2, 4, 8, 8)).astype(np.float32) for _ in range(2))
     t = theirs.timesteps[index].repeat(2)
     expected = theirs.add_noise(torch.from_numpy(x0), torch.from_numpy(noise), t).numpy()
-    np.testing.assert_allclose(plan.add_noise(x0, noise, index), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(schedule.add_noise(x0, noise, index), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("variance_type", ["learned", "learned_range"])

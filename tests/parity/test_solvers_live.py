@@ -18,7 +18,7 @@ from parity.sampler_harness import (
     check_case,
     first_latents,
     model,
-    plan_of,
+    schedule_of,
     scheduler_of,
     their_trajectory,
 )
@@ -215,11 +215,11 @@ def test_same_schedule_and_latents(case: Case) -> None:
 @pytest.mark.parametrize("case", [*one_by_one(*GROWING, steps=[25])], ids=str)
 def test_each_step_from_diffusers_latents(case: Case) -> None:
     """Where differences grow: every step is diffusers' when it starts from diffusers' latents."""
-    plan = plan_of(case)
-    x = first_latents(case, plan)
+    schedule = schedule_of(case)
+    x = first_latents(case, schedule)
     expected = iter(their_trajectory(scheduler_of(case), case, x, model))
     noise = TorchNoise(SEED)
-    sampler = plan.run(x, lambda: noise.normal(x.shape))
+    sampler = schedule.run(x, lambda: noise.normal(x.shape))
     event, num_steps = next(sampler), 0
     with contextlib.suppress(StopIteration):
         while True:

@@ -14,7 +14,7 @@ from sdrt.metadata.parameters import recorded_controls
 def controls_from_options(
     options: argparse.Namespace, recorded: Mapping[str, Any]
 ) -> dict[str, Control]:
-    """The controls that a PNG recorded, changed and joined by what the options say."""
+    """The controls that a PNG records, changed and extended by the options."""
     values = recorded_controls(recorded)
     for name, path in _pairs("--control", "PICTURE", options.control):
         values.setdefault(name, {})["image"] = path
@@ -31,21 +31,21 @@ def controls_from_options(
     for name, control in values.items():
         if "image" not in control:
             raise UsageError(
-                f"control '{name}': the PNG does not say from which picture it was made: give "
+                f"control '{name}': the PNG does not name its picture: give "
                 f"--control {name}=PICTURE"
             )
     return {name: Control(**control) for name, control in values.items()}
 
 
 def _pairs(option: str, form: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """Name and value of each ``NAME=VALUE``."""
+    """Name and value of each `NAME=VALUE`."""
     pairs: list[tuple[str, str]] = []
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise UsageError(f"{option}: got {text!r}, expected NAME={form}")
         if name in (other for other, _ in pairs):
-            raise UsageError(f"{option}: '{name}' stands there twice: give it once")
+            raise UsageError(f"{option}: '{name}' is given twice: give it once")
         pairs.append((name, value))
     return pairs
 

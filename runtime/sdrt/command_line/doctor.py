@@ -1,4 +1,4 @@
-"""``sdrt doctor``: which targets open on this machine, and what the others lack."""
+"""`sdrt doctor`: which targets open on this machine, and what the others lack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sdrt_engines.processor import this_processor
 
 @dataclass(frozen=True)
 class Cpu:
-    """``bfloat16`` is None where the system does not say."""
+    """`bfloat16` is None where the system does not say."""
 
     name: str
     cores: int  # that this process may use
@@ -30,7 +30,7 @@ class Cpu:
 
 @dataclass(frozen=True)
 class TargetState:
-    """Whether a target opens here; ``reason`` says why not, and what to do."""
+    """Whether a target opens here; `reason` says why not, and what to do."""
 
     target: str
     opens: bool
@@ -40,7 +40,7 @@ class TargetState:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that ``sdrt doctor`` finds."""
+    """All that `sdrt doctor` finds."""
 
     sdrt: str
     python: str

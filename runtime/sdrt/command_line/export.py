@@ -1,9 +1,10 @@
-"""``sdrt export`` and ``sdrt build``: the only commands that reach ``sdrt_export``."""
+"""`sdrt export` and `sdrt build`: the only commands that reach `sdrt_export`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sdrt_export.building.builders import builder_of
 
 
 def export(options: argparse.Namespace) -> None:
-    """A checkpoint to a bundle, and that to plans; or ControlNets into a bundle."""
+    """Exports a checkpoint and builds the bundle for targets, or adds ControlNets to a bundle."""
     controlnets = _each_once(options.controlnets)
     if options.into is not None and (options.source is not None or not controlnets):
         raise UsageError(
@@ -26,7 +27,7 @@ def export(options: argparse.Namespace) -> None:
         raise UsageError("the checkpoint to export is missing (see sdrt export --help)")
     targets = _targets_to_build(options.targets)
     given = {"weights": options.weights, "replace": options.replace}
-    try:  # the exporter checks the checkpoint before it imports what takes long
+    try:  # the exporter checks the checkpoint before it imports slow libraries
         from sdrt_export.exporting import add_controlnets, export_checkpoint
 
         if options.into is not None:
@@ -42,7 +43,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
-    """Those that run what is built for them; what cannot be built is refused before an export."""
+    """The targets that run something built for them. Raises before an export for what cannot be."""
     named = [Target.parse(text) for text in texts]
     targets = [target for target in named if backend_of(target).runs != "network"]
     for target in targets:
@@ -51,16 +52,18 @@ def _targets_to_build(texts: Sequence[str]) -> list[Target]:
 
 
 def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
-    for name, _ in controlnets:
-        if [name for name, _ in controlnets].count(name) > 1:
+    """The ControlNets by name. Raises `UsageError` if two have the same."""
+    counts = Counter(name for name, _ in controlnets)
+    for name, count in counts.items():
+        if count > 1:
             raise UsageError(
-                f"argument --controlnet: '{name}' comes twice: give each ControlNet its own name"
+                f"argument --controlnet: '{name}' is given twice: give each ControlNet its own name"
             )
     return dict(controlnets)
 
 
 def build(options: argparse.Namespace) -> None:
-    """What a target runs besides the bundle's ONNX; reports each stage unless quiet."""
+    """Builds what a target runs in place of the bundle's ONNX; reports stages unless quiet."""
     wanted = BuildOptions(
         components=tuple(options.component),
         precision=options.precision,
@@ -72,13 +75,13 @@ def build(options: argparse.Namespace) -> None:
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
-            sys.stdout.write("everything is there already, nothing was built\n")
+            sys.stdout.write("everything exists already, nothing was built\n")
 
 
 def _build(
     bundle: str | Path, target: Target, options: BuildOptions, *, quiet: bool = False
 ) -> list[Path]:
-    """Builds into the bundle; the paths of what was not there."""
+    """Builds into the bundle; returns the paths of what did not exist yet."""
 
     def report(line: str) -> None:
         if not quiet:

@@ -1,4 +1,4 @@
-"""``sdrt inspect``: what a bundle holds, for people and for programs."""
+"""`sdrt inspect`: what a bundle holds, for people and for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdrt_engines.tensor import shape_text
 
 
 def inspect(path: str, *, as_json: bool) -> None:
-    """Prints the manifest of the bundle at ``path``."""
+    """Prints the manifest of the bundle at `path`."""
     manifest = Bundle.open(path).manifest
     if as_json:
         sys.stdout.write(manifest.to_json() + "\n")

@@ -1,6 +1,6 @@
-"""The command line: ``sdrt run``, ``export``, ``build``, ``inspect``, ``verify``, ``doctor``.
+"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `doctor`.
 
-Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; ``--debug`` shows
+Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
 the traceback.
 """
 

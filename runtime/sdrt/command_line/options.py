@@ -1,20 +1,22 @@
-"""What can be written behind ``sdrt``: commands, options, and what is said of a wrong one."""
+"""The commands and options of `sdrt`, and the errors for wrong ones."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, get_args
 
 import sdrt
 from sdrt.errors import UsageError, did_you_mean
+from sdrt.images.framing import Resize
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
 
 
 def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser of the command line; a command's options name its function as ``command``."""
+    """The parser of the command line; a command's options name its function as `command`."""
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser("sdrt", description=(sdrt.__doc__ or "").partition("\n")[0])
@@ -29,7 +31,7 @@ def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises UsageError with one line, which names what was probably meant."""
+    """Raises `UsageError` with one line, which names what was probably meant."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -49,114 +51,6 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"got {value!r}, {near}")
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", nargs="?", help='a bundle folder, or "demo"; from --from-image if left out'
-    )
-    parser.add_argument("prompt", nargs="?", help="what to draw; from --from-image if left out")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
-    )
-    parser.add_argument("-n", "--negative-prompt", metavar="TEXT", help="what to keep away from")
-    parser.add_argument(
-        "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
-    )
-    parser.add_argument(
-        *("--steps", "--num-inference-steps"),
-        type=_whole_number,
-        metavar="N",
-        dest="num_inference_steps",
-        help="number of denoising steps",
-    )
-    parser.add_argument(
-        "--guidance-scale",
-        type=_number,
-        metavar="X",
-        help="how strongly the prompt guides (1 = not at all)",
-    )
-    parser.add_argument(
-        "--guidance-rescale",
-        type=_number,
-        metavar="X",
-        help="0..1, against over-exposure by high guidance",
-    )
-    parser.add_argument(
-        "--scheduler", metavar="NAME", help="e.g. euler, dpmpp_2m_karras, or a diffusers class name"
-    )
-    parser.add_argument("-W", "--width", type=_whole_number, metavar="N", help="pixels")
-    parser.add_argument("-H", "--height", type=_whole_number, metavar="N", help="pixels")
-    parser.add_argument(
-        *("--num-images", "--num-images-per-prompt"),
-        type=_whole_number,
-        metavar="N",
-        dest="num_images_per_prompt",
-        help="seeds count up from --seed",
-    )
-    parser.add_argument(
-        *("-s", "--seed"),
-        type=_whole_number,
-        metavar="N",
-        help="default: a random one, which the PNG then carries",
-    )
-    parser.add_argument(
-        "--eta", type=_number, metavar="X", help="share of fresh noise for DDIM, 0..1"
-    )
-    parser.add_argument(
-        "--clip-skip",
-        type=_whole_number,
-        metavar="N",
-        help="leave out that many of the text encoder's last layers",
-    )
-    _add_pictures(parser.add_argument_group("pictures"))
-    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
-    parser.add_argument(
-        "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-
-
-def _add_pictures(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--image", metavar="PICTURE", help="begin with this picture")
-    group.add_argument(
-        *("--mask", "--mask-image"),
-        metavar="PICTURE",
-        dest="mask_image",
-        help="paint only where this one is white",
-    )
-    group.add_argument(
-        "--strength",
-        type=_number,
-        metavar="X",
-        help="0..1, how much of the picture is made anew (default: 0.8, with a mask 1)",
-    )
-    group.add_argument(
-        "--padding-mask-crop",
-        type=_whole_number,
-        metavar="N",
-        help="draw only the mask and N pixels around it, larger, and paste it back",
-    )
-    group.add_argument(
-        "--resize",
-        choices=["crop", "pad", "stretch"],
-        help="how pictures take another shape than their own",
-    )
-
-
-def _add_control(group: argparse._ArgumentGroup) -> None:
-    for option, value, meaning in (
-        ("--control", "NAME=PICTURE", "draw along this picture"),
-        ("--control-scale", "NAME=X", "how much it counts (default: 1)"),
-        ("--control-window", "NAME=START:END", "from which to which share of the steps (0:1)"),
-        ("--annotate", "NAME=ANNOTATOR", "make the control picture from it first, with canny"),
-    ):
-        group.add_argument(option, action="append", metavar=value, help=meaning)
-    group.add_argument(
-        "--guess-mode",
-        action=argparse.BooleanOptionalAction,
-        help="let the control pictures decide where the prompt is silent",
-    )
-
-
 def _whole_number(text: str) -> int:
     try:
         return int(text)
@@ -171,10 +65,129 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """How the value of an option is written, and read."""
+
+    metavar: str
+    type: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True)
+class _Field:
+    """An option that sets a field of a request."""
+
+    field: str
+    kind: _Kind
+    help: str
+    names: tuple[str, ...] = ()  # in place of --field-with-dashes
+
+    def add_to(self, group: argparse._ActionsContainer) -> None:
+        group.add_argument(
+            *(self.names or (f"--{self.field.replace('_', '-')}",)),
+            dest=self.field,
+            metavar=self.kind.metavar,
+            type=self.kind.type,
+            help=self.help,
+        )
+
+
+_TEXT = _Kind("TEXT")
+_NAME = _Kind("NAME")
+_IMAGE = _Kind("PICTURE")
+_COUNT = _Kind("N", _whole_number)
+_NUMBER = _Kind("X", _number)
+
+_FIELDS = (
+    _Field(
+        "negative_prompt", _TEXT, "what the images should not show", ("-n", "--negative-prompt")
+    ),
+    _Field(
+        "num_inference_steps",
+        _COUNT,
+        "number of denoising steps",
+        ("--steps", "--num-inference-steps"),
+    ),
+    _Field("guidance_scale", _NUMBER, "how strongly the prompt guides (1 = not at all)"),
+    _Field("guidance_rescale", _NUMBER, "0..1, against over-exposure by high guidance"),
+    _Field("scheduler", _NAME, "e.g. euler, dpmpp_2m_karras, or a diffusers class name"),
+    _Field("width", _COUNT, "pixels", ("-W", "--width")),
+    _Field("height", _COUNT, "pixels", ("-H", "--height")),
+    _Field(
+        "num_images_per_prompt",
+        _COUNT,
+        "seeds count up from --seed",
+        ("--num-images", "--num-images-per-prompt"),
+    ),
+    _Field("seed", _COUNT, "default: a random one, which the PNG records", ("-s", "--seed")),
+    _Field("eta", _NUMBER, "share of fresh noise for DDIM, 0..1"),
+    _Field("clip_skip", _COUNT, "leave out that many of the text encoder's last layers"),
+)
+_IMAGE_FIELDS = (
+    _Field("image", _IMAGE, "begin with this picture"),
+    _Field(
+        "mask_image", _IMAGE, "generate only where this one is white", ("--mask", "--mask-image")
+    ),
+    _Field(
+        "strength", _NUMBER, "0..1, how much of the picture changes (default: 0.8, with a mask 1)"
+    ),
+    _Field(
+        "padding_mask_crop",
+        _COUNT,
+        "generate only the mask and N pixels around it, larger, and paste the result back",
+    ),
+)
+_CONTROL_OPTIONS = {  # each may be repeated: of what form, and what for
+    "--control": ("NAME=PICTURE", "generate along this picture"),
+    "--control-scale": ("NAME=X", "how much it counts (default: 1)"),
+    "--control-window": ("NAME=START:END", "from which to which share of the steps (0:1)"),
+    "--annotate": ("NAME=ANNOTATOR", "make the control picture from it first, with canny"),
+}
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bundle", nargs="?", help='a bundle folder, or "demo"; from --from-image if left out'
+    )
+    parser.add_argument("prompt", nargs="?", help="what to generate; from --from-image if left out")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
+    )
+    parser.add_argument(
+        "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
+    )
+    for field in _FIELDS:
+        field.add_to(parser)
+    _add_images(parser.add_argument_group("pictures"))
+    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
+    parser.add_argument(
+        "--target", default="auto", help="where to run (default: auto, the fastest that opens here)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_images(group: argparse._ArgumentGroup) -> None:
+    for field in _IMAGE_FIELDS:
+        field.add_to(group)
+    group.add_argument(
+        "--resize", choices=get_args(Resize), help="how pictures are brought to another shape"
+    )
+
+
+def _add_control(group: argparse._ArgumentGroup) -> None:
+    for option, (form, meaning) in _CONTROL_OPTIONS.items():
+        group.add_argument(option, action="append", metavar=form, help=meaning)
+    group.add_argument(
+        "--guess-mode",
+        action=argparse.BooleanOptionalAction,
+        help="let the control pictures decide where the prompt says nothing",
+    )
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="?", help='a diffusers folder, a Hub id, or "demo"')
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("-o", "--output", type=Path, help="bundle folder to make")
+    place.add_argument("-o", "--output", type=Path, help="bundle folder to write")
     place.add_argument(
         "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
     )
@@ -191,19 +204,19 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=["auto", "fp32", "fp16"],
         default="auto",
-        help="how weights are stored; auto halves them where that changes none",
+        help="how weights are stored; auto stores float16 if that changes none",
     )
     parser.add_argument(
         "--target",
         action="append",
         default=[],
         dest="targets",
-        help="build for it, too, as `sdrt build` does; may be repeated",
+        help="also build for this target, as `sdrt build` does; may be repeated",
     )
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace the bundle that is there, or with --into its ControlNets so called",
+        help="replace an existing bundle, or with --into its ControlNets of these names",
     )
 
 
@@ -269,7 +282,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
-    "run": (_add_run, "draw images with a bundle"),
+    "run": (_add_run, "generate images with a bundle"),
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show what a bundle holds"),

@@ -1,4 +1,4 @@
-"""``sdrt verify``: a bundle's networks on a target beside the CPU."""
+"""`sdrt verify`: a bundle's networks on a target beside the CPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The numbers of ``torch.Generator("cpu").manual_seed(seed)`` and ``torch.randn``, without torch.
+"""The random numbers of `torch.Generator("cpu").manual_seed(seed)` and `torch.randn`, in numpy.
 
-Source: ATen's ``DistributionTemplates.h`` and ``MT19937RNGEngine.h``. Values equal torch's to
+Source: ATen's `DistributionTemplates.h` and `MT19937RNGEngine.h`. Values equal torch's to
 within 1e-6: both round logarithm, sine and cosine to float32, each in its own way.
 """
 
@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
+from sdrt_engines import Array
 
-Array: TypeAlias = npt.NDArray[np.float32]
-
-BLOCK = 16  # torch fills blocks of 16, eight cosines before eight sines; fewer values go one by one
+BLOCK = 16  # torch fills blocks of 16: eight cosines, then eight sines; fewer values one by one
 TWO_PI = np.float32(2 * math.pi)
 UNIT = np.float32(2**-24)
 
 
 class TorchNoise:
-    """A stream of standard normals, the same in the same order as torch's for this seed.
+    """A stream of standard normals: those of torch for this seed, in the same order.
 
-    ``seed`` is 0 to 2**64 - 1 (``RequestError`` otherwise); as in torch, its low 32 bits count.
+    `seed` is 0 to 2**64 - 1 (`RequestError` otherwise); as in torch, its low 32 bits count.
     """
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed < 2**64:
             raise RequestError(f"seed: got {seed}, expected 0 to {2**64 - 1}")
         self._words = np.random.RandomState(seed & 0xFFFFFFFF)  # MT19937, seeded as torch seeds it
-        self._second: float | None = (
-            None  # the half of a small draw's last pair that is still to come
-        )
+        self._second: float | None = None  # the unused half of a small draw's last pair
 
     def normal(self, shape: tuple[int, ...]) -> Array:
-        """The next ``torch.randn(shape)``: float32 of ``shape``."""
+        """The next `torch.randn(shape)`: float32 of `shape`."""
         size = math.prod(shape)
         values = self._large(size) if size >= BLOCK else self._small(size)
         return values.reshape(shape)
@@ -46,9 +41,8 @@ class TorchNoise:
         values = self._uniform(size)
         whole = size - size % BLOCK
         values[:whole] = box_muller_blocks(values[:whole])
-        if (
-            whole < size
-        ):  # torch then draws the last 16 afresh, over values that it has already given
+        if whole < size:
+            # torch then draws the last 16 again and overwrites values that it had drawn
             values[-BLOCK:] = box_muller_blocks(self._uniform(BLOCK))
         return values
 
@@ -56,7 +50,7 @@ class TorchNoise:
         return np.asarray([self._one() for _ in range(size)], np.float32)
 
     def _one(self) -> float:
-        """One value of a small draw, from float64. A pair's second half waits for the next call."""
+        """One value of a small draw, from float64. The other of a pair is kept."""
         if self._second is not None:
             value, self._second = self._second, None
             return value
@@ -66,32 +60,32 @@ class TorchNoise:
         return radius * math.cos(angle)
 
     def _uniform(self, size: int) -> Array:
-        """Uniforms in [0, 1), of 24 bits: all that float32 can tell apart."""
+        """Uniforms in [0, 1), of 24 bits: the precision of float32."""
         words = self._words.randint(0, 2**32, size, np.uint32)
         return (words & np.uint32(2**24 - 1)).astype(np.float32) * UNIT
 
     def _uniform64(self) -> float:
-        """A uniform in [0, 1), of 53 bits out of two words, the high one first."""
+        """A uniform in [0, 1), of 53 bits from two words, the high one first."""
         high, low = (int(word) for word in self._words.randint(0, 2**32, 2, np.uint32))
         return ((high << 32 | low) & (2**53 - 1)) / 2**53
 
 
 class BatchNoise:
-    """One stream for each image of a batch, so that an image is the same alone as among others.
+    """One stream for each image of a batch, so that an image is the same alone and in a batch.
 
-    What diffusers draws for a list of generators. ``seeds`` as for ``TorchNoise``.
+    Equals what diffusers draws for a list of generators. `seeds` are as for `TorchNoise`.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._streams = tuple(TorchNoise(seed) for seed in seeds)
 
     def normal(self, shape_of_one: tuple[int, ...]) -> Array:
-        """Each stream's next draw, (B, C, h, w) float32; ``shape_of_one`` is (1, C, h, w)."""
+        """Each stream's next draw, (B, C, h, w) float32; `shape_of_one` is (1, C, h, w)."""
         return np.concatenate([stream.normal(shape_of_one) for stream in self._streams])
 
 
 def box_muller_blocks(uniform: Array) -> Array:
-    """Normals from uniforms in [0, 1), sixteen at a time as torch's ``normal_fill`` makes them.
+    """Normals from uniforms in [0, 1), sixteen at a time as torch's `normal_fill` makes them.
 
     The size is a multiple of 16.
     """

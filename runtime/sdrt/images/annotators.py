@@ -1,7 +1,6 @@
-"""Control pictures made from ordinary ones.
+"""Control images made from ordinary ones.
 
-Any other kind (depth, pose, segmentation) is made by a program of its choice and given to
-``Control`` as a picture.
+Other kinds (depth, pose, segmentation) are made by other programs and given to `Control` as images.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def annotate(annotator: str, image: Image) -> Image:
-    """The control picture that ``annotator``, one of ``ANNOTATORS``, makes of an image.
+    """The control image that `annotator`, one of `ANNOTATORS`, makes from an image.
 
-    Raises ``RequestError`` for an unknown name, or where its library is missing.
+    Raises `RequestError` for an unknown name, or if its library is missing.
     """
     require_annotator(annotator)
     return ANNOTATORS[annotator](image)
 
 
 def require_annotator(annotator: str) -> None:
-    """RequestError unless there is an annotator of that name."""
+    """Raises `RequestError` unless there is an annotator of that name."""
     if not isinstance(annotator, str) or annotator not in ANNOTATORS:
         near = did_you_mean(str(annotator), ANNOTATORS)
         raise RequestError(f"annotator: got {annotator!r}, {near}")
@@ -36,8 +35,8 @@ def require_annotator(annotator: str) -> None:
 def canny(image: Image, low: float = 100, high: float = 200) -> Image:
     """Edges, white on black, one pixel wide (Canny 1986, doi:10.1109/TPAMI.1986.4767851).
 
-    An edge begins where the gradient exceeds ``high`` and goes on while it exceeds ``low``, both
-    for channels of 0..255.
+    An edge starts where the gradient exceeds `high` and continues while it exceeds `low`, both for
+    channels in 0..255.
     """
     from PIL.Image import fromarray
 

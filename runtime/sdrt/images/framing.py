@@ -1,4 +1,4 @@
-"""Input pictures brought to the size of a request."""
+"""Crops, pads and stretches input images to the size of a request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 Size: TypeAlias = tuple[int, int]  # width and height in pixels
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are outside
 
-MAX_DISPROPORTION = 64  # a narrow strip, cut to a square, is enlarged to more than that, too
+MAX_DISPROPORTION = 64  # cropped to a square, a narrow strip would be enlarged by more, too
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What part of the input pictures a request draws, and at what size.
+    """Which part of the input images a request uses, and at what size.
 
-    ``box`` is the part that ``padding_mask_crop`` works on; None means all.
+    `box` is the part that `padding_mask_crop` works on; None means all of it.
     """
 
     size: Size
@@ -34,10 +34,9 @@ class Frame:
 
 
 def fitted(image: Image, size: Size, resize: Resize) -> Image:
-    """The image at another size: cut to its proportions, padded with its own edges, or stretched.
+    """The image at another size: cropped, padded with its own edges, or stretched.
 
-    Source: ``VaeImageProcessor.resize`` of diffusers, which calls these ways "crop", "fill" and
-    "default".
+    Source: `VaeImageProcessor.resize` of diffusers, where these are "crop", "fill" and "default".
     """
     from PIL import Image as Images
 
@@ -61,8 +60,7 @@ def fitted(image: Image, size: Size, resize: Resize) -> Image:
 
 
 def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
-    """Spreads the edges of what lies in the middle over the empty borders, left and right or above
-    and below."""
+    """Fills the empty borders with the edges of the image in the middle."""
     width, height = canvas.size
     if top > 0:
         for edge, y in ((0, 0), (resized.height, top + resized.height)):
@@ -75,13 +73,12 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
 
 
 def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether some enlargement of the picture misses both sides of ``size`` by less than
-    ``tolerance`` pixels."""
+    """Whether the picture can be scaled to within `tolerance` pixels of both sides of `size`."""
     across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
     return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
 
 
 def disproportion(picture: Size, size: Size) -> float:
-    """How many times narrower or flatter the one is than the other, at least 1."""
+    """The ratio of the two aspect ratios, at least 1."""
     ratio = picture[0] / picture[1] * size[1] / size[0]
     return max(ratio, 1 / ratio)

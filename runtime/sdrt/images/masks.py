@@ -1,38 +1,38 @@
-"""Masks: what they mean for latents, where to look closer, and how the result is pasted back."""
+"""Masks: at the size of latents, as the box to crop, and in pasting the result back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.images.framing import Box, Frame, Size, fitted
 from sdrt.images.reading import array_from_image
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = npt.NDArray[np.float32]
-
 
 def mask_from_image(image: Image, frame: Frame) -> Array:
-    """(1, 1, H, W): 1 where it is white and the picture will be painted, 0 where it stays."""
+    """The mask as (1, 1, H, W): 1 where it is white (generated), 0 where it is black (kept)."""
     return (array_from_image(frame(image.convert("L"))) >= 0.5).astype(np.float32)
 
 
 def latent_mask(mask: Array, scale_factor: int) -> Array:
-    """The mask at the latents' size, (1, 1, h, w): the upper left pixel of each cell decides, as in
-    torch's nearest interpolation."""
+    """The mask at the size of latents, (1, 1, h, w).
+
+    Takes the upper left pixel of each cell, as torch's nearest interpolation does.
+    """
     return mask[..., ::scale_factor, ::scale_factor]
 
 
 def crop_box(mask: Image, size: Size, padding: int) -> Box:
-    """The part of the picture that holds all of the mask and ``padding`` pixels around it, widened
-    to the proportions of ``size``, inside the picture where it fits.
+    """The part of the image with all of the mask and `padding` pixels around it.
 
-    The whole picture when the mask is black. Source: ``VaeImageProcessor.get_crop_region`` of
-    diffusers, whose roundings these are.
+    It is widened to the proportions of `size`, and stays inside the image if it fits; for a black
+    mask it is the whole image. Source, roundings included: `VaeImageProcessor.get_crop_region` of
+    diffusers.
     """
     painted = np.asarray(mask.convert("L")) > 0  # (H, W)
     if not painted.any():
@@ -49,7 +49,7 @@ def crop_box(mask: Image, size: Size, padding: int) -> Box:
 
 
 def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int]:
-    """The interval at length ``wanted`` about the same centre, moved into 0..``limit``."""
+    """The interval with length `wanted` and the same centre, moved into 0..`limit`."""
     missing = int(wanted - (last - first))
     first -= missing // 2
     last += missing - missing // 2
@@ -60,8 +60,10 @@ def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int
 
 
 def paste_back(drawn: Image, picture: Image, mask: Image, box: Box) -> Image:
-    """The picture with what was drawn for ``box`` where the mask is white, blended where it is
-    grey; black parts keep their pixels to the bit."""
+    """The picture with `drawn`, the image generated for `box`, where the mask is white.
+
+    Grey parts are blended; black parts keep their pixels exactly.
+    """
     from PIL.Image import composite
 
     left, top, right, bottom = box

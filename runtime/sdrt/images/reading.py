@@ -1,4 +1,4 @@
-"""Input pictures: read from anywhere, upright and in RGB."""
+"""Input images, read from a path or from PIL: upright and in RGB."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import RequestError
 from sdrt.images.framing import Size
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = npt.NDArray[np.float32]
-
-MAX_PIXELS = 2**26  # a small file can unfold to more than the memory holds
+MAX_PIXELS = 2**26  # a small file can decompress to more than fits in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that was given: upright, in RGB, and the path that it came from."""
+    """An input image, upright and in RGB, and the path that it came from."""
 
     image: Image
     path: str | None = None
@@ -43,35 +41,40 @@ PictureSource: TypeAlias = "Picture | Image | str | PathLike[str]"
 
 
 def picture_from_source(source: PictureSource, role: str) -> Picture:
-    """The picture at a path, or a PIL image, turned as its EXIF says.
+    """The image at a path, or a PIL image, rotated as its EXIF says.
 
-    What is transparent lies on white, 16 bits a channel become 8. Raises ``RequestError``, which
-    begins with ``role``, for what is missing, broken, no picture, or has over ``MAX_PIXELS``.
+    Transparent parts become white, 16 bits per channel become 8. Raises `RequestError`, which
+    begins with `role`, for a file that is missing, broken or not an image, and for more than
+    `MAX_PIXELS`.
     """
     from PIL import Image
 
     if isinstance(source, Picture):
         return source
     if isinstance(source, Image.Image):
-        with _told(role, "the image"):
-            return Picture(_upright_rgb(_modest(source, role)))
+        with translate_errors(role, "the image"):
+            check_pixel_count(source, role)
+            return Picture(_upright_rgb(source))
     if isinstance(source, str | PathLike):
         path = fspath(source)
         with (
-            _told(role, f"'{path}'"),
+            translate_errors(role, f"'{path}'"),
             Path(path).open("rb") as file,  # Pillow takes an empty path for a file
             Image.open(file) as image,
         ):
-            return Picture(_upright_rgb(_modest(image, role)), path)
+            check_pixel_count(image, role)
+            return Picture(_upright_rgb(image), path)
     raise RequestError(
-        f"{role}: got a {type(source).__name__}, expected a PIL image or the path of a picture"
+        f"{role}: got a {type(source).__name__}, expected a PIL image or the path of an image"
     )
 
 
 @contextmanager
-def _told(role: str, name: str) -> Iterator[None]:
-    """Pillow's errors as ours. An opened image is read only when its pixels are needed, so one that
-    a caller gives can be broken, too."""
+def translate_errors(role: str, name: str) -> Iterator[None]:
+    """Raises `RequestError` for the errors of Pillow.
+
+    Pillow reads an opened image when its pixels are needed: a caller's image can be broken, too.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -80,27 +83,27 @@ def _told(role: str, name: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise RequestError(
-            f"{role}: {name} is no picture that Pillow reads, or a broken one"
+            f"{role}: {name} is not an image that Pillow can read, or it is broken"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RequestError(f"{role}: {name} is too large: {_limit()}") from error
-    except Exception as error:  # Pillow tells broken files in a dozen ways
-        reason = getattr(error, "strerror", None)  # the system's: missing, a folder, not allowed
-        advice = "name a picture's file" if reason else "give a picture that is whole"
+    except Exception as error:  # Pillow reports broken files in a dozen ways
+        reason = getattr(error, "strerror", None)  # of the system: missing, a folder, not allowed
+        advice = "give the path of an image" if reason else "give an image that is not damaged"
         raise RequestError(f"{role}: {name} cannot be read: {reason or error}: {advice}") from error
 
 
-def _modest(image: Image, role: str) -> Image:
+def check_pixel_count(image: Image, role: str) -> None:
+    """Raises `RequestError` for more than `MAX_PIXELS`, and for none."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise RequestError(f"{role}: got {width}×{height} pixels: {_limit()}")
     if not width * height:
         raise RequestError(f"{role}: got {width}×{height} pixels, expected at least one")
-    return image
 
 
 def _limit() -> str:
-    return f"expected {MAX_PIXELS / 1e6:.0f} megapixels at most; make it smaller"
+    return f"expected {MAX_PIXELS / 1e6:.0f} megapixels at most: make it smaller"
 
 
 def _upright_rgb(image: Image) -> Image:
@@ -108,7 +111,7 @@ def _upright_rgb(image: Image) -> Image:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would cut off
+    if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
         image = Images.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -117,8 +120,11 @@ def _upright_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Grey of 16 bits in whole numbers, or of 0..255 in floats. ValueError where it holds NaN."""
+def _eight_bits(pixels: Array) -> Array:
+    """Grey values as bytes: 16-bit integers divided by 256, floats clipped to 0..255.
+
+    Raises `ValueError` for NaN.
+    """
     if pixels.dtype.kind == "f":
         if np.isnan(pixels).any():
             raise ValueError("it holds NaN")
@@ -127,7 +133,7 @@ def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def array_from_image(image: Image) -> Array:
-    """(1, C, H, W) in 0..1."""
+    """The image as (1, C, H, W) in 0..1."""
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
     if pixels.ndim == 2:
         pixels = pixels[..., None]

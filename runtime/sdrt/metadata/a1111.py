@@ -1,11 +1,11 @@
-"""The text that AUTOMATIC1111's web UI keeps in a picture, and that many other programs read.
+"""The text that AUTOMATIC1111's web UI keeps in an image, and that many other programs read.
 
     a red circle
     Negative prompt: blurry
     Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 512x512, Model: "sd: 1, 5"
 
-The format is what that program's `create_infotext` writes and `parse_generation_parameters` reads;
-here it is made from, and read into, parameters with diffusers' names.
+The format is what that program's `create_infotext` writes and `parse_generation_parameters` reads.
+Here it is made from, and read into, parameters with the names of diffusers.
 """
 
 from __future__ import annotations
@@ -17,33 +17,22 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.samplers.schedulers import SHORT_NAMES
+from sdrt.samplers.config import split_suffix
+from sdrt.samplers.schedulers import SHORT_NAMES, SUFFIXES
 
-NEGATIVE = "Negative prompt:"
-FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
-
-SAMPLERS = {
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "heun": "Heun",
-    "lms": "LMS",
-    "kdpm2": "DPM2",
-    "kdpm2_a": "DPM2 a",
-    "dpmpp_2m": "DPM++ 2M",
-    "dpmpp_2m_sde": "DPM++ 2M SDE",
-    "dpmpp_3m_sde": "DPM++ 3M SDE",
-    "ddim": "DDIM",
-    "ddpm": "DDPM",
-    "pndm": "PLMS",
-    "unipc": "UniPC",
-    "deis": "DEIS",
-    "lcm": "LCM",
-    "tcd": "TCD",
+_NEGATIVE = "Negative prompt:"
+_FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
+_PARAMETERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {  # the fields that are read as is
+    "Steps": ("num_inference_steps", int),
+    "CFG scale": ("guidance_scale", float),
+    "Seed": ("seed", int),
+    "Denoising strength": ("strength", float),
+    "Model": ("model", str),
 }
-SCHEDULES = {"_karras": "Karras", "_exponential": "Exponential", "_beta": "Beta"}
-# What "Schedule type: Automatic" means there; a text without a schedule type is older: none.
-AUTOMATIC = {
+
+# What "Schedule type: Automatic" means there. Older texts have no schedule type: it means none.
+_AUTOMATIC = {
     "DPM++ 2M": "Karras",
     "DPM++ 2M SDE": "Exponential",
     "DPM++ 3M SDE": "Exponential",
@@ -53,12 +42,12 @@ AUTOMATIC = {
 
 
 def text_from_parameters(parameters: Mapping[str, Any]) -> str:
-    """The text for parameters with diffusers' names; what it has no word for is left out."""
+    """The text for parameters with the names of diffusers; what has no field there is left out."""
     given = {name: value for name, value in parameters.items() if value is not None}
     has_size = "width" in given and "height" in given
     fields = {
         "Steps": given.get("num_inference_steps"),
-        "Sampler": sampler_name(given["scheduler"]) if "scheduler" in given else None,
+        "Sampler": _sampler_name(given["scheduler"]) if "scheduler" in given else None,
         "CFG scale": given.get("guidance_scale"),
         "Seed": given.get("seed"),
         "Size": f"{given['width']}x{given['height']}" if has_size else None,
@@ -70,108 +59,90 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     }
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
-        lines.append(f"{NEGATIVE} {given['negative_prompt']}")
-    lines.append(", ".join(f"{name}: {quoted(v)}" for name, v in fields.items() if v is not None))
+        lines.append(f"{_NEGATIVE} {given['negative_prompt']}")
+    lines.append(", ".join(f"{name}: {_quoted(v)}" for name, v in fields.items() if v is not None))
     return "\n".join(lines)
 
 
 def parameters_from_text(text: str) -> dict[str, Any]:
-    """Parameters with diffusers' names; a sampler that has no short name here keeps its own.
+    """Parameters with the names of diffusers; a sampler that has no short name here keeps its own.
 
-    Raises RequestError for a field whose value is not of its kind.
+    Raises `RequestError` for a field whose value is of another kind.
     """
     *lines, last = text.strip().split("\n")
-    pairs = FIELD.findall(last)
-    if len(pairs) < MIN_FIELDS:
+    pairs = _FIELD.findall(last)
+    if len(pairs) < _MIN_FIELDS:
         lines, pairs = [*lines, last], []
-    prompt, negative = split_prompts([line.strip() for line in lines])
-    fields = {name.strip(): unquoted(value.strip()) for name, value in pairs}
+    prompt, negative = _split_prompts([line.strip() for line in lines])
+    fields = {name.strip(): _unquoted(value.strip()) for name, value in pairs}
 
     parameters: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
-    for field, name, kind in (
-        ("Steps", "num_inference_steps", int),
-        ("CFG scale", "guidance_scale", float),
-        ("Seed", "seed", int),
-        ("Denoising strength", "strength", float),
-        ("Model", "model", str),
-    ):
+    for field, (name, kind) in _PARAMETERS.items():
         if field in fields:
-            parameters[name] = value_of(field, fields[field], kind)
+            parameters[name] = _value_of(field, fields[field], kind)
     if "Size" in fields:
-        parameters["width"], parameters["height"] = size_of(fields["Size"])
+        parameters["width"], parameters["height"] = _size_of(fields["Size"])
     if "Sampler" in fields:
-        parameters["scheduler"] = short_name(fields["Sampler"], fields.get("Schedule type"))
+        parameters["scheduler"] = _short_name(fields["Sampler"], fields.get("Schedule type"))
     if "Clip skip" in fields:
-        parameters["clip_skip"] = value_of("Clip skip", fields["Clip skip"], int) - 1
+        parameters["clip_skip"] = _value_of("Clip skip", fields["Clip skip"], int) - 1
     return parameters
 
 
-def split_prompts(lines: list[str]) -> tuple[str, str]:
+def _split_prompts(lines: list[str]) -> tuple[str, str]:
     """Prompt and negative prompt, each of any number of lines."""
     for number, line in enumerate(lines):
-        if line.startswith(NEGATIVE):
-            negative = [line.removeprefix(NEGATIVE).strip(), *lines[number + 1 :]]
+        if line.startswith(_NEGATIVE):
+            negative = [line.removeprefix(_NEGATIVE).strip(), *lines[number + 1 :]]
             return "\n".join(lines[:number]), "\n".join(negative)
     return "\n".join(lines), ""
 
 
-def sampler_name(scheduler: str) -> str:
-    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; any other name, a diffusers class say, as it is."""
+def _sampler_name(scheduler: str) -> str:
+    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is."""
     stem, suffix = split_suffix(scheduler)
-    for name, sampler in SAMPLERS.items():
-        if stem in SHORT_NAMES and SHORT_NAMES[stem] == SHORT_NAMES.get(
-            name
-        ):  # stem may be an alias
-            return f"{sampler} {SCHEDULES[suffix]}" if suffix else sampler
-    return scheduler
+    sampler = SHORT_NAMES[stem].a1111 if stem in SHORT_NAMES else None
+    if sampler is None:
+        return scheduler
+    return f"{sampler} {SUFFIXES[suffix].a1111}" if suffix else sampler
 
 
-def split_suffix(scheduler: str) -> tuple[str, str]:
-    """A short name without and with the part that names its sigmas."""
-    for suffix in SCHEDULES:
-        if scheduler.endswith(suffix):
-            return scheduler.removesuffix(suffix), suffix
-    return scheduler, ""
-
-
-def short_name(sampler: str, schedule: str | None) -> str:
+def _short_name(sampler: str, schedule: str | None) -> str:
     """ "dpmpp_2m_karras" for "DPM++ 2M" and "Karras", or for both in one; others as they are."""
     if schedule == "Automatic":
-        schedule = AUTOMATIC.get(sampler)
+        schedule = _AUTOMATIC.get(sampler)
     written = f"{sampler} {schedule}" if schedule else sampler
-    for stem, name in SAMPLERS.items():
-        for suffix, sigmas in {"": "", **SCHEDULES}.items():
-            if written.lower() == f"{name} {sigmas}".strip().lower():
-                return stem + suffix
+    for stem, name in SHORT_NAMES.items():
+        for scheduler in (stem, *(stem + suffix for suffix in SUFFIXES)):
+            if name.a1111 and written.lower() == _sampler_name(scheduler).lower():
+                return scheduler
     return written
 
 
-def value_of(field: str, text: str, kind: Callable[[str], Any]) -> Any:
-    """A field's value. Raises RequestError where it is no number and should be one."""
+def _value_of(field: str, text: str, kind: Callable[[str], Any]) -> Any:
+    """A field's value. Raises `RequestError` if it is not the number that it should be."""
     try:
         return kind(text)
     except ValueError as error:
-        raise RequestError(
-            f"the picture's text says '{field}: {text}', expected a number"
-        ) from error
+        raise RequestError(f"the image's text says '{field}: {text}', expected a number") from error
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """Width and height from "512x768". Raises RequestError."""
+def _size_of(text: str) -> tuple[int, int]:
+    """Width and height from "512x768". Raises `RequestError`."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
-        raise RequestError(f"the picture's text says 'Size: {text}', expected one like 512x512")
+        raise RequestError(f"the image's text says 'Size: {text}', expected one like 512x512")
     return int(match[1]), int(match[2])
 
 
-def quoted(value: object) -> str:
-    """A value as the text holds it: as a JSON string where it has commas, colons or lines in it."""
+def _quoted(value: object) -> str:
+    """A value as the text holds it: a JSON string if it contains commas, colons or line breaks."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n\"]", text) else text
 
 
-def unquoted(text: str) -> str:
-    """The inverse of `quoted`; text with a stray quote stays as it is."""
+def _unquoted(text: str) -> str:
+    """The inverse of `_quoted`; text with a stray quote stays as it is."""
     if not (len(text) > 1 and text.startswith('"') and text.endswith('"')):
         return text
     try:

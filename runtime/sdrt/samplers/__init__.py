@@ -2,7 +2,7 @@
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.samplers.plan import Plan
 from sdrt.samplers.protocol import Call, Sampler, Update, drive
+from sdrt.samplers.schedule import Schedule
 
-__all__ = ["Call", "Plan", "Sampler", "SamplerConfig", "SamplerError", "Update", "drive"]
+__all__ = ["Call", "Sampler", "SamplerConfig", "SamplerError", "Schedule", "Update", "drive"]

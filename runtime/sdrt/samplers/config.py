@@ -1,4 +1,4 @@
-"""From diffusers' ``scheduler_config.json`` and a name to a plan."""
+"""From diffusers' `scheduler_config.json` and a name to a schedule."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from sdrt.errors import SamplerError, nearest
 from sdrt.samplers.options import RESPACING, Options, check_known
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.schedulers import FAMILIES, SHORT_NAMES, SUFFIXES, Family
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES, SUFFIXES, Scheduler
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """A scheduler and what its configuration says.
 
-    ``given`` is kept as it was written, also what this scheduler has no use for, because another
-    scheduler may have (diffusers' ``Other.from_config(scheduler.config)``). ``options`` is what
+    `given` is kept as it was written, also what this scheduler has no use for, because another
+    scheduler may have (diffusers' `Other.from_config(scheduler.config)`). `options` is what
     applies here: what is given, over the defaults of this scheduler. Two things belong to the model
     and hold for every scheduler, also where diffusers' class has no such option:
-    ``rescale_betas_zero_snr`` and every ``beta_schedule``.
+    `rescale_betas_zero_snr` and every `beta_schedule`.
     """
 
     scheduler: str  # diffusers' class name
@@ -28,29 +28,29 @@ class SamplerConfig:
     options: Options = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.scheduler not in FAMILIES:
-            advice = _did_you_mean(self.scheduler, FAMILIES)
+        if self.scheduler not in SCHEDULERS:
+            advice = _did_you_mean(self.scheduler, SCHEDULERS)
             raise SamplerError(f"scheduler {self.scheduler!r} is unknown; {advice}")
         check_known(self.given)
-        family = self._family
+        entry = self._entry
         taken = {
             name: self.given[name]
             for name in self.given
-            if name in (*family.options, *_OF_THE_MODEL)
+            if name in (*entry.options, *_OF_THE_MODEL)
         }
-        options = Options(**{**family.options, **taken})
-        if options.prediction_type not in family.prediction_types:
+        options = Options(**{**entry.options, **taken})
+        if options.prediction_type not in entry.prediction_types:
             raise SamplerError(
                 f"{self.scheduler} can't use prediction_type {options.prediction_type!r}, "
-                f"expected one of {', '.join(family.prediction_types)}; choose another scheduler"
+                f"expected one of {', '.join(entry.prediction_types)}; choose another scheduler"
             )
         object.__setattr__(self, "options", options)
 
     @classmethod
     def from_diffusers(cls, config: Mapping[str, Any]) -> SamplerConfig:
-        """The scheduler that a ``scheduler_config.json`` describes.
+        """The scheduler that a `scheduler_config.json` describes.
 
-        Raises ``SamplerError`` for an unknown class, an option that no scheduler here knows, or a
+        Raises `SamplerError` for an unknown class, an option that no scheduler here knows, or a
         wrong value.
         """
         if not isinstance(config.get("_class_name"), str):
@@ -64,35 +64,37 @@ class SamplerConfig:
         """Another scheduler for the same model, by diffusers' class name or a short name.
 
         A class name keeps every option that is given. A short name says the whole variant:
-        ``"dpmpp_2m"`` has no Karras sigmas even where the configuration has, ``"dpmpp_2m_karras"``
+        `"dpmpp_2m"` has no Karras sigmas even where the configuration has, `"dpmpp_2m_karras"`
         has.
         """
-        if name in FAMILIES:
+        if name in SCHEDULERS:
             return SamplerConfig(name, self.given)
-        stem, spelling = _split(name)
+        stem, suffix = split_suffix(name)
         if stem not in SHORT_NAMES:
             raise SamplerError(
                 f"scheduler {name!r} is unknown; {_did_you_mean(name, _all_names())}"
             )
         short = SHORT_NAMES[stem]
-        if spelling and spelling not in FAMILIES[short.scheduler].options:
+        spelling = SUFFIXES[suffix].option if suffix else None
+        if spelling and spelling not in SCHEDULERS[short.scheduler].options:
             raise SamplerError(
                 f"scheduler {name!r} does not exist: {stem} has no {spelling}; use {stem!r}"
             )
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
-    def corrected(self, *, inpainting: bool = False) -> SamplerConfig:
-        """What diffusers' ``StableDiffusionPipeline`` makes of an old configuration when it opens:
-        ``steps_offset`` is 1 and ``clip_sample`` is false, whatever is given. For inpainting it
-        leaves out PNDM's Runge-Kutta steps, too.
-        """
-        known = self._family.options.keys() | self.given.keys()
-        wanted = {**_CORRECTIONS, **(_FOR_INPAINTING if inpainting else {})}
-        corrections = {name: value for name, value in wanted.items() if name in known}
-        return SamplerConfig(self.scheduler, {**self.given, **corrections})
+    def corrected(self, corrections: Mapping[str, Any]) -> SamplerConfig:
+        """The same scheduler with `corrections` over what is given.
 
-    def plan(
+        The pipelines of diffusers correct old configurations when they open; a model's family
+        holds what they correct. An option that neither this scheduler nor the configuration has is
+        left out.
+        """
+        known = self._entry.options.keys() | self.given.keys()
+        taken = {name: value for name, value in corrections.items() if name in known}
+        return SamplerConfig(self.scheduler, {**self.given, **taken})
+
+    def schedule(
         self,
         num_inference_steps: int | None = None,
         timesteps: Sequence[float] | None = None,
@@ -101,12 +103,12 @@ class SamplerConfig:
         *,
         use_clipped_model_output: bool = False,
         mu: float | None = None,
-    ) -> Plan:
-        """The schedule and sampler for this many steps, or at these ``timesteps`` or ``sigmas``.
+    ) -> Schedule:
+        """The schedule and sampler for this many steps, or at these `timesteps` or `sigmas`.
 
-        Raises ``SamplerError`` for steps that this scheduler can't take.
+        Raises `SamplerError` for steps that this scheduler can't take.
         """
-        steps = Steps(
+        request = ScheduleRequest(
             num_inference_steps,
             None if timesteps is None else tuple(timesteps),
             None if sigmas is None else tuple(sigmas),
@@ -115,39 +117,37 @@ class SamplerConfig:
             mu,
         )
         for name in ("timesteps", "sigmas", "eta", "mu"):
-            if getattr(steps, name) and name not in self._family.takes:
-                takers = (other for other, family in FAMILIES.items() if name in family.takes)
+            if getattr(request, name) and name not in self._entry.takes:
+                takers = (other for other, known in SCHEDULERS.items() if name in known.takes)
                 raise SamplerError(
                     f"{self.scheduler} takes no {name}; these do: {', '.join(takers)}"
                 )
-        return self._family.plan(self.options, steps)
+        return self._entry.schedule(self.options, request)
 
     @property
-    def _family(self) -> Family:
-        return FAMILIES[self.scheduler]
+    def _entry(self) -> Scheduler:
+        return SCHEDULERS[self.scheduler]
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
-_CORRECTIONS: Mapping[str, Any] = {"steps_offset": 1, "clip_sample": False}
-_FOR_INPAINTING: Mapping[str, Any] = {"skip_prk_steps": True}
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """A short name without its suffix, and the option that the suffix sets."""
-    for suffix, option in SUFFIXES.items():
+def split_suffix(name: str) -> tuple[str, str]:
+    """A short name without the suffix that names its sigmas, and that suffix."""
+    for suffix in SUFFIXES:
         if name.endswith(suffix):
-            return name.removesuffix(suffix), option
-    return name, None
+            return name.removesuffix(suffix), suffix
+    return name, ""
 
 
 def _all_names() -> list[str]:
     suffixed = (
         short + suffix
         for short, name in SHORT_NAMES.items()
-        for suffix, option in SUFFIXES.items()
-        if option in FAMILIES[name.scheduler].options
+        for suffix, sigmas in SUFFIXES.items()
+        if sigmas.option in SCHEDULERS[name.scheduler].options
     )
-    return [*SHORT_NAMES, *suffixed, *FAMILIES]
+    return [*SHORT_NAMES, *suffixed, *SCHEDULERS]
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

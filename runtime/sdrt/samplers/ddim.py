@@ -9,29 +9,30 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
     limit_from_options,
     variance_preserving_levels,
 )
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "set_alpha_to_one": True,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample_range",
+    "set_alpha_to_one",
+    timestep_spacing="leading",
+    clip_sample=True,
+)
 
 
-class Step(NamedTuple):
+class DdimStep(NamedTuple):
     """One step of DDIM, with the weights of equation 12."""
 
     here: Level
@@ -42,7 +43,7 @@ class Step(NamedTuple):
 
 def ddim(
     x: Array,
-    steps: Sequence[Step],
+    steps: Sequence[DdimStep],
     noise: Noise,
     *,
     limit: Limit,
@@ -63,28 +64,28 @@ def ddim(
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
-    """The schedule of DDIMScheduler, whose steps all span ``num_train_timesteps // n``."""
-    timesteps = tables.diffusion_timesteps(options, steps)
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
+    """The schedule of DDIMScheduler, whose steps all span `num_train_timesteps // n`."""
+    timesteps = tables.diffusion_timesteps(options, request)
     alphas_cumprod = tables.alphas_cumprod_from_options(options)
     final = np.float32(1) if options.set_alpha_to_one else alphas_cumprod[0]
     a = alphas_cumprod[timesteps]
-    a_next = tables.at_or(alphas_cumprod, timesteps - tables.stride(options, steps), final)
-    std = steps.eta * np.sqrt(variance(a, a_next))
+    a_next = tables.at_or(alphas_cumprod, timesteps - tables.stride(options, request), final)
+    std = request.eta * np.sqrt(variance(a, a_next))
     direction = np.sqrt(1 - a_next - std**2)
     levels = variance_preserving_levels(timesteps, a, options.prediction_type)
     columns = (column.tolist() for column in (np.sqrt(a_next), direction, std))
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=None,
         init_noise_sigma=1.0,
         calls=levels,
-        steps=tuple(Step(*row) for row in zip(levels, *columns, strict=True)),
+        steps=tuple(DdimStep(*row) for row in zip(levels, *columns, strict=True)),
         sampler=partial(
             ddim,
             limit=limit_from_options(options),
-            stochastic=steps.eta > 0,
-            use_clipped_model_output=steps.use_clipped_model_output,
+            stochastic=request.eta > 0,
+            use_clipped_model_output=request.use_clipped_model_output,
         ),
     )
 

@@ -11,31 +11,32 @@ import numpy as np
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.ddim import variance
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
     limit_from_options,
     variance_preserving_levels,
 )
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-    "variance_type": "fixed_small",
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample_range",
+    timestep_spacing="leading",
+    clip_sample=True,
+    variance_type="fixed_small",
+)
 FIXED = ("fixed_small", "fixed_small_log", "fixed_large")
 LEARNED = ("learned", "learned_range")
 
 
-class Step(NamedTuple):
+class DdpmStep(NamedTuple):
     """One step of DDPM: the weights of the posterior's mean, and its variance's bounds."""
 
     here: Level
@@ -46,7 +47,7 @@ class Step(NamedTuple):
 
 
 def ddpm(
-    x: Array, steps: Sequence[Step], noise: Noise, *, limit: Limit, variance_type: str
+    x: Array, steps: Sequence[DdpmStep], noise: Noise, *, limit: Limit, variance_type: str
 ) -> Sampler:
     """Equation 7 of Ho et al. 2020 (https://arxiv.org/abs/2006.11239): DDPMScheduler."""
     for step in steps:
@@ -61,14 +62,14 @@ def ddpm(
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DDPMScheduler."""
     if options.variance_type not in (*FIXED, *LEARNED):
         raise SamplerError(
             f"variance_type: got {options.variance_type!r}, expected one of "
             f"{', '.join((*FIXED, *LEARNED))}"  # diffusers' fixed_large_log gives NaN
         )
-    timesteps = tables.diffusion_timesteps(options, steps)
+    timesteps = tables.diffusion_timesteps(options, request)
     alphas_cumprod = tables.alphas_cumprod_from_options(options)
     a = alphas_cumprod[timesteps]
     a_next = np.append(a[1:], np.float32(1))
@@ -78,19 +79,19 @@ def plan(options: Options, steps: Steps) -> Plan:
     small = variance(a, a_next).clip(1e-20)
     levels = variance_preserving_levels(timesteps, a, options.prediction_type)
     columns = (column.tolist() for column in (c_x0, c_x, small, beta))
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=None,
         init_noise_sigma=1.0,
         calls=levels,
-        steps=tuple(Step(*row) for row in zip(levels, *columns, strict=True)),
+        steps=tuple(DdpmStep(*row) for row in zip(levels, *columns, strict=True)),
         sampler=partial(
             ddpm, limit=limit_from_options(options), variance_type=options.variance_type
         ),
     )
 
 
-def _std(step: Step, variance_type: str, predicted: Array | None) -> Array | float:
+def _std(step: DdpmStep, variance_type: str, predicted: Array | None) -> Array | float:
     """The spread of the fresh noise."""
     if variance_type == "fixed_large":
         return float(np.sqrt(step.large))

@@ -18,29 +18,37 @@ from sdrt.samplers.exponential import (
     remembered,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
-from sdrt.samplers.solver_schedule import (
+from sdrt.samplers.options import (
     FLOW,
     LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.solver_schedule import (
     SolverStep,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
     with_flow_shift,
 )
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **FLOW,
-    **LIMITS,
-    "solver_order": 2,
-    "lower_order_final": True,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *FLOW,
+    *LIMITS,
+    "solver_order",
+    "lower_order_final",
+)
 
 
 def deis(x: Array, steps: Sequence[SolverStep], noise: Noise, *, read: Reading) -> Sampler:
@@ -57,7 +65,7 @@ def deis(x: Array, steps: Sequence[SolverStep], noise: Noise, *, read: Reading) 
 
 
 def update(x: Array, history: History, t: Level) -> Array:
-    """``x`` at level t: ``x / alpha`` moves by the integral of eps over rho."""
+    """`x` at level t: `x / alpha` moves by the integral of eps over rho."""
     s, m = history[0]
     if len(history) == 1:
         span = span_between("dpmsolver", s, t)
@@ -68,8 +76,8 @@ def update(x: Array, history: History, t: Level) -> Array:
 
 
 def integral_weights(rho_t: np.float32, rhos: Sequence[np.float32]) -> list[float]:
-    """The weight of the output at each of ``rhos`` (newest first) in the integral from the newest
-    rho to ``rho_t``: that of its Lagrange polynomial in log rho.
+    """The weight of the output at each of `rhos` (newest first) in the integral from the newest
+    rho to `rho_t`: that of its Lagrange polynomial in log rho.
 
     In float32 and in diffusers' order: so much cancels here that float64 gives other latents.
     """
@@ -104,13 +112,13 @@ def orders(options: Options, n: int) -> list[int]:
     return highest
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DEISMultistepScheduler."""
-    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
-    timesteps, sigmas = solver_schedule(options, steps)
+    options = replace(options, flow_shift=with_flow_shift(options, request.mu))
+    timesteps, sigmas = solver_sigmas(options, request)
     spaced = not (options.use_flow_sigmas or any(getattr(options, name) for name in RESPACING))
     final = tables.train_sigmas(options)[0] if spaced else sigmas[-1]
-    return solver_plan(
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final),

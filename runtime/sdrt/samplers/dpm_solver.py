@@ -21,47 +21,55 @@ from sdrt.samplers.exponential import (
     rise,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
-from sdrt.samplers.solver_schedule import (
+from sdrt.samplers.options import (
     FLOW,
     LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.solver_schedule import (
     SolverStep,
     final_sigma,
     last_timestep,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
     with_flow_shift,
 )
+from sdrt_engines import Array
 
-SOLVER = {
-    "solver_order": 2,
-    "algorithm_type": "dpmsolver++",
-    "solver_type": "midpoint",
-    "variance_type": None,
-    "lambda_min_clipped": float("-inf"),
-    "lower_order_final": True,
-    "final_sigmas_type": "zero",
-}
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **SOLVER,
-    **FLOW,
-    **LIMITS,
-    "use_lu_lambdas": False,
-    "euler_at_final": False,
-    "rescale_betas_zero_snr": False,
-}
+SOLVER = (
+    "solver_order",
+    "algorithm_type",
+    "solver_type",
+    "variance_type",
+    "lambda_min_clipped",
+    "lower_order_final",
+    "final_sigmas_type",
+)
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *SOLVER,
+    *FLOW,
+    *LIMITS,
+    "use_lu_lambdas",
+    "euler_at_final",
+    "rescale_betas_zero_snr",
+)
 
 
 @dataclass(frozen=True)
 class Solver:
-    """Which equation is solved and how: ``read`` gives what it integrates, noise or data."""
+    """Which equation is solved and how: `read` gives what it integrates, noise or data."""
 
     algorithm: Algorithm
     kind: Literal["midpoint", "heun"]
@@ -89,7 +97,7 @@ def dpm_solver(x: Array, steps: Sequence[SolverStep], noise: Noise, *, solver: S
 def multistep_update(
     solver: Solver, x: Array, history: History, t: Level, z: Array | None
 ) -> Array:
-    """``x`` at level t, by the formula of as many orders as the history is long."""
+    """`x` at level t, by the formula of as many orders as the history is long."""
     (s0, m0), *older = history
     span = span_between(solver.algorithm, s0, t)
     terms = [(span.decay, x), (span.w0, m0)]
@@ -113,7 +121,7 @@ def multistep_update(
 def solver_from_options(options: Options) -> Solver:
     """The solver of a configuration; what another scheduler left in it becomes the default.
 
-    Raises ``SamplerError`` for combinations that have no formula.
+    Raises `SamplerError` for combinations that have no formula.
     """
     algorithm: Algorithm = "dpmsolver++"
     if options.algorithm_type != "deis":
@@ -146,19 +154,19 @@ def orders(options: Options, n: int) -> list[int]:
     return highest
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DPMSolverMultistepScheduler."""
     solver = solver_from_options(options)
     if solver.algorithm == "sde-dpmsolver" and options.solver_order == 3:
         raise SamplerError("algorithm_type 'sde-dpmsolver' has no solver_order 3; use 2")
-    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
-    timesteps, sigmas = solver_schedule(
+    options = replace(options, flow_shift=with_flow_shift(options, request.mu))
+    timesteps, sigmas = solver_sigmas(
         options,
-        steps,
+        request,
         last_timestep=last_timestep(options),
         whole=options.beta_schedule != "squaredcos_cap_v2",
     )
-    return solver_plan(
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final_sigma(options)),

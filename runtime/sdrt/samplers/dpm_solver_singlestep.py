@@ -11,30 +11,29 @@ import numpy as np
 from sdrt.errors import SamplerError
 from sdrt.samplers.dpm_solver import SOLVER, Solver, solver_from_options
 from sdrt.samplers.exponential import History, combine, remembered, rise, span_between
-from sdrt.samplers.options import RESPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import FLOW, LIMITS, RESPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.solver_schedule import (
-    FLOW,
-    LIMITS,
     SolverStep,
     final_sigma,
     last_timestep,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
     with_flow_shift,
 )
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **RESPACING,
-    **THRESHOLDING,
-    **SOLVER,
-    **FLOW,
-    **LIMITS,
-    "lower_order_final": False,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *RESPACING,
+    *THRESHOLDING,
+    *SOLVER,
+    *FLOW,
+    *LIMITS,
+    lower_order_final=False,
+)
 
 
 def dpm_solver_singlestep(
@@ -57,7 +56,7 @@ def dpm_solver_singlestep(
 
 
 def singlestep_update(solver: Solver, x: Array, block: History, t: Level, z: Array | None) -> Array:
-    """``x`` at level t, from ``x`` at the start of the block and what the model said since."""
+    """`x` at level t, from `x` at the start of the block and what the model said since."""
     *later, (s, m) = block
     span = span_between(solver.algorithm, s, t)
     terms = [(span.decay, x), (span.w0, m)]
@@ -102,16 +101,16 @@ def orders(options: Options, n: int) -> list[int]:
     return highest
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DPMSolverSinglestepScheduler."""
     solver = solver_from_options(options)
     if solver.algorithm == "sde-dpmsolver":
         raise SamplerError(
             "algorithm_type 'sde-dpmsolver' has no singlestep solver; use 'sde-dpmsolver++'"
         )
-    options = replace(options, flow_shift=with_flow_shift(options, steps.mu))
-    timesteps, sigmas = solver_schedule(options, steps, last_timestep=last_timestep(options))
-    return solver_plan(
+    options = replace(options, flow_shift=with_flow_shift(options, request.mu))
+    timesteps, sigmas = solver_sigmas(options, request, last_timestep=last_timestep(options))
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final_sigma(options)),

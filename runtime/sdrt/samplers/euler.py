@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
-from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
+from sdrt.samplers.prediction import Interval, intervals, sigma_levels
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "rescale_betas_zero_snr": False,
-    "interpolation_type": "linear",
-    "timestep_type": "discrete",
-    "final_sigmas_type": "zero",
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *LIMITS,
+    "rescale_betas_zero_snr",
+    "interpolation_type",
+    "timestep_type",
+    "final_sigmas_type",
+)
 
 
-def euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
+def euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
     """Algorithm 2 of Karras et al. 2022 without churn: EulerDiscreteScheduler.
 
     https://arxiv.org/abs/2206.00364
@@ -45,18 +45,18 @@ def _continuous(options: Options) -> bool:
     return options.timestep_type == "continuous" and options.prediction_type == "v_prediction"
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of EulerDiscreteScheduler."""
     all_sigmas = tables.train_sigmas(options)
-    if steps.sigmas is not None:
-        sigmas = np.asarray(steps.sigmas, np.float32)
+    if request.sigmas is not None:
+        sigmas = np.asarray(request.sigmas, np.float32)
         if len(sigmas) < 2 or not (sigmas[:-1] > 0).all():
             raise SamplerError(
-                f"sigmas: got {list(steps.sigmas)}, expected positive ones and a last one"
+                f"sigmas: got {list(request.sigmas)}, expected positive ones and a last one"
             )
         timesteps = tables.timesteps_from_sigmas(sigmas[:-1], all_sigmas)
     else:
-        timesteps, sigmas = sigma_schedule(options, steps, all_sigmas)
+        timesteps, sigmas = spaced_sigmas(options, request, all_sigmas)
         last = all_sigmas[0] if options.final_sigmas_type == "sigma_min" else 0
         sigmas = np.append(sigmas, last).astype(np.float32)
     timesteps = timesteps.astype(np.float32)
@@ -65,11 +65,11 @@ def plan(options: Options, steps: Steps) -> Plan:
     levels = sigma_levels(
         np.append(timesteps, 0), sigmas[: len(timesteps) + 1], options.prediction_type
     )
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=init_noise_sigma(options, sigmas),
         calls=levels[:-1],
-        steps=tuple(pairwise(levels)),
+        steps=intervals(levels),
         sampler=euler,
     )

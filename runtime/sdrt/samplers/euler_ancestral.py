@@ -8,16 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
-from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
-OPTIONS = {**TRAINING, **SPACING, "rescale_betas_zero_snr": False}
+OPTIONS = defaults(*TRAINING, *SPACING, "rescale_betas_zero_snr")
 
 
-class Step(NamedTuple):
+class EulerAncestralStep(NamedTuple):
     """One step: down further than the next sigma, and up again with noise."""
 
     here: Level
@@ -25,8 +26,8 @@ class Step(NamedTuple):
     sigma_up: float
 
 
-def euler_ancestral(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
-    """Crowson's ``sample_euler_ancestral`` (k-diffusion): EulerAncestralDiscreteScheduler."""
+def euler_ancestral(x: Array, steps: Sequence[EulerAncestralStep], noise: Noise) -> Sampler:
+    """Crowson's `sample_euler_ancestral` (k-diffusion): EulerAncestralDiscreteScheduler."""
     for here, sigma_down, sigma_up in steps:
         prediction = yield Call(here.scale(x), here.t)
         derivative = (x - here.x0(x, prediction)) / here.sigma
@@ -35,24 +36,24 @@ def euler_ancestral(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of EulerAncestralDiscreteScheduler."""
-    timesteps, sigmas = sigma_schedule(options, steps, tables.train_sigmas(options))
+    timesteps, sigmas = spaced_sigmas(options, request, tables.train_sigmas(options))
     sigmas = np.append(sigmas, 0).astype(np.float32)
     levels = sigma_levels(timesteps, sigmas[:-1], options.prediction_type)
     down_up = (column.tolist() for column in ancestral_sigmas(sigmas))
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=init_noise_sigma(options, sigmas),
         calls=levels,
-        steps=tuple(Step(*row) for row in zip(levels, *down_up, strict=True)),
+        steps=tuple(EulerAncestralStep(*row) for row in zip(levels, *down_up, strict=True)),
         sampler=euler_ancestral,
     )
 
 
-def ancestral_sigmas(sigmas: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Where each step between ``sigmas`` (n + 1,) goes down to, and the noise on top, (n,)."""
+def ancestral_sigmas(sigmas: Array) -> tuple[Array, Array]:
+    """Where each step between `sigmas` (n + 1,) goes down to, and the noise on top, (n,)."""
     here, there = sigmas[:-1], sigmas[1:]
     up = np.sqrt(there**2 * (here**2 - there**2) / here**2)
     down = np.sqrt(there**2 - up**2)

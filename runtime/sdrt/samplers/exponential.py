@@ -1,6 +1,6 @@
 """The exponential integrator that DPM-Solver, DPM-Solver++ and UniPC are made of.
 
-In half the log SNR, ``lambda = log(alpha / sigma)``, a step solves the linear part of the diffusion
+In half the log SNR, `lambda = log(alpha / sigma)`, a step solves the linear part of the diffusion
 equation exactly, and expands only the model's output (Lu et al. 2022, DPM-Solver, section 3).
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from sdrt.samplers.options import Options
 from sdrt.samplers.prediction import Level, limit_from_options
-from sdrt.samplers.protocol import Array
+from sdrt_engines import Array
 
 Algorithm: TypeAlias = Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"]
 Reading: TypeAlias = Callable[[Level, Array, Array], Array]
@@ -32,11 +32,11 @@ def rise(s: Level, t: Level) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From level s to level t: ``x_t = decay * x_s + w0 * D0 + w1 * D1 + w2 * D2 + spread * z``.
+    """From level s to level t: `x_t = decay * x_s + w0 * D0 + w1 * D1 + w2 * D2 + spread * z`.
 
-    ``D0`` is the model's output at s, ``D1`` and ``D2`` its first and second derivative in lambda,
-    times ``h`` and ``h²``; ``z`` is fresh noise. ``scale`` and ``k`` are of the integral that they
-    are weighed by, ``scale * ∫ exp(k * s) ds`` over 0..1.
+    `D0` is the model's output at s, `D1` and `D2` its first and second derivative in lambda,
+    times `h` and `h²`; `z` is fresh noise. `scale` and `k` are of the integral that they
+    are weighed by, `scale * ∫ exp(k * s) ds` over 0..1.
     """
 
     h: float

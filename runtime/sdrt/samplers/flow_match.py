@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import LIMITS, RESPACING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level, flow_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
+from sdrt.samplers.options import LIMITS, RESPACING, Options, defaults
+from sdrt.samplers.prediction import Interval, flow_levels, intervals
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
-HEUN_OPTIONS = {"num_train_timesteps": 1000, "shift": 1.0}
-EULER_OPTIONS = {
-    **HEUN_OPTIONS,
-    **RESPACING,
-    **LIMITS,
-    "use_dynamic_shifting": False,
-    "base_shift": 0.5,
-    "max_shift": 1.15,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 4096,
-    "invert_sigmas": False,
-    "shift_terminal": None,
-    "time_shift_type": "exponential",
-    "stochastic_sampling": False,
-}
+HEUN_OPTIONS = defaults("num_train_timesteps", "shift")
+EULER_OPTIONS = defaults(
+    *HEUN_OPTIONS,
+    *RESPACING,
+    *LIMITS,
+    "use_dynamic_shifting",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "invert_sigmas",
+    "shift_terminal",
+    "time_shift_type",
+    "stochastic_sampling",
+)
 
 
-def flow_euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
+def flow_euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
     """Euler on the straight line from noise to picture: FlowMatchEulerDiscreteScheduler.
 
     Section 2 of Esser et al. 2024, https://arxiv.org/abs/2403.03206. The prediction is the
@@ -44,8 +44,8 @@ def flow_euler(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> 
     return x
 
 
-def flow_stochastic(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
-    """The same with ``stochastic_sampling``: jump to the picture, then add fresh noise."""
+def flow_stochastic(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
+    """The same with `stochastic_sampling`: jump to the picture, then add fresh noise."""
     for here, there in steps:
         velocity = yield Call(here.scale(x), here.t)
         x0 = here.x0(x, velocity)
@@ -53,7 +53,7 @@ def flow_stochastic(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise
     return x
 
 
-def flow_heun(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> Sampler:
+def flow_heun(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
     """Heun's method (Karras et al. 2022, algorithm 1) on it: FlowMatchHeunDiscreteScheduler."""
     for here, there in steps:
         dt = there.sigma - here.sigma
@@ -66,13 +66,13 @@ def flow_heun(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise) -> S
     return x
 
 
-def plan_euler(options: Options, steps: Steps) -> Plan:
+def euler_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of FlowMatchEulerDiscreteScheduler."""
-    if options.use_dynamic_shifting and steps.mu is None:
+    if options.use_dynamic_shifting and request.mu is None:
         raise SamplerError("use_dynamic_shifting needs mu, the shift for this picture's size")
-    sigmas = _asked_sigmas(options, steps)
-    if options.use_dynamic_shifting and steps.mu is not None:
-        sigmas = tables.time_shifted_sigmas(options, steps.mu, sigmas)
+    sigmas = _asked_sigmas(options, request)
+    if options.use_dynamic_shifting and request.mu is not None:
+        sigmas = tables.time_shifted_sigmas(options, request.mu, sigmas)
     else:
         sigmas = tables.shifted_sigmas(sigmas, options.shift)
     if options.shift_terminal:
@@ -82,45 +82,47 @@ def plan_euler(options: Options, steps: Steps) -> Plan:
     if options.invert_sigmas:
         sigmas = 1 - sigmas
     timesteps = sigmas * np.float32(options.num_train_timesteps)
-    if steps.timesteps is not None and not options.invert_sigmas:
-        timesteps = np.asarray(steps.timesteps, np.float32)
+    if request.timesteps is not None and not options.invert_sigmas:
+        timesteps = np.asarray(request.timesteps, np.float32)
     sigmas = np.append(sigmas, np.float32(options.invert_sigmas))
     levels = flow_levels(np.append(timesteps, 0), sigmas)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=1.0,
         calls=levels[:-1],
-        steps=tuple(pairwise(levels)),
+        steps=intervals(levels),
         sampler=flow_stochastic if options.stochastic_sampling else flow_euler,
     )
 
 
-def plan_heun(options: Options, steps: Steps) -> Plan:
+def heun_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of FlowMatchHeunDiscreteScheduler."""
-    sigmas = tables.shifted_sigmas(_asked_sigmas(options, steps), options.shift).astype(np.float32)
+    sigmas = tables.shifted_sigmas(_asked_sigmas(options, request), options.shift).astype(
+        np.float32
+    )
     timesteps = twice_but_first(sigmas * np.float32(options.num_train_timesteps))
     sigmas = np.append(twice_but_first(sigmas), np.float32(0))
     levels = flow_levels(np.append(timesteps, 0), sigmas)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=1.0,
         calls=levels[:-1],
-        steps=tuple(zip(levels[::2], levels[1::2], strict=True)),
+        steps=tuple(map(Interval, levels[::2], levels[1::2])),
         sampler=flow_heun,
         calls_per_step=2,
     )
 
 
-def _asked_sigmas(options: Options, steps: Steps) -> AnyArray:
+def _asked_sigmas(options: Options, request: ScheduleRequest) -> Array:
     """The sigmas before the shift. Their low end is shifted already, as in diffusers."""
     total = options.num_train_timesteps
-    if steps.sigmas is not None:
-        return np.asarray(steps.sigmas, np.float32)
-    if steps.timesteps is not None:
-        return np.asarray(steps.timesteps, np.float32) / total
-    n = tables.check_num_steps(steps.num_inference_steps, total)
+    if request.sigmas is not None:
+        return np.asarray(request.sigmas, np.float32)
+    if request.timesteps is not None:
+        return np.asarray(request.timesteps, np.float32) / total
+    n = tables.check_num_steps(request.num_inference_steps, total)
     ends = np.asarray([total, 1], np.float32) / np.float32(total)
     if not options.use_dynamic_shifting:
         ends = tables.shifted_sigmas(ends, options.shift)

@@ -8,25 +8,26 @@ from functools import partial
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level, Limit, limit_from_options, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
-from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
+from sdrt.samplers.prediction import Interval, Limit, limit_from_options, sigma_levels
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "clip_sample": False,
-    "clip_sample_range": 1.0,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *LIMITS,
+    "clip_sample",
+    "clip_sample_range",
+    beta_start=0.00085,
+    beta_end=0.012,
+)
 
 
-def heun(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise, *, limit: Limit) -> Sampler:
+def heun(x: Array, steps: Sequence[Interval], noise: Noise, *, limit: Limit) -> Sampler:
     """Algorithm 1 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364): HeunDiscreteScheduler.
 
     Two calls each step but the last, where sigma falls to zero and Euler's step is all.
@@ -44,23 +45,23 @@ def heun(x: Array, steps: Sequence[tuple[Level, Level]], noise: Noise, *, limit:
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of HeunDiscreteScheduler."""
-    timesteps, sigmas = sigma_schedule(options, steps, tables.train_sigmas(options))
+    timesteps, sigmas = spaced_sigmas(options, request, tables.train_sigmas(options))
     timesteps = twice_but_first(timesteps).astype(np.float32)
     sigmas = np.append(twice_but_first(sigmas), 0).astype(np.float32)
     levels = sigma_levels(np.append(timesteps, 0), sigmas, options.prediction_type)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=init_noise_sigma(options, sigmas),
         calls=levels[:-1],
-        steps=tuple(zip(levels[::2], levels[1::2], strict=True)),
+        steps=tuple(map(Interval, levels[::2], levels[1::2])),
         sampler=partial(heun, limit=limit_from_options(options)),
         calls_per_step=2,
     )
 
 
-def twice_but_first(values: AnyArray) -> AnyArray:
+def twice_but_first(values: Array) -> Array:
     """Each value twice, the first once: a step ends where the next one begins."""
     return values.repeat(2)[1:]

@@ -10,23 +10,17 @@ import numpy as np
 from sdrt.samplers import tables
 from sdrt.samplers.euler_ancestral import ancestral_sigmas
 from sdrt.samplers.heun import twice_but_first
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
-from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **LIMITS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-}
+OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS, beta_start=0.00085, beta_end=0.012)
 
 
-class Step(NamedTuple):
+class Kdpm2Step(NamedTuple):
     """One step by way of a level in between. The last has none (its sigma is 0): it is Euler's."""
 
     here: Level
@@ -35,8 +29,8 @@ class Step(NamedTuple):
     sigma_up: float
 
 
-def kdpm2(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
-    """Crowson's ``sample_dpm_2`` and ``sample_dpm_2_ancestral``: KDPM2(Ancestral)DiscreteScheduler.
+def kdpm2(x: Array, steps: Sequence[Kdpm2Step], noise: Noise) -> Sampler:
+    """Crowson's `sample_dpm_2` and `sample_dpm_2_ancestral`: KDPM2(Ancestral)DiscreteScheduler.
 
     DPM-Solver-2 (Lu et al. 2022, https://arxiv.org/abs/2206.00927) with the midpoint in log sigma
     (Karras et al. 2022, algorithm 2).
@@ -56,22 +50,22 @@ def kdpm2(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of KDPM2DiscreteScheduler."""
-    timesteps, sigmas = _sigma_schedule(options, steps)
+    timesteps, sigmas = _spaced_sigmas(options, request)
     sigmas_down, sigmas_up = sigmas[1:], np.zeros_like(sigmas[1:])
-    return _plan(options, timesteps, sigmas, sigmas_down, sigmas_up)
+    return _schedule_with_middles(options, timesteps, sigmas, sigmas_down, sigmas_up)
 
 
-def plan_ancestral(options: Options, steps: Steps) -> Plan:
+def ancestral_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of KDPM2AncestralDiscreteScheduler."""
-    timesteps, sigmas = _sigma_schedule(options, steps)
-    return _plan(options, timesteps, sigmas, *ancestral_sigmas(sigmas))
+    timesteps, sigmas = _spaced_sigmas(options, request)
+    return _schedule_with_middles(options, timesteps, sigmas, *ancestral_sigmas(sigmas))
 
 
-def _plan(
-    options: Options, timesteps: AnyArray, sigmas: Array, sigmas_down: Array, sigmas_up: Array
-) -> Plan:
+def _schedule_with_middles(
+    options: Options, timesteps: Array, sigmas: Array, sigmas_down: Array, sigmas_up: Array
+) -> Schedule:
     all_sigmas = tables.train_sigmas(options)
     with np.errstate(divide="ignore"):  # log 0: there is nothing between the last sigma and zero
         middle = np.exp((np.log(sigmas[:-1]) + np.log(sigmas_down)) / 2)
@@ -82,20 +76,22 @@ def _plan(
     )
     down_up = (column.tolist() for column in (sigmas_down, sigmas_up))
     doubled = np.concatenate([twice_but_first(sigmas), sigmas[-1:]])
-    return Plan(
+    return Schedule(
         timesteps=asked[:-1],
         sigmas=doubled,
         init_noise_sigma=init_noise_sigma(options, sigmas),
         calls=levels[:-1],
-        steps=tuple(Step(*row) for row in zip(levels[::2], levels[1::2], *down_up, strict=True)),
+        steps=tuple(
+            Kdpm2Step(*row) for row in zip(levels[::2], levels[1::2], *down_up, strict=True)
+        ),
         sampler=kdpm2,
         calls_per_step=2,
         added=sigma_levels(asked[:-1], doubled[: len(asked) - 1], options.prediction_type),
     )
 
 
-def _sigma_schedule(options: Options, steps: Steps) -> tuple[AnyArray, Array]:
-    timesteps, sigmas = sigma_schedule(options, steps, tables.train_sigmas(options))
+def _spaced_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
+    timesteps, sigmas = spaced_sigmas(options, request, tables.train_sigmas(options))
     if options.use_karras_sigmas:
         timesteps = timesteps.round()
     return timesteps, np.append(sigmas, 0).astype(np.float32)

@@ -7,34 +7,34 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
     Level,
     Limit,
     limit_from_options,
     variance_preserving_levels,
 )
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **THRESHOLDING,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-    "clip_sample": False,
-    "clip_sample_range": 1.0,
-    "set_alpha_to_one": True,
-    "original_inference_steps": 50,
-    "timestep_scaling": 10.0,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *THRESHOLDING,
+    "rescale_betas_zero_snr",
+    "clip_sample",
+    "clip_sample_range",
+    "set_alpha_to_one",
+    "original_inference_steps",
+    "timestep_scaling",
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    timestep_spacing="leading",
+)
 SIGMA_DATA = 0.5
 
 
@@ -54,23 +54,22 @@ def lcm(x: Array, steps: Sequence[LcmStep], noise: Noise, *, limit: Limit) -> Sa
         here = step.here
         prediction = yield Call(here.scale(x), here.t)
         x0 = step.c_out * limit(here.x0(x, prediction)) + step.c_skip * x
-        last = step is steps[-1]
-        x_next = x0 if last else step.alpha_next * x0 + step.sigma_next * noise()
+        x_next = step.alpha_next * x0 + step.sigma_next * noise() if step.sigma_next else x0
         x = yield Update(x_next, here.index)
     return x
 
 
-def plan_lcm(options: Options, steps: Steps) -> Plan:
+def lcm_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of LCMScheduler."""
-    timesteps = distilled_timesteps(options, steps)
+    timesteps = distilled_timesteps(options, request)
     a = tables.alphas_cumprod_from_options(options)[timesteps]
-    a_next = np.append(a[1:], a[-1:])
+    a_next = np.append(a[1:], np.float32(1))  # the last step ends without noise
     scaled = timesteps.astype(np.float32) * np.float32(options.timestep_scaling)
     c_skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
     c_out = scaled / np.sqrt(scaled**2 + SIGMA_DATA**2)
     levels = variance_preserving_levels(timesteps, a, options.prediction_type)
     columns = (column.tolist() for column in (c_skip, c_out, np.sqrt(a_next), np.sqrt(1 - a_next)))
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=None,
         init_noise_sigma=1.0,
@@ -90,7 +89,7 @@ class TcdStep(NamedTuple):
     c_noise: float
 
 
-def tcd(x: Array, steps: Sequence[TcdStep], noise: Noise, *, stochastic: bool) -> Sampler:
+def tcd(x: Array, steps: Sequence[TcdStep], noise: Noise) -> Sampler:
     """Strategic stochastic sampling of Zheng et al. 2024, section 4.2: TCDScheduler.
 
     https://arxiv.org/abs/2402.19159; its gamma is diffusers' eta.
@@ -99,39 +98,39 @@ def tcd(x: Array, steps: Sequence[TcdStep], noise: Noise, *, stochastic: bool) -
         here = step.here
         prediction = yield Call(here.scale(x), here.t)
         x_s = step.alpha_s * here.x0(x, prediction) + step.sigma_s * here.eps(x, prediction)
-        if stochastic and step is not steps[-1]:
+        if step.c_noise:
             x_s = step.c_s * x_s + step.c_noise * noise()
         x = yield Update(x_s, here.index)
     return x
 
 
-def plan_tcd(options: Options, steps: Steps) -> Plan:
+def tcd_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of TCDScheduler."""
-    timesteps = distilled_timesteps(options, steps)
+    timesteps = distilled_timesteps(options, request)
     alphas_cumprod = tables.alphas_cumprod_from_options(options)
     t_next = np.append(timesteps[1:], 0)
-    t_s = np.floor(np.float32(1 - steps.eta) * t_next.astype(np.float32)).astype(np.int64)
+    t_s = np.floor(np.float32(1 - request.eta) * t_next.astype(np.float32)).astype(np.int64)
     a, a_next, a_s = (alphas_cumprod[t] for t in (timesteps, t_next, t_s))
     levels = variance_preserving_levels(timesteps, a, options.prediction_type)
     ratio = a_next / a_s
     weights = (np.sqrt(a_s), np.sqrt(1 - a_s), np.sqrt(ratio), np.sqrt(1 - ratio))
     columns = (column.tolist() for column in weights)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=None,
         init_noise_sigma=1.0,
         calls=levels,
         steps=tuple(TcdStep(*row) for row in zip(levels, *columns, strict=True)),
-        sampler=partial(tcd, stochastic=steps.eta > 0),
+        sampler=tcd,
     )
 
 
-def distilled_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]:
-    """Timesteps out of the ``original_inference_steps`` that the model was distilled on."""
+def distilled_timesteps(options: Options, request: ScheduleRequest) -> Array:
+    """Timesteps out of the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
-    if steps.timesteps is not None:
-        return tables.custom_timesteps(steps.timesteps, total).astype(np.int64)
-    n = tables.check_num_steps(steps.num_inference_steps, original)
+    if request.timesteps is not None:
+        return tables.custom_timesteps(request.timesteps, total).astype(np.int64)
+    n = tables.check_num_steps(request.num_inference_steps, original)
     falling = (np.arange(1, original + 1) * (total // original) - 1)[::-1]
     picked = np.floor(np.linspace(0, original, n, endpoint=False)).astype(np.int64)
     return falling[picked]

@@ -10,24 +10,25 @@ from typing import NamedTuple
 import numpy as np
 
 from sdrt.samplers import tables
-from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import LIMITS, RESPACING, SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, sigma_levels
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
-from sdrt.samplers.sigma_schedule import init_noise_sigma, sigma_schedule
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.sigma_schedule import init_noise_sigma, spaced_sigmas
+from sdrt_engines import Array
 
-OPTIONS = {**TRAINING, **SPACING, **RESPACING, **LIMITS}
+OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS)
 ORDER = 4
 
 
-class Step(NamedTuple):
+class LmsStep(NamedTuple):
     """One step of LMS."""
 
     here: Level
     coefficients: tuple[float, ...]  # of the derivatives, the newest first
 
 
-def lms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
+def lms(x: Array, steps: Sequence[LmsStep], noise: Noise) -> Sampler:
     """The Adams-Bashforth method on uneven sigmas (Crowson, k-diffusion): LMSDiscreteScheduler."""
     derivatives: deque[Array] = deque(maxlen=ORDER)
     for here, coefficients in steps:
@@ -38,26 +39,26 @@ def lms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
     return x
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of LMSDiscreteScheduler."""
     if options.use_karras_sigmas:  # diffusers' LMS reads these for its other sigmas only
         options = replace(options, sigma_min=None, sigma_max=None)
-    timesteps, sigmas = sigma_schedule(options, steps, tables.train_sigmas(options))
+    timesteps, sigmas = spaced_sigmas(options, request, tables.train_sigmas(options))
     timesteps = timesteps.astype(np.float32)
     sigmas = np.append(sigmas, 0).astype(np.float32)
     levels = sigma_levels(timesteps, sigmas[:-1], options.prediction_type)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=init_noise_sigma(options, sigmas),
         calls=levels,
-        steps=tuple(Step(level, lms_coefficients(sigmas, level.index)) for level in levels),
+        steps=tuple(LmsStep(level, lms_coefficients(sigmas, level.index)) for level in levels),
         sampler=lms,
     )
 
 
 def lms_coefficients(sigmas: Array, i: int) -> tuple[float, ...]:
-    """The weights of the last four derivatives in the step from ``sigmas[i]``, the newest first.
+    """The weights of the last four derivatives in the step from `sigmas[i]`, the newest first.
 
     Each is the integral of a Lagrange polynomial over the step, of degree three at most, for which
     Gauss' two points are exact.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from sdrt.samplers.protocol import Array
+from sdrt_engines import Array
 
 
 def torch_linspace(start: float, end: float, n: int) -> Array:
-    """``torch.linspace(start, end, n)`` in float32.
+    """`torch.linspace(start, end, n)` in float32.
 
     The first half counts from the start, the second from the end.
     torch rounds once (a fused multiply-add), so the float32 start and step are combined in float64
@@ -27,11 +26,11 @@ def torch_linspace(start: float, end: float, n: int) -> Array:
 
 
 def torch_cumprod(values: Array) -> Array:
-    """``torch.cumprod`` on the CPU: accumulates in float64, gives float32."""
+    """`torch.cumprod` on the CPU: accumulates in float64, gives float32."""
     return np.cumprod(values, dtype=np.float64).astype(np.float32)
 
 
-def beta_quantile(p: npt.NDArray[np.float64], a: float = 0.6) -> npt.NDArray[np.float64]:
+def beta_quantile(p: Array, a: float = 0.6) -> Array:
     """Quantiles of the symmetric beta distribution B(a, a), to float64's precision.
 
     "Beta Sampling is All You Need" (Lee et al. 2024, https://arxiv.org/abs/2407.12173) spaces
@@ -50,4 +49,5 @@ def beta_quantile(p: npt.NDArray[np.float64], a: float = 0.6) -> npt.NDArray[np.
         value = y**a * np.polynomial.polynomial.polyval(y, series) * math.exp(-log_norm)
         slope = (y * (1 - y)) ** (a - 1) * math.exp(-log_norm)
         x[inside] = np.clip(y - (value - below[inside]) / slope, y / 2, 0.5)
-    return np.where(p <= 0.5, x, 1 - x)
+    quantiles: Array = np.where(p <= 0.5, x, 1 - x)
+    return quantiles

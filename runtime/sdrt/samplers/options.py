@@ -18,10 +18,10 @@ Spacing: TypeAlias = Literal["linspace", "leading", "trailing"]
 
 @dataclass(frozen=True)
 class Options:
-    """What ``scheduler_config.json`` says, under diffusers' names.
+    """What `scheduler_config.json` says, under diffusers' names.
 
     The defaults here are neutral: they are what a scheduler does that has no such option. Where
-    diffusers' default for a scheduler is another one, it stands in that scheduler's ``OPTIONS``.
+    diffusers' default for a scheduler is another one, it stands in that scheduler's `OPTIONS`.
     """
 
     # What the model was trained on
@@ -103,37 +103,33 @@ class Options:
             )
 
 
-# What schedulers have in common, with diffusers' defaults: the pieces of each family's OPTIONS
-TRAINING: Mapping[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-}
-SPACING: Mapping[str, Any] = {"timestep_spacing": "linspace", "steps_offset": 0}
-RESPACING: Mapping[str, Any] = {
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-}
-LIMITS: Mapping[str, Any] = {  # read by every scheduler that respaces, from any config with them
-    "sigma_min": None,
-    "sigma_max": None,
-}
-THRESHOLDING: Mapping[str, Any] = {
-    "thresholding": False,
-    "dynamic_thresholding_ratio": 0.995,
-    "sample_max_value": 1.0,
-}
+# What schedulers have in common
+TRAINING = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+)
+SPACING = ("timestep_spacing", "steps_offset")
+RESPACING = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+LIMITS = ("sigma_min", "sigma_max")  # diffusers reads them from any config that has them
+FLOW = ("use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type")
+THRESHOLDING = ("thresholding", "dynamic_thresholding_ratio", "sample_max_value")
 
 _TYPES: Mapping[str, Any] = get_type_hints(Options)
-KNOWN = tuple(field.name for field in fields(Options))
+_DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Options)}
+KNOWN = tuple(_DEFAULTS)
+
+
+def defaults(*names: str, **own: Any) -> Mapping[str, Any]:
+    """The options of a scheduler: these with their neutral defaults, and others with `own` ones."""
+    return {name: _DEFAULTS[name] for name in names} | own
 
 
 def check_known(given: Mapping[str, object]) -> None:
-    """Raises ``SamplerError`` for an option that no scheduler here knows.
+    """Raises `SamplerError` for an option that no scheduler here knows.
 
     Underscored names are diffusers' own.
     """
@@ -150,7 +146,7 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind``; JSON may say 1 for 1.0, null for false, and has lists for tuples."""
+    """`value` as `kind`; JSON may say 1 for 1.0, null for false, and has lists for tuples."""
     if kind is bool and value is None:
         value = False
     if isinstance(value, list):

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
-from sdrt.samplers.options import SPACING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.options import SPACING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import Level, variance_preserving_levels
-from sdrt.samplers.protocol import Array, Call, Noise, Sampler, Update
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    "timestep_spacing": "leading",
-    "skip_prk_steps": False,
-    "set_alpha_to_one": False,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    "skip_prk_steps",
+    timestep_spacing="leading",
+    set_alpha_to_one=False,
+)
 ADAMS_BASHFORTH = (
     (1.0,),
     (-1 / 2, 3 / 2),
     (5 / 12, -16 / 12, 23 / 12),
     (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
 )
+RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)  # weights of a step's four predictions
 NUM_PRK_CALLS = 12  # three steps of four calls
-
-Timesteps: TypeAlias = npt.NDArray[np.int64]
 
 
 class Transfer(NamedTuple):
@@ -41,11 +40,11 @@ class Transfer(NamedTuple):
     c_eps: float
 
     def __call__(self, x: Array, prediction: Array) -> Array:
-        """``x``, of the first level, at the second."""
+        """`x`, of the first level, at the second."""
         return self.c_x * x + self.c_eps * self.level.eps(x, prediction)
 
 
-class Step(NamedTuple):
+class PndmStep(NamedTuple):
     """One call of the model, and the transfer that follows it."""
 
     here: Level
@@ -53,10 +52,10 @@ class Step(NamedTuple):
     repeat: Transfer  # the transfer of the step before, done again with a better prediction
 
 
-def plms(x: Array, steps: Sequence[Step], noise: Noise, ets: Sequence[Array] = ()) -> Sampler:
+def plms(x: Array, steps: Sequence[PndmStep], noise: Noise, ets: Sequence[Array] = ()) -> Sampler:
     """Equation 12 of Liu et al. 2022 (https://arxiv.org/abs/2202.09778): PNDMScheduler.
 
-    ``ets`` are the predictions of the Runge-Kutta steps before. Without them the first step is
+    `ets` are the predictions of the Runge-Kutta steps before. Without them the first step is
     taken twice, the second time with the mean of the predictions at both its ends.
     """
     ets = list(ets)
@@ -71,7 +70,7 @@ def plms(x: Array, steps: Sequence[Step], noise: Noise, ets: Sequence[Array] = (
     return x
 
 
-def prk_plms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
+def prk_plms(x: Array, steps: Sequence[PndmStep], noise: Noise) -> Sampler:
     """The same after three pseudo Runge-Kutta steps (equation 13) of four calls each."""
     if steps[0].here.index:
         raise SamplerError(
@@ -81,24 +80,23 @@ def prk_plms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
     return _prk_plms(x, steps, noise)
 
 
-def _prk_plms(x: Array, steps: Sequence[Step], noise: Noise) -> Sampler:
-    ets = []
-    for first in range(0, NUM_PRK_CALLS, 4):
-        x_first, e_mean = x, np.zeros_like(x)
-        for stage, weight in enumerate((1 / 6, 1 / 3, 1 / 3, 1 / 6)):
-            here, transfer, _ = steps[first + stage]
-            e = yield Call(here.scale(x), here.t)
-            e_mean = e_mean + e * weight
-            if stage == 0:
-                ets.append(e)
-            x = yield Update(transfer(x_first, e if stage < 3 else e_mean), here.index)
+def _prk_plms(x: Array, steps: Sequence[PndmStep], noise: Noise) -> Sampler:
+    ets, x_first, e_mean = [], x, np.zeros_like(x)
+    for counter, (here, transfer, _) in enumerate(steps[:NUM_PRK_CALLS]):
+        e = yield Call(here.scale(x), here.t)
+        stage = counter % 4
+        if stage == 0:
+            x_first, e_mean = x, np.zeros_like(x)
+            ets.append(e)
+        e_mean = e_mean + e * RUNGE_KUTTA[stage]
+        x = yield Update(transfer(x_first, e if stage < 3 else e_mean), here.index)
     return (yield from plms(x, steps[NUM_PRK_CALLS:], noise, ets))
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of PNDMScheduler."""
-    ascending = tables.diffusion_timesteps(options, steps)[::-1]
-    stride = tables.stride(options, steps)
+    ascending = tables.diffusion_timesteps(options, request)[::-1]
+    stride = tables.stride(options, request)
     if options.skip_prk_steps:  # the second timestep comes twice
         timesteps = np.concatenate([ascending, ascending[-2:-1]])
         timesteps = np.sort(timesteps)[::-1]
@@ -111,17 +109,17 @@ def plan(options: Options, steps: Steps) -> Plan:
     levels = variance_preserving_levels(
         timesteps, alphas_cumprod[timesteps], options.prediction_type
     )
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=None,
         init_noise_sigma=1.0,
         calls=levels,
-        steps=tuple(Step(*row) for row in zip(levels, transfers, repeats, strict=True)),
+        steps=tuple(PndmStep(*row) for row in zip(levels, transfers, repeats, strict=True)),
         sampler=plms if options.skip_prk_steps else prk_plms,
     )
 
 
-def _prk_schedule(ascending: Timesteps, stride: int) -> tuple[Timesteps, Timesteps, Timesteps]:
+def _prk_schedule(ascending: Array, stride: int) -> tuple[Array, Array, Array]:
     """The timestep of each call, and from where to where it carries the sample."""
     if len(ascending) < 4:
         raise SamplerError(
@@ -138,7 +136,7 @@ def _prk_schedule(ascending: Timesteps, stride: int) -> tuple[Timesteps, Timeste
 
 
 def _transfers(
-    options: Options, alphas_cumprod: Array, sources: Timesteps, targets: Timesteps
+    options: Options, alphas_cumprod: Array, sources: Array, targets: Array
 ) -> list[Transfer]:
     final = np.float32(1) if options.set_alpha_to_one else alphas_cumprod[0]
     a = alphas_cumprod[sources.clip(max=len(alphas_cumprod) - 1)]

@@ -1,21 +1,22 @@
 """What a model's prediction (epsilon, v, sample, flow) says about the picture.
 
-Every schedule mixes picture and noise as ``x = alpha * x0 + sigma * eps``. So x0 and eps are linear
+Every schedule mixes picture and noise as `x = alpha * x0 + sigma * eps`. So x0 and eps are linear
 in the sample and the prediction, and an adapter is two numbers per noise level, computed once per
-schedule: a ``Level`` has them.
+schedule: a `Level` has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.options import Options, PredictionType
-from sdrt.samplers.protocol import AnyArray, Array
+from sdrt_engines import Array
 
 Limit: TypeAlias = Callable[[Array], Array]
 Weights: TypeAlias = tuple[float, float]  # of the sample and of the prediction
@@ -23,12 +24,12 @@ Weights: TypeAlias = tuple[float, float]  # of the sample and of the prediction
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One noise level of a schedule: the samples there are ``alpha * x0 + sigma * eps``.
+    """One noise level of a schedule: the samples there are `alpha * x0 + sigma * eps`.
 
     All numbers are Python floats, so that float32 arrays stay float32.
     """
 
-    index: int  # into Plan.timesteps
+    index: int  # into Schedule.timesteps
     t: float
     alpha: float
     sigma: float
@@ -37,49 +38,56 @@ class Level:
     eps_weights: Weights
 
     def scale(self, x: Array) -> Array:
-        """``x`` as the model wants it."""
+        """`x` as the model wants it."""
         return x if self.c_in == 1.0 else x * self.c_in
 
     def x0(self, x: Array, prediction: Array) -> Array:
-        """The picture that the prediction sees in ``x``."""
+        """The picture that the prediction sees in `x`."""
         return _mix(self.x0_weights, x, prediction)
 
     def eps(self, x: Array, prediction: Array) -> Array:
-        """The noise that the prediction sees in ``x``."""
+        """The noise that the prediction sees in `x`."""
         return _mix(self.eps_weights, x, prediction)
 
 
+class Interval(NamedTuple):
+    """A step from one noise level to the next."""
+
+    here: Level
+    there: Level
+
+
 def sigma_levels(
-    timesteps: AnyArray, sigmas: Array, prediction_type: PredictionType
+    timesteps: Array, sigmas: Array, prediction_type: PredictionType
 ) -> tuple[Level, ...]:
-    """Levels with ``x = x0 + sigma * eps``; the model is shown ``x / sqrt(sigma² + 1)``."""
+    """Levels with `x = x0 + sigma * eps`; the model is shown `x / sqrt(sigma² + 1)`."""
     return levels(
         timesteps, np.ones_like(sigmas), sigmas, prediction_type, 1 / np.sqrt(sigmas**2 + 1)
     )
 
 
 def variance_preserving_levels(
-    timesteps: AnyArray, alphas_cumprod: Array, prediction_type: PredictionType
+    timesteps: Array, alphas_cumprod: Array, prediction_type: PredictionType
 ) -> tuple[Level, ...]:
-    """Levels with ``x = sqrt(a) * x0 + sqrt(1 - a) * eps``, ``a`` being alphas_cumprod there."""
+    """Levels with `x = sqrt(a) * x0 + sqrt(1 - a) * eps`, `a` being alphas_cumprod there."""
     return levels(timesteps, np.sqrt(alphas_cumprod), np.sqrt(1 - alphas_cumprod), prediction_type)
 
 
-def flow_levels(timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
-    """Levels with ``x = (1 - sigma) * x0 + sigma * eps``; the model predicts ``eps - x0``."""
+def flow_levels(timesteps: Array, sigmas: Array) -> tuple[Level, ...]:
+    """Levels with `x = (1 - sigma) * x0 + sigma * eps`; the model predicts `eps - x0`."""
     return levels(timesteps, 1 - sigmas, sigmas, "flow_prediction")
 
 
 def levels(
-    timesteps: AnyArray,
+    timesteps: Array,
     alphas: Array,
     sigmas: Array,
     prediction_type: PredictionType,
-    c_in: AnyArray | float = 1.0,
+    c_in: Array | float = 1.0,
 ) -> tuple[Level, ...]:
-    """One ``Level`` for each timestep, with ``x = alpha * x0 + sigma * eps``.
+    """One `Level` for each timestep, with `x = alpha * x0 + sigma * eps`.
 
-    Raises ``SamplerError`` for epsilon prediction at a level without any picture (zero terminal
+    Raises `SamplerError` for epsilon prediction at a level without any picture (zero terminal
     SNR).
     """
     if prediction_type == "epsilon" and not alphas.all():
@@ -93,12 +101,15 @@ def levels(
     return tuple(Level(*row) for row in zip(range(len(alphas)), *columns, *weights, strict=True))
 
 
-def x0_weights(
-    prediction_type: PredictionType, alpha: AnyArray, sigma: AnyArray
-) -> tuple[AnyArray, AnyArray]:
-    """``(a, b)`` with ``x0 = a * x + b * prediction``; v as in Salimans & Ho 2022."""
-    one: AnyArray = np.ones_like(sigma)
-    variance: AnyArray = alpha**2 + sigma**2
+def intervals(levels: Sequence[Level]) -> tuple[Interval, ...]:
+    """The n steps between n + 1 levels."""
+    return tuple(Interval(*pair) for pair in pairwise(levels))
+
+
+def x0_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """`(a, b)` with `x0 = a * x + b * prediction`; v as in Salimans & Ho 2022."""
+    one: Array = np.ones_like(sigma)
+    variance: Array = alpha**2 + sigma**2
     with np.errstate(divide="ignore", invalid="ignore"):
         if prediction_type == "epsilon":
             return 1 / alpha, -sigma / alpha
@@ -109,12 +120,10 @@ def x0_weights(
         return 0 * one, one
 
 
-def eps_weights(
-    prediction_type: PredictionType, alpha: AnyArray, sigma: AnyArray
-) -> tuple[AnyArray, AnyArray]:
-    """``(a, b)`` with ``eps = a * x + b * prediction``; infinite for "sample" where sigma is 0."""
-    one: AnyArray = np.ones_like(sigma)
-    variance: AnyArray = alpha**2 + sigma**2
+def eps_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """`(a, b)` with `eps = a * x + b * prediction`; infinite for "sample" where sigma is 0."""
+    one: Array = np.ones_like(sigma)
+    variance: Array = alpha**2 + sigma**2
     with np.errstate(divide="ignore", invalid="ignore"):
         if prediction_type == "epsilon":
             return 0 * one, one
@@ -147,7 +156,7 @@ def threshold(x0: Array, ratio: float, max_value: float) -> Array:
 
 
 def _mix(weights: Weights, x: Array, prediction: Array) -> Array:
-    """``a * x + b * prediction``, without the work for a weight of 0 or 1."""
+    """`a * x + b * prediction`, without the work for a weight of 0 or 1."""
     a, b = weights
     if a == 0.0:
         return prediction if b == 1.0 else prediction * b
@@ -156,5 +165,5 @@ def _mix(weights: Weights, x: Array, prediction: Array) -> Array:
     return mixed
 
 
-def _pairs(weights: tuple[AnyArray, AnyArray]) -> Sequence[Weights]:
+def _pairs(weights: tuple[Array, Array]) -> Sequence[Weights]:
     return list(zip(weights[0].tolist(), weights[1].tolist(), strict=True))

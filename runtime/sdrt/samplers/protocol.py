@@ -1,22 +1,20 @@
 """The conversation between a sampler and whoever drives it.
 
-A sampler is a coroutine. It yields a ``Call`` to ask what the model says at a sample and a
-timestep, and is sent the prediction; it yields an ``Update`` when a step is done, and is sent the
+A sampler is a coroutine. It yields a `Call` to ask what the model says at a sample and a
+timestep, and is sent the prediction; it yields an `Update` when a step is done, and is sent the
 latents to go on with, usually the same ones. The driver owns the model, guidance, batching,
-previews and cancelling: ``drive`` is the smallest one.
+previews and cancelling: `drive` is the smallest one.
+
+Latents are float32 throughout; schedules mix float32 and float64 as diffusers does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy.typing as npt
-
-# float32 wherever latents flow; numpy's stubs would lose that at the first `array / float`
-Array: TypeAlias = npt.NDArray[Any]
-AnyArray: TypeAlias = npt.NDArray[Any]  # float32 or float64, as torch and numpy mix them
+from sdrt_engines import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,13 +27,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
-    """The latents after the ``index``-th ``scheduler.step()`` of diffusers.
+    """The latents after the `index`-th `scheduler.step()` of diffusers.
 
     Send back the latents to go on with.
     """
 
     latents: Array  # (B, C, h, w)
-    index: int  # into Plan.timesteps
+    index: int  # into Schedule.timesteps
 
 
 Sampler: TypeAlias = Generator[Call | Update, Array, Array]
@@ -44,7 +42,7 @@ Model: TypeAlias = Callable[[Array, float], Array]  # (sample, timestep) -> pred
 
 
 def drive(sampler: Sampler, model: Model) -> Array:
-    """The final latents (B, C, h, w) of ``sampler`` when ``model`` answers its calls."""
+    """The final latents (B, C, h, w) of `sampler` when `model` answers its calls."""
     event = next(sampler)
     while True:
         answer = model(event.sample, event.timestep) if isinstance(event, Call) else event.latents

@@ -1,7 +1,7 @@
-"""Which schedulers there are: the one table in which a family is registered, and the short names.
+"""The schedulers, and the short names that people give them.
 
-To add a family: write its file (``OPTIONS`` with diffusers' defaults, ``plan(options, steps)``, the
-coroutine) and add a line to each table.
+To add one, write its file (`OPTIONS` with the defaults of diffusers, `schedule(options, request)`,
+the coroutine) and add a line to each table.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sdrt.samplers import (
     unipc,
 )
 from sdrt.samplers.options import Options
-from sdrt.samplers.plan import Plan, Steps
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
 
 
 @dataclass(frozen=True)
-class Family:
-    """A scheduler class of diffusers: its options with their defaults, and how it plans."""
+class Scheduler:
+    """A scheduler class of diffusers: its options with their defaults, and its schedules."""
 
     options: Mapping[str, Any]
-    plan: Callable[[Options, Steps], Plan]
+    schedule: Callable[[Options, ScheduleRequest], Schedule]
     prediction_types: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
     takes: tuple[str, ...] = ()  # of timesteps, sigmas, eta, mu
 
@@ -44,82 +44,103 @@ ALL_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 EPSILON_OR_V = ("epsilon", "v_prediction")
 
-FAMILIES: Mapping[str, Family] = {
-    "DDIMScheduler": Family(ddim.OPTIONS, ddim.plan, takes=("eta",)),
-    "DDPMScheduler": Family(ddpm.OPTIONS, ddpm.plan, takes=("timesteps",)),
-    "PNDMScheduler": Family(pndm.OPTIONS, pndm.plan, EPSILON_OR_V),
-    "LMSDiscreteScheduler": Family(lms.OPTIONS, lms.plan),
-    "EulerDiscreteScheduler": Family(euler.OPTIONS, euler.plan, takes=("timesteps", "sigmas")),
-    "EulerAncestralDiscreteScheduler": Family(
-        euler_ancestral.OPTIONS, euler_ancestral.plan, EPSILON_OR_V
+SCHEDULERS: Mapping[str, Scheduler] = {
+    "DDIMScheduler": Scheduler(ddim.OPTIONS, ddim.schedule, takes=("eta",)),
+    "DDPMScheduler": Scheduler(ddpm.OPTIONS, ddpm.schedule, takes=("timesteps",)),
+    "PNDMScheduler": Scheduler(pndm.OPTIONS, pndm.schedule, EPSILON_OR_V),
+    "LMSDiscreteScheduler": Scheduler(lms.OPTIONS, lms.schedule),
+    "EulerDiscreteScheduler": Scheduler(
+        euler.OPTIONS, euler.schedule, takes=("timesteps", "sigmas")
     ),
-    "HeunDiscreteScheduler": Family(heun.OPTIONS, heun.plan, takes=("timesteps",)),
-    "KDPM2DiscreteScheduler": Family(kdpm2.OPTIONS, kdpm2.plan, EPSILON_OR_V),
-    "KDPM2AncestralDiscreteScheduler": Family(kdpm2.OPTIONS, kdpm2.plan_ancestral, EPSILON_OR_V),
-    "DPMSolverMultistepScheduler": Family(
-        dpm_solver.OPTIONS, dpm_solver.plan, ALL_PREDICTIONS, takes=("timesteps", "mu")
+    "EulerAncestralDiscreteScheduler": Scheduler(
+        euler_ancestral.OPTIONS, euler_ancestral.schedule, EPSILON_OR_V
     ),
-    "DPMSolverSinglestepScheduler": Family(
+    "HeunDiscreteScheduler": Scheduler(heun.OPTIONS, heun.schedule, takes=("timesteps",)),
+    "KDPM2DiscreteScheduler": Scheduler(kdpm2.OPTIONS, kdpm2.schedule, EPSILON_OR_V),
+    "KDPM2AncestralDiscreteScheduler": Scheduler(
+        kdpm2.OPTIONS, kdpm2.ancestral_schedule, EPSILON_OR_V
+    ),
+    "DPMSolverMultistepScheduler": Scheduler(
+        dpm_solver.OPTIONS, dpm_solver.schedule, ALL_PREDICTIONS, takes=("timesteps", "mu")
+    ),
+    "DPMSolverSinglestepScheduler": Scheduler(
         dpm_solver_singlestep.OPTIONS,
-        dpm_solver_singlestep.plan,
+        dpm_solver_singlestep.schedule,
         ALL_PREDICTIONS,
         takes=("timesteps", "mu"),
     ),
-    "UniPCMultistepScheduler": Family(
-        unipc.OPTIONS, unipc.plan, ALL_PREDICTIONS, takes=("sigmas", "mu")
+    "UniPCMultistepScheduler": Scheduler(
+        unipc.OPTIONS, unipc.schedule, ALL_PREDICTIONS, takes=("sigmas", "mu")
     ),
-    "DEISMultistepScheduler": Family(deis.OPTIONS, deis.plan, ALL_PREDICTIONS, takes=("mu",)),
-    "LCMScheduler": Family(lcm.OPTIONS, lcm.plan_lcm, takes=("timesteps",)),
-    "TCDScheduler": Family(lcm.OPTIONS, lcm.plan_tcd, takes=("timesteps", "eta")),
-    "FlowMatchEulerDiscreteScheduler": Family(
-        flow_match.EULER_OPTIONS, flow_match.plan_euler, takes=("timesteps", "sigmas", "mu")
+    "DEISMultistepScheduler": Scheduler(
+        deis.OPTIONS, deis.schedule, ALL_PREDICTIONS, takes=("mu",)
     ),
-    "FlowMatchHeunDiscreteScheduler": Family(flow_match.HEUN_OPTIONS, flow_match.plan_heun),
+    "LCMScheduler": Scheduler(lcm.OPTIONS, lcm.lcm_schedule, takes=("timesteps",)),
+    "TCDScheduler": Scheduler(lcm.OPTIONS, lcm.tcd_schedule, takes=("timesteps", "eta")),
+    "FlowMatchEulerDiscreteScheduler": Scheduler(
+        flow_match.EULER_OPTIONS, flow_match.euler_schedule, takes=("timesteps", "sigmas", "mu")
+    ),
+    "FlowMatchHeunDiscreteScheduler": Scheduler(flow_match.HEUN_OPTIONS, flow_match.heun_schedule),
 }
 
 
 @dataclass(frozen=True)
-class Name:
-    """What a short name stands for."""
+class ShortName:
+    """What a short name stands for, and what A1111's web UI calls it, if it has it."""
 
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    a1111: str | None = None
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """The option that a suffix sets, and what A1111's web UI calls it."""
+
+    option: str
+    a1111: str
 
 
 DPMPP_2 = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
 DPMPP_3 = {**DPMPP_2, "solver_order": 3}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 
-SHORT_NAMES: Mapping[str, Name] = {
-    "ddim": Name("DDIMScheduler"),
-    "ddpm": Name("DDPMScheduler"),
-    "pndm": Name("PNDMScheduler"),
-    "lms": Name("LMSDiscreteScheduler"),
-    "euler": Name("EulerDiscreteScheduler"),
-    "euler_a": Name("EulerAncestralDiscreteScheduler"),
-    "euler_ancestral": Name("EulerAncestralDiscreteScheduler"),
-    "heun": Name("HeunDiscreteScheduler"),
-    "dpm2": Name("KDPM2DiscreteScheduler"),
-    "kdpm2": Name("KDPM2DiscreteScheduler"),
-    "dpm2_a": Name("KDPM2AncestralDiscreteScheduler"),
-    "kdpm2_a": Name("KDPM2AncestralDiscreteScheduler"),
-    "kdpm2_ancestral": Name("KDPM2AncestralDiscreteScheduler"),
-    "dpmpp_2m": Name("DPMSolverMultistepScheduler", DPMPP_2),
-    "dpmpp_2m_sde": Name("DPMSolverMultistepScheduler", {**DPMPP_2, **SDE}),
-    "dpmpp_3m": Name("DPMSolverMultistepScheduler", DPMPP_3),
-    "dpmpp_3m_sde": Name("DPMSolverMultistepScheduler", {**DPMPP_3, **SDE}),
-    "dpmpp_2s": Name("DPMSolverSinglestepScheduler", DPMPP_2),
-    "dpmpp_3s": Name("DPMSolverSinglestepScheduler", DPMPP_3),
-    "unipc": Name("UniPCMultistepScheduler"),
-    "deis": Name("DEISMultistepScheduler"),
-    "lcm": Name("LCMScheduler"),
-    "tcd": Name("TCDScheduler"),
-    "flow_euler": Name("FlowMatchEulerDiscreteScheduler"),
-    "flow_heun": Name("FlowMatchHeunDiscreteScheduler"),
+_NAMES: Mapping[str, ShortName] = {
+    "ddim": ShortName("DDIMScheduler", a1111="DDIM"),
+    "ddpm": ShortName("DDPMScheduler", a1111="DDPM"),
+    "pndm": ShortName("PNDMScheduler", a1111="PLMS"),
+    "lms": ShortName("LMSDiscreteScheduler", a1111="LMS"),
+    "euler": ShortName("EulerDiscreteScheduler", a1111="Euler"),
+    "euler_a": ShortName("EulerAncestralDiscreteScheduler", a1111="Euler a"),
+    "heun": ShortName("HeunDiscreteScheduler", a1111="Heun"),
+    "kdpm2": ShortName("KDPM2DiscreteScheduler", a1111="DPM2"),
+    "kdpm2_a": ShortName("KDPM2AncestralDiscreteScheduler", a1111="DPM2 a"),
+    "dpmpp_2m": ShortName("DPMSolverMultistepScheduler", DPMPP_2, "DPM++ 2M"),
+    "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_2 | SDE, "DPM++ 2M SDE"),
+    "dpmpp_3m": ShortName("DPMSolverMultistepScheduler", DPMPP_3),
+    "dpmpp_3m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_3 | SDE, "DPM++ 3M SDE"),
+    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2),
+    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3),
+    "unipc": ShortName("UniPCMultistepScheduler", a1111="UniPC"),
+    "deis": ShortName("DEISMultistepScheduler", a1111="DEIS"),
+    "lcm": ShortName("LCMScheduler", a1111="LCM"),
+    "tcd": ShortName("TCDScheduler", a1111="TCD"),
+    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler"),
+    "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler"),
+}
+_ALIASES = {
+    "euler_ancestral": "euler_a",
+    "dpm2": "kdpm2",
+    "dpm2_a": "kdpm2_a",
+    "kdpm2_ancestral": "kdpm2_a",
+}
+SHORT_NAMES: Mapping[str, ShortName] = {
+    **_NAMES,
+    **{alias: _NAMES[name] for alias, name in _ALIASES.items()},
 }
 
-SUFFIXES: Mapping[str, str] = {  # "euler_karras" is euler with Karras' sigmas
-    "_karras": "use_karras_sigmas",
-    "_exponential": "use_exponential_sigmas",
-    "_beta": "use_beta_sigmas",
+SUFFIXES: Mapping[str, Sigmas] = {  # "euler_karras" is euler with the sigmas of Karras et al.
+    "_karras": Sigmas("use_karras_sigmas", "Karras"),
+    "_exponential": Sigmas("use_exponential_sigmas", "Exponential"),
+    "_beta": Sigmas("use_beta_sigmas", "Beta"),
 }

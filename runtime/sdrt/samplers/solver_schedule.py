@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import RESPACING, Options
-from sdrt.samplers.plan import Plan, SamplerFn, Steps
 from sdrt.samplers.prediction import Level, levels
-from sdrt.samplers.protocol import AnyArray, Array
-
-FLOW = {
-    "use_flow_sigmas": False,
-    "flow_shift": 1.0,
-    "use_dynamic_shifting": False,
-    "time_shift_type": "exponential",
-}
-LIMITS = {"sigma_min": None, "sigma_max": None}  # diffusers reads them where a config has them
+from sdrt.samplers.schedule import SamplerFn, Schedule, ScheduleRequest
+from sdrt_engines import Array
 
 
-@dataclass(frozen=True, slots=True)
-class SolverStep:
+class SolverStep(NamedTuple):
     """From one noise level to the next, by a formula of at most this order."""
 
     here: Level
@@ -34,18 +25,22 @@ class SolverStep:
     order: int
 
 
-def solver_schedule(
-    options: Options, steps: Steps, *, last_timestep: int | None = None, whole: bool = True
-) -> tuple[AnyArray, AnyArray]:
+def solver_sigmas(
+    options: Options,
+    request: ScheduleRequest,
+    *,
+    last_timestep: int | None = None,
+    whole: bool = True,
+) -> tuple[Array, Array]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
-    ``whole``: Karras' and Lu's timesteps are rounded, not cut. ``last_timestep`` is as in
-    ``tables.solver_timesteps``.
+    `whole`: Karras' and Lu's timesteps are rounded, not cut. `last_timestep` is as in
+    `tables.solver_timesteps`.
     """
     all_sigmas = tables.train_sigmas(options)
-    if steps.timesteps is not None:
-        return _custom_schedule(options, steps.timesteps, all_sigmas)
-    n = tables.check_num_steps(steps.num_inference_steps, options.num_train_timesteps)
+    if request.timesteps is not None:
+        return _custom_schedule(options, request.timesteps, all_sigmas)
+    n = tables.check_num_steps(request.num_inference_steps, options.num_train_timesteps)
     if options.use_lu_lambdas and not options.use_karras_sigmas:
         sigmas = tables.lu_sigmas(float(all_sigmas[-1]), float(all_sigmas[0]), n)
         return _timesteps_of(sigmas, all_sigmas, rounded=whole), sigmas
@@ -62,7 +57,7 @@ def solver_schedule(
 
 def _custom_schedule(
     options: Options, timesteps: Sequence[float], all_sigmas: Array
-) -> tuple[AnyArray, AnyArray]:
+) -> tuple[Array, Array]:
     for name in (*RESPACING, "use_lu_lambdas", "use_flow_sigmas"):
         if getattr(options, name):
             raise SamplerError(f"timesteps can't be given together with {name}; give one of them")
@@ -70,25 +65,25 @@ def _custom_schedule(
     return whole, tables.interpolated_sigmas(whole, all_sigmas)
 
 
-def _timesteps_of(sigmas: AnyArray, all_sigmas: Array, *, rounded: bool) -> AnyArray:
+def _timesteps_of(sigmas: Array, all_sigmas: Array, *, rounded: bool) -> Array:
     timesteps = tables.timesteps_from_sigmas(sigmas, all_sigmas)
     return timesteps.round() if rounded else timesteps
 
 
 def last_timestep(options: Options) -> int:
-    """Below which timesteps are spaced: where lambda is not yet under ``lambda_min_clipped``."""
+    """Below which timesteps are spaced: where lambda is not yet under `lambda_min_clipped`."""
     alphas_cumprod = tables.alphas_cumprod_from_options(options, finite_sigmas=True)
     lambdas = np.log(np.sqrt(alphas_cumprod)) - np.log(np.sqrt(1 - alphas_cumprod))
     return options.num_train_timesteps - int((lambdas < options.lambda_min_clipped).sum())
 
 
 def final_sigma(options: Options) -> float:
-    """The sigma that ``final_sigmas_type`` ends in: the picture, or the training's lowest."""
+    """The sigma that `final_sigmas_type` ends in: the picture, or the training's lowest."""
     return 0.0 if options.final_sigmas_type == "zero" else float(tables.train_sigmas(options)[0])
 
 
 def with_flow_shift(options: Options, mu: float | None) -> float:
-    """``flow_shift``, or where the picture's size gives ``mu``, exp(mu) (use_dynamic_shifting)."""
+    """`flow_shift`, or where the picture's size gives `mu`, exp(mu) (use_dynamic_shifting)."""
     if mu is None:
         return options.flow_shift
     if not options.use_dynamic_shifting or options.time_shift_type != "exponential":
@@ -96,17 +91,17 @@ def with_flow_shift(options: Options, mu: float | None) -> float:
     return math.exp(mu)
 
 
-def solver_plan(
+def solver_schedule(
     options: Options,
-    timesteps: AnyArray,
-    sigmas: AnyArray,
+    timesteps: Array,
+    sigmas: Array,
     orders: Sequence[int],
     sampler: SamplerFn,
-) -> Plan:
-    """The plan for n ``timesteps`` and n + 1 ``sigmas``, with a highest order for each step."""
+) -> Schedule:
+    """The schedule for n `timesteps` and n + 1 `sigmas`, with a highest order for each step."""
     timesteps, sigmas = timesteps.astype(np.int64), sigmas.astype(np.float32)
     all_levels = solver_levels(options, timesteps, sigmas)
-    return Plan(
+    return Schedule(
         timesteps=timesteps,
         sigmas=sigmas,
         init_noise_sigma=1.0,
@@ -119,11 +114,11 @@ def solver_plan(
     )
 
 
-def solver_levels(options: Options, timesteps: AnyArray, sigmas: Array) -> tuple[Level, ...]:
-    """A level for each sigma, the final one too: ``alpha² + sigma² = 1``, or for flow sigmas
-    ``alpha + sigma = 1``.
+def solver_levels(options: Options, timesteps: Array, sigmas: Array) -> tuple[Level, ...]:
+    """A level for each sigma, the final one too: `alpha² + sigma² = 1`, or for flow sigmas
+    `alpha + sigma = 1`.
 
-    Raises ``SamplerError`` where the noise doesn't fall, or the options contradict each other.
+    Raises `SamplerError` where the noise doesn't fall, or the options contradict each other.
     """
     falls = np.diff(sigmas[:-1])
     if (falls > 0).any() or (falls.size and not falls.any()):

@@ -10,18 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.numerics import beta_quantile, torch_cumprod, torch_linspace
 from sdrt.samplers.options import Options
-from sdrt.samplers.plan import Steps
-from sdrt.samplers.protocol import AnyArray, Array
-
-Array64: TypeAlias = npt.NDArray[np.float64]
+from sdrt.samplers.schedule import ScheduleRequest
+from sdrt_engines import Array
 
 ALMOST_ZERO_SNR = 2.0**-24  # diffusers' stand-in where sqrt(1 / alphas_cumprod) must stay finite
 
@@ -30,9 +26,9 @@ ALMOST_ZERO_SNR = 2.0**-24  # diffusers' stand-in where sqrt(1 / alphas_cumprod)
 
 
 def betas_from_options(options: Options) -> Array:
-    """The variance added at each training timestep, (T,), as diffusers' ``betas``."""
+    """The variance added at each training timestep, (T,), as diffusers' `betas`."""
     n, start, end = options.num_train_timesteps, options.beta_start, options.beta_end
-    betas: AnyArray
+    betas: Array
     if options.trained_betas is not None:
         betas = np.asarray(options.trained_betas, np.float32)
     elif options.beta_schedule == "linear":
@@ -49,9 +45,9 @@ def betas_from_options(options: Options) -> Array:
 
 
 def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False) -> Array:
-    """The share of the picture left at each training timestep, (T,): ``alphas_cumprod``.
+    """The share of the picture left at each training timestep, (T,): `alphas_cumprod`.
 
-    ``finite_sigmas`` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
+    `finite_sigmas` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
     terminal SNR, as diffusers does wherever sigma = sqrt(1 / alphas_cumprod - 1) is needed.
     """
     alphas_cumprod = torch_cumprod(1 - betas_from_options(options))
@@ -71,7 +67,7 @@ def train_sigmas(options: Options) -> Array:
     return sigmas_from_alphas_cumprod(alphas_cumprod_from_options(options, finite_sigmas=True))
 
 
-def rescale_zero_terminal_snr(betas: AnyArray) -> Array:
+def rescale_zero_terminal_snr(betas: Array) -> Array:
     """Algorithm 1 of Lin et al. 2023 (https://arxiv.org/abs/2305.08891)."""
     root = np.sqrt(torch_cumprod(1 - betas))
     first, last = root[0], root[-1]
@@ -100,10 +96,10 @@ def _betas_from_alpha_bar(kind: str, n: int, max_beta: float = 0.999) -> Array:
 # Inference: where it is asked
 
 
-def spaced_timesteps(options: Options, n: int) -> Array64:
-    """``n`` timesteps from high to low over the training range (Lin et al. 2023, table 2).
+def spaced_timesteps(options: Options, n: int) -> Array:
+    """`n` timesteps from high to low over the training range (Lin et al. 2023, table 2).
 
-    ``linspace`` gives fractions: DDIM's family rounds them, the sigma families interpolate.
+    `linspace` gives fractions: DDIM's family rounds them, the sigma families interpolate.
     """
     total = options.num_train_timesteps
     if options.timestep_spacing == "linspace":
@@ -113,12 +109,12 @@ def spaced_timesteps(options: Options, n: int) -> Array64:
     return np.arange(total, 0, -total / n).round() - 1
 
 
-def diffusion_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]:
+def diffusion_timesteps(options: Options, request: ScheduleRequest) -> Array:
     """Whole timesteps as DDIM, DDPM and PNDM space them, or those that were asked for."""
     total = options.num_train_timesteps
-    if steps.timesteps is not None:
-        return custom_timesteps(steps.timesteps, total).astype(np.int64)
-    n = check_num_steps(steps.num_inference_steps, total)
+    if request.timesteps is not None:
+        return custom_timesteps(request.timesteps, total).astype(np.int64)
+    n = check_num_steps(request.num_inference_steps, total)
     timesteps = spaced_timesteps(options, n).round().astype(np.int64)
     if timesteps[0] >= total:
         raise SamplerError(
@@ -128,33 +124,31 @@ def diffusion_timesteps(options: Options, steps: Steps) -> npt.NDArray[np.int64]
     return timesteps
 
 
-def stride(options: Options, steps: Steps) -> int:
+def stride(options: Options, request: ScheduleRequest) -> int:
     """How far DDIM and PNDM step, whatever the spacing."""
-    assert steps.num_inference_steps is not None
-    return options.num_train_timesteps // steps.num_inference_steps
+    assert request.num_inference_steps is not None
+    return options.num_train_timesteps // request.num_inference_steps
 
 
-def at_or(values: Array, indices: npt.NDArray[np.int64], beyond: np.float32) -> Array:
-    """``values[indices]``, and ``beyond`` for negative indices."""
+def at_or(values: Array, indices: Array, beyond: np.float32) -> Array:
+    """`values[indices]`, and `beyond` for negative indices."""
     return np.where(indices >= 0, values[indices.clip(0)], beyond)
 
 
 def interpolated_timesteps(options: Options, n: int) -> Array:
-    """``spaced_timesteps`` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
+    """`spaced_timesteps` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
     return spaced_timesteps(options, n).astype(np.float32)
 
 
-def solver_timesteps(
-    options: Options, n: int, last_timestep: int | None = None
-) -> npt.NDArray[np.int64]:
-    """``n`` timesteps as the multistep solvers space them: ``n + 1`` points without the lowest.
+def solver_timesteps(options: Options, n: int, last_timestep: int | None = None) -> Array:
+    """`n` timesteps as the multistep solvers space them: `n + 1` points without the lowest.
 
-    ``last_timestep`` (exclusive) is below ``num_train_timesteps`` where ``lambda_min_clipped`` cuts
+    `last_timestep` (exclusive) is below `num_train_timesteps` where `lambda_min_clipped` cuts
     the noisiest off.
     """
     total = options.num_train_timesteps
     last = total if last_timestep is None else last_timestep
-    spaced: AnyArray
+    spaced: Array
     if options.timestep_spacing == "linspace":
         spaced = np.linspace(0, last - 1, n + 1).round()[:0:-1]
     elif options.timestep_spacing == "leading":
@@ -164,10 +158,10 @@ def solver_timesteps(
     return spaced.astype(np.int64)
 
 
-def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array64 | None:
+def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array | None:
     """Karras, exponential or beta sigmas from high to low, (n,); None when none are asked for.
 
-    The options' own ``sigma_max`` and ``sigma_min`` go first.
+    The options' own `sigma_max` and `sigma_min` go first.
     """
     high = options.sigma_max if options.sigma_max is not None else float(sigma_max)
     low = options.sigma_min if options.sigma_min is not None else float(sigma_min)
@@ -180,56 +174,56 @@ def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int
     return None
 
 
-def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Array64:
+def karras_sigmas(sigma_max: float, sigma_min: float, n: int, rho: float = 7.0) -> Array:
     """Equation 5 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364)."""
     ramp = np.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    sigmas: Array64 = (high + ramp * (low - high)) ** rho
+    sigmas: Array = (high + ramp * (low - high)) ** rho
     return sigmas
 
 
-def lu_sigmas(sigma_max: float, sigma_min: float, n: int) -> Array64:
-    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver): ``use_lu_lambdas``."""
+def lu_sigmas(sigma_max: float, sigma_min: float, n: int) -> Array:
+    """Steps of equal log SNR (Lu et al. 2022, DPM-Solver): `use_lu_lambdas`."""
     ramp = np.linspace(0, 1, n)
     low, high = math.log(sigma_min), math.log(sigma_max)
     return np.exp(high + ramp * (low - high))
 
 
-def flow_sigmas(options: Options, n: int) -> Array64:
-    """The solvers' shifted flow-matching sigmas (``use_flow_sigmas``), (n,)."""
+def flow_sigmas(options: Options, n: int) -> Array:
+    """The solvers' shifted flow-matching sigmas (`use_flow_sigmas`), (n,)."""
     sigmas = 1.0 - np.linspace(1, 1 / options.num_train_timesteps, n + 1)
     return shifted_sigmas(sigmas, options.flow_shift)[:0:-1].copy()
 
 
-def shifted_sigmas(sigmas: AnyArray, shift: float) -> AnyArray:
+def shifted_sigmas(sigmas: Array, shift: float) -> Array:
     """Equation 23 of Esser et al. 2024 (Stable Diffusion 3): more steps at high noise."""
-    shifted: AnyArray = shift * sigmas / (1 + (shift - 1) * sigmas)
+    shifted: Array = shift * sigmas / (1 + (shift - 1) * sigmas)
     return shifted
 
 
-def time_shifted_sigmas(options: Options, mu: float, sigmas: AnyArray) -> AnyArray:
-    """The shift of ``use_dynamic_shifting``, with ``mu`` from the picture's size (Flux)."""
+def time_shifted_sigmas(options: Options, mu: float, sigmas: Array) -> Array:
+    """The shift of `use_dynamic_shifting`, with `mu` from the picture's size (Flux)."""
     scale = math.exp(mu) if options.time_shift_type == "exponential" else mu
-    shifted: AnyArray = scale / (scale + (1 / sigmas - 1))
+    shifted: Array = scale / (scale + (1 / sigmas - 1))
     return shifted
 
 
-def stretched_to_terminal(sigmas: AnyArray, shift_terminal: float) -> AnyArray:
-    """Sigmas stretched so that the last one is ``shift_terminal`` (LTX-Video)."""
+def stretched_to_terminal(sigmas: Array, shift_terminal: float) -> Array:
+    """Sigmas stretched so that the last one is `shift_terminal` (LTX-Video)."""
     rest = 1 - sigmas
-    stretched: AnyArray = 1 - rest / (rest[-1] / (1 - shift_terminal))
+    stretched: Array = 1 - rest / (rest[-1] / (1 - shift_terminal))
     return stretched
 
 
-def interpolated_sigmas(timesteps: AnyArray, sigmas: Array) -> Array64:
+def interpolated_sigmas(timesteps: Array, sigmas: Array) -> Array:
     """Sigma at fractional timesteps: linear between the training sigmas."""
     return np.interp(timesteps, np.arange(len(sigmas)), sigmas)
 
 
-def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
-    """Fractional timesteps at which the training sigmas reach ``sigmas``.
+def timesteps_from_sigmas(sigmas: Array, all_sigmas: Array) -> Array:
+    """Fractional timesteps at which the training sigmas reach `sigmas`.
 
-    Linear in log sigma, held at the ends: diffusers' ``_sigma_to_t``.
+    Linear in log sigma, held at the ends: diffusers' `_sigma_to_t`.
     """
     log_all = np.log(all_sigmas)
     log_sigma = np.log(np.maximum(sigmas, 1e-10))
@@ -237,24 +231,24 @@ def timesteps_from_sigmas(sigmas: AnyArray, all_sigmas: Array) -> AnyArray:
     low = low.clip(0, len(log_all) - 2)
     low_log, high_log = log_all[low], log_all[low + 1]
     w = ((low_log - log_sigma) / (low_log - high_log)).clip(0, 1)
-    timesteps: AnyArray = (1 - w) * low + w * (low + 1)
+    timesteps: Array = (1 - w) * low + w * (low + 1)
     return timesteps
 
 
 def log_linear_sigmas(all_sigmas: Array, n: int) -> Array:
-    """``n`` sigmas of equal ratio from high to low (``interpolation_type="log_linear"``)."""
+    """`n` sigmas of equal ratio from high to low (`interpolation_type="log_linear"`)."""
     return np.exp(torch_linspace(float(np.log(all_sigmas[-1])), float(np.log(all_sigmas[0])), n))
 
 
 def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
-    """The number of steps when it is possible; raises ``SamplerError`` otherwise."""
+    """The number of steps when it is possible; raises `SamplerError` otherwise."""
     if num_inference_steps is None or not 1 <= num_inference_steps <= limit:
         raise SamplerError(f"num_inference_steps: got {num_inference_steps}, expected 1 to {limit}")
     return num_inference_steps
 
 
-def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array64:
-    """The timesteps asked for; raises ``SamplerError`` unless they fall from below ``limit``."""
+def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array:
+    """The timesteps asked for; raises `SamplerError` unless they fall from below `limit`."""
     if not all(earlier > later for earlier, later in pairwise(timesteps)):
         raise SamplerError(
             f"timesteps: got {list(timesteps)}, expected each to be below the one before"

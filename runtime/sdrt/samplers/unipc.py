@@ -22,36 +22,44 @@ from sdrt.samplers.exponential import (
     rise,
     span_between,
 )
-from sdrt.samplers.options import RESPACING, SPACING, THRESHOLDING, TRAINING, Options
-from sdrt.samplers.plan import Plan, Steps
-from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import AnyArray, Array, Call, Noise, Sampler, Update
-from sdrt.samplers.solver_schedule import (
+from sdrt.samplers.options import (
     FLOW,
     LIMITS,
+    RESPACING,
+    SPACING,
+    THRESHOLDING,
+    TRAINING,
+    Options,
+    defaults,
+)
+from sdrt.samplers.prediction import Level
+from sdrt.samplers.protocol import Call, Noise, Sampler, Update
+from sdrt.samplers.schedule import Schedule, ScheduleRequest
+from sdrt.samplers.solver_schedule import (
     SolverStep,
     final_sigma,
-    solver_plan,
     solver_schedule,
+    solver_sigmas,
 )
+from sdrt_engines import Array
 
-OPTIONS = {
-    **TRAINING,
-    **SPACING,
-    **RESPACING,
-    **THRESHOLDING,
-    **FLOW,
-    **LIMITS,
-    "rescale_betas_zero_snr": False,
-    "solver_order": 2,
-    "solver_type": "bh2",
-    "predict_x0": True,
-    "lower_order_final": True,
-    "disable_corrector": (),
-    "solver_p": None,
-    "final_sigmas_type": "zero",
-    "shift_terminal": None,
-}
+OPTIONS = defaults(
+    *TRAINING,
+    *SPACING,
+    *RESPACING,
+    *THRESHOLDING,
+    *FLOW,
+    *LIMITS,
+    "rescale_betas_zero_snr",
+    "solver_order",
+    "predict_x0",
+    "lower_order_final",
+    "disable_corrector",
+    "solver_p",
+    "final_sigmas_type",
+    "shift_terminal",
+    solver_type="bh2",
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def unipc(
 
 
 def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | None = None) -> Array:
-    """``x`` at level t from the history (newest first): UniP, or UniC when ``m_t``, what the model
+    """`x` at level t from the history (newest first): UniP, or UniC when `m_t`, what the model
     said at t, is known.
     """
     (s0, m0), *older = history
@@ -109,7 +117,7 @@ def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | No
 
 
 def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
-    """The paper's rho: weights of the differences at these ``ratios`` of the step, such that the
+    """The paper's rho: weights of the differences at these `ratios` of the step, such that the
     formula is exact for polynomials.
     """
     if len(ratios) <= 1:
@@ -127,7 +135,7 @@ def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
 def solver_from_options(options: Options) -> Solver:
     """The solver of a configuration; another scheduler's solver_type becomes the default.
 
-    Raises ``SamplerError`` for combinations that have no formula.
+    Raises `SamplerError` for combinations that have no formula.
     """
     bh2 = options.solver_type != "bh1"
     if options.predict_x0:
@@ -152,16 +160,16 @@ def orders(options: Options, n: int) -> list[int]:
     return [options.solver_order] * n
 
 
-def flow_schedule(options: Options, steps: Steps) -> tuple[AnyArray, AnyArray]:
+def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
     """Timesteps and flow sigmas from high to low, (n,) each, shifted as the options say."""
     total = options.num_train_timesteps
-    if steps.sigmas is not None:
-        sigmas: AnyArray = np.asarray(steps.sigmas, np.float64)
+    if request.sigmas is not None:
+        sigmas: Array = np.asarray(request.sigmas, np.float64)
     else:
-        n = tables.check_num_steps(steps.num_inference_steps, total)
+        n = tables.check_num_steps(request.num_inference_steps, total)
         sigmas = np.linspace(1, 1 / total, n + 1)[:-1]
-    if steps.mu is not None:
-        sigmas = tables.time_shifted_sigmas(options, steps.mu, sigmas)
+    if request.mu is not None:
+        sigmas = tables.time_shifted_sigmas(options, request.mu, sigmas)
     else:
         sigmas = tables.shifted_sigmas(sigmas, options.flow_shift)
     if options.shift_terminal:
@@ -171,32 +179,32 @@ def flow_schedule(options: Options, steps: Steps) -> tuple[AnyArray, AnyArray]:
     return sigmas * total, sigmas
 
 
-def schedule(options: Options, steps: Steps) -> tuple[AnyArray, AnyArray]:
+def unipc_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Array]:
     """Timesteps and sigmas from high to low, (n,) each; the final sigma is not among them.
 
-    Raises ``SamplerError`` for options that go with flow sigmas only.
+    Raises `SamplerError` for options that go with flow sigmas only.
     """
     respaced = any(getattr(options, name) for name in RESPACING)
     if options.use_flow_sigmas and not respaced:
-        return flow_schedule(options, steps)
-    for name, value in [("shift_terminal", options.shift_terminal), ("sigmas", steps.sigmas)]:
+        return shifted_flow_sigmas(options, request)
+    for name, value in [("shift_terminal", options.shift_terminal), ("sigmas", request.sigmas)]:
         if value is not None:
             raise SamplerError(f"{name} needs use_flow_sigmas=true, without Karras or other sigmas")
-    timesteps, sigmas = solver_schedule(options, steps)
+    timesteps, sigmas = solver_sigmas(options, request)
     if options.use_flow_sigmas and options.use_karras_sigmas:
         sigmas = sigmas / (sigmas + 1)
         timesteps = sigmas * options.num_train_timesteps
     return timesteps, sigmas
 
 
-def plan(options: Options, steps: Steps) -> Plan:
+def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of UniPCMultistepScheduler."""
-    if options.use_dynamic_shifting != (steps.mu is not None):
+    if options.use_dynamic_shifting != (request.mu is not None):
         raise SamplerError("use_dynamic_shifting=true and mu need each other; give both or none")
-    timesteps, sigmas = schedule(options, steps)
+    timesteps, sigmas = unipc_sigmas(options, request)
     respaced = options.use_flow_sigmas or any(getattr(options, name) for name in RESPACING)
     final = sigmas[-1] if respaced and options.final_sigmas_type == "sigma_min" else None
-    return solver_plan(
+    return solver_schedule(
         options,
         timesteps,
         np.append(sigmas, final_sigma(options) if final is None else final),

@@ -33,9 +33,7 @@ class Tokens:
     """One tokenized prompt."""
 
     ids: NDArray[np.int64]  # (L,), with bos, eos and padding
-    dropped: (
-        str  # the part of the prompt that did not fit, as it was written; "" when all of it did
-    )
+    dropped: str  # the part of the prompt that did not fit, as written; "" if all of it did
 
 
 @dataclass(frozen=True)

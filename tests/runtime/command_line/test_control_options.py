@@ -92,7 +92,7 @@ def test_what_came_from_no_file_has_no_path(image: Any) -> None:
         ({"control": ["edges="]}, "--control: got 'edges=', expected NAME=PICTURE"),
         (
             {"control": ["edges=edges.png", "edges=depth.png"]},
-            "--control: 'edges' stands there twice: give it once",
+            "--control: 'edges' is given twice: give it once",
         ),
         (
             {"control_scale": ["edges=1"]},
@@ -131,8 +131,7 @@ def test_wrong_usage(given: dict[str, list[str]], message: str) -> None:
         (
             {"edges": {"scale": 1}},
             UsageError,
-            "control 'edges': the PNG does not say from which picture it was made: give --control "
-            "edges=PICTURE",
+            "control 'edges': the PNG does not name its picture: give --control edges=PICTURE",
         ),
         ({"edges": {"image": "gone.png"}}, RequestError, "control image: 'gone.png' cannot be re"),
         ({"edges": {"image": "edges.png", "scale": "x"}}, RequestError, "control scale: got 'x'"),

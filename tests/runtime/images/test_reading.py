@@ -123,13 +123,13 @@ def four_hundred_megapixels(path: Path) -> None:
 
 
 BROKEN = [
-    (gone, "cannot be read: No such file or directory: name a picture's file"),
-    (a_folder, "cannot be read: Is a directory: name a picture's file"),
-    (an_empty_file, "is no picture that Pillow reads, or a broken one"),
-    (a_text, "is no picture that Pillow reads, or a broken one"),
+    (gone, "cannot be read: No such file or directory: give the path of an image"),
+    (a_folder, "cannot be read: Is a directory: give the path of an image"),
+    (an_empty_file, "is not an image that Pillow can read, or it is broken"),
+    (a_text, "is not an image that Pillow can read, or it is broken"),
     (half_a_png, "cannot be read: image file is truncated"),
     (half_a_jpeg, "cannot be read: image file is truncated"),
-    (four_hundred_megapixels, "is too large: expected 67 megapixels at most; make it smaller"),
+    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: make it smaller"),
 ]
 
 
@@ -159,13 +159,13 @@ def test_a_picture_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> N
     [
         ("", "image: '' cannot be read: Is a directory"),
         ("a\0b", "cannot be read: embedded null"),
-        (5, "image: got a int, expected a PIL image or the path of a picture"),
+        (5, "image: got a int, expected a PIL image or the path of an image"),
         (np.zeros((8, 8, 3)), "image: got a ndarray, expected a PIL image"),
         (Image.new("RGB", (0, 5)), "image: got 0×5 pixels, expected at least one"),
         (Image.new("La", (2, 2)), "image: the image cannot be read: conversion from La to"),
         (
             Image.fromarray(np.full((2, 2), np.nan, np.float32)),
-            "image: the image cannot be read: it holds NaN: give a picture that is whole",
+            "image: the image cannot be read: it holds NaN: give an image that is not damaged",
         ),
     ],
 )

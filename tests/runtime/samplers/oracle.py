@@ -1,4 +1,4 @@
-"""The fixtures of diffusers' own scheduler tests (``SchedulerCommonTest``), in numpy."""
+"""The fixtures of diffusers' own scheduler tests (`SchedulerCommonTest`), in numpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Plan
+from sdrt.samplers import Call, Schedule
 
 SHAPE = (4, 3, 8, 8)
 
@@ -27,32 +27,39 @@ def dummy_noise() -> np.ndarray:
 
 
 def dummy_model(sample: np.ndarray, timestep: float) -> np.ndarray:
-    """``x * t / (t + 1)``."""
+    """`x * t / (t + 1)`."""
     t = np.float32(timestep)
     return sample * (t / (t + 1))
 
 
 def oracle_loop(
-    plan: Plan, x: np.ndarray, start: int = 0, *, scaled_to_step: bool = False, seed: int = 0
+    schedule: Schedule,
+    x: np.ndarray,
+    start: int = 0,
+    *,
+    scaled_to_step: bool = False,
+    seed: int = 0,
 ) -> np.ndarray:
-    """The final sample from ``timesteps[start]`` on.
+    """The final sample from `timesteps[start]` on.
 
-    Diffusers' tests of sigma-space schedulers give ``step()`` the *scaled* sample, as no pipeline
+    Diffusers' tests of sigma-space schedulers give `step()` the *scaled* sample, as no pipeline
     does:
 
         sample = scheduler.scale_model_input(sample, t)
         sample = scheduler.step(model(sample, t), t, sample)
 
-    ``scaled_to_step`` does the same: the latents of each step are scaled before they are handed to
+    `scaled_to_step` does the same: the latents of each step are scaled before they are handed to
     the sampler, and the model sees what the sampler was handed, not what it scaled once more.
     """
 
     def scaled(x: np.ndarray, index: int) -> np.ndarray:
-        return plan.calls[index].scale(x) if scaled_to_step and index < len(plan.calls) else x
+        return (
+            schedule.calls[index].scale(x) if scaled_to_step and index < len(schedule.calls) else x
+        )
 
     noise = TorchNoise(seed)
     x = scaled(x, start)
-    sampler = plan.run(x, lambda: noise.normal(x.shape), start)
+    sampler = schedule.run(x, lambda: noise.normal(x.shape), start)
     event = next(sampler)
     while True:
         if isinstance(event, Call):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sdrt.samplers import SamplerConfig, SamplerError
-from sdrt.samplers.schedulers import FAMILIES, SHORT_NAMES
+from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published
 SD15 = {
@@ -45,17 +45,17 @@ def test_another_scheduler_takes_what_is_given_over_its_own_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)
-def test_every_short_name_plans(name: str) -> None:
+def test_every_short_name_has_a_schedule(name: str) -> None:
     config = SamplerConfig.from_diffusers(SD15).renamed(name)
     assert config.scheduler == SHORT_NAMES[name].scheduler
-    assert len(config.plan(6).timesteps) >= 6
+    assert len(config.schedule(6).timesteps) >= 6
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_class_name_plans(name: str) -> None:
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_class_name_has_a_schedule(name: str) -> None:
     config = SamplerConfig.from_diffusers(SD15).renamed(name)
     assert config.scheduler == name
-    assert config.plan(6).run
+    assert config.schedule(6).run
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,22 @@ def test_a_short_name_says_the_whole_variant_and_a_class_name_keeps_what_is_give
     assert not karras.renamed("euler").options.use_karras_sigmas
     assert karras.renamed("EulerDiscreteScheduler").options.use_karras_sigmas
     assert not karras.renamed("euler_beta").options.use_karras_sigmas
+
+
+def test_corrections_go_over_what_is_given() -> None:
+    config = SamplerConfig("PNDMScheduler", {"steps_offset": 0, "beta_end": 0.012})
+    corrected = config.corrected({"steps_offset": 1, "skip_prk_steps": True})
+    assert corrected.scheduler == "PNDMScheduler"
+    assert corrected.given == {"steps_offset": 1, "beta_end": 0.012, "skip_prk_steps": True}
+
+
+def test_a_correction_that_concerns_nobody_is_left_out() -> None:
+    """It would follow the configuration to other schedulers, where diffusers does not have it."""
+    corrections = {"clip_sample": False}
+    euler = SamplerConfig("EulerDiscreteScheduler").corrected(corrections)
+    assert euler.given == {} and euler.renamed("ddim").options.clip_sample
+    given = SamplerConfig("EulerDiscreteScheduler", {"clip_sample": True}).corrected(corrections)
+    assert given.given == {"clip_sample": False}
 
 
 @pytest.mark.parametrize(
@@ -160,23 +176,23 @@ def test_json_s_spellings() -> None:
 )
 def test_impossible_steps(scheduler: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(SamplerError, match=message):
-        SamplerConfig.from_diffusers(SD15).renamed(scheduler).plan(**given)
+        SamplerConfig.from_diffusers(SD15).renamed(scheduler).schedule(**given)
 
 
 def test_pndm_needs_four_steps_for_runge_kutta() -> None:
     config = SamplerConfig("PNDMScheduler")
     with pytest.raises(SamplerError, match=r"got 3, expected at least 4 .* skip_prk_steps=true"):
-        config.plan(3)
+        config.schedule(3)
 
 
 @pytest.mark.parametrize("name", ["fixed_large_log", "nonsense", None])
 def test_ddpm_refuses_variances_that_give_no_picture(name: str | None) -> None:
     config = SamplerConfig("DDPMScheduler", {"variance_type": name})
     with pytest.raises(SamplerError, match=r"variance_type: got .* expected one of fixed_small"):
-        config.plan(10)
+        config.schedule(10)
 
 
 def test_dynamic_shifting_needs_mu() -> None:
     config = SamplerConfig("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True})
     with pytest.raises(SamplerError, match="needs mu"):
-        config.plan(10)
+        config.schedule(10)

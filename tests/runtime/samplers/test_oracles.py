@@ -30,12 +30,12 @@ FIXED_SMALL = {"variance_type": "fixed_small", "clip_sample": True}
 def final_sample(
     scheduler: str, options: dict[str, Any], steps: int = 10, start: int | None = None
 ) -> np.ndarray:
-    """The end of the loop from pure noise, or from the noised sample at ``timesteps[start]``."""
-    plan = SamplerConfig(scheduler, options).plan(steps)
-    x = dummy_sample() * np.float32(plan.init_noise_sigma)
+    """The end of the loop from pure noise, or from the noised sample at `timesteps[start]`."""
+    schedule = SamplerConfig(scheduler, options).schedule(steps)
+    x = dummy_sample() * np.float32(schedule.init_noise_sigma)
     if start is not None:
-        x = plan.add_noise(x, dummy_noise(), start)
-    return oracle_loop(plan, x, start or 0, scaled_to_step=plan.sigmas is not None)
+        x = schedule.add_noise(x, dummy_noise(), start)
+    return oracle_loop(schedule, x, start or 0, scaled_to_step=schedule.sigmas is not None)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ def test_ddpm(options: dict[str, Any], start: int | None, total: float, mean: fl
     ],
 )
 def test_flow_match(scheduler: str, shift: float, calls: int, total: float, mean: float) -> None:
-    plan = SamplerConfig(scheduler, {"shift": shift}).plan(10)
-    assert len(plan.timesteps) == calls
-    assert_sum_and_mean(oracle_loop(plan, dummy_sample()), total, mean)
+    schedule = SamplerConfig(scheduler, {"shift": shift}).schedule(10)
+    assert len(schedule.timesteps) == calls
+    assert_sum_and_mean(oracle_loop(schedule, dummy_sample()), total, mean)
 
 
 # Schedules and small values
@@ -216,20 +216,20 @@ def test_flow_match(scheduler: str, shift: float, calls: int, total: float, mean
 def test_flow_match_sigmas_are_shifted_twice_at_their_low_end(
     shift: float, sigmas: list[float]
 ) -> None:
-    plan = SamplerConfig("FlowMatchEulerDiscreteScheduler", {"shift": shift}).plan(10)
-    assert plan.sigmas is not None
-    np.testing.assert_allclose(plan.sigmas, sigmas, atol=1e-6)
+    schedule = SamplerConfig("FlowMatchEulerDiscreteScheduler", {"shift": shift}).schedule(10)
+    assert schedule.sigmas is not None
+    np.testing.assert_allclose(schedule.sigmas, sigmas, atol=1e-6)
 
 
 def test_flow_match_heun_asks_twice_at_all_timesteps_but_the_first() -> None:
-    plan = SamplerConfig("FlowMatchHeunDiscreteScheduler").plan(10)
-    np.testing.assert_allclose(plan.timesteps[:5], [1000, 889, 889, 778, 778], atol=1e-3)
-    np.testing.assert_allclose(plan.timesteps[-2:], [1, 1], atol=1e-3)
+    schedule = SamplerConfig("FlowMatchHeunDiscreteScheduler").schedule(10)
+    np.testing.assert_allclose(schedule.timesteps[:5], [1000, 889, 889, 778, 778], atol=1e-3)
+    np.testing.assert_allclose(schedule.timesteps[-2:], [1, 1], atol=1e-3)
 
 
 def test_ddim_with_steps_offset() -> None:
-    plan = SamplerConfig("DDIMScheduler", {**A, "steps_offset": 1}).plan(5)
-    assert plan.timesteps.tolist() == [801, 601, 401, 201, 1]
+    schedule = SamplerConfig("DDIMScheduler", {**A, "steps_offset": 1}).schedule(5)
+    assert schedule.timesteps.tolist() == [801, 601, 401, 201, 1]
 
 
 @pytest.mark.parametrize(
@@ -243,23 +243,23 @@ def test_ddim_with_steps_offset() -> None:
     ],
 )
 def test_ddim_variance(steps: int, t: int, expected: float) -> None:
-    """``_get_variance(t, t - 1000 // steps)`` is the square of the noise's weight at eta 1."""
-    plan = SamplerConfig("DDIMScheduler", A).plan(steps, eta=1.0)
-    step = next(step for step in plan.steps if step.here.t == t)
+    """`_get_variance(t, t - 1000 // steps)` is the square of the noise's weight at eta 1."""
+    schedule = SamplerConfig("DDIMScheduler", A).schedule(steps, eta=1.0)
+    step = next(step for step in schedule.steps if step.here.t == t)
     assert step.std**2 == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(("t", "expected"), [(0, 0.0), (487, 0.00979), (999, 0.02)])
 def test_ddpm_variance(t: int, expected: float) -> None:
-    plan = SamplerConfig("DDPMScheduler", A).plan(1000)
-    step = next(step for step in plan.steps if step.here.t == t)
+    schedule = SamplerConfig("DDPMScheduler", A).schedule(1000)
+    step = next(step for step in schedule.steps if step.here.t == t)
     assert step.small == pytest.approx(expected, abs=1e-5)
 
 
 def test_pndm_with_steps_offset() -> None:
-    plan = SamplerConfig("PNDMScheduler", {**A, "steps_offset": 1}).plan(10)
+    schedule = SamplerConfig("PNDMScheduler", {**A, "steps_offset": 1}).schedule(10)
     runge_kutta = [901, 851, 851, 801, 801, 751, 751, 701, 701, 651, 651, 601]
-    assert plan.timesteps.tolist() == [*runge_kutta, 601, 501, 401, 301, 201, 101, 1]
+    assert schedule.timesteps.tolist() == [*runge_kutta, 601, 501, 401, 301, 201, 101, 1]
 
 
 def test_pndm_takes_a_power_of_three_steps() -> None:
@@ -271,9 +271,9 @@ CUSTOM = ("DDPMScheduler", "LCMScheduler", "TCDScheduler")
 
 @pytest.mark.parametrize("scheduler", CUSTOM)
 def test_custom_timesteps_are_taken_as_they_are(scheduler: str) -> None:
-    plan = SamplerConfig(scheduler).plan(timesteps=[100, 87, 50, 1, 0])
-    assert plan.timesteps.tolist() == [100, 87, 50, 1, 0]
-    assert [level.t for level in plan.calls] == [100, 87, 50, 1, 0]
+    schedule = SamplerConfig(scheduler).schedule(timesteps=[100, 87, 50, 1, 0])
+    assert schedule.timesteps.tolist() == [100, 87, 50, 1, 0]
+    assert [level.t for level in schedule.calls] == [100, 87, 50, 1, 0]
 
 
 @pytest.mark.parametrize("scheduler", CUSTOM)
@@ -287,7 +287,7 @@ def test_custom_timesteps_are_taken_as_they_are(scheduler: str) -> None:
 )
 def test_impossible_custom_timesteps(scheduler: str, given: dict[str, Any], message: str) -> None:
     with pytest.raises(SamplerError, match=message):
-        SamplerConfig(scheduler).plan(**given)
+        SamplerConfig(scheduler).schedule(**given)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
@@ -297,11 +297,11 @@ def test_euler_s_own_schedule_given_back_is_the_same_run(
 ) -> None:
     options = {**B, "prediction_type": prediction_type, "final_sigmas_type": final_sigmas_type}
     config = SamplerConfig("EulerDiscreteScheduler", options)
-    default = config.plan(10)
+    default = config.schedule(10)
     assert default.sigmas is not None
     for custom in (
-        config.plan(timesteps=default.timesteps.tolist()),
-        config.plan(sigmas=default.sigmas.tolist()),
+        config.schedule(timesteps=default.timesteps.tolist()),
+        config.schedule(sigmas=default.sigmas.tolist()),
     ):
         x = dummy_sample() * np.float32(default.init_noise_sigma)
         expected, ours = oracle_loop(default, x), oracle_loop(custom, x)
@@ -310,15 +310,15 @@ def test_euler_s_own_schedule_given_back_is_the_same_run(
 
 def test_euler_s_log_linear_schedule_given_back_is_the_same_run() -> None:
     config = SamplerConfig("EulerDiscreteScheduler", {**B, "interpolation_type": "log_linear"})
-    default = config.plan(10)
-    custom = config.plan(timesteps=default.timesteps.tolist())
+    default = config.schedule(10)
+    custom = config.schedule(timesteps=default.timesteps.tolist())
     np.testing.assert_allclose(custom.sigmas, default.sigmas, rtol=1e-6)
 
 
 def test_heun_s_own_timesteps_given_back_are_the_same_run() -> None:
     config = SamplerConfig("HeunDiscreteScheduler", B)
-    default = config.plan(10)
+    default = config.schedule(10)
     t = default.timesteps
-    custom = config.plan(timesteps=np.concatenate([t[:1], t[1::2]]).tolist())
+    custom = config.schedule(timesteps=np.concatenate([t[:1], t[1::2]]).tolist())
     np.testing.assert_array_equal(custom.timesteps, t)
     np.testing.assert_allclose(custom.sigmas, default.sigmas, rtol=1e-6)

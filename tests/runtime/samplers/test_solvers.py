@@ -17,7 +17,7 @@ from runtime.samplers.oracle import (
     dummy_sample,
     oracle_loop,
 )
-from sdrt.samplers import Call, Plan, SamplerConfig, SamplerError, Update
+from sdrt.samplers import Call, SamplerConfig, SamplerError, Schedule, Update
 
 MULTI, SINGLE = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
 UNIPC, DEIS = "UniPCMultistepScheduler", "DEISMultistepScheduler"
@@ -41,8 +41,10 @@ KARRAS = {"use_karras_sigmas": True}
 THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.87, "sample_max_value": 0.5}
 
 
-def plan_of(scheduler: str, options: Mapping[str, Any], steps: int = 10, **more: Any) -> Plan:
-    return SamplerConfig(scheduler, options).plan(steps, **more)
+def schedule_of(
+    scheduler: str, options: Mapping[str, Any], steps: int = 10, **more: Any
+) -> Schedule:
+    return SamplerConfig(scheduler, options).schedule(steps, **more)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def plan_of(scheduler: str, options: Mapping[str, Any], steps: int = 10, **more:
 def test_full_loop(
     scheduler: str, options: Mapping[str, Any], total: float | None, mean: float
 ) -> None:
-    final = oracle_loop(plan_of(scheduler, options), dummy_sample())
+    final = oracle_loop(schedule_of(scheduler, options), dummy_sample())
     assert_sum_and_mean(final, total, mean)
 
 
@@ -84,13 +86,13 @@ def test_full_loop(
 def test_full_loop_from_a_noised_picture(
     scheduler: str, options: Mapping[str, Any], start: int, total: float, mean: float
 ) -> None:
-    plan = plan_of(scheduler, options)
-    x = plan.add_noise(dummy_sample(), dummy_noise(), start)
-    assert_sum_and_mean(oracle_loop(plan, x, start), total, mean)
+    schedule = schedule_of(scheduler, options)
+    x = schedule.add_noise(dummy_sample(), dummy_noise(), start)
+    assert_sum_and_mean(oracle_loop(schedule, x, start), total, mean)
 
 
 def test_singlestep_starts_inside_a_block() -> None:
-    final = oracle_loop(plan_of(SINGLE, D, 50), dummy_sample(), 3)
+    final = oracle_loop(schedule_of(SINGLE, D, 50), dummy_sample(), 3)
     assert_sum_and_mean(final, None, 0.2574)
 
 
@@ -99,14 +101,14 @@ def test_singlestep_starts_inside_a_block() -> None:
     [({}, 0.2441), (KARRAS, 0.2898), (V, 0.1014), ({**V, **KARRAS}, 0.1944)],
 )
 def test_unipc_in_one_dimension(options: Mapping[str, Any], mean: float) -> None:
-    final = oracle_loop(plan_of(UNIPC, {**UNIPC_BASE, **options}), flat(np.arange(96)))
+    final = oracle_loop(schedule_of(UNIPC, {**UNIPC_BASE, **options}), flat(np.arange(96)))
     assert_sum_and_mean(final, None, mean)
 
 
 def test_unipc_in_one_dimension_from_a_noised_picture() -> None:
-    plan = plan_of(UNIPC, UNIPC_BASE)
-    x = plan.add_noise(flat(np.arange(96)), flat(np.arange(96)[::-1]), 8)
-    assert_sum_and_mean(oracle_loop(plan, x, 8), 39.0870, 0.4072)
+    schedule = schedule_of(UNIPC, UNIPC_BASE)
+    x = schedule.add_noise(flat(np.arange(96)), flat(np.arange(96)[::-1]), 8)
+    assert_sum_and_mean(oracle_loop(schedule, x, 8), 39.0870, 0.4072)
 
 
 def flat(values: np.ndarray) -> np.ndarray:
@@ -119,17 +121,17 @@ def test_the_solvers_agree_after_being_switched() -> None:
     config = SamplerConfig(MULTI, D_MULTI)
     for scheduler in (SINGLE, UNIPC, DEIS, MULTI):
         config = config.renamed(scheduler)
-    assert_sum_and_mean(oracle_loop(config.plan(10), dummy_sample()), 253.5514, 0.3301)
+    assert_sum_and_mean(oracle_loop(config.schedule(10), dummy_sample()), 253.5514, 0.3301)
 
 
 @pytest.mark.parametrize("algorithm", ["sde-dpmsolver", "sde-dpmsolver++"])
 def test_custom_timesteps_of_a_default_run_repeat_it(algorithm: str) -> None:
     options = {**D_MULTI, "algorithm_type": algorithm}
-    plan = plan_of(MULTI, options, 25)
-    custom = SamplerConfig(MULTI, options).plan(timesteps=plan.timesteps.tolist())
-    np.testing.assert_array_equal(custom.sigmas, plan.sigmas)
+    schedule = schedule_of(MULTI, options, 25)
+    custom = SamplerConfig(MULTI, options).schedule(timesteps=schedule.timesteps.tolist())
+    np.testing.assert_array_equal(custom.sigmas, schedule.sigmas)
     np.testing.assert_array_equal(
-        oracle_loop(custom, dummy_sample()), oracle_loop(plan, dummy_sample())
+        oracle_loop(custom, dummy_sample()), oracle_loop(schedule, dummy_sample())
     )
 
 
@@ -138,16 +140,16 @@ def test_custom_timesteps_of_a_default_run_repeat_it(algorithm: str) -> None:
 )
 def test_as_many_steps_as_the_model_was_trained_on(scheduler: str, order: int) -> None:
     """One timestep comes twice, which makes NaN of diffusers' latents; not of ours."""
-    plan = plan_of(scheduler, {"solver_order": order}, 1000)
-    assert len(plan.timesteps) == 1000 and len(set(plan.timesteps)) == 999
-    few = oracle_loop(plan_of(scheduler, {"solver_order": order}, 100), dummy_sample())
-    many = oracle_loop(plan, dummy_sample())
+    schedule = schedule_of(scheduler, {"solver_order": order}, 1000)
+    assert len(schedule.timesteps) == 1000 and len(set(schedule.timesteps)) == 999
+    few = oracle_loop(schedule_of(scheduler, {"solver_order": order}, 100), dummy_sample())
+    many = oracle_loop(schedule, dummy_sample())
     assert np.isfinite(many).all()
     assert np.abs(many).mean() == pytest.approx(np.abs(few).mean(), rel=0.1)
 
 
 def test_unipc_flow_and_karras_sigmas() -> None:
-    plan = plan_of(
+    schedule = schedule_of(
         UNIPC,
         {"sigma_min": 0.01, "sigma_max": 200.0, "use_flow_sigmas": True, "use_karras_sigmas": True},
         5,
@@ -160,24 +162,24 @@ def test_unipc_flow_and_karras_sigmas() -> None:
         0.009900986216962337,
         0.0,
     ]
-    np.testing.assert_allclose(plan.sigmas, sigmas, atol=1e-6)
-    assert plan.timesteps.tolist() == [int(sigma * 1000) for sigma in sigmas[:-1]]
+    np.testing.assert_allclose(schedule.sigmas, sigmas, atol=1e-6)
+    assert schedule.timesteps.tolist() == [int(sigma * 1000) for sigma in sigmas[:-1]]
 
 
 def test_the_noisiest_timesteps_are_clipped_by_lambda() -> None:
     cosine = {"beta_schedule": "squaredcos_cap_v2"}
-    assert plan_of(MULTI, cosine).timesteps[0] == 999
-    assert plan_of(MULTI, {**cosine, "lambda_min_clipped": -5.1}).timesteps[0] < 999
+    assert schedule_of(MULTI, cosine).timesteps[0] == 999
+    assert schedule_of(MULTI, {**cosine, "lambda_min_clipped": -5.1}).timesteps[0] < 999
 
 
 def test_a_learned_variance_is_cut_from_the_prediction() -> None:
     """A model that predicts six channels for three gives what its first three give."""
-    learned = plan_of(MULTI, {"variance_type": "learned_range"}, 3)
-    plain = plan_of(MULTI, {}, 3)
+    learned = schedule_of(MULTI, {"variance_type": "learned_range"}, 3)
+    plain = schedule_of(MULTI, {}, 3)
     x = dummy_sample()
 
-    def final(plan: Plan, extra: int) -> np.ndarray:
-        sampler = plan.run(x, lambda: np.zeros_like(x))
+    def final(schedule: Schedule, extra: int) -> np.ndarray:
+        sampler = schedule.run(x, lambda: np.zeros_like(x))
         event = next(sampler)
         while True:
             if isinstance(event, Call):
@@ -203,13 +205,13 @@ def test_noise_is_drawn_once_a_step_and_only_by_the_sde(scheduler: str) -> None:
             drawn.append(1)
             return np.zeros_like(x)
 
-        plan = plan_of(scheduler, {"algorithm_type": algorithm}, 6)
-        for_each_call(plan, x, noise)
+        schedule = schedule_of(scheduler, {"algorithm_type": algorithm}, 6)
+        for_each_call(schedule, x, noise)
         assert len(drawn) == draws
 
 
-def for_each_call(plan: Plan, x: np.ndarray, noise: Any) -> None:
-    sampler = plan.run(x, noise)
+def for_each_call(schedule: Schedule, x: np.ndarray, noise: Any) -> None:
+    sampler = schedule.run(x, noise)
     event = next(sampler)
     try:
         while True:
@@ -221,9 +223,9 @@ def for_each_call(plan: Plan, x: np.ndarray, noise: Any) -> None:
 @pytest.mark.parametrize("scheduler", [MULTI, SINGLE, UNIPC, DEIS])
 def test_the_latents_sent_back_are_the_ones_gone_on_with(scheduler: str) -> None:
     """Inpainting blends between steps: the next call must see the blend."""
-    plan = plan_of(scheduler, {}, 4)
+    schedule = schedule_of(scheduler, {}, 4)
     x = dummy_sample()
-    sampler = plan.run(x, lambda: x)
+    sampler = schedule.run(x, lambda: x)
     assert isinstance(next(sampler), Call)
     update = sampler.send(np.zeros_like(x))
     assert isinstance(update, Update) and update.index == 0
@@ -305,4 +307,4 @@ def test_what_has_no_formula_is_refused(
 ) -> None:
     steps = {} if {"timesteps", "sigmas"} & more.keys() else {"num_inference_steps": 10}
     with pytest.raises(SamplerError, match=f"^{message}$"):
-        SamplerConfig(scheduler, options).plan(**{**steps, **more})
+        SamplerConfig(scheduler, options).schedule(**{**steps, **more})

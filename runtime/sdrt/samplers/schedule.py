@@ -1,4 +1,4 @@
-"""A plan: where the model will be asked, and what is done with its answers."""
+"""A schedule: where the model will be asked, and what is done with its answers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Array, Noise, Sampler
+from sdrt.samplers.protocol import Noise, Sampler
+from sdrt_engines import Array
 
 SamplerFn: TypeAlias = Callable[[Array, Sequence[Any], Noise], Sampler]
 
 
 @dataclass(frozen=True)
-class Steps:
+class ScheduleRequest:
     """Which steps are wanted: a number of them, or the timesteps or sigmas themselves."""
 
     num_inference_steps: int | None = None
@@ -56,16 +56,16 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A schedule with its sampler. ``timesteps`` has one entry for each call of the model.
+class Schedule:
+    """A schedule with its sampler. `timesteps` has one entry for each call of the model.
 
-    ``steps`` are what the sampler walks through, ``calls_per_step`` calls each (diffusers'
-    ``scheduler.order``); ``calls`` is the noise level of each call, ``added`` the one that
-    ``add_noise`` gives at each timestep. They differ only where a solver looks between two levels
+    `steps` are what the sampler walks through, `calls_per_step` calls each (diffusers'
+    `scheduler.order`); `calls` is the noise level of each call, `added` the one that
+    `add_noise` gives at each timestep. They differ only where a solver looks between two levels
     (KDPM2).
     """
 
-    timesteps: npt.NDArray[Any]  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps
+    timesteps: Array  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps
     sigmas: Array | None  # diffusers' scheduler.sigmas
     init_noise_sigma: float
     calls: tuple[Level, ...]
@@ -74,25 +74,36 @@ class Plan:
     calls_per_step: int = 1
     added: tuple[Level, ...] = ()
 
-    def run(self, x: Array, noise: Noise, start: int = 0) -> Sampler:
-        """The sampler from ``timesteps[start]`` on, of ``x`` (B, C, h, w) at that noise level.
+    def run(self, x: Array, noise: Noise, start: int = 0, stop: int | None = None) -> Sampler:
+        """Samples from `timesteps[start]`, with `x` (B, C, h, w) at that noise level, to the end.
 
-        ``noise`` gives standard normals of x's shape; it is called in diffusers' order. Raises
-        ``SamplerError`` when ``start`` is not where a step begins.
+        With `stop`, the last latents are at the noise level of `timesteps[stop]`: another model can
+        take over there. `noise` gives standard normals of x's shape; it is called in the order of
+        diffusers. Raises `SamplerError` if no step begins at `start` or at `stop`.
         """
-        last = (len(self.steps) - 1) * self.calls_per_step
-        if not 0 <= start <= last or start % self.calls_per_step:
-            each = f", a multiple of {self.calls_per_step}" if self.calls_per_step > 1 else ""
-            raise SamplerError(f"start: got {start}, expected 0 to {last}{each}")
-        return self.sampler(x, self.steps[start // self.calls_per_step :], noise)
+        each = self.calls_per_step
+        last = (len(self.steps) - 1) * each
+        first = self._step_at("start", start, 0, last)
+        if stop is None or stop == len(self.timesteps):
+            return self.sampler(x, self.steps[first:], noise)
+        end = self._step_at("stop", stop, start + each, last)
+        return self.sampler(x, self.steps[first:end], noise)
+
+    def _step_at(self, name: str, index: int, low: int, high: int) -> int:
+        """The number of the step that begins at `timesteps[index]`."""
+        each = self.calls_per_step
+        if not low <= index <= high or index % each:
+            multiple = f", a multiple of {each}" if each > 1 else ""
+            raise SamplerError(f"{name}: got {index}, expected {low} to {high}{multiple}")
+        return index // each
 
     def add_noise(self, x0: Array, noise: Array, index: int) -> Array:
-        """``x0`` with the noise of ``timesteps[index]``: diffusers' ``add_noise`` for img2img."""
+        """`x0` with the noise of `timesteps[index]`: diffusers' `add_noise` for img2img."""
         level = (self.added or self.calls)[index]
         noised: Array = x0 * level.alpha + noise * level.sigma
         return noised
 
     def denoised(self, sample: Array, prediction: Array, index: int) -> Array:
-        """The picture that the prediction at ``timesteps[index]`` sees in its call's ``sample``."""
+        """The picture that the prediction at `timesteps[index]` sees in its call's `sample`."""
         level = self.calls[index]
         return level.x0(sample / level.c_in, prediction)
