@@ -114,11 +114,12 @@ def _complaints_about_fit(
     denoiser, vae = configs[kind.part("denoiser")], configs[kind.part("vae")]
     encoders = kind.parts_for("text encoder")
     titles = " and ".join(encoder.title for encoder in encoders)
+    verb = "gives" if len(encoders) == 1 else "give"
     width = sum(size(JsonFields(configs[encoder]), "hidden_size", _WIDTH) for encoder in encoders)
     expected = denoiser.get("cross_attention_dim")
     if width != expected:
         yield (
-            f"its {titles} gives vectors of {width}, its UNet expects {expected} "
+            f"its {titles} {verb} vectors of {width}, its UNet expects {expected} "
             "(cross_attention_dim): take both from one checkpoint"
         )
     channels, expected = vae.get("latent_channels"), denoiser.get("out_channels")

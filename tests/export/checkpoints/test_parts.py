@@ -1,13 +1,45 @@
-"""The tables of what checkpoints hold: every row has its torch half, every family its rows."""
+"""The tables of what checkpoints hold: every row has its torch half, every family its rows.
+
+An invented kind with two text encoders shows that another family needs rows and no other code.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from sdrt_export.checkpoints.parts import KINDS, kind_of_family, kind_of_pipeline
+from sdrt_export.checkpoints import parts
+from sdrt_export.checkpoints.checkpoint import weights_from_names
+from sdrt_export.checkpoints.compatibility import family_of_folder
+from sdrt_export.checkpoints.parts import (
+    KINDS,
+    STABLE_DIFFUSION,
+    TEXT_ENCODER,
+    UNET,
+    VAE,
+    kind_of_family,
+    kind_of_pipeline,
+)
+from sdrt_export.checkpoints.weights_files import Weights, file_names
+from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.loading import MODELS
 
 pytestmark = pytest.mark.export
+
+SECOND = replace(
+    TEXT_ENCODER, title="second text encoder", folder="text_encoder_2", tokenizer="tokenizer_2"
+)
+INVENTED = replace(
+    STABLE_DIFFUSION,
+    title="Inventions",
+    pipelines=("StableDiffusionXL",),
+    families=("invented",),
+    parts=(TEXT_ENCODER, SECOND, replace(UNET, absent=()), VAE),
+)
 
 
 def test_torch_can_read_every_row_and_nothing_else() -> None:
@@ -51,3 +83,76 @@ def test_paths_in_a_checkpoint() -> None:
         ("vae/config.json", "vae/diffusion_pytorch_model"),
         ("config.json", "diffusion_pytorch_model"),
     ]
+
+
+# --- an invented kind
+
+
+@pytest.fixture
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint with its text encoder twice, and a UNet that reads both."""
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    for name in ("text_encoder", "tokenizer"):
+        shutil.copytree(folder / name, folder / f"{name}_2")
+    edit(folder / "unet/config.json", cross_attention_dim=16, addition_embed_type="text_time")
+    return folder
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_longest_name_of_a_pipeline_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "KINDS", (STABLE_DIFFUSION, INVENTED))
+    assert kind_of_pipeline("StableDiffusionXLImg2ImgPipeline") is INVENTED
+    assert kind_of_pipeline("StableDiffusionPipeline") is STABLE_DIFFUSION
+    assert kind_of_family("invented") is INVENTED
+
+
+def test_its_parts_are_found_and_fit(folder: Path) -> None:
+    weights = weights_from_names(file_names(folder), "source", INVENTED)
+    assert weights[SECOND] == Weights(None, ("text_encoder_2/model.safetensors",))
+    assert family_of_folder(folder, "source", INVENTED).latents.channels == 4
+
+
+def test_a_part_of_its_own_is_missed(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer_2")
+    (folder / "text_encoder_2/config.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        weights_from_names(file_names(folder), "source", INVENTED)
+    missing = "text_encoder_2/config.json, tokenizer_2/vocab.json, tokenizer_2/merges.txt missing"
+    assert f"'source' is not a complete checkpoint: {missing}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "complaint"),
+    [
+        (
+            "unet/config.json",
+            {"cross_attention_dim": 8},
+            "its text encoder and second text encoder give vectors of 16, its UNet expects 8",
+        ),
+        (
+            "text_encoder_2/config.json",
+            {"max_position_embeddings": 64},
+            "its tokenizer_2 gives 77 tokens, its second text encoder expects 64",
+        ),
+        (
+            "text_encoder_2/config.json",
+            {"model_type": "t5"},
+            "its second text encoder is t5, expected clip_text_model",
+        ),
+    ],
+)
+def test_parts_of_its_own_that_do_not_fit_are_told(
+    path: str, changes: dict[str, object], complaint: str, folder: Path
+) -> None:
+    edit(folder / path, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        family_of_folder(folder, "source", INVENTED)
+    assert str(caught.value).startswith(f"'source' cannot be exported: {complaint}")
+
+
+def test_options_of_another_kind_are_told(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="'text_time', which Stable Diffusion 1 and 2 lack"):
+        family_of_folder(folder, "source", STABLE_DIFFUSION)
