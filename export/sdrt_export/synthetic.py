@@ -1,7 +1,7 @@
 """Checkpoints of a published architecture with seeded random weights, for measuring at full size.
 
-The pictures are noise, but sizes, operators and the cost of a step are those of the real model, and
-the activations stay in the range of a trained one.
+The images are noise, but sizes, operators and the cost of a step are those of the real model, and
+activations stay in the range of a trained one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from sdrt.bundle.optimum_folder import MODEL_INDEX
 from sdrt_export.checkpoints.parts import CONTROLNET, TEXT_ENCODER, UNET, VAE
 
 
@@ -82,7 +83,7 @@ SD15 = Architecture(
 )
 
 
-MODEL_INDEX = {
+PIPELINE = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": diffusers.__version__,
     "feature_extractor": [None, None],
@@ -113,14 +114,14 @@ def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int =
         _write_weights(model, folder / f"{part.weights}.safetensors", random)
     PNDMScheduler(**architecture.scheduler).save_pretrained(folder / "scheduler")
     _write_tokenizer(folder / "tokenizer", architecture.text_encoder["max_position_embeddings"])
-    _write_json(folder / "model_index.json", MODEL_INDEX)
+    _write_json(folder / MODEL_INDEX, PIPELINE)
     return folder
 
 
 def make_controlnet(folder: Path, architecture: Architecture = SD15, seed: int = 0) -> Path:
     """Writes a diffusers ControlNet for the architecture's UNet, as `make_checkpoint` does.
 
-    It is the UNet's first half; what training begins with zeros is random too.
+    It is the UNet's first half; the layers that training starts from zero are random too.
     """
     with torch.device("meta"):
         unet = UNet2DConditionModel(**architecture.unet)
@@ -132,7 +133,7 @@ def make_controlnet(folder: Path, architecture: Architecture = SD15, seed: int =
 
 
 def _write_weights(model: nn.Module, path: Path, random: torch.Generator) -> None:
-    """Weights for a model of which only the shapes are there."""
+    """Writes random weights for a model on the meta device."""
     weights = {name: _draw(name, like, random) for name, like in model.state_dict().items()}
     save_file(weights, path, metadata={"format": "pt"})
 

@@ -56,7 +56,7 @@ def test_diffusers_draws_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
         "a red circle", height=64, width=64, num_inference_steps=2, output_type="np"
     ).images
 
-    assert checkpoint.family == "stable-diffusion-1"
+    assert checkpoint.family.name == "stable-diffusion-1"
     assert 0.1 < picture.std() < 0.5
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from sdrt.bundle.file_records import record_file, verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt.errors import SdrtError
 from sdrt.files.atomic import appearing_file
 from sdrt.targets.plan_record import (
@@ -159,7 +160,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
         site.report(f"{component.name}: building")
         with appearing_file(root / path) as draft:
             job = PlanJob(
-                model=Path(work, "model.onnx"),
+                model=Path(work, MODEL_NAME),
                 plan=draft,
                 rtx=site.compiler.rtx,
                 profiles=ingredients.profiles,

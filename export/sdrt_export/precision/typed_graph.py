@@ -25,6 +25,7 @@ import onnx
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt_engines import Array
 from sdrt_export.external_data import DATA_NAME, initializer
 from sdrt_export.precision.float_graph import (
@@ -210,7 +211,7 @@ def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
         for name, stored in typed.weights.items():
             array = _converted(array_of(stored.source, weights_folder), stored.element)
             typed.model.graph.initializer.append(initializer(name, array, data))
-    path = folder / "model.onnx"
+    path = folder / MODEL_NAME
     path.write_bytes(typed.model.SerializeToString())
     return path
 

@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 Tensors: TypeAlias = dict[str, torch.Tensor]
 Dims: TypeAlias = Sequence[int | str]  # equal names are equal sizes; "" may be any
 
-PREFIX = "model."  # of a weight's name in a `Network`; the rest is its name in the checkpoint
+MODEL_PREFIX = "model."  # of a weight's name in a `Network`; the rest is its name in the checkpoint
 
 _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "Add": torch.add,
@@ -38,7 +38,7 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
     """
     graph = model.graph
     facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, dict(weights))
-    names = {name: name.removeprefix(PREFIX) for name in weights}
+    names = {name: name.removeprefix(MODEL_PREFIX) for name in weights}
     views: Tensors = {}  # by their names
     nodes = []
     for node in graph.node:

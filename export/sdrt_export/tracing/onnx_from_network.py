@@ -37,7 +37,7 @@ from sdrt_export.external_data import DATA_NAME, PAGE, initializer
 from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.options import WeightType
 from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
-from sdrt_export.tracing.folding import Tensors, fold
+from sdrt_export.tracing.folding import MODEL_PREFIX, Tensors, fold
 
 OPSET = 17  # the first with LayerNormalization
 TRACED = TraceSize(batch=2, height=16, width=24, sequence=77)
@@ -182,8 +182,9 @@ def round_weights(network: Network) -> None:
     for name, weight in network.named_parameters():
         rounded = weight.half()
         if not rounded.isfinite().all():
+            weight_name = name.removeprefix(MODEL_PREFIX)
             raise ExportError(
-                f"{network.name}: {name.removeprefix('model.')} reaches {weight.abs().max():.3g}, "
+                f"{network.name}: {weight_name} reaches {weight.abs().max():.3g}, "
                 "float16 ends at 65504: export with float32 weights"
             )
         weight.copy_(rounded)
