@@ -138,7 +138,7 @@ def _controlnets_beside(
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
     """ExportError where the bundle cannot take ControlNets of these names."""
-    if bundle.denoiser(RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
+    if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
             f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "
             "optimum made it): export its checkpoint again"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
-from sdrt.generation import Generation
+from sdrt.generation import Generation, run_alone
+from sdrt.job import job_from_request
 from sdrt.request import Request
-from sdrt.resolving import resolved
+from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
-from sdrt.samplers import SamplerConfig, Schedule
 from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.evaluation import checked_answer
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
+
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -29,20 +32,24 @@ class Pipeline:
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
-        """``engines`` take the place of the bundle's own, by the component's name."""
+        """`engines` take the place of the bundle's own, by the component's name."""
         self.bundle = bundle
         self._resolution = resolution
-        self._engines = Engines(bundle, resolution.target, engines)
+        self._engines = Engines(bundle, resolution.target, engines, ran_on=str(resolution))
+        self._signatures = {
+            component.name: component.signature for component in bundle.manifest.components
+        } | {name: engine.signature for name, engine in (engines or {}).items()}
+        self._tokenizers: dict[str, ClipTokenizer] = {}
         self._changing = threading.Lock()
         self._closed = False
 
     @classmethod
     def open(cls, bundle: str | PathLike[str], target: str = "auto") -> Pipeline:
-        """Opens a bundle folder, or ``"demo"``; its engines are loaded when a request first needs
+        """Opens a bundle folder, or `"demo"`; its engines are loaded when a request first needs
         them.
 
-        Under "auto" a request whose target fails is run again on the next fastest, and so are
-        those that follow it. Raises ``BundleError`` for a missing or broken bundle, ``TargetError``
+        Under "auto" a request whose target fails goes on with the next fastest, and so do those
+        that follow it. Raises `BundleError` for a missing or broken bundle, `TargetError`
         for a target that does not open.
         """
         opened = Bundle.open(bundle)
@@ -59,7 +66,7 @@ class Pipeline:
         return self._resolution.refusals + self._resolution.failures
 
     def __call__(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Result:
-        """The images of a prompt; ``keywords`` are the fields of ``Request``."""
+        """The images of a prompt; `keywords` are the fields of `Request`."""
         stream = self.stream(prompt, **keywords)
         for _ in stream:
             pass
@@ -68,17 +75,27 @@ class Pipeline:
     def stream(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Stream:
         """The same, step by step; no network runs before the first step is taken.
 
-        The steps begin again at 0 where "auto" goes on with another target.
+        If "auto" goes on with another target, the step that failed is repeated there.
         """
         request = prompt if isinstance(prompt, Request) else Request.from_keywords(prompt, keywords)
-        generation = self._generation(self.resolve(request))
-        return Stream(self._steps(generation))
+        return Stream(self._steps(self.generation(request)))
 
     def resolve(self, request: Request) -> Request:
-        """The request with each ``None`` replaced by what will be used; refuses what this bundle
-        can't do.
+        """The request with each `None` replaced by what will be used; refuses what this bundle
+        cannot do.
         """
-        return resolved(request, self.bundle)
+        return settings_of(request, self.bundle).applied_to(request)
+
+    def generation(self, request: Request) -> Generation:
+        """A request that has met its bundle, for whoever runs its networks: `evaluate` answers its
+        asks."""
+        job = job_from_request(request, self.bundle, self._signatures)
+        return Generation(job, self._signatures, self._tokenizer, self._answer)
+
+    @property
+    def engines(self) -> Engines:
+        """The engines of the target where it runs now."""
+        return self._engines
 
     def close(self) -> None:
         """Closes every engine that was opened."""
@@ -98,15 +115,25 @@ class Pipeline:
         self.close()
 
     def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
+        events = generation.events()
+        with generation.clock("loading"):
+            self._with_fallback(lambda engines: [engines[name] for name in generation.components])
+        return (yield from run_alone(events, self._answer))
+
+    def _answer(self, ask: Ask) -> Answer:
+        return self._with_fallback(lambda engines: checked_answer(ask, engines))
+
+    def _with_fallback(self, use: Callable[[Engines], T]) -> T:
+        """What `use` makes of the engines; if they fail, of those of the next target."""
         while True:
+            engines = self._engines
             try:
-                return (yield from generation.steps())
+                return use(engines)
             except (EngineError, NonFiniteError) as error:
-                self._fall_back(generation.engines, error)
-                generation = self._generation(generation.request)
+                self._fall_back(engines, error)
 
     def _fall_back(self, failed: Engines, error: SdrtError) -> None:
-        """Takes the next target, unless another request has done so already; raises ``error`` where
+        """Takes the next target, unless another request has done so already; raises `error` if
         there is none.
         """
         with self._changing:
@@ -115,27 +142,13 @@ class Pipeline:
             if self._engines is not failed:
                 return
             self._resolution = self._resolution.after(error)
-            self._engines = Engines(self.bundle, self._resolution.target)
+            self._engines = Engines(
+                self.bundle, self._resolution.target, ran_on=str(self._resolution)
+            )
         failed.close()  # waits for what others run on it
 
-    def _generation(self, request: Request) -> Generation:
-        with self._changing:
-            engines, told = self._engines, str(self._resolution)
-        return Generation(engines, self._tokenizer, request, self._schedule(request), told)
-
-    @cached_property
-    def _tokenizer(self) -> ClipTokenizer:
-        return ClipTokenizer.open(self.bundle.tokenizer_folder())
-
-    def _schedule(self, request: Request) -> Schedule:
-        config = SamplerConfig.from_diffusers(self.bundle.scheduler_config)
-        if request.scheduler is not None:
-            config = config.renamed(request.scheduler)
-        family = self.bundle.family
-        corrections = {**family.scheduler, **(family.inpainting_scheduler if request.mask else {})}
-        return config.corrected(corrections).schedule(
-            num_inference_steps=request.num_inference_steps,
-            timesteps=request.timesteps,
-            sigmas=request.sigmas,
-            eta=request.eta,
-        )
+    def _tokenizer(self, folder: str) -> ClipTokenizer:
+        """The tokenizer in a folder of the bundle, opened once."""
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = ClipTokenizer.open(self.bundle.tokenizer_folder(folder))
+        return self._tokenizers[folder]

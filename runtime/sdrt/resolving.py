@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sdrt import tensor_names as names
@@ -20,48 +20,65 @@ from sdrt.request import MAX_SIDE, Request
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
 
 
-def resolved(request: Request, bundle: Bundle) -> Request:
-    """The request with each ``None`` replaced by what will be used.
+@dataclass(frozen=True)
+class Settings:
+    """What a request's `None`s mean in a bundle, by the request's names."""
 
-    Raises ``RequestError`` for what this bundle cannot do, ``BundleError`` where it is incomplete.
+    height: int  # pixels
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    strength: float  # 1 for a request without an image
+
+    def applied_to(self, request: Request) -> Request:
+        """The request with each `None` replaced by what will be used."""
+        values = asdict(self)
+        if request.image is None:
+            del values["strength"]
+        return replace(request, **values)
+
+
+def settings_of(request: Request, bundle: Bundle) -> Settings:
+    """What will be used for the request, which this bundle can do.
+
+    RequestError for what it cannot do, BundleError if it is incomplete.
     """
-    defaults = bundle.manifest.defaults
+    defaults = {**bundle.family.defaults, **bundle.manifest.defaults}
     width, height = _size(request, bundle)
-    request = replace(
-        request,
+    settings = Settings(
         height=height,
         width=width,
         num_inference_steps=_num_steps(request, defaults),
-        guidance_scale=_first(request.guidance_scale, defaults.get("guidance_scale"), 7.5),
+        guidance_scale=_first(request.guidance_scale, defaults.get("guidance_scale")),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
         strength=_strength(request),
     )
-    _check_size(request, bundle)
-    _check_kind(request, bundle)
+    _check_size(settings, bundle)
+    _check_kind(request, settings, bundle)
     _check_control(request, bundle)
-    _check_proportions(request, bundle)
-    return request
+    _check_proportions(request, frame_of(request, settings), bundle)
+    return settings
 
 
-def frame_of(request: Request) -> Frame:
-    """How the pictures of a resolved request take its size."""
-    assert request.width and request.height  # resolved
-    size = request.width, request.height
+def frame_of(request: Request, settings: Settings) -> Frame:
+    """How the input images of a request take its size."""
+    size = settings.width, settings.height
     if request.padding_mask_crop is None or request.mask is None:
         return Frame(size, request.resize)
     return Frame(size, box=crop_box(request.mask.image, size, request.padding_mask_crop))
 
 
 def _size(request: Request, bundle: Bundle) -> Size:
-    """Width and height: what was asked for, else the first picture's, cut to whole latents, else
-    the model's."""
+    """Width and height: what was asked for, else the first input image's, cut to whole latents,
+    else the model's."""
     size = bundle.family.native_size
     if request.padding_mask_crop is None:
         pictures = (request.picture, *request.controls.values())
         given = [picture.size for picture in pictures if picture]
-        factor = bundle.family.latents.vae_scale_factor
+        multiple = bundle.family.latents.pixel_multiple
         if given:
-            width, height = (max(side // factor, 1) * factor for side in given[0])
+            width, height = (max(side // multiple, 1) * multiple for side in given[0])
             size = width, height
             if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
                 raise RequestError(
@@ -71,20 +88,20 @@ def _size(request: Request, bundle: Bundle) -> Size:
     return _first(request.width, size[0]), _first(request.height, size[1])
 
 
-def _check_size(request: Request, bundle: Bundle) -> None:
-    factor = bundle.family.latents.vae_scale_factor
+def _check_size(settings: Settings, bundle: Bundle) -> None:
+    multiple = bundle.family.latents.pixel_multiple
     for side in ("height", "width"):
-        value = getattr(request, side)
-        if value % factor:
-            below, above = value // factor * factor, (value // factor + 1) * factor
+        value = getattr(settings, side)
+        if value % multiple:
+            below, above = value // multiple * multiple, (value // multiple + 1) * multiple
             raise RequestError(
-                f"{side}: got {value}, expected a multiple of {factor}, such as "
-                f"{max(below, factor)} or {above}"
+                f"{side}: got {value}, expected a multiple of {multiple}, such as "
+                f"{max(below, multiple)} or {above}"
             )
 
 
-def _check_kind(request: Request, bundle: Bundle) -> None:
-    """Whether the UNet is made for it, and a step is left to take."""
+def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
+    """Whether the denoiser is made for it, and a step is left to take."""
     if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
         raise RequestError(
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
@@ -92,8 +109,8 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
         )
     if request.picture:
         _check_vae_encoder(bundle)
-    steps, strength = request.num_inference_steps, request.strength
-    if strength is not None and steps is not None and int(steps * strength) < 1:
+    steps, strength = settings.num_inference_steps, settings.strength
+    if int(steps * strength) < 1:
         raise RequestError(
             f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
             f"least {math.ceil(1000 / steps) / 1000:g}, or more steps"
@@ -101,12 +118,13 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:
-    if not bundle.has(names.VAE_ENCODER):
+    encoder = bundle.find("vae encoder")
+    if encoder is None:
         raise RequestError(
             "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
             "again"
         )
-    outputs = [spec.name for spec in bundle.component(names.VAE_ENCODER).signature.outputs]
+    outputs = [spec.name for spec in encoder.signature.outputs]
     if names.LATENT_PARAMETERS not in outputs:
         raise RequestError(
             f"image: this bundle's vae_encoder gives {', '.join(outputs)} (an older optimum's), "
@@ -127,16 +145,15 @@ def _check_control(request: Request, bundle: Bundle) -> None:
                 f"control: no ControlNet '{name}'{f', did you mean {near!r}?' if near else ':'} "
                 f"this bundle has {', '.join(bundle.controlnets)}"
             )
-    if request.control and bundle.denoiser(RESIDUALS) is None:
+    if request.control and bundle.find("denoiser", RESIDUALS) is None:
         raise RequestError(
             "control: this bundle's UNet takes no residuals (optimum exports none that does): "
             "export the checkpoint with sdrt"
         )
 
 
-def _check_proportions(request: Request, bundle: Bundle) -> None:
-    """Whether each picture fits the size as it is, or something says how it shall."""
-    frame = frame_of(request)
+def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
+    """Whether each picture fits the size as it is, or something says how it is made to fit."""
     pictures = {"image": request.picture}
     for name, control in request.controls.items():
         pictures[f"control image '{name}'"] = control.picture
@@ -180,17 +197,16 @@ def _text(size: Size) -> str:
     return "{}×{}".format(*size)
 
 
-def _strength(request: Request) -> float | None:
+def _strength(request: Request) -> float:
     """diffusers' defaults, which differ between image to image and inpainting."""
-    if request.image is None or request.strength is not None:
-        return request.strength
-    return 0.8 if request.mask_image is None else 1.0
+    default = 0.8 if request.image is not None and request.mask_image is None else 1.0
+    return default if request.strength is None else request.strength
 
 
 def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
     custom = _first(request.timesteps, request.sigmas, ())
     default = defaults.get("num_inference_steps")
-    num_steps: int = _first(len(custom) or None, request.num_inference_steps, default, 50)
+    num_steps: int = _first(len(custom) or None, request.num_inference_steps, default)
     return num_steps
 
 

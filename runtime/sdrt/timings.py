@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds of one request: loading engines, in each engine, and in none (``host``).
+    """Wall seconds of one request: in each stage, in none of them (`host`), and altogether.
 
-    What the caller does between two steps of a stream, previews included, is not counted. On a GPU
-    nothing waits for ControlNets but the UNet, whose seconds then hold theirs.
+    The stages are `loading` (opening engines), `text_encoder`, `vae_encoder`, `controlnet`,
+    `denoiser` and `vae_decoder`, as far as a request has them. What the caller does between two
+    steps of a stream, previews included, is not counted. On a GPU nothing waits for ControlNets but
+    the denoiser, whose seconds then hold theirs.
     """
 
-    loading: float
-    vae_encoder: float
-    text_encoder: float
-    controlnet: float
-    unet: float
-    vae_decoder: float
+    seconds: Mapping[str, float]
     host: float
     total: float
 
 
 class Clock:
-    """Adds up the seconds spent in each component, and with the caller between two steps."""
+    """Adds up the seconds spent in each stage, and with the caller between two steps."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        parts = (field.name for field in fields(Timings) if field.name not in ("host", "total"))
-        self._spent = dict.fromkeys((*parts, "caller"), 0.0)
+        self._caller = 0.0
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._spent[name] += time.perf_counter() - start
+            self.add({stage: time.perf_counter() - start})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Counts seconds that were spent in stages."""
+        for stage, spent in seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
+
+    def add_caller(self, seconds: float) -> None:
+        """Counts seconds in which nothing was asked of the request."""
+        self._caller += seconds
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Of each stage so far."""
+        return self._seconds
 
     def timings(self) -> Timings:
-        spent = dict(self._spent)
-        total = time.perf_counter() - self._start - spent.pop("caller")
-        return Timings(**spent, host=total - sum(spent.values()), total=total)
+        total = time.perf_counter() - self._start - self._caller
+        return Timings(dict(self._seconds), total - sum(self._seconds.values()), total)

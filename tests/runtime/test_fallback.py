@@ -71,7 +71,8 @@ def test_the_next_target_draws_the_same(
     assert [refusal.target.backend for refusal in pipe.refusals] == ["openvino", "cuda"]
 
 
-def test_steps_begin_again(bundle: Bundle) -> None:
+def test_no_step_is_yielded_twice(bundle: Bundle) -> None:
+    """The step that failed is repeated, not the request."""
     calls = []
 
     def third_call_fails(feeds: dict[str, Array]) -> dict[str, Array]:
@@ -83,8 +84,36 @@ def test_steps_begin_again(bundle: Bundle) -> None:
     stream = failing_pipeline(bundle, third_call_fails).stream(
         PROMPT, seed=1, num_inference_steps=4, scheduler="euler"
     )
-    assert [step.index for step in stream] == [0, 1, 0, 1, 2, 3]
-    assert len(stream.result.images) == 1
+    assert [step.index for step in stream] == [0, 1, 2, 3]
+    assert len(calls) == 3
+    expected = Pipeline.open(bundle.root, "cpu")(
+        PROMPT, seed=1, num_inference_steps=4, scheduler="euler"
+    )
+    np.testing.assert_array_equal(stream.result.latents, expected.latents)
+    assert stream.result.engine == "cpu (after cuda: unet: device lost)"
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae_decoder"])
+def test_any_network_may_fail(component: str, bundle: Bundle) -> None:
+    pipe = failing_pipeline(bundle, lambda feeds: {"out_sample": feeds["sample"] * np.float32(0.5)})
+    failing = FunctionEngine(bundle.component(component).signature, out_of_memory, name=component)
+    engines = {**pipe.engines.opened, component: failing}
+    stream = Pipeline(bundle, Resolution(GPU, others=THEN_CPU), engines).stream(
+        PROMPT, seed=1, num_inference_steps=3
+    )
+    assert [step.index for step in stream] == [0, 1, 2]
+    assert stream.result.engine == "cpu (after cuda: unet: out of memory)"
+
+
+def test_a_preview_goes_on_with_the_next_target(bundle: Bundle) -> None:
+    pipe = failing_pipeline(bundle, lambda feeds: {"out_sample": feeds["sample"] * np.float32(0.5)})
+    decoder = FunctionEngine(bundle.component("vae_decoder").signature, out_of_memory)
+    engines = {**pipe.engines.opened, "vae_decoder": decoder}
+    stream = Pipeline(bundle, Resolution(GPU, others=THEN_CPU), engines).stream(
+        PROMPT, seed=1, num_inference_steps=3
+    )
+    previews = [step.preview() for step in stream]
+    assert [len(images) for images in previews] == [1, 1, 1]
 
 
 def test_later_requests_stay_there(bundle: Bundle) -> None:

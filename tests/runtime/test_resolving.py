@@ -13,7 +13,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.request import Request
-from sdrt.resolving import frame_of, resolved
+from sdrt.resolving import frame_of, settings_of
 from sdrt_engines import Signature
 from support.onnx_writer import spec
 from support.pictures import mask, picture
@@ -31,6 +31,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def without(bundle: Bundle, *names: str) -> Bundle:
     left = tuple(each for each in bundle.manifest.components if each.name not in names)
     return Bundle(bundle.root, replace(bundle.manifest, components=left))
+
+
+def resolved(request: Request, bundle: Bundle) -> Request:
+    return settings_of(request, bundle).applied_to(request)
 
 
 def refusal(bundle: Bundle, **keywords: Any) -> str:
@@ -67,9 +71,9 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
     request = Request(
         "a", image=picture(400, 300), mask_image=mask(400, 300, (8, 8, 24, 16)), padding_mask_crop=4
     )
-    request = resolved(request, bundle)
-    assert (request.width, request.height) == (128, 128)
-    assert frame_of(request).box == (4, 0, 28, 24)
+    settings = settings_of(request, bundle)
+    assert (settings.width, settings.height) == (128, 128)
+    assert frame_of(request, settings).box == (4, 0, 28, 24)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,11 @@ import numpy as np
 from PIL.Image import Image
 
 from sdrt import Bundle, Pipeline
-from sdrt_engines import Array, FunctionEngine, Signature, resolve_target
+from sdrt.bundle.manifest import Component, FileRecord, Manifest
+from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, TextRecipe
+from sdrt.families.known import ROLES
+from sdrt.targets.engines import Engines
+from sdrt_engines import Array, FunctionEngine, Signature, Target, resolve_target
 from support.onnx_writer import spec
 
 Function: TypeAlias = Callable[[dict[str, Array]], dict[str, Array]]
@@ -21,6 +25,13 @@ WIDTH = 3  # of its states
 STATES = ("last_hidden_state", *(f"normed_hidden_states.{i}" for i in range(NUM_LAYERS + 1)))
 LATENTS = ("B", 4, "h", "w")
 
+STABLE_DIFFUSION_1 = Family(
+    name="stable-diffusion-1",
+    text=TextRecipe((Encoder("text_encoder", "tokenizer"),)),
+    latents=LatentSpace(4, 8, 0.18215),
+    denoiser=DenoiserFacts(),
+    defaults={"guidance_scale": 7.5, "num_inference_steps": 50, "height": 128, "width": 128},
+)
 TEXT_ENCODER = Signature(
     (spec("input_ids", "int64", "B", 77),),
     tuple(spec(name, "float32", "B", 77, WIDTH) for name in STATES),
@@ -146,10 +157,42 @@ class Networks:
         return run
 
 
-def pipeline_of(folder: Path, networks: Networks, **defaults: object) -> Pipeline:
+def bundle_of(networks: Networks) -> Bundle:
+    """A bundle of these networks, without any file."""
+    components = tuple(
+        Component(
+            name=name,
+            role=ROLES.get(name, "controlnet" if name.startswith("controlnet") else "denoiser"),
+            model=f"{name}/model.onnx",
+            signature=engine.signature,
+            precision="float32",
+            files=(FileRecord(f"{name}/model.onnx", None, 1),),
+        )
+        for name, engine in networks.engines.items()
+    )
+    manifest = Manifest(
+        family=STABLE_DIFFUSION_1,
+        components=components,
+        files=(),
+        source="tests",
+        tools={},
+        created="2025-11-20T23:00:00+00:00",
+    )
+    return Bundle(Path("nowhere"), manifest)
+
+
+def engines_of(networks: Networks) -> Engines:
+    return Engines(bundle_of(networks), Target("cpu"), networks.engines)
+
+
+def pipeline_of(
+    folder: Path, networks: Networks, facts: DenoiserFacts | None = None, **defaults: object
+) -> Pipeline:
+    """The networks in the place of the bundle's own; `facts` are those about the denoiser."""
     bundle = Bundle.open(folder)
-    bundle = replace(bundle, manifest=replace(bundle.manifest, defaults=defaults))
-    return Pipeline(bundle, resolve_target("cpu"), networks.engines)
+    family = replace(bundle.family, denoiser=facts or bundle.family.denoiser)
+    manifest = replace(bundle.manifest, family=family, defaults=defaults)
+    return Pipeline(replace(bundle, manifest=manifest), resolve_target("cpu"), networks.engines)
 
 
 def pixels(images: Iterable[Image]) -> np.ndarray:

@@ -18,7 +18,7 @@ from sdrt.bundle.optimum_folder import (
     onnx_folders,
 )
 from sdrt.errors import BundleError
-from sdrt.families.family import Family
+from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
 
 DEMO = "demo"
@@ -48,8 +48,9 @@ class Bundle:
         for component in self.manifest.components:
             if component.name == name:
                 return component
-        known = ", ".join(component.name for component in self.manifest.components)
-        raise BundleError(f"{self.root}: no component '{name}', it has {known}: export it with it")
+        raise BundleError(
+            f"{self.root}: no component '{name}', it has {self._known}: export it with it"
+        )
 
     def has(self, name: str) -> bool:
         return any(component.name == name for component in self.manifest.components)
@@ -92,14 +93,26 @@ class Bundle:
             if component.role == "controlnet"
         )
 
-    def denoiser(self, *takes: str) -> str | None:
-        """The name of the denoiser with the fewest inputs among those that take these, if any."""
+    def find(self, role: Role, *takes: str) -> Component | None:
+        """Of the components with that role that take these, the one with the fewest inputs."""
         fitting = [
             component
             for component in self.manifest.components
-            if component.role == "denoiser" and component.takes.issuperset(takes)
+            if component.role == role and component.takes.issuperset(takes)
         ]
-        return min(fitting, key=lambda each: len(each.takes)).name if fitting else None
+        return min(fitting, key=lambda each: len(each.takes), default=None)
+
+    def name_of(self, role: Role, *takes: str) -> str:
+        """The name of the component that `find` gives; BundleError if there is none."""
+        component = self.find(role, *takes)
+        if component is None:
+            kind = f"{role} that takes {' and '.join(takes)}" if takes else role
+            raise BundleError(f"{self.root}: no {kind}, it has {self._known}: export it again")
+        return component.name
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(component.name for component in self.manifest.components)
 
     def _config_path(self, name: str) -> str:
         return str(PurePosixPath(self.component(name).model).with_name("config.json"))

@@ -9,7 +9,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -119,11 +118,11 @@ def _take(steps: Iterator[Step], *, show: bool) -> None:
 
 
 def _summary(result: Result) -> str:
-    request, seconds = result.request, asdict(result.timings)
-    total = seconds.pop("total")
-    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in seconds.items() if spent)
+    request, timings = result.request, result.timings
+    stages = {**timings.seconds, "host": timings.host}
+    parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in stages.items())
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{request.num_inference_steps} steps on {result.engine} in {total:.2f} s: "
+        f"{request.num_inference_steps} steps on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )

@@ -1,93 +1,78 @@
-"""The model as samplers see it: a UNet with its text, guidance, control and mask."""
+"""The model as samplers see it: a denoiser with its conditioning, guidance, control and mask."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.arrays import require_finite
-from sdrt.denoising.guidance import guidance_scale_embedding, guide
-from sdrt.denoising.residuals import Residuals
+from sdrt.ask import Ask, Asks, Constant, Link
+from sdrt.denoising.conditioning import GUIDED, Conditioning
+from sdrt.denoising.controlnets import ControlChain
+from sdrt.denoising.guidance import guide
 from sdrt.errors import RequestError
 from sdrt.samplers import Call
-from sdrt.timings import Clock
-from sdrt_engines import Engine, Feed, TensorSpec
-
-Array = npt.NDArray[np.float32]
+from sdrt_engines import Array, Signature, TensorSpec
 
 
 class Denoiser:
-    """Answers a sampler's calls for one request.
+    """Answers a sampler's calls for one job.
 
-    ``text`` has the negative prompts' rows first when there is guidance, (2B, L, D). ``beside``
-    (B, 1 + C, h, w) is what an inpainting UNet sees beside the latents: the mask and the masked
-    picture.
+    `extra` (B, 1 + C, h, w) are the channels that an inpainting denoiser sees besides the latents:
+    the mask and the masked image.
     """
 
     def __init__(
         self,
-        unet: Engine,
-        text: Array,
-        clock: Clock,
+        component: str,
+        signature: Signature,
+        conditioning: Conditioning,
         *,
-        guidance_scale: float,
+        guidance_scale: float = 1.0,
         guidance_rescale: float = 0.0,
-        residuals: Residuals | None = None,
-        beside: Array | None = None,
+        control: ControlChain | None = None,
+        extra: Array | None = None,
     ) -> None:
-        self._unet, self._clock = unet, clock
+        self._component = component
+        self._guided = conditioning.branches == GUIDED
         self._scale, self._rescale = guidance_scale, guidance_rescale
-        self._guided = is_guided(unet, guidance_scale)
-        self._residuals, self._beside = residuals, beside
-        self._num_rows = len(text)
-        self._timestep = unet.signature.input(names.TIMESTEP)
-        self._pinned: dict[str, Feed] = {
-            names.ENCODER_HIDDEN_STATES: unet.pin(names.ENCODER_HIDDEN_STATES, text)
-        }
-        if is_distilled(unet):
-            size = int(unet.signature.input(names.TIMESTEP_COND).shape[1])
-            embedding = np.repeat(guidance_scale_embedding(guidance_scale, size), len(text), axis=0)
-            self._pinned[names.TIMESTEP_COND] = unet.pin(names.TIMESTEP_COND, embedding)
+        self._control, self._extra = control, extra
+        self._num_branches = len(conditioning.branches)
+        self._rows = tuple(range(conditioning.num_rows))
+        self._timestep = signature.input(names.TIMESTEP)
+        self._constant = Constant(conditioning.feeds_for(signature))
 
-    def __call__(self, call: Call, step: int) -> Array:
-        """The guided prediction (B, C, h, w) at a call, the ``step``-th of the request."""
-        latents = self._rows(call.sample)  # (B or 2B, C, h, w)
-        timestep = _timestep_feed(self._timestep, call.timestep, self._num_rows)
-        feeds = {**self._pinned, names.SAMPLE: latents, names.TIMESTEP: timestep}
-        if self._beside is not None:
-            feeds[names.SAMPLE] = self._rows(np.concatenate([call.sample, self._beside], axis=1))
-        if self._residuals is not None:
-            with self._clock("controlnet"):
-                feeds |= self._residuals(step, latents, timestep)
-        with self._clock("unet"):
-            prediction = self._unet.run(feeds)[names.OUT_SAMPLE]
-        if not np.isfinite(prediction).all() and self._residuals is not None:
-            self._residuals.require_finite(step, latents, timestep)  # is it a ControlNet's fault?
-        require_finite(self._unet.name, prediction)
+    def predict(self, call: Call, step: int) -> Asks[Array]:
+        """The guided prediction (B, C, h, w) at a call, the `step`-th of the job."""
+        answer = yield self.ask(call, step)
+        prediction: Array = answer.outputs[names.OUT_SAMPLE]  # (R, C, h, w)
         if not self._guided:
             return prediction
-        half = self._num_rows // 2
+        half = len(prediction) // 2
         return guide(prediction[:half], prediction[half:], self._scale, self._rescale)
 
-    def _rows(self, sample: Array) -> Array:
-        """The sample for each row of text."""
-        return np.concatenate([sample, sample]) if self._guided else sample
+    def ask(self, call: Call, step: int) -> Ask:
+        """What the networks are asked at a call."""
+        latents = self._for_branches(call.sample)
+        sample = latents
+        if self._extra is not None:
+            sample = self._for_branches(np.concatenate([call.sample, self._extra], axis=1))
+        nets = () if self._control is None else self._control.links(step, latents, call.timestep)
+        timestep = _timestep_feed(self._timestep, call.timestep, len(self._rows))
+        changing = {names.SAMPLE: sample, names.TIMESTEP: timestep}
+        denoiser = Link(self._component, self._rows, changing, self._constant)
+        return Ask((*nets, denoiser), _OUTPUTS)
+
+    def _for_branches(self, sample: Array) -> Array:
+        """The sample (B, …) for the rows of each branch, (R, …)."""
+        if self._num_branches == 1:
+            return sample
+        return np.concatenate([sample] * self._num_branches)
 
 
-def is_distilled(unet: Engine) -> bool:
-    """Whether guidance is an input of the UNet itself (LCM)."""
-    return any(spec.name == names.TIMESTEP_COND for spec in unet.signature.inputs)
+_OUTPUTS = (names.OUT_SAMPLE,)
 
 
-def is_guided(unet: Engine, guidance_scale: float) -> bool:
-    """Whether each step needs the negative prompt's prediction, too."""
-    return guidance_scale > 1 and not is_distilled(unet)
-
-
-def _timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> npt.NDArray[Any]:
+def _timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> Array:
     """The timestep for each row, or the one scalar that optimum's UNets take."""
     if spec.dtype.kind == "i" and timestep % 1:
         raise RequestError(

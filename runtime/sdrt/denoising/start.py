@@ -1,4 +1,4 @@
-"""Where denoising begins: at noise, at a picture with noise on it, at a picture with a mask."""
+"""Where denoising begins: at noise, at an image with noise on it, at an image with a mask."""
 
 from __future__ import annotations
 
@@ -7,32 +7,77 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from sdrt.denoising.vae import Posterior
+from sdrt.ask import Asks
+from sdrt.denoising.vae import Autoencoder
+from sdrt.images.masks import latent_mask
 from sdrt.samplers import Schedule
+from sdrt_engines import Array
 
-Array = npt.NDArray[np.float32]
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), an own stream for each image
 Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents
 
 
-@dataclass(frozen=True)
-class Start:
-    """The first latents (B, C, h, w), at the noise of ``schedule.timesteps[index]``.
+@dataclass(frozen=True, eq=False)
+class FromNoise:
+    """Text to image."""
 
-    ``blend`` puts the picture back where the mask keeps it, after each step; ``beside``
-    (B, 1 + C, h, w) is what an inpainting UNet sees in its place.
+
+@dataclass(frozen=True, eq=False)
+class FromImage:
+    """Image to image (Meng et al. 2021, https://arxiv.org/abs/2108.01073)."""
+
+    pixels: Array  # (1, 3, H, W) in 0..1
+    index: int  # into the schedule's timesteps: where the image begins
+
+
+@dataclass(frozen=True, eq=False)
+class Inpaint:
+    """Inpainting: what the mask does not paint stays as in the image.
+
+    `from_noise` (strength 1) begins at noise alone. `sees_mask` is for denoisers that take the mask
+    and the masked image as channels; with any other the image is blended in after each step.
+    """
+
+    pixels: Array  # (1, 3, H, W) in 0..1
+    mask: Array  # (1, 1, H, W): 1 is painted, 0 stays
+    index: int
+    from_noise: bool
+    sees_mask: bool
+
+
+StartKind: TypeAlias = FromNoise | FromImage | Inpaint
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The first latents (B, C, h, w), at the noise of `schedule.timesteps[index]`.
+
+    `blend` puts the image back where the mask keeps it, after each step; `extra`
+    (B, 1 + C, h, w) is what an inpainting denoiser sees besides the latents.
     """
 
     latents: Array
     index: int = 0
     blend: Blend | None = None
-    beside: Array | None = None
+    extra: Array | None = None
+
+
+def start_of(kind: StartKind, schedule: Schedule, draw: Draw, vae: Autoencoder) -> Asks[Start]:
+    """The start of a job. Noise is drawn in diffusers' order."""
+    match kind:
+        case FromNoise():
+            return Start(draw() * schedule.init_noise_sigma)
+        case FromImage():
+            return (yield from start_from_image(kind, schedule, draw, vae))
+        case Inpaint(sees_mask=True):
+            return (yield from start_with_mask_channels(kind, schedule, draw, vae))
+        case Inpaint():
+            return (yield from start_with_blending(kind, schedule, draw, vae))
 
 
 def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -> int:
-    """The index into ``schedule.timesteps`` at which a picture of that strength begins.
+    """The index into `schedule.timesteps` at which an image of that strength begins.
 
     Strength 1 is all of the steps.
     """
@@ -40,29 +85,26 @@ def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -
     return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
-def start_from_noise(schedule: Schedule, draw: Draw) -> Start:
-    """Text to image."""
-    return Start(draw() * schedule.init_noise_sigma)
-
-
-def start_from_picture(schedule: Schedule, draw: Draw, picture: Posterior, index: int) -> Start:
-    """Image to image (Meng et al. 2021, https://arxiv.org/abs/2108.01073):
-    ``StableDiffusionImg2ImgPipeline``.
-    """
-    latents = picture.sample(draw())
-    return Start(schedule.add_noise(latents, draw(), index), index)
+def start_from_image(
+    kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder
+) -> Asks[Start]:
+    """Source: `StableDiffusionImg2ImgPipeline`."""
+    posterior = yield from vae.encode(kind.pixels)
+    latents = posterior.sample(draw())
+    return Start(schedule.add_noise(latents, draw(), kind.index), kind.index)
 
 
 def start_with_blending(
-    schedule: Schedule, draw: Draw, picture: Posterior, mask: Array, index: int, *, from_noise: bool
-) -> Start:
-    """Inpainting with an ordinary UNet: ``StableDiffusionInpaintPipeline`` with 4 channels.
+    kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder
+) -> Asks[Start]:
+    """Source: `StableDiffusionInpaintPipeline` with 4 channels.
 
-    After each step, what the ``mask`` (1, 1, h, w) does not paint becomes the picture again, at
-    that step's noise. ``from_noise`` (strength 1) begins at noise alone.
+    After each step, what the mask does not paint becomes the image again, at that step's noise.
     """
-    latents, noise = picture.sample(draw()), draw()
-    draw()  # diffusers samples the masked picture, too, and then leaves it alone
+    posterior = yield from vae.encode(kind.pixels)
+    latents, noise = posterior.sample(draw()), draw()
+    draw()  # diffusers samples the masked image, too, and then leaves it alone
+    mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
 
     def blend(painted: Array, at: int) -> Array:
         kept = latents
@@ -71,32 +113,28 @@ def start_with_blending(
         blended: Array = (1 - mask) * kept + mask * painted
         return blended
 
-    first = (
-        noise * schedule.init_noise_sigma
-        if from_noise
-        else schedule.add_noise(latents, noise, index)
-    )
-    return Start(first, index, blend=blend)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
 
 
-def start_beside_mask(
-    schedule: Schedule,
-    draw: Draw,
-    picture: Posterior | None,
-    masked_picture: Posterior,
-    mask: Array,
-    index: int,
-) -> Start:
-    """Inpainting with a UNet made for it: ``StableDiffusionInpaintPipeline`` with 9 channels.
+def start_with_mask_channels(
+    kind: Inpaint, schedule: Schedule, draw: Draw, vae: Autoencoder
+) -> Asks[Start]:
+    """Source: `StableDiffusionInpaintPipeline` with 9 channels.
 
-    It sees the ``mask`` (1, 1, h, w) and the latents of the picture without what will be painted.
-    Without ``picture`` (strength 1) it begins at noise alone.
+    The denoiser sees the mask and the latents of the image without what will be painted.
     """
-    latents = None if picture is None else picture.sample(draw())
+    posterior = None if kind.from_noise else (yield from vae.encode(kind.pixels))
+    grey = np.float32(0.5)  # 0 in the VAE's range of -1 to 1
+    masked_posterior = yield from vae.encode(np.where(kind.mask < 0.5, kind.pixels, grey))
+    latents = None if posterior is None else posterior.sample(draw())
     noise = draw()
-    masked = masked_picture.sample(draw())
-    masks = np.repeat(mask, len(masked), axis=0)
-    beside = np.concatenate([masks, masked], axis=1)
-    if latents is None:
-        return Start(noise * schedule.init_noise_sigma, index, beside=beside)
-    return Start(schedule.add_noise(latents, noise, index), index, beside=beside)
+    masked = masked_posterior.sample(draw())
+    mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
+    extra = np.concatenate([np.repeat(mask, len(masked), axis=0), masked], axis=1)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, extra=extra)
+
+
+def _first_latents(kind: Inpaint, schedule: Schedule, latents: Array | None, noise: Array) -> Array:
+    if kind.from_noise or latents is None:
+        return noise * schedule.init_noise_sigma
+    return schedule.add_noise(latents, noise, kind.index)

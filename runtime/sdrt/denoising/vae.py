@@ -1,36 +1,27 @@
-"""Between pictures and latents: the VAE's two engines."""
+"""Between images and latents: the VAE's two networks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt import tensor_names as names
-from sdrt.arrays import require_finite
-from sdrt_engines import Engine
+from sdrt.ask import Ask, Asks, Link
+from sdrt.families.family import LatentSpace
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How latents are scaled for the UNet: ``(latents - shift) * factor``."""
-
-    factor: float
-    shift: float = 0.0
-
 
 @dataclass(frozen=True)
 class Posterior:
-    """The normal distribution of a picture's latents, each (1, C, h, w), scaled for the UNet.
+    """The normal distribution of an image's latents, each (1, C, h, w), scaled for the denoiser.
 
-    Source: ``DiagonalGaussianDistribution`` of diffusers.
+    Source: `DiagonalGaussianDistribution` of diffusers.
     """
 
     mean: Array
@@ -38,26 +29,61 @@ class Posterior:
 
     def sample(self, noise: Array) -> Array:
         """One draw for each image of the noise (B, C, h, w)."""
-        return self.mean + self.std * noise
+        drawn: Array = self.mean + self.std * noise
+        return drawn
 
 
-def encode(engine: Engine, pixels: Array, scaling: Scaling) -> Posterior:
-    """The posterior of one picture, (1, 3, H, W) in 0..1."""
-    sample = 2 * pixels - 1
-    parameters = engine.run({names.SAMPLE: sample})[names.LATENT_PARAMETERS]  # (1, 2C, h, w)
-    require_finite(names.VAE_ENCODER, parameters)
-    mean, log_variance = np.split(parameters, 2, axis=1)
-    std = np.exp(log_variance.clip(-30, 20) / 2)
-    factor = np.float32(scaling.factor)
-    return Posterior((mean - np.float32(scaling.shift)) * factor, std * factor)
+@dataclass(frozen=True)
+class Autoencoder:
+    """A VAE's networks by their names in the bundle, and the latent space between them."""
+
+    encoder: str
+    decoder: str
+    latents: LatentSpace
+
+    def encode(self, pixels: Array) -> Asks[Posterior]:
+        """The posterior of one image, (1, 3, H, W) in 0..1."""
+        link = Link(self.encoder, (0,), {names.SAMPLE: 2 * pixels - 1})
+        answer = yield Ask((link,), (names.LATENT_PARAMETERS,))
+        parameters = answer.outputs[names.LATENT_PARAMETERS]  # (1, 2C, h, w)
+        mean, log_variance = np.split(parameters, 2, axis=1)
+        std = np.exp(log_variance.clip(-30, 20) / 2)
+        shift, factor = _shift_and_factor(self.latents)
+        return Posterior((mean - shift) * factor, std * factor)
+
+    def decode(self, latents: Array) -> Asks[tuple[Image, ...]]:
+        """The images of latents (B, C, h, w), one at a time: decoding needs the most memory."""
+        images = []
+        for latent in latents:
+            images.append((yield from self._decode_one(latent[None])))
+        return tuple(images)
+
+    def _decode_one(self, latent: Array) -> Asks[Image]:
+        from PIL.Image import fromarray
+
+        unscaled = unscaled_latents(latent, self.latents)
+        link = Link(self.decoder, (0,), {names.LATENT_SAMPLE: unscaled})
+        answer = yield Ask((link,), (names.SAMPLE,))
+        sample = answer.outputs[names.SAMPLE]  # (1, 3, H, W) in -1..1
+        pixels = np.rint((sample[0] / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8)
+        return fromarray(pixels.transpose(1, 2, 0))
 
 
-def decode(engine: Engine, latent: Array, scaling: Scaling) -> Image:
-    """The picture of one image's latents (1, C, h, w)."""
-    from PIL.Image import fromarray
+def unscaled_latents(latent: Array, space: LatentSpace) -> Array:
+    """Latents (B, C, h, w) as the VAE's decoder takes them."""
+    if space.mean is None or space.std is None:
+        return (latent / space.scaling_factor + space.shift_factor).astype(np.float32)
+    mean, std = (_per_channel(values) for values in (space.mean, space.std))
+    return (latent * std / space.scaling_factor + mean).astype(np.float32)
 
-    unscaled = (latent / scaling.factor + scaling.shift).astype(np.float32)
-    sample = engine.run({names.LATENT_SAMPLE: unscaled})[names.SAMPLE]  # (1, 3, H, W) in -1..1
-    require_finite(names.VAE_DECODER, sample)
-    pixels = np.rint((sample[0] / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8)
-    return fromarray(pixels.transpose(1, 2, 0))
+
+def _shift_and_factor(space: LatentSpace) -> tuple[Array | np.float32, Array | np.float32]:
+    """What is subtracted from the VAE's latents, and what they are multiplied with after that."""
+    factor = np.float32(space.scaling_factor)
+    if space.mean is None or space.std is None:
+        return np.float32(space.shift_factor), factor
+    return _per_channel(space.mean), factor / _per_channel(space.std)
+
+
+def _per_channel(values: Sequence[float]) -> Array:
+    return np.array(values, np.float32)[:, None, None]

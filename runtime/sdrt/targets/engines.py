@@ -6,7 +6,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
+import numpy as np
+
+from sdrt import tensor_names as names
+from sdrt.ask import Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES
@@ -17,43 +22,104 @@ from sdrt_engines import (
     Backends,
     Engine,
     EngineError,
+    Pinned,
     Resolution,
     Settings,
+    Signature,
     Target,
     engine_from_onnx,
     resolve_target,
+    shape_at,
 )
+from sdrt_engines.recent import Recent
+
+NUM_ZEROS = 4  # sets of residuals of zero that are kept on the device
 
 
 class Engines:
-    """Each component's engine, opened when it is first asked for. May be used from several threads.
+    """Each component's engine, opened when it is first asked for, and what was uploaded to it. May
+    be used from several threads.
 
-    ``engines`` take the place of the bundle's own, by the component's name.
+    `engines` take the place of the bundle's own, by the component's name; `ran_on` is what results
+    say of where they were computed.
     """
 
     def __init__(
-        self, bundle: Bundle, target: Target, engines: Mapping[str, Engine] | None = None
+        self,
+        bundle: Bundle,
+        target: Target,
+        engines: Mapping[str, Engine] | None = None,
+        ran_on: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.target = target
+        self.ran_on = str(target) if ran_on is None else ran_on
+        self._stages = {
+            component.name: component.role.replace(" ", "_")
+            for component in bundle.manifest.components
+        }
         self._open = dict(engines or {})
-        self._loading = threading.RLock()
+        self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
+        self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self._changing = threading.RLock()
         self._closed = False
 
     def __getitem__(self, name: str) -> Engine:
-        with self._loading:
+        with self._changing:
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
                 self._open[name] = open_engine(self.bundle, name, self.target)
             return self._open[name]
 
+    @property
+    def opened(self) -> Mapping[str, Engine]:
+        """The engines that are open, by the component's name."""
+        return dict(self._open)
+
+    def stage(self, name: str) -> str:
+        """What timings call the seconds in a component: its role."""
+        return self._stages[name]
+
+    def pinned(self, link: Link) -> Mapping[str, Pinned]:
+        """The constant feeds of a link, uploaded once, for as long as somebody holds them."""
+        constant = link.constant
+        if constant not in self._uploads:
+            engine = self[link.component]
+            self._uploads[constant] = {
+                name: engine.pin(name, array) for name, array in constant.feeds.items()
+            }
+        return self._uploads[constant]
+
+    def zero_residuals(self, link: Link) -> Mapping[str, Pinned]:
+        """Zeros for the residuals that a network takes when its sample is the link's."""
+        sample, engine = link.changing[names.SAMPLE].shape, self[link.component]
+        with self._changing:
+            return self._zeros.get_or_make(
+                (link.component, sample),
+                lambda: {
+                    name: engine.pin(name, np.zeros(shape, np.float32))
+                    for name, shape in residual_shapes(engine.signature, sample).items()
+                },
+            )
+
     def close(self) -> None:
         """Closes those that were opened."""
-        with self._loading:
+        with self._changing:
             self._closed = True
             for engine in self._open.values():
                 engine.close()
+
+
+def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of each residual that a network takes when its sample is (R, C, h, w)."""
+    dims = signature.input(names.SAMPLE).shape
+    sizes = {dim: size for dim, size in zip(dims, sample, strict=True) if isinstance(dim, str)}
+    return {
+        spec.name: shape_at(spec, sizes)
+        for spec in signature.inputs
+        if names.is_residual(spec.name)
+    }
 
 
 def resolve(

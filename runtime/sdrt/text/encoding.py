@@ -1,56 +1,147 @@
-"""Prompts in, text embeddings out."""
+"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sdrt import tensor_names as names
+from sdrt.ask import Ask, Asks, Link
 from sdrt.errors import RequestError
+from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.clip_tokenizer import ClipTokenizer
-from sdrt_engines import Engine
+from sdrt_engines import Array, Signature
 
-Array = npt.NDArray[np.float32]
+TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's folder
 
 
-def embed_prompts(
-    tokenizer: ClipTokenizer,
-    engine: Engine,
-    prompts: Sequence[str],
-    negative_prompts: Sequence[str] = (),
-    clip_skip: int | None = None,
-) -> Array:
-    """The text encoder's view of the negative prompts, then of the prompts, (N + B, L, D).
-
-    Equal prompts are encoded once. ``clip_skip`` leaves out that many of the last layers: the
-    hidden state before them goes through the final layer norm. It holds for the prompts alone, as
-    in diffusers' ``StableDiffusionPipeline.encode_prompt``.
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """The texts of a job, one for each row, and how many of an encoder's last layers are skipped
+    for the prompts; negative prompts always get all layers, as in diffusers.
     """
-    skipped = _output_name(engine, clip_skip)
-    wanted = [(names.LAST_HIDDEN_STATE, text) for text in negative_prompts]
-    wanted += [(skipped, text) for text in prompts]
+
+    positive: tuple[str, ...]  # B
+    negative: tuple[str, ...] = ()  # B, or none if guidance needs none
+    clip_skip: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.negative) + len(self.positive)
+
+
+@dataclass(frozen=True, eq=False)
+class TextStates:
+    """What the encoders give for each row, the negative prompts' first."""
+
+    context: Array  # (R, L, D)
+    pooled: Array | None  # (R, D)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """One encoder's outputs for each row."""
+
+    states: Array  # (R, L, D)
+    pooled: Array | None  # (R, D)
+
+
+def encode_prompts(
+    prompts: Prompts,
+    recipe: TextRecipe,
+    signatures: Mapping[str, Signature],
+    tokenizer_of: TokenizerOf,
+) -> Asks[TextStates]:
+    """The text states of all rows. Each encoder runs once, on the different texts.
+
+    Source: `encode_prompt` of diffusers' pipelines.
+    """
+    encoded = []
+    for encoder in recipe.encoders:
+        signature = signatures.get(encoder.component)
+        if signature is not None:
+            tokenizer = tokenizer_of(encoder.tokenizer)
+            encoded.append((yield from _encode(prompts, encoder, signature, tokenizer)))
+        else:
+            encoded.append(_absent(prompts, encoder, recipe))
+    parts = [
+        _padded(np.concatenate([encoded[index].states for index in group], axis=-1), recipe.width)
+        for group in recipe.context
+    ]
+    pooled = [encoded[index].pooled for index in recipe.pooled]
+    states = TextStates(
+        context=np.concatenate(parts, axis=1),
+        pooled=np.concatenate([each for each in pooled if each is not None], axis=-1)
+        if pooled
+        else None,
+    )
+    return states if recipe.empty_negative == "encode" else _without_empty(states, prompts)
+
+
+def _encode(
+    prompts: Prompts, encoder: Encoder, signature: Signature, tokenizer: ClipTokenizer
+) -> Asks[_Encoded]:
+    """Equal texts are encoded once."""
+    plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
+    wanted = [(plain, text) for text in prompts.negative]
+    wanted += [(skipped, text) for text in prompts.positive]
     outputs = list(dict.fromkeys(output for output, _ in wanted))
+    if encoder.pooled is not None:
+        outputs.append(encoder.pooled)
     texts = list(dict.fromkeys(text for _, text in wanted))
-    spec = next(spec for spec in engine.signature.inputs if spec.name == names.INPUT_IDS)
-    ids = tokenizer.encode_batch(texts).astype(spec.dtype)  # (U, L)
-    states = engine.run({names.INPUT_IDS: ids}, outputs)  # (U, L, D) each
-    return np.stack([states[output][texts.index(text)] for output, text in wanted])
+    dtype = signature.input(names.INPUT_IDS).dtype
+    ids = tokenizer.encode_batch(texts).astype(dtype)  # (U, L)
+    link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
+    answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
+    places = [(output, texts.index(text)) for output, text in wanted]
+    return _Encoded(
+        states=np.stack([answer.outputs[output][place] for output, place in places]),
+        pooled=None
+        if encoder.pooled is None
+        else np.stack([answer.outputs[encoder.pooled][place] for _, place in places]),
+    )
 
 
-def _output_name(engine: Engine, clip_skip: int | None) -> str:
-    if not clip_skip:
+def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
+    """The output that holds an encoder's states without its `clip_skip` last layers."""
+    if encoder.layer is None and not clip_skip:
         return names.LAST_HIDDEN_STATE
-    available = {spec.name for spec in engine.signature.outputs}
-    num_layers = sum(names.normed_hidden_state(i) in available for i in range(len(available))) - 1
+    name_of = names.normed_hidden_state if encoder.normed else names.hidden_state
+    available = {spec.name for spec in signature.outputs}
+    num_layers = sum(name_of(i) in available for i in range(len(available))) - 1
     if num_layers < 0:
         raise RequestError(
             "clip_skip: this bundle's text encoder has no hidden states among its outputs (optimum "
             "does not export them); leave clip_skip out, or export with 'sdrt export'"
         )
-    if clip_skip > num_layers:
+    layer = num_layers - clip_skip + (0 if encoder.layer is None else encoder.layer + 1)
+    if layer < 0:
         raise RequestError(
             f"clip_skip: got {clip_skip}, but this text encoder has only {num_layers} layers"
         )
-    return names.normed_hidden_state(num_layers - clip_skip)
+    return name_of(layer)
+
+
+def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> _Encoded:
+    """Zeros in place of an encoder that a family can do without."""
+    shape = (prompts.num_rows, encoder.max_tokens, recipe.width or 0)
+    return _Encoded(np.zeros(shape, np.float32), None)
+
+
+def _padded(states: Array, width: int | None) -> Array:
+    """States (R, L, D) with zeros behind each vector, up to `width`."""
+    missing = 0 if width is None else width - states.shape[-1]
+    return np.pad(states, ((0, 0), (0, 0), (0, missing))) if missing else states
+
+
+def _without_empty(states: TextStates, prompts: Prompts) -> TextStates:
+    """The states with zeros in the rows of empty negative prompts."""
+    kept = np.array([text != "" for text in prompts.negative] + [True] * len(prompts.positive))
+    rows = kept.astype(np.float32)
+    pooled = states.pooled
+    return TextStates(
+        states.context * rows[:, None, None], None if pooled is None else pooled * rows[:, None]
+    )

@@ -1,150 +1,104 @@
-"""What the UNet is fed at a step, and what is made of its answer."""
+"""What a denoiser is asked at a step, and what is made of the answer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from sdrt.ask import answered
 from sdrt.control import Control
+from sdrt.denoising.conditioning import GUIDED, UNGUIDED, Conditioning
+from sdrt.denoising.controlnets import ControlChain, ControlNet
 from sdrt.denoising.denoiser import Denoiser
-from sdrt.denoising.residuals import ControlNet, Residuals
-from sdrt.errors import NonFiniteError
+from sdrt.errors import RequestError
 from sdrt.images.framing import Frame
 from sdrt.samplers import Call
-from sdrt.timings import Clock
-from sdrt_engines import Array, FunctionEngine, Signature
-from support.function_networks import (
-    CONTROLLED_UNET,
-    INPAINTING_UNET,
-    RESIDUALS,
-    UNET,
-    Function,
-    Networks,
-    brightness,
-    control,
-    controlnet,
-    predict,
-    predict_controlled,
-)
+from sdrt_engines import Array, Signature
+from support.asking import run_on
+from support.function_networks import INPAINTING_UNET, UNET, Networks, controlnet, predict
+from support.onnx_writer import spec
 from support.pictures import picture
 
 BATCH, ROWS = 2, 4
 CALL = Call(np.random.default_rng(0).standard_normal((BATCH, 4, 2, 4), np.float32), 501)
 TEXT = np.random.default_rng(1).standard_normal((ROWS, 77, 3), np.float32)
+CONDITIONING = Conditioning({"encoder_hidden_states": TEXT, "time_ids": TEXT[:, 0]}, GUIDED)
+UNGUIDED_CONDITIONING = Conditioning({"encoder_hidden_states": TEXT[:BATCH]}, UNGUIDED)
 
 
-def predict_first(feeds: dict[str, Array]) -> dict[str, Array]:
-    """What an inpainting UNet says here: it leaves what lies beside alone."""
-    return predict({**feeds, "sample": feeds["sample"][:, :4]})
+def feeds_of(denoiser: Denoiser, call: Call = CALL) -> dict[str, Array]:
+    link = denoiser.ask(call, 0).chain[-1]
+    return {**link.constant.feeds, **link.changing}
 
 
 def test_a_plain_unet_is_fed_three_tensors() -> None:
-    networks = Networks()
-    denoiser = Denoiser(networks.engines["unet"], TEXT, Clock(), guidance_scale=3)
-    denoiser(CALL, 0)
-    (feeds,) = networks.feeds["unet"]
+    denoiser = Denoiser("unet", UNET, CONDITIONING, guidance_scale=3)
+    ask, feeds = denoiser.ask(CALL, 0), feeds_of(denoiser)
+    assert ask.outputs == ("out_sample",)
+    assert [(link.component, link.rows) for link in ask.chain] == [("unet", (0, 1, 2, 3))]
     assert feeds.keys() == {"sample", "timestep", "encoder_hidden_states"}
     np.testing.assert_array_equal(feeds["sample"], np.concatenate([CALL.sample] * 2))
     np.testing.assert_array_equal(feeds["timestep"], np.full(ROWS, 501, np.float32))
     np.testing.assert_array_equal(feeds["encoder_hidden_states"], TEXT)
 
 
-@pytest.mark.parametrize("scale", [0, 1])
-def test_without_guidance_each_image_is_one_row(scale: float) -> None:
+def test_what_stays_the_same_is_one_object() -> None:
+    denoiser = Denoiser("unet", UNET, CONDITIONING)
+    first, second = (denoiser.ask(CALL, step).chain[-1].constant for step in (0, 1))
+    assert first is second
+
+
+def prediction(conditioning: Conditioning, guidance_scale: float) -> tuple[Array, Array]:
+    """What the denoiser gives, and what its network gave."""
     networks = Networks()
-    answer = Denoiser(networks.engines["unet"], TEXT[:2], Clock(), guidance_scale=scale)(CALL, 0)
-    (feeds,) = networks.feeds["unet"]
-    assert {len(feed) for feed in feeds.values()} == {BATCH}
-    np.testing.assert_array_equal(answer, predict(feeds)["out_sample"])
+    denoiser = Denoiser("unet", UNET, conditioning, guidance_scale=guidance_scale)
+    guided = answered(denoiser.predict(CALL, 0), run_on(unet=networks.engines["unet"]))
+    return guided, predict(networks.feeds["unet"][0])["out_sample"]
+
+
+def test_without_guidance_each_image_is_one_row() -> None:
+    guided, rows = prediction(UNGUIDED_CONDITIONING, 1)
+    assert len(rows) == BATCH
+    np.testing.assert_array_equal(guided, rows)
 
 
 def test_guidance_leads_from_the_negative_prompt_to_the_prompt() -> None:
-    networks = Networks()
-    answer = Denoiser(networks.engines["unet"], TEXT, Clock(), guidance_scale=3)(CALL, 0)
-    negative, positive = np.split(predict(networks.feeds["unet"][0])["out_sample"], 2)
-    np.testing.assert_allclose(answer, negative + 3 * (positive - negative), rtol=1e-5)
+    guided, rows = prediction(CONDITIONING, 3)
+    negative, positive = np.split(rows, 2)
+    np.testing.assert_allclose(guided, negative + 3 * (positive - negative), rtol=1e-5)
 
 
-def test_an_inpainting_unet_sees_what_lies_beside() -> None:
-    beside = np.random.default_rng(2).standard_normal((BATCH, 5, 2, 4), np.float32)
-
-    networks = Networks(unet=(INPAINTING_UNET, predict_first))
-    unet = networks.engines["unet"]
-    Denoiser(unet, TEXT, Clock(), guidance_scale=3, beside=beside)(CALL, 0)
-    row = np.concatenate([CALL.sample, beside], axis=1)
-    np.testing.assert_array_equal(networks.feeds["unet"][0]["sample"], np.concatenate([row] * 2))
+def test_an_inpainting_unet_sees_the_extra_channels() -> None:
+    extra = np.random.default_rng(2).standard_normal((BATCH, 5, 2, 4), np.float32)
+    feeds = feeds_of(Denoiser("unet", INPAINTING_UNET, CONDITIONING, extra=extra))
+    row = np.concatenate([CALL.sample, extra], axis=1)
+    np.testing.assert_array_equal(feeds["sample"], np.concatenate([row] * 2))
 
 
-class Controlled:
-    """A UNet with one ControlNet at scale 0.5, and what they were fed."""
-
-    def __init__(self, unet: Signature, function: Function, net: Function = control) -> None:
-        self.networks = Networks(unet=(unet, function), controlnet_edges=(controlnet(3), net))
-        self.unet, self.clock = self.networks.engines["unet"], Clock()
-        edges = Control(picture(32, 16), scale=0.5)
-        edges_net = ControlNet(
-            self.networks.engines["controlnet_edges"],
-            edges,
-            edges.conditioning(3, Frame((32, 16))),
-            pools_globally=False,
-        )
-        self.residuals = Residuals(
-            [edges_net], self.unet, TEXT, num_steps=2, guided=True, guess_mode=False
-        )
-
-    def fed(self, beside: Array | None = None) -> tuple[dict[str, Array], dict[str, Array]]:
-        """To the UNet and to the ControlNet, at one step."""
-        denoiser = Denoiser(
-            self.unet,
-            TEXT,
-            self.clock,
-            guidance_scale=3,
-            residuals=self.residuals,
-            beside=beside,
-        )
-        denoiser(CALL, 0)
-        (unet,), (net,) = self.networks.feeds["unet"], self.networks.feeds["controlnet_edges"]
-        return unet, net
+def test_controlnets_come_first_and_see_the_latents_alone() -> None:
+    extra = np.ones((BATCH, 5, 2, 4), np.float32)
+    edges = Control(picture(32, 16), scale=0.5)
+    image = edges.conditioning(3, Frame((32, 16)))
+    net = ControlNet("controlnet_edges", controlnet(3), edges, image)
+    control = ControlChain([net], CONDITIONING, num_steps=2, guess_mode=False)
+    denoiser = Denoiser("unet", INPAINTING_UNET, CONDITIONING, control=control, extra=extra)
+    first, last = denoiser.ask(CALL, 0).chain
+    assert (first.component, last.component) == ("controlnet_edges", "unet")
+    np.testing.assert_array_equal(first.changing["sample"], last.changing["sample"][:, :4])
+    np.testing.assert_array_equal(first.changing["timestep"], last.changing["timestep"])
 
 
-def test_residuals_are_fed_beside_the_rest() -> None:
-    controlled = Controlled(CONTROLLED_UNET, predict_controlled)
-    feeds, net_feeds = controlled.fed()
-    assert feeds.keys() == {spec.name for spec in CONTROLLED_UNET.inputs}
-    for spec in UNET.inputs:
-        np.testing.assert_array_equal(feeds[spec.name], net_feeds[spec.name])
-    for name, residual in brightness(net_feeds).items():
-        np.testing.assert_array_equal(feeds[name], residual * np.float32(0.5))
-    timings = controlled.clock.timings()
-    assert timings.controlnet > 0
-    assert timings.unet > 0
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_optimum_s_unets_take_one_timestep(dtype: str) -> None:
+    signature = Signature((UNET.inputs[0], spec("timestep", dtype), UNET.inputs[2]), UNET.outputs)
+    timestep = feeds_of(Denoiser("unet", signature, CONDITIONING))["timestep"]
+    assert (timestep.shape, timestep.dtype.name, timestep.item()) == ((), dtype, 501)
 
 
-def test_a_controlnet_sees_the_latents_alone_beside_an_inpainting_unet() -> None:
-    both = Signature((*INPAINTING_UNET.inputs, *RESIDUALS), UNET.outputs)
-    beside = np.ones((BATCH, 5, 2, 4), np.float32)
-    feeds, net_feeds = Controlled(both, predict_first).fed(beside)
-    np.testing.assert_array_equal(feeds["sample"][:, :4], net_feeds["sample"])
-    assert (feeds["sample"][:, 4:] == 1).all()
-
-
-def test_nan_names_the_controlnet_that_gave_it() -> None:
-    def broken(feeds: dict[str, Array]) -> dict[str, Array]:
-        return {name: residual * np.nan for name, residual in control(feeds).items()}
-
-    with pytest.raises(NonFiniteError, match=r"^controlnet_edges: 128 of 128 output values"):
-        Controlled(CONTROLLED_UNET, predict_controlled, broken).fed()
-
-
-def test_nan_of_a_controlled_unet_names_the_unet() -> None:
-    def broken(feeds: dict[str, Array]) -> dict[str, Array]:
-        return {"out_sample": predict_controlled(feeds)["out_sample"] * np.nan}
-
-    with pytest.raises(NonFiniteError, match=r"^unet: 128 of 128 output values"):
-        Controlled(CONTROLLED_UNET, broken).fed()
-
-
-def test_nan_names_the_unet() -> None:
-    unet = FunctionEngine(UNET, lambda feeds: {"out_sample": feeds["sample"] * np.nan}, name="unet")
-    with pytest.raises(NonFiniteError, match=r"^unet: 128 of 128 output values"):
-        Denoiser(unet, TEXT, Clock(), guidance_scale=3)(CALL, 0)
+def test_whole_timesteps_are_not_rounded() -> None:
+    signature = Signature(
+        (UNET.inputs[0], spec("timestep", "int64", "B"), UNET.inputs[2]), UNET.outputs
+    )
+    denoiser = Denoiser("unet", signature, CONDITIONING)
+    with pytest.raises(RequestError, match=r"asks at timestep 501\.5, but this UNet takes whole"):
+        feeds_of(denoiser, Call(CALL.sample, 501.5))

@@ -5,19 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sdrt.ask import Answer, Asks, answered
 from sdrt.denoising.start import (
+    FromImage,
+    FromNoise,
+    Inpaint,
+    Start,
+    StartKind,
     first_index,
-    start_beside_mask,
-    start_from_noise,
-    start_from_picture,
-    start_with_blending,
+    start_of,
 )
-from sdrt.denoising.vae import Posterior
+from sdrt.denoising.vae import Autoencoder, Posterior
+from sdrt.families.family import LatentSpace
 from sdrt.samplers import SamplerConfig, Schedule
+from sdrt_engines import Array
 
 SHAPE = (2, 4, 3, 5)
 MASK = np.zeros((1, 1, 3, 5), np.float32)
 MASK[..., 1:3] = 1
+PIXELS = np.full((1, 3, 3, 5), 0.75, np.float32)  # one for each latent
 
 
 class Draws:
@@ -66,76 +72,96 @@ def test_strength_is_the_share_of_the_steps(
     assert first_index(schedule_of(scheduler, num_steps), num_steps, strength) == index
 
 
+class Vae(Autoencoder):
+    """An autoencoder that has encoded already: the image to `posterior(0)`, a masked one to
+    `posterior(1)`."""
+
+    def __init__(self) -> None:
+        super().__init__("vae_encoder", "vae_decoder", LatentSpace(4, 1, 1.0))
+
+    def encode(self, pixels: Array) -> Asks[Posterior]:
+        return posterior(int(not np.array_equal(pixels, PIXELS)))
+        yield
+
+
+def inpaint(
+    index: int, mask: Array = MASK, *, from_noise: bool = False, sees_mask: bool = False
+) -> Inpaint:
+    return Inpaint(PIXELS, mask, index, from_noise, sees_mask)
+
+
+def start(kind: StartKind, schedule: Schedule, draw: Draws) -> Start:
+    return answered(start_of(kind, schedule, draw, Vae()), Answer)
+
+
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_text_to_image_begins_at_noise(scheduler: str, draw: Draws) -> None:
     schedule = schedule_of(scheduler)
-    start = start_from_noise(schedule, draw)
-    np.testing.assert_array_equal(start.latents, draw.drawn[0] * schedule.init_noise_sigma)
-    assert (start.index, start.blend, start.beside) == (0, None, None)
+    begun = start(FromNoise(), schedule, draw)
+    np.testing.assert_array_equal(begun.latents, draw.drawn[0] * schedule.init_noise_sigma)
+    assert (begun.index, begun.blend, begun.extra) == (0, None, None)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
-def test_image_to_image_begins_at_the_picture_with_noise(scheduler: str, draw: Draws) -> None:
-    schedule, picture = schedule_of(scheduler), posterior(0)
-    start = start_from_picture(schedule, draw, picture, 4)
+def test_image_to_image_begins_at_the_image_with_noise(scheduler: str, draw: Draws) -> None:
+    schedule, image = schedule_of(scheduler), posterior(0)
+    begun = start(FromImage(PIXELS, 4), schedule, draw)
     sampled, noise = draw.drawn
     np.testing.assert_array_equal(
-        start.latents, schedule.add_noise(picture.sample(sampled), noise, 4)
+        begun.latents, schedule.add_noise(image.sample(sampled), noise, 4)
     )
-    assert start.latents.dtype == np.float32
+    assert begun.latents.dtype == np.float32
+    assert begun.index == 4
 
 
-def test_blending_keeps_the_picture_at_the_next_step_s_noise(draw: Draws) -> None:
-    schedule, picture = schedule_of("ddim"), posterior(0)
-    start = start_with_blending(schedule, draw, picture, MASK, 4, from_noise=False)
+def test_blending_keeps_the_image_at_the_next_step_s_noise(draw: Draws) -> None:
+    schedule, image = schedule_of("ddim"), posterior(0)
+    begun = start(inpaint(4), schedule, draw)
     sampled, noise, _ = draw.drawn
-    latents = picture.sample(sampled)
-    np.testing.assert_array_equal(start.latents, schedule.add_noise(latents, noise, 4))
+    latents = image.sample(sampled)
+    np.testing.assert_array_equal(begun.latents, schedule.add_noise(latents, noise, 4))
     painted = np.full(SHAPE, 7, np.float32)
-    assert start.blend is not None
+    assert begun.blend is not None
     for index, kept in ((4, schedule.add_noise(latents, noise, 5)), (9, latents)):
-        blended = start.blend(painted, index)
+        blended = begun.blend(painted, index)
         assert blended.dtype == np.float32
         np.testing.assert_array_equal(blended, np.where(MASK == 1, painted, kept))
     assert (painted == 7).all()  # the sampler's own array
 
 
-@pytest.mark.parametrize(("from_noise", "scheduler"), [(True, "ddim"), (True, "euler")])
-def test_blending_at_strength_one_begins_at_noise(
-    from_noise: bool, scheduler: str, draw: Draws
-) -> None:
+@pytest.mark.parametrize("scheduler", ["ddim", "euler"])
+def test_blending_at_strength_one_begins_at_noise(scheduler: str, draw: Draws) -> None:
     schedule = schedule_of(scheduler)
-    start = start_with_blending(schedule, draw, posterior(0), MASK, 0, from_noise=from_noise)
-    np.testing.assert_array_equal(start.latents, draw.drawn[1] * schedule.init_noise_sigma)
+    begun = start(inpaint(0, from_noise=True), schedule, draw)
+    np.testing.assert_array_equal(begun.latents, draw.drawn[1] * schedule.init_noise_sigma)
 
 
 @pytest.mark.parametrize("white", [0, 1])
 def test_black_and_white_masks(white: int, draw: Draws) -> None:
-    picture, mask = posterior(0), np.full_like(MASK, white)
-    start = start_with_blending(schedule_of("ddim"), draw, picture, mask, 0, from_noise=True)
-    assert start.blend is not None
+    begun = start(inpaint(0, np.full_like(MASK, white), from_noise=True), schedule_of("ddim"), draw)
+    assert begun.blend is not None
     painted = np.full(SHAPE, 7, np.float32)
-    expected = painted if white else picture.sample(draw.drawn[0])
-    np.testing.assert_array_equal(start.blend(painted, 9), expected)
+    expected = painted if white else posterior(0).sample(draw.drawn[0])
+    np.testing.assert_array_equal(begun.blend(painted, 9), expected)
 
 
-def test_an_inpainting_unet_sees_mask_and_masked_picture(draw: Draws) -> None:
-    schedule, picture, masked = schedule_of("ddim"), posterior(0), posterior(1)
-    start = start_beside_mask(schedule, draw, picture, masked, MASK, 4)
+def test_an_inpainting_denoiser_sees_mask_and_masked_image(draw: Draws) -> None:
+    schedule = schedule_of("ddim")
+    begun = start(inpaint(4, sees_mask=True), schedule, draw)
     sampled, noise, sampled_masked = draw.drawn
-    np.testing.assert_array_equal(
-        start.latents, schedule.add_noise(picture.sample(sampled), noise, 4)
-    )
-    assert start.beside is not None
-    assert start.beside.shape == (2, 5, 3, 5)
-    np.testing.assert_array_equal(start.beside[:, :1], MASK.repeat(2, axis=0))
-    np.testing.assert_array_equal(start.beside[:, 1:], masked.sample(sampled_masked))
+    expected = schedule.add_noise(posterior(0).sample(sampled), noise, 4)
+    np.testing.assert_array_equal(begun.latents, expected)
+    assert begun.extra is not None
+    assert begun.extra.shape == (2, 5, 3, 5)
+    np.testing.assert_array_equal(begun.extra[:, :1], MASK.repeat(2, axis=0))
+    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(sampled_masked))
+    assert begun.blend is None
 
 
-def test_an_inpainting_unet_at_strength_one_needs_no_picture(draw: Draws) -> None:
-    schedule, masked = schedule_of("euler"), posterior(1)
-    start = start_beside_mask(schedule, draw, None, masked, MASK, 0)
+def test_an_inpainting_denoiser_at_strength_one_needs_no_image(draw: Draws) -> None:
+    schedule = schedule_of("euler")
+    begun = start(inpaint(0, from_noise=True, sees_mask=True), schedule, draw)
     noise, sampled_masked = draw.drawn
-    np.testing.assert_array_equal(start.latents, noise * schedule.init_noise_sigma)
-    assert start.beside is not None
-    np.testing.assert_array_equal(start.beside[:, 1:], masked.sample(sampled_masked))
+    np.testing.assert_array_equal(begun.latents, noise * schedule.init_noise_sigma)
+    assert begun.extra is not None
+    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(sampled_masked))

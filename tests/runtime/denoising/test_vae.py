@@ -1,14 +1,17 @@
-"""Pictures to latents and back."""
+"""Images to latents and back."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL.Image import Image
 
-from sdrt.denoising.vae import Posterior, Scaling, decode, encode
-from sdrt.errors import NonFiniteError
+from sdrt.ask import answered
+from sdrt.denoising.vae import Autoencoder, Posterior
+from sdrt.families.family import LatentSpace
 from sdrt.images.reading import array_from_image
-from sdrt_engines import FunctionEngine, Signature
+from sdrt_engines import Array, FunctionEngine, Signature
+from support.asking import run_on
 from support.onnx_writer import spec
 from support.pictures import picture
 
@@ -23,7 +26,7 @@ DECODER = Signature(
 
 
 def encoder(log_variance: float) -> FunctionEngine:
-    """A VAE whose latents are the picture."""
+    """A VAE whose latents are the image."""
 
     def parameters(feeds: dict) -> dict:
         mean = feeds["sample"]
@@ -35,17 +38,38 @@ def encoder(log_variance: float) -> FunctionEngine:
 DECODE = FunctionEngine(DECODER, lambda feeds: {"sample": feeds["latent_sample"]})
 
 
-def test_the_posterior_is_scaled_for_the_unet() -> None:
+def encoded(pixels: Array, space: LatentSpace, log_variance: float = 0) -> Posterior:
+    vae = Autoencoder("vae_encoder", "vae_decoder", space)
+    return answered(vae.encode(pixels), run_on(vae_encoder=encoder(log_variance)))
+
+
+def decoded(latents: Array, space: LatentSpace) -> tuple[Image, ...]:
+    vae = Autoencoder("vae_encoder", "vae_decoder", space)
+    return answered(vae.decode(latents), run_on(vae_decoder=DECODE))
+
+
+def test_the_posterior_is_scaled_for_the_denoiser() -> None:
     pixels = array_from_image(picture(6, 4))
-    posterior = encode(encoder(np.log(4)), pixels, Scaling(0.5, shift=0.25))
+    posterior = encoded(pixels, LatentSpace(3, 1, 0.5, shift_factor=0.25), np.log(4))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - 0.25) * 0.5, atol=1e-6)
     np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # the shift moves no spread
     assert posterior.mean.dtype == posterior.std.dtype == np.float32
 
 
+def test_channels_may_have_scales_of_their_own() -> None:
+    space = LatentSpace(3, 1, 0.5, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 4.0))
+    pixels = array_from_image(picture(6, 4))
+    posterior = encoded(pixels, space)
+    mean, std = (np.array(values)[:, None, None] for values in (space.mean, space.std))
+    np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - mean) * 0.5 / std, atol=1e-6)
+    np.testing.assert_allclose(posterior.std, np.broadcast_to(0.5 / std, pixels.shape), rtol=1e-6)
+    (image,) = decoded(posterior.mean, space)
+    np.testing.assert_array_equal(image, picture(6, 4))
+
+
 @pytest.mark.parametrize(("given", "used"), [(-1e9, -30), (1e9, 20)])
 def test_variances_are_kept_in_bounds(given: float, used: float) -> None:
-    posterior = encode(encoder(given), array_from_image(picture(2, 2)), Scaling(1))
+    posterior = encoded(array_from_image(picture(2, 2)), LatentSpace(3, 1, 1.0), given)
     np.testing.assert_allclose(posterior.std, np.exp(used / 2), rtol=1e-5)
 
 
@@ -58,20 +82,13 @@ def test_each_image_of_a_batch_has_its_own_sample() -> None:
 
 
 def test_decoding_undoes_encoding() -> None:
-    image, scaling = picture(8, 8), Scaling(0.13, shift=0.5)
-    mean = encode(encoder(0), array_from_image(image), scaling).mean
-    np.testing.assert_array_equal(decode(DECODE, mean, scaling), image)
+    images, space = [picture(8, 8, seed=seed) for seed in (0, 1)], LatentSpace(3, 1, 0.13, 0.5)
+    latents = np.concatenate([encoded(array_from_image(image), space).mean for image in images])
+    for image, got in zip(images, decoded(latents, space), strict=True):
+        np.testing.assert_array_equal(got, image)
 
 
 def test_what_leaves_the_range_is_cut_off() -> None:
     latent = np.array([-9, -1, 1, 9], np.float32) * np.ones((1, 3, 2, 1), np.float32)
-    image = decode(DECODE, latent, Scaling(1))
+    (image,) = decoded(latent, LatentSpace(3, 1, 1.0))
     np.testing.assert_array_equal(np.asarray(image)[0, :, 0], [0, 0, 255, 255])
-
-
-def test_nan_is_no_picture() -> None:
-    nan = np.full((1, 3, 2, 2), np.nan, np.float32)
-    with pytest.raises(NonFiniteError, match=r"^vae_decoder: 12 of 12 output values"):
-        decode(DECODE, nan, Scaling(1))
-    with pytest.raises(NonFiniteError, match=r"^vae_encoder: 12 of 24 output values"):
-        encode(encoder(0), nan, Scaling(1))

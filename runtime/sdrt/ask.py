@@ -1,0 +1,141 @@
+"""The conversation between a generation and whoever runs its networks.
+
+A generation yields an `Ask` for every run that it needs and is sent an `Answer`. It knows no
+engine, so one driver may run each ask at once (`answered`), and another may join the asks of many
+generations into one run.
+
+Rows are the first axis of every array: R rows are R images, texts or (negative, positive) branches
+of images, and no row's result depends on another row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from sdrt_engines import Array
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Constant:
+    """Feeds that stay the same from ask to ask, (rows, …) each, so that they are uploaded once.
+
+    It is known by its identity.
+    """
+
+    feeds: Mapping[str, Array] = field(default_factory=dict)
+
+
+NOTHING = Constant()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Link:
+    """One network's part in an ask: the rows that it runs on, and what it is fed for these."""
+
+    component: str
+    rows: tuple[int, ...]  # of the ask's, ascending; none: it is not run
+    changing: Mapping[str, Array]  # (len(rows), …) each, or () for a scalar timestep
+    constant: Constant = NOTHING
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ask:
+    """Run these networks, one after another; what is wanted are outputs of the last one.
+
+    All but the last are ControlNets: each adds its residuals to those of the nets before it, and
+    the last one takes the sum. Rows on which none of them runs have residuals of zero. The last
+    network runs on all rows.
+    """
+
+    chain: tuple[Link, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.chain[-1].rows)
+
+    @property
+    def key(self) -> Hashable:
+        """Asks of equal keys may be joined: the same networks, outputs and shapes without rows.
+
+        Networks that take one scalar timestep for all rows must be asked at the same one.
+        """
+        return self.outputs, tuple(
+            (link.component, name, array.shape[1:] if array.ndim else array.item())
+            for link in self.chain
+            for feeds in (link.constant.feeds, link.changing)
+            for name, array in feeds.items()
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """The wanted outputs, (rows, …) each, the seconds that each stage took, and where it ran."""
+
+    outputs: Mapping[str, Array]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    ran_on: str = ""  # as in `Result.engine`
+
+
+Asks: TypeAlias = Generator[Ask, Answer, T]  # what a part of a generation asks, and what it gives
+Run: TypeAlias = Callable[[Ask], Answer]
+
+
+def answered(asks: Asks[T], run: Run) -> T:
+    """What the generator gives when `run` answers each of its asks."""
+    try:
+        ask = next(asks)
+        while True:
+            ask = asks.send(run(ask))
+    except StopIteration as finished:
+        value: T = finished.value
+        return value
+
+
+def join(asks: Sequence[Ask]) -> Ask:
+    """One ask for all rows of asks with equal keys, in their order."""
+    if len(asks) == 1:
+        return asks[0]
+    offsets = list(accumulate((ask.num_rows for ask in asks[:-1]), initial=0))
+    links = zip(*(ask.chain for ask in asks), strict=True)
+    return Ask(tuple(_joined_links(each, offsets) for each in links), asks[0].outputs)
+
+
+def split(answer: Answer, asks: Sequence[Ask]) -> list[Answer]:
+    """Each ask's rows of the answer to all of them, and its share of the seconds."""
+    total, end, answers = sum(ask.num_rows for ask in asks), 0, []
+    for ask in asks:
+        start, end = end, end + ask.num_rows
+        share = ask.num_rows / total
+        answers.append(
+            Answer(
+                {name: array[start:end] for name, array in answer.outputs.items()},
+                {stage: share * seconds for stage, seconds in answer.seconds.items()},
+                answer.ran_on,
+            )
+        )
+    return answers
+
+
+def _joined_links(links: Sequence[Link], offsets: Sequence[int]) -> Link:
+    placed = zip(links, offsets, strict=True)
+    return Link(
+        links[0].component,
+        tuple(offset + row for link, offset in placed for row in link.rows),
+        _joined_feeds([link.changing for link in links]),
+        Constant(_joined_feeds([link.constant.feeds for link in links])),
+    )
+
+
+def _joined_feeds(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {
+        name: np.concatenate([each[name] for each in feeds]) if array.ndim else array
+        for name, array in feeds[0].items()
+    }

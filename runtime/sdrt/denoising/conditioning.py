@@ -1,0 +1,94 @@
+"""What steers a denoiser, the same at every step: text, sizes, the guidance that it was taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sdrt import tensor_names as names
+from sdrt.denoising.guidance import guidance_scale_embedding
+from sdrt.families.family import DenoiserFacts
+from sdrt.text.encoding import TextStates
+from sdrt_engines import Array, Signature
+
+Branch: TypeAlias = Literal["negative", "positive"]
+UNGUIDED: tuple[Branch, ...] = ("positive",)
+GUIDED: tuple[Branch, ...] = ("negative", "positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Rows for a denoiser's inputs, by the input's name: (R, …), R being B rows for each branch.
+
+    The branches follow each other, so the rows of the first come first.
+    """
+
+    feeds: Mapping[str, Array]
+    branches: tuple[Branch, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.feeds[names.ENCODER_HIDDEN_STATES])
+
+    def rows_of(self, branch: Branch) -> slice:
+        """The rows of one branch."""
+        size = self.num_rows // len(self.branches)
+        start = self.branches.index(branch) * size
+        return slice(start, start + size)
+
+    def feeds_for(self, network: Signature) -> dict[str, Array]:
+        """The entries that a network takes."""
+        taken = [spec.name for spec in network.inputs]
+        return {name: array for name, array in self.feeds.items() if name in taken}
+
+
+def branches_of(facts: DenoiserFacts, guidance_scale: float) -> tuple[Branch, ...]:
+    """Which predictions a step needs: with classifier-free guidance the negative prompt's too."""
+    guided = facts.guidance == "classifier-free" and guidance_scale > 1
+    return GUIDED if guided else UNGUIDED
+
+
+def conditioning_from_text(
+    text: TextStates,
+    facts: DenoiserFacts,
+    denoiser: Signature,
+    *,
+    branches: tuple[Branch, ...],
+    size: tuple[int, int],
+    guidance_scale: float,
+) -> Conditioning:
+    """The conditioning of a job; `size` is the image's width and height in pixels."""
+    num_rows = len(text.context)
+    feeds = {names.ENCODER_HIDDEN_STATES: text.context}
+    if text.pooled is not None:
+        feeds[names.TEXT_EMBEDS] = text.pooled
+    if facts.time_ids:
+        feeds[names.TIME_IDS] = _repeated(time_ids(facts, size), num_rows)
+    if facts.guidance == "embedded":
+        width = int(denoiser.input(names.TIMESTEP_COND).shape[1])
+        embedding = guidance_scale_embedding(guidance_scale, width)
+        feeds[names.TIMESTEP_COND] = _repeated(embedding, num_rows)
+    return Conditioning(feeds, branches)
+
+
+def time_ids(facts: DenoiserFacts, size: tuple[int, int]) -> Array:
+    """The numbers about the image that SDXL's denoisers take, (1, N): heights before widths.
+
+    The image counts as uncropped, and as large as it is generated (Podell et al. 2023,
+    https://arxiv.org/abs/2307.01952, section 2.2).
+    """
+    width, height = size
+    numbers: Mapping[str, tuple[float, ...]] = {
+        "original_size": (height, width),
+        "crop": (0, 0),
+        "target_size": (height, width),
+        "aesthetic_score": (6.0,),
+    }
+    return np.array([[number for name in facts.time_ids for number in numbers[name]]], np.float32)
+
+
+def _repeated(row: Array, num_rows: int) -> Array:
+    return np.repeat(row, num_rows, axis=0)

@@ -1,0 +1,161 @@
+"""A request that has met its bundle: everything that a generation needs, and nothing left open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sdrt import tensor_names as names
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import RESIDUALS
+from sdrt.denoising.conditioning import Branch, branches_of
+from sdrt.denoising.controlnets import ControlNet
+from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind, first_index
+from sdrt.denoising.vae import Autoencoder
+from sdrt.families.family import Family
+from sdrt.images.framing import Frame, Size
+from sdrt.images.masks import mask_from_image, paste_back
+from sdrt.images.reading import array_from_image
+from sdrt.request import Request
+from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.samplers import SamplerConfig, Schedule
+from sdrt.text.encoding import Prompts
+from sdrt_engines import Signature
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a generation does, down to the names of the networks that it runs."""
+
+    request: Request  # with every None resolved
+    family: Family
+    size: Size  # of the images that are generated, before anything is pasted back
+    seeds: tuple[int, ...]  # one per image
+    schedule: Schedule
+    start: StartKind
+    prompts: Prompts
+    branches: tuple[Branch, ...]
+    guidance_scale: float
+    denoiser: str
+    controlnets: tuple[ControlNet, ...]
+    autoencoder: Autoencoder
+    finish: Callable[[Image], Image]  # what is done to each image at the end
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The networks that run, by name; an encoder that a family can do without may be absent."""
+        return (
+            *(encoder.component for encoder in self.family.text.encoders),
+            self.denoiser,
+            self.autoencoder.decoder,
+            *(() if isinstance(self.start, FromNoise) else (self.autoencoder.encoder,)),
+            *(net.component for net in self.controlnets),
+        )
+
+
+def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
+    """The job of a request. `signatures` are those of the networks that will run, by name.
+
+    Raises what `resolving` raises, RequestError where an input image does not fit its network, and
+    SamplerError for an impossible schedule.
+    """
+    settings, family = settings_of(request, bundle), bundle.family
+    request = settings.applied_to(request)
+    frame = frame_of(request, settings)
+    schedule = schedule_of(request, settings, bundle)
+    branches = branches_of(family.denoiser, settings.guidance_scale)
+    return Job(
+        request=request,
+        family=family,
+        size=frame.size,
+        seeds=tuple(settings.seed + i for i in range(request.num_images)),
+        schedule=schedule,
+        start=_start(request, settings, frame, schedule, family),
+        prompts=Prompts(
+            positive=request.prompts,
+            negative=request.negative_prompts if "negative" in branches else (),
+            clip_skip=request.clip_skip or 0,
+        ),
+        branches=branches,
+        guidance_scale=settings.guidance_scale,
+        denoiser=bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ())),
+        controlnets=tuple(
+            _controlnet(request, name, bundle, signatures, frame) for name in request.controls
+        ),
+        autoencoder=_autoencoder(bundle),
+        finish=_finish(request, frame),
+    )
+
+
+def _autoencoder(bundle: Bundle) -> Autoencoder:
+    found = bundle.find("vae encoder")
+    encoder = names.VAE_ENCODER if found is None else found.name  # needed for input images only
+    return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
+
+
+def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
+    """The schedule that the bundle's configuration and the request ask for. SamplerError."""
+    config = SamplerConfig.from_diffusers(bundle.scheduler_config)
+    if request.scheduler is not None:
+        config = config.renamed(request.scheduler)
+    corrections = dict(bundle.family.scheduler)
+    if request.mask is not None:
+        corrections |= bundle.family.inpainting_scheduler
+    return config.corrected(corrections).schedule(
+        num_inference_steps=settings.num_inference_steps,
+        timesteps=request.timesteps,
+        sigmas=request.sigmas,
+        eta=request.eta,
+    )
+
+
+def _start(
+    request: Request, settings: Settings, frame: Frame, schedule: Schedule, family: Family
+) -> StartKind:
+    if request.picture is None:
+        return FromNoise()
+    index = first_index(schedule, settings.num_inference_steps, settings.strength)
+    pixels = array_from_image(frame(request.picture.image))  # (1, 3, H, W)
+    if request.mask is None:
+        return FromImage(pixels, index)
+    return Inpaint(
+        pixels,
+        mask_from_image(request.mask.image, frame),
+        index,
+        from_noise=settings.strength == 1,
+        sees_mask=family.denoiser.extra_channels == "mask",
+    )
+
+
+def _controlnet(
+    request: Request,
+    name: str,
+    bundle: Bundle,
+    signatures: Mapping[str, Signature],
+    frame: Frame,
+) -> ControlNet:
+    component, control = names.controlnet(name), request.controls[name]
+    signature = signatures[component]
+    num_channels = signature.input(names.CONTROLNET_COND).shape[1]
+    config = bundle.component_config(component)
+    return ControlNet(
+        component,
+        signature,
+        control,
+        image=control.conditioning(num_channels, frame),
+        pools_globally=bool(config.get("global_pool_conditions")),
+    )
+
+
+def _finish(request: Request, frame: Frame) -> Callable[[Image], Image]:
+    """Pastes an image back where it is a part of a larger one."""
+    if frame.box is None or request.picture is None or request.mask is None:
+        return lambda image: image
+    return partial(
+        paste_back, picture=request.picture.image, mask=request.mask.image, box=frame.box
+    )
