@@ -68,9 +68,9 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scheduler", "eluer"], "scheduler 'eluer' is unknown; did you mean 'euler'?"),
+        (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
-        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta; these do:"),
+        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
