@@ -99,7 +99,7 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["-o", "/proc/out.png"], "/proc/out.png: cannot be written: "),
         (["-o", f"{'x' * 300}.png"], ".png: cannot be written: File name too long: choose another"),
         (["--from-image", "gone.png"], "gone.png cannot be read: No such file"),
-        (["--from-image", "notes.txt"], "notes.txt is not a PNG, or a broken one; only a PNG"),
+        (["--from-image", "notes.txt"], "notes.txt is not a PNG, or it is broken: only PNGs"),
         (["--from-image", "bare.png"], "bare.png does not say how it was made: it has no 'sdrt'"),
     ],
 )
