@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component
+from sdrt_export.checkpoints.parts import CONFIG_NAME
 from sdrt_export.networks.loading import Part
 from sdrt_export.options import Report, WeightStorage, WeightType
 from sdrt_export.tracing.onnx_from_network import fit_half, round_weights, write_variants
@@ -19,10 +20,10 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a mani
 def export_part(
     part: Part, bundle: Path, weights: WeightStorage, report: Report
 ) -> tuple[Component, ...]:
-    """Writes the networks of `part` into its folder of `bundle`; what the manifest says about them.
+    """Writes the networks of `part` into its folder of `bundle`, and returns their records.
 
-    `report` is told each stage. Raises CheckpointError where the weights do not load, ExportError
-    where ONNX and torch differ.
+    `report` is called at each stage. Raises CheckpointError if the weights do not load, ExportError
+    if ONNX and torch differ.
     """
     folder = bundle / part.name
     folder.mkdir()
@@ -38,7 +39,7 @@ def export_part(
     files = write_variants(networks, folder, stored)
     del networks  # the engines below read the weights once more
     gc.collect()
-    shutil.copyfile(part.config, folder / "config.json")
+    shutil.copyfile(part.config, folder / CONFIG_NAME)
     report(f"{part.name}: comparing with torch")
     records = {path: record_file(bundle, path) for paths in files for path in paths}
     return tuple(

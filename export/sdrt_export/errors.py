@@ -1,4 +1,10 @@
-"""What the exporter can raise. All of it is a `SdrtError`."""
+"""The exporter's errors, all of them a `SdrtError`; a missing library becomes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 from sdrt.errors import SdrtError
 
@@ -13,3 +19,22 @@ class ExportError(SdrtError):
 
 class BuildError(SdrtError):
     """An engine could not be built from a bundle's network."""
+
+
+@contextmanager
+def missing_library_as(kind: type[SdrtError], user: str, package: str) -> Iterator[None]:
+    """Translates an import that fails in the block; `package` is what pip is to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise kind(
+            f"{user} needs {error.name}, which is not installed: pip install {package}"
+        ) from error
+
+
+def require_libraries(names: Iterable[str], kind: type[SdrtError], user: str, package: str) -> None:
+    """Raises that error if one of the libraries is not installed; imports none of them."""
+    with missing_library_as(kind, user, package):
+        for name in names:
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)

@@ -1,6 +1,6 @@
 """A checkpoint to a bundle: check it, export each network, copy the rest, write the manifest.
 
-And ControlNets to a bundle that is there.
+Also adds ControlNets to an existing bundle.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from os import PathLike
@@ -34,20 +34,20 @@ from sdrt.bundle.manifest import (
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields
-from sdrt_export.checkpoints.checkpoint import WEIGHTS_NAMES, Checkpoint, checkpoint_from_source
+from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     ControlNetCheckpoint,
     Sources,
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import Host, host_of_folder
-from sdrt_export.errors import CheckpointError, ExportError
+from sdrt_export.checkpoints.parts import kind_of_family
+from sdrt_export.errors import CheckpointError, ExportError, missing_library_as
 from sdrt_export.options import Report, WeightStorage
 
-# A checkpoint may bring what its author found best, in a file of this name beside model_index.json:
-# {"guidance_scale": 5.0, "num_inference_steps": 20}
+# A checkpoint may hold its author's recommended settings in a file of this name, next to
+# model_index.json: {"guidance_scale": 5.0, "num_inference_steps": 20}
 DEFAULTS_NAME = "sdrt_defaults.json"
-SMALL_FOLDERS = ("tokenizer", "scheduler")
 TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
 NO_CONTROLNETS: Sources = MappingProxyType({})
 
@@ -62,19 +62,19 @@ def export_checkpoint(
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
 
-    Every network is compared with torch; the bundle appears when all of them agree, or not at all.
-    `weights` says how they are stored, computed with is float32: "fp16" halves the files and opens
-    faster; "auto" does so for networks of which it changes no weight.
-    `controlnets` are folders or Hub ids by name, besides those that the checkpoint brings. Progress
-    is shown where stderr is a terminal.
+    Every network is compared with torch; the bundle appears if all of them agree, or not at all.
+    `weights` says how weights are stored; computation is in float32. "fp16" halves the files, which
+    then open faster; "auto" does so for networks whose weights all stay the same.
+    `controlnets` are folders or Hub ids by name, in addition to those in the checkpoint. Progress
+    is shown if stderr is a terminal.
 
     Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
     missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
-    a network that does not give what torch gives, and SdrtError where `output` is taken (unless
-    `replace`) or cannot be written.
+    a network whose outputs differ from torch's; SdrtError if `output` exists (unless `replace`) or
+    cannot be written.
     """
     checkpoint = checkpoint_from_source(source)
-    beside = _controlnets_beside(checkpoint, controlnets)
+    added = _controlnets_to_add(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
     with (
         appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
@@ -82,19 +82,10 @@ def export_checkpoint(
     ):
         components = (
             *_export_checkpoint(checkpoint, bundle, weights, report),
-            *_export_controlnets(beside, bundle, weights, report),
+            *_export_controlnets(added, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
-        manifest = Manifest(
-            family=checkpoint.family,
-            components=components,
-            files=_records_beside(components, bundle),
-            source=checkpoint.source,
-            tools=_tools(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            defaults=defaults,
-        )
-        write_manifest(bundle, manifest)
+        write_manifest(bundle, _manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
 
 
@@ -107,15 +98,16 @@ def add_controlnets(
 ) -> Path:
     """Exports ControlNets, folders or Hub ids by name, into a bundle; its other files stay.
 
-    The bundle changes when all of them agree with torch, or not at all. Returns its path. Raises
-    CheckpointError and ExportError as `export_checkpoint` does; BundleError where there is no
-    bundle, and ExportError where it has no controlled UNet, or has a ControlNet of such a name
-    already (unless `replace`).
+    The bundle changes if all of them agree with torch, or not at all. Returns its path. Raises
+    CheckpointError and ExportError as `export_checkpoint` does; BundleError if there is no bundle;
+    ExportError if it has no controlled UNet, or already has a ControlNet of that name (unless
+    `replace`).
     """
     opened = Bundle.open(Path(bundle))
     _require_room(opened, controlnets, replace)
     unet = JsonFields(opened.component_config(names.UNET))
-    host = Host(unet, opened.family.latents.vae_scale_factor)
+    kind = kind_of_family(opened.family.name)
+    host = Host(unet, opened.family.latents.vae_scale_factor, kind)
     added = controlnets_from_sources(controlnets, host)
     with changed_folder(opened.root, last=MANIFEST_NAME) as draft, _progress() as report:
         components = tuple(_export_controlnets(added, draft, weights, report))
@@ -123,10 +115,10 @@ def add_controlnets(
     return Path(bundle)
 
 
-def _controlnets_beside(
+def _controlnets_to_add(
     checkpoint: Checkpoint, sources: Sources
 ) -> tuple[ControlNetCheckpoint, ...]:
-    """The ControlNets that the checkpoint does not bring itself."""
+    """The ControlNets of `sources`. CheckpointError if the checkpoint has one of the same name."""
     for controlnet in checkpoint.controlnets:
         if controlnet.name in sources:
             raise CheckpointError(
@@ -137,7 +129,7 @@ def _controlnets_beside(
 
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
-    """ExportError where the bundle cannot take ControlNets of these names."""
+    """ExportError if the bundle cannot take ControlNets of these names."""
     if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
             f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "
@@ -175,19 +167,30 @@ def _export_controlnets(
             yield dataclasses.replace(component, source=controlnet.source)
 
 
-@contextmanager
-def _libraries() -> Iterator[None]:
-    """Around imports that take seconds, which is why they come after the checks."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            f"an export needs {error.name}, which is not installed: pip install 'sdrt[export]'"
-        ) from error
+def _libraries() -> AbstractContextManager[None]:
+    """Surrounds imports that take seconds; for that reason they come after the checks."""
+    return missing_library_as(ExportError, "an export", "'sdrt[export]'")
+
+
+def _manifest_of(
+    checkpoint: Checkpoint,
+    components: tuple[Component, ...],
+    defaults: Mapping[str, Any],
+    bundle: Path,
+) -> Manifest:
+    return Manifest(
+        family=checkpoint.family,
+        components=components,
+        files=_other_records(components, bundle),
+        source=checkpoint.source,
+        tools=_tools(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        defaults=defaults,
+    )
 
 
 def _manifest_with(manifest: Manifest, components: Iterable[Component], draft: Path) -> Manifest:
-    """The manifest with `components`, whose files lie in `draft`, instead of any so called."""
+    """The manifest with `components`, whose files are in `draft`; they replace their namesakes."""
     tools = _tools()
     others = {} if tools == manifest.tools else tools
     added = [dataclasses.replace(component, tools=others) for component in components]
@@ -198,7 +201,7 @@ def _manifest_with(manifest: Manifest, components: Iterable[Component], draft: P
         components=(*(c for c in manifest.components if c.name not in taken), *added),
         files=(
             *(file for file in manifest.files if not file.path.startswith(folders)),
-            *_records_beside(added, draft),
+            *_other_records(added, draft),
         ),
     )
 
@@ -208,22 +211,24 @@ def _tools() -> dict[str, str]:
 
 
 def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
-    """What a runtime reads beside the networks, and `model_index.json` for other tools."""
-    for name in SMALL_FOLDERS:
+    """Copies what a runtime reads besides networks, and `model_index.json` for other tools."""
+    folders = checkpoint.kind.copied_folders
+    for name in folders:
         shutil.copytree(checkpoint.folder / name, bundle / name)
+    exported = {*folders, *(part.folder for part in checkpoint.kind.parts)}
     index = fields_from_file(checkpoint.folder / MODEL_INDEX).values
     for name, value in index.items():
-        if isinstance(value, list) and name not in (*SMALL_FOLDERS, *WEIGHTS_NAMES):
+        if isinstance(value, list) and name not in exported:
             index[name] = [None, None]  # diffusers' way to say that a part is not there
     (bundle / MODEL_INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def _records_beside(components: Iterable[Component], bundle: Path) -> tuple[FileRecord, ...]:
-    """The records of all files that belong to no network."""
+def _other_records(components: Iterable[Component], bundle: Path) -> tuple[FileRecord, ...]:
+    """The records of all files that do not belong to a network."""
     recorded = {file.path for component in components for file in component.files}
     paths = sorted(path for path in bundle.rglob("*") if path.is_file())
-    beside = (path for path in paths if path.relative_to(bundle).as_posix() not in recorded)
-    return tuple(record_file(bundle, path) for path in beside)
+    others = (path for path in paths if path.relative_to(bundle).as_posix() not in recorded)
+    return tuple(record_file(bundle, path) for path in others)
 
 
 def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -233,7 +238,7 @@ def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """A line on the terminal that tells the stage and how long the export has taken."""
+    """A line on the terminal with the stage and the time that the export has taken."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(

@@ -1,4 +1,4 @@
-"""Tensors of an ONNX file: large ones lie beside it, page by page, small ones inside."""
+"""Tensors of an ONNX file: large ones in a data file, aligned to pages, small ones in the model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 from sdrt_engines import Array
 
 DATA_NAME = "model.onnx_data"  # as optimum calls it
-PAGE = 4096  # bytes; what is smaller stays in model.onnx, the rest starts at a page: easy to map
+PAGE = 4096  # bytes; smaller tensors stay in model.onnx, others start at a page: easy to map
 
 
 def initializer(name: str, array: Array, data: BinaryIO) -> TensorProto:
-    """The array as an initialiser; a large one is written to `data`, the file `DATA_NAME`."""
+    """The array as an initializer; a large one is written to `data`, the file `DATA_NAME`."""
     if array.nbytes < PAGE:
         return numpy_helper.from_array(array, name)
     offset = -(-data.tell() // PAGE) * PAGE

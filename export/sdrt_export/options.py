@@ -1,15 +1,15 @@
-"""What an export and a build are told: how weights are stored, and who hears of each stage."""
+"""Options of exports and builds: how weights are stored, and what reports each stage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-Report: TypeAlias = Callable[[str], None]  # is told each stage
+Report: TypeAlias = Callable[[str], None]  # called at each stage
 
-# How weights are stored; what is computed with is float32 either way.
+# How weights are stored; computation is in float32 either way.
 WeightType: TypeAlias = Literal["fp32", "fp16"]
 
-# "fp16" rounds them; "auto" is float16 for networks of which that changes no weight: on a CPU a
-# UNet then opens in three quarters of the time, and its steps take what they took (bench/).
+# "fp16" rounds them; "auto" is float16 for networks whose weights it does not change. On a CPU a
+# UNet then opens in three quarters of the time, and a step takes as long as before (bench/).
 WeightStorage: TypeAlias = Literal["auto", "fp32", "fp16"]

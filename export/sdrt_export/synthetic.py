@@ -20,8 +20,7 @@ from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sdrt_export.checkpoints.checkpoint import WEIGHTS_NAMES
-from sdrt_export.checkpoints.weights_files import DIFFUSERS_STEM
+from sdrt_export.checkpoints.parts import CONTROLNET, TEXT_ENCODER, UNET, VAE
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,11 @@ def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int =
         text_encoder = CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
         unet = UNet2DConditionModel(**architecture.unet)
         vae = AutoencoderKL(**architecture.vae)
-    text_encoder.config.save_pretrained(folder / "text_encoder")
-    unet.save_config(folder / "unet")
-    vae.save_config(folder / "vae")
-    for name, model in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
-        _write_weights(model, folder / name / f"{WEIGHTS_NAMES[name]}.safetensors", random)
+    text_encoder.config.save_pretrained(folder / TEXT_ENCODER.folder)
+    unet.save_config(folder / UNET.folder)
+    vae.save_config(folder / VAE.folder)
+    for part, model in ((TEXT_ENCODER, text_encoder), (UNET, unet), (VAE, vae)):
+        _write_weights(model, folder / f"{part.weights}.safetensors", random)
     PNDMScheduler(**architecture.scheduler).save_pretrained(folder / "scheduler")
     _write_tokenizer(folder / "tokenizer", architecture.text_encoder["max_position_embeddings"])
     _write_json(folder / "model_index.json", MODEL_INDEX)
@@ -127,9 +126,8 @@ def make_controlnet(folder: Path, architecture: Architecture = SD15, seed: int =
         unet = UNet2DConditionModel(**architecture.unet)
         controlnet = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
     controlnet.save_config(folder)
-    _write_weights(
-        controlnet, folder / f"{DIFFUSERS_STEM}.safetensors", torch.Generator().manual_seed(seed)
-    )
+    path = folder / f"{CONTROLNET.weights}.safetensors"
+    _write_weights(controlnet, path, torch.Generator().manual_seed(seed))
     return folder
 
 

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt_engines import Array, engine_from_onnx
-from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.building.graph_folder import probe_inputs
 from sdrt_export.precision.check import write_half, write_known
 from sdrt_export.precision.policy import Rules
 from sdrt_export.precision.record import known_precision
@@ -42,7 +42,7 @@ def outputs_of(path: Path, feeds: dict[str, Array]) -> dict[str, Array]:
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_the_half_graph_gives_what_float32_gives(built: Built, tmp_path: Path, name: str) -> None:
-    half, feeds = half_of(built, name, tmp_path), tried_on(DEMO, name)
+    half, feeds = half_of(built, name, tmp_path), probe_inputs(DEMO, name)
     expected = outputs_of(DEMO_FOLDER / DEMO.component(name).model, feeds)
     got = outputs_of(half, feeds)
     for output, array in expected.items():
@@ -76,7 +76,7 @@ def test_an_overflow_in_the_demo_s_vae_is_promoted(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
     (tmp_path / "new").mkdir()
-    feeds = tried_on(DEMO, component.name)
+    feeds = probe_inputs(DEMO, component.name)
     report = write_half(path, tmp_path / "new", "fp16", Rules(), [feeds])
     assert loud in report.promoted
     got = outputs_of(tmp_path / "new" / "model.onnx", feeds)["sample"]
@@ -91,7 +91,7 @@ def test_polygraphy_s_comparator_agrees(built: Built, tmp_path: Path) -> None:
     G_LOGGER.module_severity = G_LOGGER.CRITICAL
     component = DEMO.component("vae_decoder")
     paths = DEMO_FOLDER / component.model, half_of(built, component.name, tmp_path)
-    feeds = tried_on(DEMO, component.name)
+    feeds = probe_inputs(DEMO, component.name)
     runners = [OnnxrtRunner(SessionFromOnnx(str(path))) for path in paths]
     results = Comparator.run(runners, data_loader=[feeds])
     compare = SimpleCompareFunc(atol=1e-9, rtol=0, check_error_stat="max")

@@ -13,7 +13,7 @@ from sdrt.bundle.folder import DEMO_FOLDER, Bundle
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.runnable import runnable
 from sdrt_engines import SdrtError, Target, engine_from_onnx
-from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.building.graph_folder import probe_inputs
 from support.built_bundle import build_for
 from support.command import run_sdrt
 from support.half_graphs import FP16, types_of
@@ -55,7 +55,7 @@ def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
     assert graph is not None
     assert (graph.precision, graph.promoted) == ("fp16", ())
     assert FP16 in types_of(root / graph.model).values()
-    feeds = tried_on(bundle, component.name)
+    feeds = probe_inputs(bundle, component.name)
     with engine_from_onnx(root / component.model) as engine:
         expected = engine.run(feeds)
     with engine_from_onnx(root / graph.model) as engine:

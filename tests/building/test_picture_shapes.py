@@ -7,7 +7,7 @@ from sdrt.families.family import Role
 from sdrt.families.known import ROLES
 from sdrt_engines import Signature, TensorSpec
 from sdrt_engines.shape_profiles import Range
-from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
+from sdrt_export.building.picture_shapes import PictureShapes, ShapesWanted, profiles_of_component
 from sdrt_export.errors import BuildError
 from support.onnx_writer import spec
 
@@ -25,11 +25,11 @@ def component(name: str, *inputs: TensorSpec) -> Component:
     return Component(name, role, path, Signature(inputs, ()), "float32", files)
 
 
-def wanted(*shapes: str, batch: str = "1") -> Wanted:
-    return Wanted(tuple(map(PictureShapes.parse, shapes)), Range.parse(batch), 77, 8)
+def wanted(*shapes: str, batch: str = "1") -> ShapesWanted:
+    return ShapesWanted(tuple(map(PictureShapes.parse, shapes)), Range.parse(batch), 77, 8)
 
 
-def samples(name: str, *inputs: TensorSpec, of: Wanted) -> list[list[str]]:
+def samples(name: str, *inputs: TensorSpec, of: ShapesWanted) -> list[list[str]]:
     """The first input's ranges in each profile."""
     profiles = profiles_of_component(component(name, *inputs), of)
     return [profile.to_json()[inputs[0].name] for profile in profiles]
@@ -92,5 +92,5 @@ def test_impossible_shapes_are_told() -> None:
 
 @pytest.mark.parametrize("text", ["512x513", "512x512..1024x1025"])
 def test_sizes_that_latents_do_not_have_are_told(text: str) -> None:
-    with pytest.raises(BuildError, match=r"height (513|1025) is no multiple of 8: take .* or "):
+    with pytest.raises(BuildError, match=r"height (513|1025) is not a multiple of 8: take .* or "):
         PictureShapes.parse(text).require_multiple(8)

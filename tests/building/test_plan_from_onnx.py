@@ -18,7 +18,7 @@ def job(tmp_path: Path) -> PlanJob:
     return PlanJob(
         model=write_network(tmp_path, [node("Relu", "x", "y")], {}),
         plan=tmp_path / "x.plan",
-        backend="tensorrt-rtx",
+        rtx=True,
         profiles=(Profile({"x": (Range(1, 2, 4), Range.of(4))}),),
         architectures=("sm86", "sm120"),
     )

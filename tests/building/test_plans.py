@@ -20,7 +20,7 @@ from sdrt.targets.plan_record import records_of
 from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
 from sdrt_engines.tensorrt_plan import fitting_plans, library_version
-from sdrt_export.building.workplace import full_disk_told, room_refusal
+from sdrt_export.building.workplace import bytes_of_plans, disk_full_as_build_error, require_room
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built, build_for
 from support.command import run_sdrt
@@ -189,7 +189,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--shapes", "64x60"), "--shapes 64x60: height 60 is no multiple of 8: take 56 or 64"),
+        (("--shapes", "64x60"), "--shapes 64x60: height 60 is not a multiple of 8: take 56 or 64"),
         (("--shapes", "64"), "--shapes: got '64', expected WIDTHxHEIGHT"),
         (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
@@ -230,17 +230,19 @@ def test_a_bundle_that_cannot_be_written_is_told(tmp_path: Path, built: Built) -
         build_for(TARGET, root)
 
 
-def test_too_little_room_is_told_before() -> None:
-    assert room_refusal(["unet"], [2e9], free=5e9) is None
-    reason = room_refusal(["unet", "vae_decoder"], [2e9, 1e8], free=4e9)
-    assert reason is not None
-    assert reason.startswith("the plans of unet, vae_decoder need about 4340 MB, 4000 are free:")
+def test_too_little_room_is_told_before(tmp_path: Path) -> None:
+    assert bytes_of_plans([]) == 0
+    assert bytes_of_plans([2e9, 1e8]) == 4340e6
+    require_room(tmp_path, "the plans of unet need", 1)
+    needed = r"the plans of unet need about 1000000000 MB, \d+ are free: make room"
+    with pytest.raises(BuildError, match=f"^'{tmp_path}': {needed}"):
+        require_room(tmp_path, "the plans of unet need", 1e15)
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(BuildError, match=r"the disk is full: \d+ MB are free in .*: make room"),
-        full_disk_told(tmp_path),
+        disk_full_as_build_error(tmp_path),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
 

@@ -294,6 +294,13 @@ def test_nan_in_float32_is_told(tmp_path: Path) -> None:
         write_half(old, tmp_path, "fp16", PLAIN, [X])
 
 
+def test_a_network_that_does_not_run_is_told(tmp_path: Path) -> None:
+    nodes = [node("Reshape", "x shape", "y")]
+    old = write_network(tmp_path / "old", nodes, {"shape": np.array([5, -1])})  # of 12 numbers
+    with pytest.raises(BuildError, match=r"^the network does not run in onnxruntime: .*Reshape"):
+        write_half(old, tmp_path, "fp16", PLAIN, [X])
+
+
 def test_a_graph_inside_a_node_is_refused(tmp_path: Path) -> None:
     model = onnx.load(write_network(tmp_path, [node("Relu", "x", "y")], {}))
     inner = onnx.helper.make_graph([], "inner", [], [])

@@ -202,7 +202,7 @@ def test_what_it_does_not_take_is_told(options: tuple[str, ...], message: str, r
 def test_no_room_is_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(copy / "engines")
     usage = shutil.disk_usage(copy)._replace(free=10_000_000)
-    monkeypatch.setattr(prepared_graphs.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
         SdrtError, match=r"needs about \d+ MB, 10 are free: make room, or build few"
     ):

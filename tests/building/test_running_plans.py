@@ -12,7 +12,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.targets.engines import open_engine
 from sdrt_engines import DeviceArray, EngineError
 from sdrt_engines.cuda_device import gpu_architecture
-from sdrt_export.building.graph_folder import tried_on
+from sdrt_export.building.graph_folder import probe_inputs
 from support.built_bundle import Built, build_for
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]
@@ -30,7 +30,7 @@ def bundle(built: Built) -> Bundle:
 
 @pytest.mark.parametrize("name", [c.name for c in Bundle.open("demo").manifest.components])
 def test_a_plan_gives_what_the_cpu_gives(bundle: Bundle, name: str) -> None:
-    feeds = tried_on(bundle, name)
+    feeds = probe_inputs(bundle, name)
     if name.startswith("vae"):
         feeds = {tensor: array[:1] for tensor, array in feeds.items()}
     with open_engine(bundle, name, "cpu") as cpu, open_engine(bundle, name, TARGET) as gpu:
@@ -54,7 +54,7 @@ def test_pinned_feeds_and_changing_shapes(bundle: Bundle) -> None:
 
 def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
     """And what one request holds is not changed by the runs of another."""
-    feeds = tried_on(bundle, "controlnet_edges")
+    feeds = probe_inputs(bundle, "controlnet_edges")
     others = {**feeds, "sample": feeds["sample"][::-1].copy()}
     of_unet = {spec.name: feeds[spec.name] for spec in bundle.component("unet").signature.inputs}
     with (
@@ -79,8 +79,8 @@ def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:
 
 def test_what_was_compiled_is_kept_beside_the_plan(bundle: Bundle) -> None:
     with open_engine(bundle, "text_encoder", TARGET) as engine:
-        engine.run(tried_on(bundle, "text_encoder"))
+        engine.run(probe_inputs(bundle, "text_encoder"))
     (cache,) = Path(bundle.root).glob("engines/tensorrt-rtx/text_encoder-*.cache")
     cache.write_bytes(cache.read_bytes()[:-1])  # a broken one is not taken
     with open_engine(bundle, "text_encoder", TARGET) as engine:
-        engine.run(tried_on(bundle, "text_encoder"))
+        engine.run(probe_inputs(bundle, "text_encoder"))

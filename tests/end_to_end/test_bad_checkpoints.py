@@ -37,7 +37,7 @@ def a_pickled_file(path: Path) -> None:
     ("name", "harm", "message"),
     [
         ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
-        ("model", a_checkpoint_without_unet, "'model' is no whole checkpoint: unet/config.json, "),
+        ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
         ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
         ("model.ckpt", a_pickled_file, "'model.ckpt' is a pickle, which runs code when it is read"),
     ],

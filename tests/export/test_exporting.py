@@ -14,10 +14,10 @@ from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
 from sdrt_engines import signature_from_onnx
-from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
+from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.errors import CheckpointError, ExportError
 from sdrt_export.exporting import export_checkpoint
-from sdrt_export.networks.loading import MODEL_OF_PART, networks_from_checkpoint
+from sdrt_export.networks.loading import Part, parts_from_checkpoint
 
 pytestmark = pytest.mark.export
 
@@ -161,6 +161,11 @@ def test_a_bundle_that_is_there_is_not_replaced_unasked(checkpoint: Path, bundle
     assert (bundle / "sdrt.json").read_bytes() == before
 
 
+def part_of(checkpoint: Checkpoint, name: str) -> Part:
+    """The part of the bundle with that name."""
+    return next(part for part in parts_from_checkpoint(checkpoint) if part.name == name)
+
+
 @pytest.mark.parametrize("name", ["text_encoder", "unet", "vae_decoder"])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -170,7 +175,8 @@ def test_weights_that_do_not_fit_are_never_made_up(
     name: str, change: str, message: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
-    model = MODEL_OF_PART[name]
+    part = part_of(checkpoint_from_source(checkpoint), name)
+    model = part.config.parent.name
     path = next((folder / model).glob("*.safetensors"))
     weights = load_file(path)
     weight = weights.pop(first := min(weights))
@@ -179,5 +185,5 @@ def test_weights_that_do_not_fit_are_never_made_up(
     save_file(weights, path, metadata={"format": "pt"})
 
     with pytest.raises(CheckpointError, match=f"the {model} of '{folder}' {message}") as caught:
-        networks_from_checkpoint(name, checkpoint_from_source(folder))
+        part_of(checkpoint_from_source(folder), name).networks()
     assert change == "cut" or first in str(caught.value)

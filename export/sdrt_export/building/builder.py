@@ -1,4 +1,4 @@
-"""The contract of a builder: it makes from a bundle's networks what a backend runs.
+"""The contract of a builder, which makes what a backend runs from a bundle's networks.
 
 Each building module ends with its builders, frozen values; `builders.py` lists them all.
 """
@@ -17,7 +17,7 @@ from sdrt_export.precision.policy import HalfType
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What is asked of a build; `Builder.takes` says which of it a builder can do."""
+    """Options of a build; `Builder.takes` says which of them a builder accepts."""
 
     components: tuple[str, ...] = ()  # names of networks; empty: all
     precision: HalfType | None = None  # None: fp16, if the builder takes a precision
@@ -42,12 +42,12 @@ class Builder:
     """Builds what one backend runs."""
 
     backend: Backend
-    takes: frozenset[str]  # the `BuildOptions` that mean something to it
+    takes: frozenset[str]  # the `BuildOptions` that it accepts
     require: Callable[[Target], object]  # BuildError or EngineError if this machine cannot build
-    build: Callable[[Bundle, Target, BuildOptions, Report], list[Path]]  # the paths of what is new
+    build: Callable[[Bundle, Target, BuildOptions, Report], list[Path]]  # the new paths
 
     def refusal(self, options: BuildOptions) -> str | None:
-        """Why these options do not suit it, or None."""
+        """Why it does not accept these options, or None."""
         unused = options.given - self.takes
         if "precision" in unused:
             return f"target {self.backend.name} computes in float32: leave out --precision"

@@ -1,4 +1,4 @@
-"""Backends' own graphs of a bundle's networks: what is there stays, what is missing is built."""
+"""Backends' own graphs of a bundle's networks: existing ones stay, missing ones are built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array
 from sdrt_export.options import Report
 
-_LATENTS = 8  # height and width that a network is tried at: half precision shows there, too
+_LATENTS = 8  # height and width of the probe: errors of half precision show at this size, too
 
 
 def missing_graphs(
@@ -27,7 +27,7 @@ def missing_graphs(
     graph_of: Callable[[Component], BuiltGraph | None],
     report: Report,
 ) -> list[Component]:
-    """Those of the networks (`components`, or all) whose graph is not there, or not whole."""
+    """The networks among `components` (or all) whose graph is missing or damaged."""
     chosen = [bundle.component(name) for name in components] or bundle.manifest.components
     missing = [component for component in chosen if not _is_whole(bundle, graph_of(component))]
     for component in chosen:
@@ -40,9 +40,9 @@ def missing_graphs(
 def appearing_graph(
     bundle: Bundle, backend: str, component: Component, kind: type[BuiltGraph]
 ) -> Iterator[Path]:
-    """A folder for a graph of the network, whose own files are verified, and for its record.
+    """A draft folder for a graph of the network and its record; verifies the network's files first.
 
-    It stands in its place once the block succeeds, instead of one that was there.
+    The draft replaces an existing graph when the block succeeds.
     """
     for file in component.files:
         verify_file(bundle.root, file)
@@ -53,7 +53,7 @@ def appearing_graph(
 
 
 def records_of_draft(draft: Path, backend: str, component: Component) -> tuple[FileRecord, ...]:
-    """The files of a graph in its draft, under the names that they will have; the model first."""
+    """Records of a graph's files in its draft, under their final names; the model first."""
     folder = graph_folder(backend, component.name)
     written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
     records = (record_file(draft, path) for path in written)
@@ -65,8 +65,8 @@ def write_record(draft: Path, graph: BuiltGraph) -> None:
     (draft / graph.RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
 
 
-def tried_on(bundle: Bundle, name: str) -> dict[str, Array]:
-    """What a network is tried on before its graph is kept: seeded inputs, and small ones."""
+def probe_inputs(bundle: Bundle, name: str) -> dict[str, Array]:
+    """Small seeded inputs with which a network is tried before its graph is kept."""
     return seeded_inputs(bundle, name, latents=_LATENTS)
 
 

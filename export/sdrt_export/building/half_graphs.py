@@ -1,9 +1,8 @@
-"""Typed half-precision graphs: what plans are built from, and what ONNX Runtime CUDA runs."""
+"""Typed half-precision graphs: plans are built from them, and ONNX Runtime CUDA runs them."""
 
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,12 @@ from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
+    probe_inputs,
     records_of_draft,
-    tried_on,
     write_record,
 )
-from sdrt_export.building.workplace import build_alone, full_disk_told
-from sdrt_export.errors import BuildError
+from sdrt_export.building.workplace import build_alone, disk_full_as_build_error
+from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
 
@@ -33,13 +32,13 @@ if TYPE_CHECKING:
 def build_half_graphs(
     bundle: Bundle, target: Target, options: BuildOptions, report: Report
 ) -> list[Path]:
-    """The bundle's networks in half precision, for ONNX Runtime CUDA.
+    """Builds the bundle's networks in half precision, for ONNX Runtime CUDA.
 
-    Returns the graphs that were not there. What is there from the same network, policy and
-    precision stays. BuildError, and what a broken bundle raises.
+    Returns the new graphs. A graph of the same network, policy and precision stays. BuildError, and
+    the errors of a broken bundle.
     """
     require_onnx()
-    with build_alone(bundle.root, CUDA.name, report), full_disk_told(bundle.root):
+    with build_alone(bundle.root, CUDA.name, report), disk_full_as_build_error(bundle.root):
         missing = missing_graphs(
             bundle,
             options.components,
@@ -50,16 +49,17 @@ def build_half_graphs(
 
 
 def require_onnx() -> None:
-    """BuildError where the library that reads graphs is not installed."""
-    if find_spec("onnx") is None:
-        raise BuildError("'sdrt build' needs onnx, which is not installed: pip install onnx")
+    """BuildError if the library that reads graphs is not installed."""
+    require_libraries(["onnx"], BuildError, "'sdrt build'", "onnx")
 
 
 def write_half_graph(
     bundle: Bundle, component: Component, half: HalfType, folder: Path, report: Report
 ) -> PrecisionReport:
-    """Writes the typed graph into `folder`; what stays float32 is looked for the first time, and
-    then known."""
+    """Writes the typed graph into `folder`.
+
+    The search for what must stay float32 runs once; later calls read its result from the bundle.
+    """
     from sdrt_export.precision.check import write_half, write_known
     from sdrt_export.precision.record import known_precision, remember_precision
 
@@ -70,13 +70,13 @@ def write_half_graph(
         write_known(model, folder, known, rules)
         return known
     report(f"{component.name}: finding what must stay float32")
-    found = write_half(model, folder, half, rules, [tried_on(bundle, component.name)])
+    found = write_half(model, folder, half, rules, [probe_inputs(bundle, component.name)])
     remember_precision(bundle, component, half, found)
     return found
 
 
 def _graph_of(bundle: Bundle, component: Component, half: HalfType) -> HalfGraph | None:
-    """The graph of this policy and precision."""
+    """The network's graph if it has this policy and precision, else None."""
     graph = HalfGraph.of(bundle.root, CUDA.name, component)
     if graph is None or graph.policy != POLICY_VERSION or graph.precision not in (half, "fp32"):
         return None

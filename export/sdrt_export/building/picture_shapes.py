@@ -1,13 +1,13 @@
-"""From pictures' sizes and batches to the shapes of each network's inputs.
+"""From the sizes and batches of images to the shapes of each network's inputs.
 
-A user says `512x512` and `--batch 1..4`; networks count latents and rows:
+A user asks for `512x512` and `--batch 1..4`; networks count latents and rows:
 
-* UNet and ControlNets: a row for each picture, and two with guidance. So a batch of B means runs of
-  2B rows and of B rows. A static batch gives two profiles of one plan, which share its weights: 2B
-  first, as nearly all runs are guided. A range MIN..MAX gives one profile of MIN..2·MAX rows, tuned
-  for 2·OPT.
+* UNet and ControlNets: one row per image, two with guidance. So a batch of B means runs of 2B rows
+  and of B rows. A static batch gives two profiles of one plan, which share its weights: 2B first,
+  as nearly all runs are guided. A range MIN..MAX gives one profile of MIN..2·MAX rows, tuned for
+  2·OPT.
 * Text encoder: each different text once, so 1 to 2B rows.
-* VAE: one picture at a time.
+* VAE: one image at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDS = ("min", "opt", "max")
 
 @dataclass(frozen=True)
 class PictureShapes:
-    """Pictures of these widths and heights, in pixels."""
+    """Images of these widths and heights, in pixels."""
 
     width: Range
     height: Range
@@ -58,7 +58,7 @@ class PictureShapes:
                 if size % factor:
                     below, above = size // factor * factor, (size // factor + 1) * factor
                     raise BuildError(
-                        f"--shapes {self}: {side} {size} is no multiple of {factor}: take "
+                        f"--shapes {self}: {side} {size} is not a multiple of {factor}: take "
                         f"{max(below, factor)} or {above}"
                     )
 
@@ -68,8 +68,8 @@ class PictureShapes:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a bundle's plans should serve."""
+class ShapesWanted:
+    """The image sizes and batches that a bundle's plans should run."""
 
     shapes: tuple[PictureShapes, ...]
     batch: Range
@@ -77,7 +77,7 @@ class Wanted:
     pixels_per_latent: int
 
 
-def profiles_of_component(component: Component, wanted: Wanted) -> tuple[Profile, ...]:
+def profiles_of_component(component: Component, wanted: ShapesWanted) -> tuple[Profile, ...]:
     """A profile for each of the shapes and kinds of run, without repeats, in the order wanted."""
     profiles = [
         profile_of_signature(

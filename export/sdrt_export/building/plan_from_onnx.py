@@ -2,11 +2,11 @@
 
 Each plan is built by a process of its own (`python -m sdrt_export.building.plan_from_onnx JOB`).
 polygraphy decides at its first import which of the two libraries it drives; a builder that runs out
-of memory is killed by the system, and takes nobody else along; and its peak memory can be told.
+of memory is killed by the OS without taking the caller down; and its peak memory can be measured.
 
 Tried and left out: plans without weights, refitted from the bundle's ONNX when they are opened
 (`strip_plan`). TensorRT-RTX 1.7.1 does not build one of Stable Diffusion's networks without a GPU
-(`graph_jit.cpp: CHECK(status == CUDA_SUCCESS) failed`), where it builds all of them with weights.
+(`graph_jit.cpp: CHECK(status == CUDA_SUCCESS) failed`), but builds all of them with weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from sdrt_engines.shape_profiles import Profile
-from sdrt_engines.tensorrt_plan import TensorRT
 from sdrt_export.errors import BuildError
 
 _USE_RTX = "POLYGRAPHY_USE_TENSORRT_RTX"
@@ -31,14 +30,14 @@ _NO_SPACE = 75  # exit code: EX_TEMPFAIL
 
 @dataclass(frozen=True)
 class PlanJob:
-    """What the building process is told."""
+    """The task of the building process."""
 
     model: Path
     plan: Path  # to write
-    backend: TensorRT
+    rtx: bool  # with TensorRT-RTX, else with TensorRT
     profiles: tuple[Profile, ...]
     architectures: tuple[str, ...] = ()
-    timing_cache: Path | None = None  # read and updated; TensorRT-RTX has none
+    timing_cache: Path | None = None  # read and updated
 
     def to_json(self) -> str:
         profiles = [profile.to_json() for profile in self.profiles]
@@ -52,7 +51,7 @@ class PlanJob:
         return cls(
             model=Path(fields["model"]),
             plan=Path(fields["plan"]),
-            backend=fields["backend"],
+            rtx=fields["rtx"],
             profiles=tuple(map(Profile.from_json, fields["profiles"])),
             architectures=tuple(fields["architectures"]),
             timing_cache=fields["timing_cache"] and Path(fields["timing_cache"]),
@@ -61,20 +60,20 @@ class PlanJob:
 
 @dataclass(frozen=True)
 class PlanFigures:
-    """What the building process needed."""
+    """The cost of a build."""
 
     seconds: float
-    peak_memory: int | None  # bytes, where the system tells
+    peak_memory: int | None  # bytes; None if the system does not say
 
 
 def build_plan(name: str, job: PlanJob) -> PlanFigures:
-    """Writes the plan that `job` names, in a process of its own.
+    """Writes the plan of `job` in a process of its own.
 
-    BuildError with TensorRT's reason where it fails; OSError(ENOSPC) where the disk is full.
-    `name` begins the message.
+    BuildError with TensorRT's reason if it fails; OSError(ENOSPC) if the disk is full. `name`
+    begins the message.
     """
     environment = os.environ | {
-        _USE_RTX: str(int(job.backend == "tensorrt-rtx")),
+        _USE_RTX: str(int(job.rtx)),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     process = subprocess.run(
@@ -96,21 +95,24 @@ def build_plan(name: str, job: PlanJob) -> PlanFigures:
 
 
 def failure_of(code: int, *outputs: str) -> str:
+    """Why a building process with that exit code and these outputs failed, and what to do."""
     if code == -9:
         return (
             "the system ended the build, most likely for want of memory: end other programs, or "
             "build on a machine with more"
         )
     lines = [line.strip() for output in outputs for line in output.splitlines()]
-    told = [line for line in lines if "[E]" in line or "[!]" in line or "Error" in line]
-    reason = (told or lines or [f"exit code {code}"])[0 if told else -1]
+    errors = [line for line in lines if "[E]" in line or "[!]" in line or "Error" in line]
+    reason = (errors or lines or [f"exit code {code}"])[0 if errors else -1]
     return f"TensorRT does not build it: {reason}: try another precision, or report this"
 
 
 def plan_from_onnx(job: PlanJob) -> Any:
-    """The serialised plan, in this process, as a buffer. polygraphy must not be loaded yet, or for
-    the same library."""
-    os.environ[_USE_RTX] = str(int(job.backend == "tensorrt-rtx"))
+    """The serialised plan, built in this process, as a buffer.
+
+    If polygraphy is loaded already, it must be loaded for the same library.
+    """
+    os.environ[_USE_RTX] = str(int(job.rtx))
     from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
     from polygraphy.logger import G_LOGGER
 
@@ -131,7 +133,7 @@ def _config(job: PlanJob) -> Any:
         for name in profile.inputs:
             bounds.add(name, min=least[name], opt=best[name], max=most[name])
         profiles.append(bounds)
-    if job.backend == "tensorrt-rtx":
+    if job.rtx:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
         capabilities = [capability_of(name) for name in job.architectures]

@@ -1,19 +1,18 @@
-"""A bundle's networks to TensorRT plans: what is there stays, what is missing is built.
+"""A bundle's networks to TensorRT plans: existing plans stay, missing ones are built.
 
-Nothing here imports torch. A plan appears whole, its record after it; one without a record is none.
+Nothing here imports torch. A plan appears complete, then its record; a plan without a record does
+not count.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 from sdrt.bundle.file_records import record_file, verify_file
 from sdrt.bundle.folder import Bundle
@@ -41,21 +40,38 @@ from sdrt_engines.tensorrt_plan import (
 )
 from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
-from sdrt_export.building.picture_shapes import PictureShapes, Wanted, profiles_of_component
-from sdrt_export.building.workplace import WORK, build_alone, full_disk_told, room_refusal
-from sdrt_export.errors import BuildError
+from sdrt_export.building.picture_shapes import PictureShapes, ShapesWanted, profiles_of_component
+from sdrt_export.building.workplace import (
+    WORK,
+    build_alone,
+    bytes_of_plans,
+    disk_full_as_build_error,
+    require_room,
+)
+from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType
 
 
 @dataclass(frozen=True)
+class _Compiler:
+    """A library that builds plans, and how it differs from the other one."""
+
+    backend: Backend
+    name: TensorRT  # the backend's
+    rtx: bool  # how polygraphy is asked for it
+    needs_gpu: bool  # builds for the GPU in this machine; if not, for the target's architectures
+    has_timing_cache: bool  # TensorRT-RTX would look for a GPU if it were given one
+
+
+@dataclass(frozen=True)
 class _Site:
-    """What is built, where, and who hears of it."""
+    """What is built, where, and what reports it."""
 
     bundle: Bundle
-    backend: TensorRT
+    compiler: _Compiler
     architectures: tuple[str, ...]
-    wanted: Wanted
+    wanted: ShapesWanted
     half: HalfType
     report: Report
 
@@ -63,31 +79,38 @@ class _Site:
     def root(self) -> Path:
         return self.bundle.root
 
+    @property
+    def backend(self) -> TensorRT:
+        return self.compiler.name
 
-def build_plans(
-    bundle: Bundle, target: Target, options: BuildOptions, report: Report
+
+def _build_plans(
+    compiler: _Compiler, bundle: Bundle, target: Target, options: BuildOptions, report: Report
 ) -> list[Path]:
-    """Plans of the bundle's networks for `target`, TensorRT or TensorRT-RTX.
+    """Builds plans of the bundle's networks for `target`; returns the new ones.
 
-    Returns the plans that were not there. BuildError, and what a broken bundle raises.
+    BuildError, and the errors of a broken bundle.
     """
-    backend = cast(TensorRT, target.backend)
     chosen = [bundle.component(name) for name in options.components] or bundle.manifest.components
     wanted = _wanted(bundle, options.shapes, options.batch)
-    for component in chosen:  # what is impossible is told before anything is built
+    for component in chosen:  # what is impossible is refused before anything is built
         profiles_of_component(component, wanted)
-    _require_libraries(backend)
-    architectures = _architectures(backend, target)
-    site = _Site(bundle, backend, architectures, wanted, options.half, report)
-    with build_alone(site.root, site.backend, report), full_disk_told(site.root):
+    architectures = _require_buildable(compiler, target)
+    site = _Site(bundle, compiler, architectures, wanted, options.half, report)
+    with build_alone(site.root, site.backend, report), disk_full_as_build_error(site.root):
         return _build_all(site, chosen, options.prune)
 
 
-def require_buildable(target: Target) -> None:
-    """BuildError or EngineError unless plans for `target` can be built on this machine."""
-    backend = cast(TensorRT, target.backend)
-    _require_libraries(backend)
-    _architectures(backend, target)
+def _require_buildable(compiler: _Compiler, target: Target) -> tuple[str, ...]:
+    """The architectures that plans for `target` are built for.
+
+    BuildError or EngineError if they cannot be built on this machine.
+    """
+    library_version(compiler.name)  # EngineError with the command that installs it
+    require_libraries(
+        ["onnx", "polygraphy"], BuildError, "'sdrt build'", f"'sdrt[{compiler.name}]'"
+    )
+    return _architectures(compiler, target)
 
 
 def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> list[Path]:
@@ -104,7 +127,7 @@ def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> list[Pa
 
 
 def _present(site: _Site, component: Component) -> PlanRecord | None:
-    """The plan that is wanted, where it is there and sound."""
+    """The plan that is wanted if it exists and is intact, else None."""
     from sdrt_export.precision.record import known_precision
 
     known = known_precision(site.bundle, component, site.half)
@@ -138,13 +161,10 @@ def _build(site: _Site, component: Component) -> PlanRecord:
             job = PlanJob(
                 model=Path(work, "model.onnx"),
                 plan=draft,
-                backend=site.backend,
+                rtx=site.compiler.rtx,
                 profiles=ingredients.profiles,
                 architectures=site.architectures,
-                # TensorRT-RTX has none, and would look for a GPU if it were given one
-                timing_cache=(root / path).with_name("timing.cache")
-                if site.backend == "tensorrt"
-                else None,
+                timing_cache=_timing_cache(site, root / path),
             )
             figures = build_plan(component.name, job)
     record = PlanRecord(
@@ -156,6 +176,11 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     )
     write_record(root, record)
     return record
+
+
+def _timing_cache(site: _Site, plan: Path) -> Path | None:
+    """The file of measured kernels that all plans in the folder share, or None."""
+    return plan.with_name("timing.cache") if site.compiler.has_timing_cache else None
 
 
 def _ingredients(
@@ -175,18 +200,8 @@ def _ingredients(
     )
 
 
-def _require_libraries(backend: TensorRT) -> None:
-    library_version(backend)  # tells the command that installs it
-    for library in ("onnx", "polygraphy"):
-        if find_spec(library) is None:
-            raise BuildError(
-                f"'sdrt build' needs {library}, which is not installed: "
-                f"pip install 'sdrt[{backend}]'"
-            )
-
-
-def _architectures(backend: TensorRT, target: Target) -> tuple[str, ...]:
-    if backend == "tensorrt-rtx":
+def _architectures(compiler: _Compiler, target: Target) -> tuple[str, ...]:
+    if not compiler.needs_gpu:
         return tuple(sorted(target.architectures))
     own = gpu_architecture()
     if target.architectures not in ((), (own,)):
@@ -197,14 +212,14 @@ def _architectures(backend: TensorRT, target: Target) -> tuple[str, ...]:
     return (own,)
 
 
-def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> Wanted:
+def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> ShapesWanted:
     factor = bundle.family.latents.vae_scale_factor
     width, height = bundle.family.native_size
     parsed = tuple(map(PictureShapes.parse, shapes or [f"{width}x{height}"]))
     for shape in parsed:
         shape.require_multiple(factor)
     try:
-        return Wanted(parsed, Range.parse(batch), bundle.family.text.num_tokens, factor)
+        return ShapesWanted(parsed, Range.parse(batch), bundle.family.text.num_tokens, factor)
     except SdrtError as error:
         raise BuildError(f"--batch {batch}: {error}") from error
 
@@ -214,13 +229,12 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
         sum(file.size for file in component.files) / (2 if component.precision == "float32" else 1)
         for component in missing
     ]
-    free = shutil.disk_usage(site.root).free
-    if reason := room_refusal([component.name for component in missing], weights, free=free):
-        raise BuildError(f"'{site.root}': {reason}")
+    names = ", ".join(component.name for component in missing)
+    require_room(site.root, f"the plans of {names} need", bytes_of_plans(weights))
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
-    """Removes other plans of these components, with what lies beside them."""
+    """Removes other plans of these components, with their records and caches."""
     plans = {record.plan.path for record in kept}
     components = {record.ingredients.component for record in kept}
     for record in records_of(site.root, site.backend):
@@ -231,14 +245,18 @@ def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
             site.report(f"{plan.name}: removed")
 
 
-def _builder(backend: Backend) -> Builder:
+def _builder(compiler: _Compiler) -> Builder:
     return Builder(
-        backend=backend,
+        backend=compiler.backend,
         takes=frozenset({"components", "precision", "shapes", "batch", "prune"}),
-        require=require_buildable,
-        build=build_plans,
+        require=partial(_require_buildable, compiler),
+        build=partial(_build_plans, compiler),
     )
 
 
-TENSORRT_PLANS = _builder(TENSORRT)
-TENSORRT_RTX_PLANS = _builder(TENSORRT_RTX)
+TENSORRT_PLANS = _builder(
+    _Compiler(TENSORRT, "tensorrt", rtx=False, needs_gpu=True, has_timing_cache=True)
+)
+TENSORRT_RTX_PLANS = _builder(
+    _Compiler(TENSORRT_RTX, "tensorrt-rtx", rtx=True, needs_gpu=False, has_timing_cache=False)
+)

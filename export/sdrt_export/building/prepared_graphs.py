@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,28 +19,32 @@ from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
+    probe_inputs,
     records_of_draft,
-    tried_on,
     write_record,
 )
-from sdrt_export.building.workplace import build_alone, full_disk_told
+from sdrt_export.building.workplace import (
+    build_alone,
+    disk_full_as_build_error,
+    require_room,
+)
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
-# Bytes on the disk for a byte of float32 weights: 1.32 of Stable Diffusion 1.5's UNet.
+# Bytes on disk per byte of float32 weights: 1.32 for Stable Diffusion 1.5's UNet.
 _GROWTH = 1.4
 
 
 def build_prepared_graphs(
     bundle: Bundle, target: Target, options: BuildOptions, report: Report
 ) -> list[Path]:
-    """The bundle's networks prepared for onnxruntime on this processor.
+    """Prepares the bundle's networks for onnxruntime on this processor.
 
-    Returns the graphs that were not there. What is there from the same network for this machine
-    stays; what is there for another is replaced. BuildError, and what a broken bundle raises.
+    Returns the new graphs. A graph of the same network for this machine stays; one for another
+    machine is replaced. BuildError, and the errors of a broken bundle.
     """
     require_preparer()
-    with build_alone(bundle.root, CPU.name, report), full_disk_told(bundle.root):
+    with build_alone(bundle.root, CPU.name, report), disk_full_as_build_error(bundle.root):
         missing = missing_graphs(
             bundle,
             options.components,
@@ -53,7 +56,7 @@ def build_prepared_graphs(
 
 
 def require_preparer() -> dict[str, str]:
-    """What is prepared for; BuildError where this machine does not say what it is."""
+    """The processor and library to prepare for; BuildError if this machine does not say."""
     found = preparer()
     if found is None:
         raise BuildError(
@@ -68,13 +71,8 @@ def _require_room(bundle: Bundle, missing: Sequence[Component]) -> None:
         _GROWTH * sum(file.size for file in component.files) * _as_float32(component)
         for component in missing
     )
-    free = shutil.disk_usage(bundle.root).free
-    if needed > free:
-        raise BuildError(
-            f"'{bundle.root}': preparing {', '.join(c.name for c in missing)} needs about "
-            f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} are free: make room, or build fewer "
-            "components"
-        )
+    names = ", ".join(component.name for component in missing)
+    require_room(bundle.root, f"preparing {names} needs", needed)
 
 
 def _as_float32(component: Component) -> int:
@@ -96,8 +94,8 @@ def _build(bundle: Bundle, component: Component, report: Report) -> Path:
 
 
 def _require_same(bundle: Bundle, component: Component, prepared: Path) -> None:
-    """BuildError unless it is the same network, and gives the same numbers."""
-    feeds = tried_on(bundle, component.name)
+    """BuildError unless the prepared network has the same signature and the same outputs."""
+    feeds = probe_inputs(bundle, component.name)
     with engine_from_onnx(bundle.root / component.model) as engine:
         expected = engine.run(feeds)
     with engine_from_onnx(prepared, prepared=True) as engine:

@@ -1,4 +1,4 @@
-"""The folder that a build writes into: one build at a time, room enough, nothing left behind."""
+"""The folder that a build writes to: one build at a time, enough space, nothing left behind."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
-WORK = ".build-"  # prefix of a folder that a build works in
-# Bytes of a plan that are no weights: 96 MB of Stable Diffusion 1.5's UNet
-_BESIDE_WEIGHTS = 120e6
+WORK = ".build-"  # prefix of a build's work folder
+# Bytes of a plan besides its weights: 96 MB for Stable Diffusion 1.5's UNet
+_OTHER_BYTES = 120e6
 
 
 @contextmanager
 def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
-    """No other build of this bundle runs meanwhile; what a killed one has left is removed."""
+    """Keeps out other builds of this bundle, and removes what a killed build left behind."""
     engines = root / ENGINES
     if not (engines / backend).resolve().is_relative_to(root.resolve()):
         raise BuildError(
@@ -50,8 +50,8 @@ def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_told(root: Path) -> Iterator[None]:
-    """Turns the system's word for it into a BuildError."""
+def disk_full_as_build_error(root: Path) -> Iterator[None]:
+    """Translates the OSError of a full disk into a BuildError."""
     try:
         yield
     except OSError as error:
@@ -71,13 +71,19 @@ def _remove(draft: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def room_refusal(components: Sequence[str], weights: Sequence[float], *, free: float) -> str | None:
-    """Why plans will hardly fit into `free` bytes, or None: each holds its `weights`, and so does
-    the graph that it is built from, one at a time."""
-    needed = sum(weights) + len(weights) * _BESIDE_WEIGHTS + max(weights, default=0)
-    if free >= needed:
-        return None
-    return (
-        f"the plans of {', '.join(components)} need about {needed / 1e6:.0f} MB, "
-        f"{free / 1e6:.0f} are free: make room, or build fewer components"
-    )
+def require_room(root: Path, build: str, needed: float) -> None:
+    """BuildError if fewer than `needed` bytes are free; `build` says what needs them."""
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise BuildError(
+            f"'{root}': {build} about {needed / 1e6:.0f} MB, {free / 1e6:.0f} are free: make room, "
+            "or build fewer components"
+        )
+
+
+def bytes_of_plans(weights: Sequence[float]) -> float:
+    """The bytes that building plans with these weights needs, a number of bytes for each plan.
+
+    Each plan holds its weights; so does the graph that it is built from, one at a time.
+    """
+    return sum(weights) + len(weights) * _OTHER_BYTES + max(weights, default=0)

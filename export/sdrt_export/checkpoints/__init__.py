@@ -1,1 +1,1 @@
-"""What lies on disk or on the Hub, checked before anything is loaded. Never imports torch."""
+"""Checkpoints on disk or on the Hub, checked before anything is loaded. Never imports torch."""

@@ -1,27 +1,28 @@
-"""A diffusers checkpoint on disk, found and checked before any of its weights is read.
+"""A diffusers checkpoint on disk, found and checked before any of its weights are read.
 
-Nothing here imports torch, so bad input is told at once.
+Nothing here imports torch, so bad input is reported at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
-from sdrt.bundle.optimum_folder import MODEL_INDEX
+from sdrt.bundle.optimum_folder import MODEL_INDEX, MODEL_NAME
 from sdrt.families.family import Family
-from sdrt_export.checkpoints.compatibility import family_of_folder
+from sdrt_export.checkpoints.compatibility import family_of_folder, kind_of_folder
 from sdrt_export.checkpoints.controlnet import (
     PREFIX,
     ControlNetCheckpoint,
     controlnets_in_checkpoint,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
-from sdrt_export.checkpoints.hub import Wanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.parts import KINDS, SCHEDULER, CheckpointKind, PartKind
 from sdrt_export.checkpoints.weights_files import (
-    DIFFUSERS_STEM,
     Weights,
     advice_on_file,
     check_head,
@@ -36,12 +37,7 @@ from sdrt_export.errors import CheckpointError
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_checkpoint"
 
-SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-WEIGHTS_NAMES = {  # the models that a checkpoint must hold
-    "text_encoder": "model",
-    "unet": DIFFUSERS_STEM,
-    "vae": DIFFUSERS_STEM,
-}
+SCHEDULER_CONFIG = f"{SCHEDULER}/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -49,17 +45,18 @@ class Checkpoint:
     """A checked folder in diffusers' layout."""
 
     folder: Path
-    source: str  # what the user called it, and the commit where it is from the Hub
+    source: str  # as the user gave it, with the commit if it is from the Hub
+    kind: CheckpointKind
     family: Family
-    weights: Mapping[str, Weights]  # by the names of `WEIGHTS_NAMES`
-    controlnets: tuple[ControlNetCheckpoint, ...]  # that it brings along
+    weights: Mapping[PartKind, Weights]
+    controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
 
 
 def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
-    """The checkpoint that a folder's path, a Hub id or "demo" means, downloaded if need be.
+    """The checkpoint at a folder's path or Hub id, or "demo"; downloaded if necessary.
 
-    CheckpointError where it is missing, incomplete, pickled, or of a kind that sdrt does not
-    export; by then names, configurations and the heads of the weights files have been read.
+    CheckpointError if it is missing, incomplete, pickled, or of a kind that sdrt does not export.
+    File names, configurations and the headers of the weights files are checked.
     """
     folder = DEMO_FOLDER if source == DEMO else Path(source)
     text = str(source)
@@ -73,7 +70,7 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
     if folder.exists():
         raise CheckpointError(advice_on_file(folder, "StableDiffusionPipeline"))
     if is_hub_id(text):
-        return checkpoint_from_folder(*folder_from_hub(text, _wanted(text)))
+        return checkpoint_from_folder(*folder_from_hub(text, _files_wanted(text)))
     raise CheckpointError(
         f"no checkpoint at '{text}': expected a diffusers folder, a Hub id such as 'owner/name', "
         f"or '{DEMO}'"
@@ -82,70 +79,90 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
 
 def checkpoint_from_folder(folder: Path, source: str) -> Checkpoint:
     """The checkpoint in `folder`. Errors as in `checkpoint_from_source`."""
-    weights = weights_from_names(file_names(folder), source)
-    family = family_of_folder(folder, source)
+    files = file_names(folder)
+    _check_names(files, source)
+    kind = kind_of_folder(folder, source)
+    weights = weights_from_names(files, source, kind)
+    family = family_of_folder(folder, source, kind)
     for model in weights.values():
         for name in model.files:
             check_head(folder / name)
     controlnets = controlnets_in_checkpoint(folder, host_of_folder(folder, source))
-    return Checkpoint(folder, source, family, weights, controlnets)
+    return Checkpoint(folder, source, kind, family, weights, controlnets)
 
 
-def _wanted(repo: str) -> Wanted:
-    """What an export reads of a checkpoint on the Hub."""
-    models = (*WEIGHTS_NAMES, f"{PREFIX}*")
-    return Wanted(
-        small_files=(
-            *(MODEL_INDEX, "tokenizer/*", "scheduler/*"),
-            *(f"{model}/*.json" for model in models),
-        ),
-        weights_among=lambda files: [
-            *(name for model in weights_from_names(files, repo).values() for name in model.files),
-            *_weights_of_controlnets(files),
-        ],
-        check=lambda folder: family_of_folder(folder, repo),
+def _files_wanted(repo: str) -> FilesWanted:
+    """The files of a checkpoint on the Hub that an export reads."""
+
+    def weights(folder: Path, files: Collection[str]) -> list[str]:
+        kind = kind_of_folder(folder, repo)
+        found = [*weights_from_names(files, repo, kind).values(), *_controlnets_in(files, kind)]
+        family_of_folder(folder, repo, kind)
+        return [name for located in found for name in located.files]
+
+    small_files = {name: None for kind in KINDS for name in kind.small_files}
+    return FilesWanted(
+        small_files=(*small_files, f"{PREFIX}*/*.json"),
+        check_names=lambda files: _check_names(files, repo),
+        weights=weights,
     )
 
 
-def _weights_of_controlnets(files: Collection[str]) -> list[str]:
+def _controlnets_in(files: Collection[str], kind: CheckpointKind) -> list[Weights]:
+    """The weights of the ControlNets in a checkpoint, by the names of its files."""
     folders = {name.split("/")[0] for name in files if name.startswith(PREFIX)}
-    found = (find_weights(files, f"{folder}/{DIFFUSERS_STEM}") for folder in sorted(folders))
-    return [name for weights in found if weights for name in weights.files]
+    found = (find_weights(files, f"{folder}/{kind.controlnet.weights}") for folder in folders)
+    return [weights for weights in found if weights is not None]
 
 
-def weights_from_names(files: Collection[str], source: str) -> dict[str, Weights]:
-    """Which files hold each model's weights, by the names of all files of a checkpoint.
+def _check_names(files: Collection[str], source: str) -> None:
+    """CheckpointError if files of these names are not a checkpoint of any kind."""
+    refusals = [_refusal_of_names(files, source, kind) for kind in KINDS]
+    if None not in refusals:
+        raise CheckpointError(refusals[0])
 
-    CheckpointError where a part is missing, telling what is there, or the weights are pickles.
+
+def weights_from_names(
+    files: Collection[str], source: str, kind: CheckpointKind
+) -> dict[PartKind, Weights]:
+    """The files that hold each part's weights, by the names of all files of a checkpoint.
+
+    CheckpointError if a file is missing, with the names of those found, or weights are pickled.
     """
-    found = {model: find_weights(files, f"{model}/{stem}") for model, stem in WEIGHTS_NAMES.items()}
-    weights = {model: located for model, located in found.items() if located is not None}
-    pickles = pickles_among(files)
+    if reason := _refusal_of_names(files, source, kind):
+        raise CheckpointError(reason)
+    return _weights_in(files, kind)
+
+
+def _weights_in(files: Collection[str], kind: CheckpointKind) -> dict[PartKind, Weights]:
+    found = {part: find_weights(files, part.weights) for part in kind.parts}
+    return {part: located for part, located in found.items() if located is not None}
+
+
+def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind) -> str | None:
+    """Why files of these names are not a checkpoint of this kind, or None."""
+    weights = _weights_in(files, kind)
     missing = [
-        *(name for name in _small_files(files) if name not in files),
-        *(
-            f"{model}/{WEIGHTS_NAMES[model]}.safetensors"
-            for model in WEIGHTS_NAMES
-            if model not in weights
-        ),
+        *(name for name in _small_files(files, kind) if name not in files),
+        *(f"{part.weights}.safetensors" for part in kind.parts if part not in weights),
     ]
     if not missing:
-        return weights
-    if "unet/model.onnx" in files:
-        raise CheckpointError(
-            f"'{source}' is exported already: `sdrt run {source} \"a prompt\"` draws with it"
-        )
+        return None
+    if f"{kind.part('denoiser').folder}/{MODEL_NAME}" in files:
+        return f"'{source}' is exported already: `sdrt run {source} \"a prompt\"` draws with it"
+    pickles = pickles_among(files)
     if pickles and all(name.endswith(".safetensors") for name in missing):
-        raise CheckpointError(refusal_of_pickles(source, pickles, "DiffusionPipeline"))
-    raise CheckpointError(refusal_of_incomplete(source, "checkpoint", missing, files))
+        return refusal_of_pickles(source, pickles, "DiffusionPipeline")
+    return refusal_of_incomplete(source, "checkpoint", missing, files)
 
 
-def _small_files(files: Collection[str]) -> list[str]:
-    """What a checkpoint must hold beside weights."""
-    tokenizer = ["tokenizer/vocab.json", "tokenizer/merges.txt"]
-    return [
-        MODEL_INDEX,
-        *(f"{model}/config.json" for model in WEIGHTS_NAMES),
-        SCHEDULER_CONFIG,
-        *(["tokenizer/tokenizer.json"] if "tokenizer/tokenizer.json" in files else tokenizer),
-    ]
+def _small_files(files: Collection[str], kind: CheckpointKind) -> list[str]:
+    """What a checkpoint must contain in addition to weights."""
+    configs = (part.config for part in kind.parts)
+    tokenizers = (_tokenizer_files(files, folder) for folder in kind.tokenizers)
+    return [MODEL_INDEX, *configs, SCHEDULER_CONFIG, *chain.from_iterable(tokenizers)]
+
+
+def _tokenizer_files(files: Collection[str], folder: str) -> tuple[str, ...]:
+    whole = f"{folder}/tokenizer.json"
+    return (whole,) if whole in files else (f"{folder}/vocab.json", f"{folder}/merges.txt")

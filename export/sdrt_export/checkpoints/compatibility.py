@@ -1,8 +1,8 @@
-"""Whether the configurations of a checkpoint fit sdrt, and each other."""
+"""Checks that the configurations of a checkpoint fit sdrt, and each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,53 +12,68 @@ from sdrt.families.family import Family
 from sdrt.families.known import family_from_configs, require_known_pipeline
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt_export.checkpoints.parts import (
+    CONFIG_NAME,
+    CheckpointKind,
+    PartKind,
+    kind_of_pipeline,
+)
 from sdrt_export.errors import CheckpointError
 
 Config: TypeAlias = dict[str, Any]
 
-MAX_SIZE = 1 << 17  # of what a configuration names, before torch takes it at its word
-
-# Options that give a UNet further inputs. Stable Diffusion 1 and 2 have none of them.
-FOREIGN_UNET_OPTIONS = (
-    *("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds"),
-)
+MAX_SIZE = 1 << 17  # the largest size in a configuration for which torch may allocate
+_WIDTH = 512  # of a CLIPTextConfig that does not say its own
 
 
-def family_of_folder(folder: Path, source: str) -> Family:
-    """The family of the checkpoint in `folder`, whose parts all fit.
+def kind_of_folder(folder: Path, source: str) -> CheckpointKind:
+    """The kind of the checkpoint in `folder`. CheckpointError if sdrt does not export its family.
 
-    CheckpointError where one is of another kind than sdrt exports, or does not fit another.
+    The pipeline's class decides: a family's name is not known before all configurations are read.
     """
     try:
-        index, text_encoder, unet, vae = (
-            fields_from_file(folder / name).values
-            for name in (MODEL_INDEX, *(f"{model}/config.json" for model in _MODELS))
-        )
-        require_known_pipeline(str(index.get("_class_name")))
-        _refuse(_complaints_about_kind(text_encoder, unet, vae))
-        _check_sizes(folder)
-        _refuse(_complaints_about_fit(text_encoder, unet, vae))
-        family = family_from_configs(lambda part: _config(folder, part))
-        tokenizer = ClipTokenizer.open(folder / "tokenizer")
-        _refuse(_complaints_about_tokens(tokenizer, text_encoder))
+        class_name = str(fields_from_file(folder / MODEL_INDEX).values.get("_class_name"))
+        require_known_pipeline(class_name)
     except SdrtError as error:
-        raise CheckpointError(f"'{source}' cannot be exported: {error}") from error
+        raise refusal(source, error) from error
+    return kind_of_pipeline(class_name)
+
+
+def family_of_folder(folder: Path, source: str, kind: CheckpointKind) -> Family:
+    """The family of the checkpoint in `folder`, after all its parts have been checked.
+
+    CheckpointError if a part is not what `kind` expects, or does not fit another.
+    """
+    try:
+        configs = {part: fields_from_file(folder / part.config).values for part in kind.parts}
+        _refuse(_complaints_about_kind(kind, configs))
+        _check_sizes(folder, kind)
+        _refuse(_complaints_about_fit(kind, configs))
+        family = family_from_configs(lambda part: _config(folder, part))
+        _refuse(_complaints_about_tokenizers(folder, kind, configs))
+    except SdrtError as error:
+        raise refusal(source, error) from error
     return family
+
+
+def refusal(source: str, error: SdrtError) -> CheckpointError:
+    """The error for a checkpoint that cannot be exported because of `error`."""
+    return CheckpointError(f"'{source}' cannot be exported: {error}")
+
+
+def complaints_about_absent(
+    part: PartKind, config: Config, kind: CheckpointKind, subject: str
+) -> Iterator[str]:
+    """Complaints about options that only other kinds of checkpoint set."""
+    for option in part.absent:
+        if config.get(option) is not None:
+            yield f"{subject} has {option}={config[option]!r}, which {kind.title} lack"
 
 
 def _config(folder: Path, part: str) -> tuple[str, JsonFields]:
     """The configuration of a part, as `families.known` asks for it."""
-    path = folder / (MODEL_INDEX if part == "model_index" else f"{part}/config.json")
+    path = folder / (MODEL_INDEX if part == "model_index" else f"{part}/{CONFIG_NAME}")
     return str(path), fields_from_file(path)
-
-
-_MODELS = ("text_encoder", "unet", "vae")
-
-_SIZES = {  # of which torch would make tensors unasked
-    "text_encoder": ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"),
-    "unet": ("in_channels", "out_channels", "block_out_channels", "layers_per_block"),
-    "vae": ("in_channels", "out_channels", "latent_channels", "block_out_channels"),
-}
 
 
 def _refuse(complaints: Iterator[str]) -> None:
@@ -66,39 +81,47 @@ def _refuse(complaints: Iterator[str]) -> None:
         raise CheckpointError(complaint)
 
 
-def _check_sizes(folder: Path) -> None:
-    for model, names in _SIZES.items():
-        path = folder / model / "config.json"
+def _check_sizes(folder: Path, kind: CheckpointKind) -> None:
+    for part in kind.parts:
+        path = folder / part.config
         fields = fields_from_file(path)
         with within(str(path)):
-            for name in names:
+            for name in part.sizes:
                 sizes(fields, name, default=[1])
 
 
-def _complaints_about_kind(text_encoder: Config, unet: Config, vae: Config) -> Iterator[str]:
-    for model, got, expected in (
-        ("text encoder", text_encoder.get("model_type"), "clip_text_model"),
-        ("UNet", unet.get("_class_name"), "UNet2DConditionModel"),
-        ("VAE", vae.get("_class_name"), "AutoencoderKL"),
-    ):
-        if got != expected:
-            yield f"its {model} is {got}, expected {expected}"
-    for option in FOREIGN_UNET_OPTIONS:
-        if unet.get(option) is not None:
-            yield f"its UNet has {option}={unet[option]!r}, which Stable Diffusion 1 and 2 lack"
-    padding = unet.get("downsample_padding", 1)
+def _complaints_about_kind(
+    kind: CheckpointKind, configs: Mapping[PartKind, Config]
+) -> Iterator[str]:
+    for part, config in configs.items():
+        got = config.get(part.library.class_field)
+        if got != part.class_name:
+            yield f"its {part.title} is {got}, expected {part.class_name}"
+    for part, config in configs.items():
+        yield from complaints_about_absent(part, config, kind, f"its {part.title}")
+    denoiser = kind.part("denoiser")
+    padding = configs[denoiser].get("downsample_padding", 1)
     if padding != 1:
-        yield f"its UNet has downsample_padding={padding!r}, expected 1: sizes are rounded up"
+        yield (
+            f"its {denoiser.title} has downsample_padding={padding!r}, expected 1: sizes are "
+            "rounded up"
+        )
 
 
-def _complaints_about_fit(text_encoder: Config, unet: Config, vae: Config) -> Iterator[str]:
-    width, expected = text_encoder.get("hidden_size"), unet.get("cross_attention_dim")
+def _complaints_about_fit(
+    kind: CheckpointKind, configs: Mapping[PartKind, Config]
+) -> Iterator[str]:
+    denoiser, vae = configs[kind.part("denoiser")], configs[kind.part("vae")]
+    encoders = kind.parts_for("text encoder")
+    titles = " and ".join(encoder.title for encoder in encoders)
+    width = sum(size(JsonFields(configs[encoder]), "hidden_size", _WIDTH) for encoder in encoders)
+    expected = denoiser.get("cross_attention_dim")
     if width != expected:
         yield (
-            f"its text encoder gives vectors of {width}, its UNet expects {expected} "
+            f"its {titles} gives vectors of {width}, its UNet expects {expected} "
             "(cross_attention_dim): take both from one checkpoint"
         )
-    channels, expected = vae.get("latent_channels"), unet.get("out_channels")
+    channels, expected = vae.get("latent_channels"), denoiser.get("out_channels")
     if channels != expected:
         yield (
             f"its VAE has {channels} latent channels, its UNet gives {expected}: "
@@ -106,28 +129,39 @@ def _complaints_about_fit(text_encoder: Config, unet: Config, vae: Config) -> It
         )
 
 
-def _complaints_about_tokens(tokenizer: ClipTokenizer, text_encoder: Config) -> Iterator[str]:
-    length, expected = tokenizer.max_length, text_encoder.get("max_position_embeddings")
+def _complaints_about_tokenizers(
+    folder: Path, kind: CheckpointKind, configs: Mapping[PartKind, Config]
+) -> Iterator[str]:
+    for encoder in kind.parts_for("text encoder"):
+        if encoder.tokenizer is not None:
+            tokenizer = ClipTokenizer.open(folder / encoder.tokenizer)
+            yield from _complaints_about_tokens(tokenizer, configs[encoder], encoder)
+
+
+def _complaints_about_tokens(
+    tokenizer: ClipTokenizer, config: Config, encoder: PartKind
+) -> Iterator[str]:
+    length, expected = tokenizer.max_length, config.get("max_position_embeddings")
     if length != expected:
         yield (
-            f"its tokenizer gives {length} tokens, its text encoder expects {expected} "
-            "(max_position_embeddings): take both from one checkpoint"
+            f"its {encoder.tokenizer} gives {length} tokens, its {encoder.title} expects "
+            f"{expected} (max_position_embeddings): take both from one checkpoint"
         )
-    num_tokens, expected = tokenizer.backend.get_vocab_size(), text_encoder.get("vocab_size")
+    num_tokens, expected = tokenizer.backend.get_vocab_size(), config.get("vocab_size")
     if not isinstance(expected, int) or num_tokens > expected:
         yield (
-            f"its tokenizer knows {num_tokens} tokens, its text encoder {expected} (vocab_size): "
-            "take both from one checkpoint"
+            f"its {encoder.tokenizer} knows {num_tokens} tokens, its {encoder.title} {expected} "
+            "(vocab_size): take both from one checkpoint"
         )
 
 
 def size(fields: JsonFields, name: str, default: int) -> int:
-    """A whole number from 1 on. SdrtError where there is something else."""
+    """A whole number from 1 on. SdrtError if the field holds anything else."""
     return _checked(name, fields.integer(name, default))
 
 
 def sizes(fields: JsonFields, name: str, default: list[int]) -> list[int]:
-    """A list of them, not empty; a single number stands for as many as `default` has."""
+    """A list of such numbers, not empty; a single number is repeated to the length of `default`."""
     value = fields.values.get(name)
     if value is None:
         return default

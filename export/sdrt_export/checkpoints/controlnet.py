@@ -1,6 +1,6 @@
-"""A diffusers ControlNet on disk, found and held to the UNet that it is to control.
+"""A diffusers ControlNet on disk, found and compared with the UNet that it is to control.
 
-Nothing here imports torch, so bad input is told at once.
+Nothing here imports torch, so bad input is reported at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.tensor_names import controlnet as network_name
 from sdrt_export.checkpoints.controlnet_compatibility import Host, complaints_about_controlnet
-from sdrt_export.checkpoints.hub import Wanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.parts import CONFIG_NAME, PartKind
 from sdrt_export.checkpoints.weights_files import (
-    DIFFUSERS_STEM,
     Weights,
     advice_on_file,
     check_head,
@@ -32,24 +32,24 @@ from sdrt_export.errors import CheckpointError
 
 Sources: TypeAlias = Mapping[str, str | PathLike[str]]  # name → folder or Hub id
 
-CONFIG = "config.json"
-PREFIX = network_name("")
+PREFIX = network_name("")  # of the folders in which checkpoints bring ControlNets
 
 
 @dataclass(frozen=True)
 class ControlNetCheckpoint:
-    """A checked folder in diffusers' layout, and the name that its users are to give it."""
+    """A checked folder in diffusers' layout, and the name by which users ask for it."""
 
     name: str
     folder: Path
     source: str
+    kind: PartKind
     weights: Weights
 
 
 def controlnets_from_sources(sources: Sources, host: Host) -> tuple[ControlNetCheckpoint, ...]:
-    """The ControlNets that folders' paths or Hub ids mean, downloaded if need be.
+    """The ControlNets at folders' paths or Hub ids, downloaded if necessary.
 
-    CheckpointError where one is missing, incomplete, pickled, not a ControlNet or made for another
+    CheckpointError if one is missing, incomplete, pickled, not a ControlNet or made for another
     UNet than that of `host`.
     """
     for name in sources:
@@ -58,15 +58,15 @@ def controlnets_from_sources(sources: Sources, host: Host) -> tuple[ControlNetCh
 
 
 def controlnets_in_checkpoint(folder: Path, host: Host) -> tuple[ControlNetCheckpoint, ...]:
-    """Those that a checkpoint brings, in folders called `controlnet_<name>`. Errors as above."""
-    folders = sorted(path.parent for path in folder.glob(f"{PREFIX}*/{CONFIG}"))
+    """The ControlNets in a checkpoint's folders `controlnet_<name>`. Errors as above."""
+    folders = sorted(path.parent for path in folder.glob(f"{PREFIX}*/{CONFIG_NAME}"))
     return controlnets_from_sources(
         {path.name.removeprefix(PREFIX): path for path in folders}, host
     )
 
 
 def check_name(name: str) -> None:
-    """CheckpointError where a ControlNet cannot be called `name`: it becomes part of a path."""
+    """CheckpointError if `name` is not a ControlNet's name: it becomes part of a path."""
     if not re.fullmatch("[a-z0-9_-]+", name):
         raise CheckpointError(
             f"a ControlNet cannot be called '{name}': expected lower-case letters, digits, '_' "
@@ -74,43 +74,53 @@ def check_name(name: str) -> None:
         )
 
 
-def weights_from_names(files: Collection[str], source: str) -> Weights:
-    """Which of the files hold the weights. CheckpointError where that is none, or a pickle."""
-    weights = find_weights(files, DIFFUSERS_STEM)
+def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> Weights:
+    """The files that hold the weights. CheckpointError if there are none, or only pickles."""
+    weights = find_weights(files, kind.weights)
     if weights is not None:
         return weights
     pickles = pickles_among(files)
     if pickles:
-        raise CheckpointError(refusal_of_pickles(source, pickles, "ControlNetModel"))
-    raise CheckpointError(
-        refusal_of_incomplete(source, "ControlNet", [f"{DIFFUSERS_STEM}.safetensors"], files)
-    )
+        raise CheckpointError(refusal_of_pickles(source, pickles, kind.class_name))
+    missing = [f"{kind.weights}.safetensors"]
+    raise CheckpointError(refusal_of_incomplete(source, kind.title, missing, files))
 
 
 def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlNetCheckpoint:
-    folder, text = Path(source), str(source)
+    folder, text, kind = Path(source), str(source), host.kind.controlnet
     if folder.is_dir():
         return _from_folder(name, folder, text, host)
     if folder.exists():
-        raise CheckpointError(advice_on_file(folder, "ControlNetModel"))
+        raise CheckpointError(advice_on_file(folder, kind.class_name))
     if is_hub_id(text):
-        wanted = Wanted(
-            small_files=(CONFIG,),
-            weights_among=lambda files: weights_from_names(files, text).files,
-            check=lambda folder: _check_config(folder, text, host),
-        )
-        return _from_folder(name, *folder_from_hub(text, wanted), host)
+        return _from_folder(name, *folder_from_hub(text, _files_wanted(text, host)), host)
     raise CheckpointError(
         f"no ControlNet at '{text}': expected a diffusers folder, or a Hub id such as 'owner/name'"
     )
 
 
+def _files_wanted(repo: str, host: Host) -> FilesWanted:
+    """The files of a ControlNet on the Hub that an export reads."""
+    kind = host.kind.controlnet
+
+    def weights(folder: Path, files: Collection[str]) -> tuple[str, ...]:
+        _check_config(folder, repo, host)
+        return weights_from_names(files, repo, kind).files
+
+    return FilesWanted(
+        small_files=(kind.config,),
+        check_names=lambda files: weights_from_names(files, repo, kind),
+        weights=weights,
+    )
+
+
 def _from_folder(name: str, folder: Path, source: str, host: Host) -> ControlNetCheckpoint:
     _check_config(folder, source, host)
-    weights = weights_from_names(file_names(folder), source)
+    kind = host.kind.controlnet
+    weights = weights_from_names(file_names(folder), source, kind)
     for file in weights.files:
         check_head(folder / file)
-    return ControlNetCheckpoint(name, folder, source, weights)
+    return ControlNetCheckpoint(name, folder, source, kind, weights)
 
 
 def _check_config(folder: Path, source: str, host: Host) -> None:
@@ -119,12 +129,14 @@ def _check_config(folder: Path, source: str, host: Host) -> None:
             f"'{source}' is a whole pipeline, expected the folder of a ControlNet: "
             f"name the one inside it, such as '{source}/controlnet'"
         )
-    if not (folder / CONFIG).exists():
+    kind = host.kind.controlnet
+    if not (folder / kind.config).exists():
+        missing = [kind.config]
         raise CheckpointError(
-            refusal_of_incomplete(source, "ControlNet", [CONFIG], file_names(folder))
+            refusal_of_incomplete(source, kind.title, missing, file_names(folder))
         )
     try:
-        for complaint in complaints_about_controlnet(fields_from_file(folder / CONFIG), host):
+        for complaint in complaints_about_controlnet(fields_from_file(folder / kind.config), host):
             raise CheckpointError(complaint)
     except SdrtError as error:
         raise CheckpointError(f"the ControlNet '{source}' cannot be exported: {error}") from error

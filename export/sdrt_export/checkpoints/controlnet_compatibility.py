@@ -1,4 +1,4 @@
-"""Whether a ControlNet fits the UNet that it is to control."""
+"""Checks that a ControlNet fits the UNet that it is to control."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.files.json_fields import JsonFields, within
-from sdrt_export.checkpoints.compatibility import FOREIGN_UNET_OPTIONS, size, sizes
-from sdrt_export.errors import CheckpointError
+from sdrt_export.checkpoints.compatibility import (
+    complaints_about_absent,
+    kind_of_folder,
+    refusal,
+    size,
+    sizes,
+)
+from sdrt_export.checkpoints.parts import CheckpointKind
 
 
 @dataclass(frozen=True)
@@ -19,31 +25,31 @@ class Host:
 
     unet: JsonFields  # of its config.json
     pixels_per_latent: int  # in each direction
+    kind: CheckpointKind  # of the UNet's checkpoint
 
 
 def host_of_folder(folder: Path, source: str) -> Host:
-    """Of the checkpoint in `folder`. CheckpointError where its VAE's configuration is malformed."""
-    unet, vae = (folder / model / "config.json" for model in ("unet", "vae"))
+    """The host in a checkpoint. CheckpointError if its VAE's configuration is malformed."""
+    kind = kind_of_folder(folder, source)
+    unet, vae = (folder / kind.part(purpose).config for purpose in ("denoiser", "vae"))
     try:
         with within(str(vae)):
             levels = sizes(fields_from_file(vae), "block_out_channels", [64])
-        return Host(fields_from_file(unet), 1 << (len(levels) - 1))
+        return Host(fields_from_file(unet), 1 << (len(levels) - 1), kind)
     except SdrtError as error:
-        raise CheckpointError(f"'{source}' cannot be exported: {error}") from error
+        raise refusal(source, error) from error
 
 
 def complaints_about_controlnet(controlnet: JsonFields, host: Host) -> Iterator[str]:
-    """Why diffusers' ControlNet of that configuration is none that sdrt exports for `host`.
+    """Why sdrt does not export the ControlNet of that configuration for `host`.
 
-    SdrtError where a field is malformed.
+    SdrtError if a field is malformed.
     """
-    kind = controlnet.text("_class_name", default="no model of diffusers")
-    if kind != "ControlNetModel":
-        yield f"it is {kind}, expected ControlNetModel"
-    for option in FOREIGN_UNET_OPTIONS:
-        value = controlnet.values.get(option)
-        if value is not None:
-            yield f"it has {option}={value!r}, which Stable Diffusion 1 and 2 lack"
+    part = host.kind.controlnet
+    got = controlnet.text(part.library.class_field, default="no model of diffusers")
+    if got != part.class_name:
+        yield f"it is {got}, expected {part.class_name}"
+    yield from complaints_about_absent(part, controlnet.values, host.kind, "it")
     padding = controlnet.integer("downsample_padding", 1)
     if padding != 1:
         yield f"it has downsample_padding={padding}, expected 1, as the UNet has"

@@ -11,30 +11,33 @@ from sdrt_export.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an export reads of a repository. Both functions raise CheckpointError."""
+class FilesWanted:
+    """What an export reads from a repository. Both functions raise CheckpointError."""
 
     small_files: tuple[str, ...]  # names and patterns
-    weights_among: Callable[[Collection[str]], Iterable[str]]  # of the names of all files
-    check: Callable[[Path], object]  # looks at the small files, before weights are downloaded
+    check_names: Callable[[Collection[str]], object]  # of all files, before any is downloaded
+    # The weights to download, from the folder with the small files and the names of all files.
+    weights: Callable[[Path, Collection[str]], Iterable[str]]
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether it could be one: "owner/name"."""
+    """Whether the text could be a Hub id: "owner/name"."""
     return re.fullmatch(r"\w[\w.-]*/[\w.-]+", text) is not None
 
 
-def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
-    """The local folder with the files of `repo`, from the cache where they are there.
+def folder_from_hub(repo: str, wanted: FilesWanted) -> tuple[Path, str]:
+    """The local folder with the files of `repo`, and the repository's name with the commit.
 
-    Also its name with the commit. Small files come first and are checked, so that what sdrt cannot
-    export costs no gigabytes. CheckpointError for that, and where the Hub does not give it.
+    Files in the cache are not downloaded again. Small files come first and are checked, so a
+    checkpoint that sdrt cannot export costs no gigabytes. CheckpointError for such a checkpoint,
+    and if the Hub does not deliver the files.
     """
     from huggingface_hub import errors  # here: it takes long to import
 
     try:
-        weights = wanted.weights_among(_names_in(repo, wanted))
-        wanted.check(_downloaded(repo, wanted.small_files))
+        names = _names_in(repo, wanted)
+        wanted.check_names(names)
+        weights = wanted.weights(_downloaded(repo, wanted.small_files), names)
         folder = _downloaded(repo, (*wanted.small_files, *weights))
     except CheckpointError:
         raise
@@ -51,13 +54,13 @@ def folder_from_hub(repo: str, wanted: Wanted) -> tuple[Path, str]:
     except Exception as error:  # each HTTP library has errors of its own
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"'{repo}' is no folder here, and the Hub does not give it ({reason}): "
+            f"'{repo}' is not a folder here, and the Hub does not deliver it ({reason}): "
             "check the network, or export from a folder"
         ) from error
     return folder, f"{repo}@{folder.name}"  # the Hub's cache calls a snapshot by its commit
 
 
-def _names_in(repo: str, wanted: Wanted) -> list[str]:
+def _names_in(repo: str, wanted: FilesWanted) -> list[str]:
     """The names of the repository's files; without a network, of those in the cache."""
     from huggingface_hub import HfApi, errors
 

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint hold a model's weights, and whether they are safe and whole."""
+"""Finds the files that hold a model's weights, and checks that they are safe and complete."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pathlib import Path
 
 from sdrt_export.errors import CheckpointError
 
-DIFFUSERS_STEM = "diffusion_pytorch_model"  # what diffusers calls a model's weights
-VARIANTS = (None, "fp16")  # the first that is there is read, as float32
+VARIANTS = (None, "fp16")  # the first that exists is read, as float32
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The safetensors files of one model, relative to the checkpoint; several of a sharded one."""
+    """The safetensors files of one model, relative to the checkpoint; several if it is sharded."""
 
     variant: str | None
     files: tuple[str, ...]
 
 
 def find_weights(files: Collection[str], stem: str) -> Weights | None:
-    """Those of the model whose weights are called `stem` ("unet/diffusion_pytorch_model")."""
+    """The weights called `stem` ("unet/diffusion_pytorch_model") among the files, or None."""
     for variant in VARIANTS:
         name = f"{stem}.{variant}" if variant else stem
         shards = sorted(matching(files, f"{name}-*-of-*.safetensors"))
@@ -40,7 +39,7 @@ def file_names(folder: Path) -> set[str]:
 
 
 def check_head(path: Path) -> None:
-    """CheckpointError where the file is not safetensors, or not all there; reads its head only."""
+    """CheckpointError if the file is not safetensors or is cut short; reads only its header."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -48,7 +47,7 @@ def check_head(path: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: no whole safetensors file ({error}): download or save it again"
+            f"{path}: not a complete safetensors file ({error}): download or save it again"
         ) from error
 
 
@@ -58,7 +57,7 @@ def pickles_among(files: Collection[str]) -> list[str]:
 
 
 def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
-    """`kind` is the class of diffusers that reads the source."""
+    """The message for pickled weights; `kind` is the class of diffusers that reads the source."""
     return (
         f"'{source}' holds its weights as pickles ({', '.join(pickles[:4])}), which run code when "
         "they are read, so sdrt refuses them. If you trust them, convert them: python -c "
@@ -71,17 +70,17 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
 def refusal_of_incomplete(
     source: str, kind: str, missing: list[str], files: Collection[str]
 ) -> str:
-    """`kind` is what the source was to be, `missing` what its `files` lack for that."""
+    """The message for a source that is not a complete `kind`: its `files` lack `missing`."""
     there = sorted({name.split("/")[0] for name in files})
     return (
-        f"'{source}' is no whole {kind}: {', '.join(missing)} missing, "
+        f"'{source}' is not a complete {kind}: {', '.join(missing)} missing, "
         f"found {', '.join(there[:12]) or 'nothing'}: expected a folder that diffusers' "
         "save_pretrained wrote"
     )
 
 
 def advice_on_file(file: Path, kind: str) -> str:
-    """What to do with a file where a folder was expected; `kind` reads such files in diffusers."""
+    """What to do with a file instead of a folder; `kind` reads such files in diffusers."""
     reason = (
         "is a pickle, which runs code when it is read, so sdrt refuses it. If you trust it,"
         if file.suffix in PICKLES

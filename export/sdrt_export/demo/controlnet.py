@@ -11,31 +11,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdrt_export.demo.denoising import (
     BATCH,
     CAPTIONS_PER_LATENT,
-    LATENT_SIZE,
-    SHAPE_WEIGHT,
     Latents,
     draw_captioned,
     draw_noised,
+    drawn_once,
+    encode_captioned,
     v_prediction_loss,
 )
-from sdrt_export.demo.grammar import Scene
-from sdrt_export.demo.loop import Schedule, num_processes, rank, train
+from sdrt_export.demo.loop import Schedule, train
 from sdrt_export.demo.outlines import (
-    Figure,
     draw_figure,
     draw_figure_caption,
     draw_outline_picture,
     draw_scene,
     picture_of_figure,
 )
-from sdrt_export.demo.text import tokens_from_captions
-from sdrt_export.demo.vae import tensor_from_pictures
 
 FOLLOWING = Schedule(num_steps=3600, learning_rate=1e-3, num_warmup_steps=100)
 NUM_FIGURES = 5_120  # for each process
@@ -77,37 +72,23 @@ def latents_of_figures(
     vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, num_figures: int = NUM_FIGURES
 ) -> ControlledLatents:
     """This process's training set, drawn and encoded once and then kept in ``work``."""
-    path = work / f"controlled-latents-{rank()}-of-{num_processes()}.pt"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng([2, rank()])
-        batches = [_encode_figures(vae, tokenizer, rng) for _ in range(num_figures // BATCH)]
-        torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
-    return ControlledLatents(*torch.load(path, weights_only=True))
 
+    def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        pairs = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
+        pictures = [picture_of_figure(*pair) for pair in pairs]
+        masks = [figure.mask for figure, _ in pairs]
+        captions = [
+            draw_figure_caption(*pair, rng) for pair in pairs for _ in range(CAPTIONS_PER_LATENT)
+        ]
+        outlines = [
+            [draw_outline_picture(figure, rng) for _ in range(OUTLINES_PER_FIGURE)]
+            for figure, _ in pairs
+        ]
+        encoded = encode_captioned(vae, tokenizer, pictures, masks, captions)
+        return *encoded, torch.from_numpy(np.stack(outlines))
 
-@torch.no_grad()
-def _encode_figures(
-    vae: AutoencoderKL, tokenizer: CLIPTokenizer, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Samples, weights, tokens and outline pictures of one batch of figures."""
-    pairs: list[tuple[Figure, Scene]] = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
-    pictures = np.stack([picture_of_figure(*pair) for pair in pairs])
-    masks = torch.from_numpy(np.stack([figure.mask for figure, _ in pairs]))
-    cells = functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]  # (B, 1, 16, 16)
-    captions = [
-        draw_figure_caption(*pair, rng) for pair in pairs for _ in range(CAPTIONS_PER_LATENT)
-    ]
-    outlines = [
-        [draw_outline_picture(figure, rng) for _ in range(OUTLINES_PER_FIGURE)]
-        for figure, _ in pairs
-    ]
-    return (
-        vae.encode(tensor_from_pictures(pictures)).latent_dist.mode(),
-        1 + SHAPE_WEIGHT * cells,
-        tokens_from_captions(tokenizer, captions).view(BATCH, CAPTIONS_PER_LATENT, -1),
-        torch.from_numpy(np.stack(outlines)),
-    )
+    path = work / "controlled-latents"
+    return ControlledLatents(*drawn_once(path, encode, num_figures // BATCH, seed=2))
 
 
 def train_controlnet(

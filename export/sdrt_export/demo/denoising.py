@@ -1,20 +1,27 @@
-"""What the trainings of the UNet and of the ControlNet share: random batches, and their loss.
+"""What the trainings of the UNet and of the ControlNet share: encoded sets, batches, their loss.
 
-The draws of a step come in this order: latents, captions, what else a training shows its network,
-timesteps, noise. Another order gives other weights.
+The draws of a step come in this order: latents, captions, other inputs of the network, timesteps,
+noise. Another order gives other weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch.nn import functional
+from transformers import CLIPTokenizer
 
-from sdrt_export.demo.loop import num_processes
+from sdrt_export.demo.drawing import Mask
+from sdrt_export.demo.loop import num_processes, rank
+from sdrt_export.demo.text import tokens_from_captions
+from sdrt_export.demo.vae import tensor_from_pictures
 
 LATENT_SIZE = 16
 BATCH = 64
@@ -56,6 +63,43 @@ def new_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=True,
         steps_offset=1,
+    )
+
+
+def drawn_once(
+    path: Path,
+    encode: Callable[[np.random.Generator], tuple[torch.Tensor, ...]],
+    num_batches: int,
+    seed: int,
+) -> tuple[torch.Tensor, ...]:
+    """This process's training set: batches drawn and encoded once, then kept next to `path`.
+
+    The file has the name of `path` followed by the process's number.
+    """
+    path = path.with_name(f"{path.name}-{rank()}-of-{num_processes()}.pt")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([seed, rank()])
+        batches = [encode(rng) for _ in range(num_batches)]
+        torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
+    return tuple(torch.load(path, weights_only=True))
+
+
+def encode_captioned(
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    pictures: list[npt.NDArray[np.uint8]],
+    masks: list[Mask],
+    captions: list[str],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples, weights and tokens of a batch, as in `Latents`; captions image by image."""
+    cells = functional.adaptive_max_pool2d(torch.from_numpy(np.stack(masks)), LATENT_SIZE)
+    with torch.no_grad():
+        samples = vae.encode(tensor_from_pictures(np.stack(pictures))).latent_dist.mode()
+    return (
+        samples,
+        1 + SHAPE_WEIGHT * cells[:, None],
+        tokens_from_captions(tokenizer, captions).view(len(pictures), CAPTIONS_PER_LATENT, -1),
     )
 
 

@@ -8,24 +8,23 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdrt_export.demo.denoising import (
     BATCH,
     CAPTIONS_PER_LATENT,
     LATENT_SIZE,
-    SHAPE_WEIGHT,
     Latents,
     draw_captioned,
     draw_noised,
+    drawn_once,
+    encode_captioned,
     v_prediction_loss,
 )
 from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
-from sdrt_export.demo.loop import Schedule, num_processes, rank, train
-from sdrt_export.demo.text import HIDDEN_SIZE, tokens_from_captions
-from sdrt_export.demo.vae import tensor_from_pictures
+from sdrt_export.demo.loop import Schedule, train
+from sdrt_export.demo.text import HIDDEN_SIZE
 
 DENOISING = Schedule(num_steps=2400, learning_rate=1e-3, num_warmup_steps=200)
 NUM_LATENTS = 4_992  # for each process
@@ -49,30 +48,18 @@ def new_unet() -> UNet2DConditionModel:
 
 def latents_of_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Latents:
     """This process's training set, drawn and encoded once and then kept in ``work``."""
-    path = work / f"latents-{rank()}-of-{num_processes()}.pt"
-    if not path.exists():
-        rng = np.random.default_rng([1, rank()])
-        batches = [_encode_scenes(vae, tokenizer, rng) for _ in range(NUM_LATENTS // BATCH)]
-        torch.save([torch.cat(parts) for parts in zip(*batches, strict=True)], path)
-    return Latents(*torch.load(path, weights_only=True))
 
+    def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
+        shifts = [draw_shift(rng) for _ in scenes]
+        pictures = list(map(picture_from_scene, scenes, shifts))
+        masks = list(map(mask_from_scene, scenes, shifts))
+        captions = [
+            draw_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_LATENT)
+        ]
+        return encode_captioned(vae, tokenizer, pictures, masks, captions)
 
-@torch.no_grad()
-def _encode_scenes(
-    vae: AutoencoderKL, tokenizer: CLIPTokenizer, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Samples, weights and tokens of one batch of scenes."""
-    scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
-    shifts = [draw_shift(rng) for _ in scenes]
-    pictures = np.stack(list(map(picture_from_scene, scenes, shifts)))
-    masks = torch.from_numpy(np.stack(list(map(mask_from_scene, scenes, shifts))))
-    cells = functional.adaptive_max_pool2d(masks, LATENT_SIZE)[:, None]  # (B, 1, 16, 16)
-    captions = [draw_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_LATENT)]
-    return (
-        vae.encode(tensor_from_pictures(pictures)).latent_dist.mode(),
-        1 + SHAPE_WEIGHT * cells,
-        tokens_from_captions(tokenizer, captions).view(BATCH, CAPTIONS_PER_LATENT, -1),
-    )
+    return Latents(*drawn_once(work / "latents", encode, NUM_LATENTS // BATCH, seed=1))
 
 
 def train_unet(

@@ -7,12 +7,12 @@ from diffusers.models.attention_processor import Attention
 
 
 class PlainAttention:
-    """Does what diffusers' `AttnProcessor2_0` does, and leaves a plainer graph when traced.
+    """Computes the same as diffusers' `AttnProcessor2_0`, with a simpler graph when traced.
 
-    Traced, diffusers' own processors compute head sizes and the scale out of tensor shapes, in the
-    graph: a dozen nodes per attention that engines do not fold, on the CPU even where the rest runs
-    on a GPU. Here heads and scale are numbers. Masks and the norms of newer models do not occur in
-    Stable Diffusion.
+    Traced, diffusers' own processors compute head sizes and the scale from tensor shapes in the
+    graph: a dozen nodes per attention that engines do not fold, and that run on the CPU even if the
+    rest runs on a GPU. Here heads and scale are numbers. Masks and the norms of newer models do not
+    occur in Stable Diffusion.
     """
 
     def __call__(

@@ -1,4 +1,4 @@
-"""The networks of ControlNet: the net itself, and the UNet that takes what such nets give.
+"""The networks of ControlNet: the net itself, and the UNet that takes residuals.
 
 Source: Zhang et al. 2023, https://arxiv.org/abs/2302.05543.
 """
@@ -17,26 +17,26 @@ from sdrt.bundle.manifest import RESIDUALS
 from sdrt.bundle.optimum_folder import CONTROLLED_NAME
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 from sdrt_export.networks.unet import UNet, denoiser_inputs, random_denoiser_inputs
 
 
 @dataclass(frozen=True)
 class Skip:
-    """One connection: its channels, and how many latents one of its pixels stands for each way.
+    """One connection: its channels, and the number of latents per pixel in each direction.
 
-    Sizes are rounded up: of 9 latents, a scale of 2 leaves 5.
+    Sizes are rounded up: a scale of 2 makes 5 of 9 latents.
     """
 
     channels: int
     scale: int
 
     def size(self, latents: int) -> int:
-        """Height or width of the connection, by that of the latents."""
+        """Height or width of the connection, from that of the latents."""
         return -(-latents // self.scale)
 
     def size_name(self, latents: str) -> str:
-        """The same for a size that has a name."""
+        """The same for the name of a size."""
         return latents if self.scale == 1 else f"ceil({latents}/{self.scale})"
 
 
@@ -60,7 +60,7 @@ def skips_from_config(config: Mapping[str, Any]) -> tuple[Skip, ...]:
 class ControlledUNet(UNet):
     """The UNet with a residual for each skip connection and for the middle block's output.
 
-    Residuals of zero leave what `UNet` gives.
+    With residuals of zero its output is that of `UNet`.
     """
 
     name = names.UNET_CONTROLLED
@@ -82,17 +82,17 @@ class ControlledUNet(UNet):
             mid_block_additional_residual=mid,
         )
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         return *super().inputs_at(size, random), *_random_residuals(self.skips, size, random)
 
 
 class ControlNet(Network):
-    """What a control picture adds to the UNet, times a scale, and to what other nets add.
+    """The residuals of a control image, scaled, plus those of the nets before it.
 
-    The picture's values lie in 0..1. Scale and sum are in the graph, where they cost nothing: so
-    the residuals of any number of nets go from engine to engine on their way to the UNet and need
-    never leave a GPU. Those that diffusers pools into one number per channel
-    (`global_pool_conditions`) are spread over the connection's size. Source: `ControlNetModel` and
+    The image's values are in 0..1. Scale and sum are in the graph, where they cost nothing, so the
+    residuals of any number of nets pass from engine to engine on their way to the UNet and never
+    leave a GPU. Residuals that diffusers pools into one number per channel
+    (`global_pool_conditions`) are expanded to the connection's size. Source: `ControlNetModel` and
     `MultiControlNetModel` of diffusers.
     """
 
@@ -104,17 +104,15 @@ class ControlNet(Network):
         config = model.config
         self.pools = config.global_pool_conditions
         model.register_to_config(global_pool_conditions=False)  # done here
-        # each level of the picture's embedding but the first halves it
+        # each level of the image's embedding but the first halves it
         self.scale = 1 << (len(config.conditioning_embedding_out_channels) - 1)
         sizes = (f"{self.scale}*height", f"{self.scale}*width")
-        picture = float32(names.CONTROLNET_COND, "batch", config.conditioning_channels, *sizes)
+        image = float32(names.CONTROLNET_COND, "batch", config.conditioning_channels, *sizes)
         self.skips = skips_from_config(config)
         residuals = _residuals(self.skips)
         earlier = (replace(spec, name=names.earlier(spec.name)) for spec in residuals)
         factors = float32(names.CONDITIONING_SCALE, "batch", len(residuals))
-        self.signature = Signature(
-            (*denoiser_inputs(config), picture, factors, *earlier), residuals
-        )
+        self.signature = Signature((*denoiser_inputs(config), image, factors, *earlier), residuals)
 
     def forward(
         self,
@@ -136,9 +134,9 @@ class ControlNet(Network):
             for i, (total, residual) in enumerate(zip(earlier, residuals, strict=True))
         )
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         config = self.model.config
-        picture = torch.rand(
+        image = torch.rand(
             (
                 *(size.batch, config.conditioning_channels),
                 *(self.scale * size.height, self.scale * size.width),
@@ -146,16 +144,16 @@ class ControlNet(Network):
             generator=random,
         )
         scale = torch.randn((size.batch, len(self.skips)), generator=random)
-        # small beside what the net itself gives: an error in that must show
+        # small compared with the net's own residuals, so that an error in those shows
         earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
-        return *random_denoiser_inputs(config, size, random), picture, scale, *earlier
+        return *random_denoiser_inputs(config, size, random), image, scale, *earlier
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())
 
 
 def _random_residuals(
-    skips: tuple[Skip, ...], size: Size, random: torch.Generator
+    skips: tuple[Skip, ...], size: TraceSize, random: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
     return tuple(
         torch.randn(

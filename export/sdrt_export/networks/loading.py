@@ -1,8 +1,11 @@
-"""Reads the models of a checkpoint with diffusers and transformers."""
+"""Reads the models of a checkpoint with diffusers and transformers.
+
+`MODELS` is the torch half of the tables in `checkpoints.parts`: a row for each of their rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from transformers import CLIPTextModel
 
 from sdrt import tensor_names as names
 from sdrt_export.checkpoints.checkpoint import Checkpoint
-from sdrt_export.checkpoints.controlnet import CONFIG, ControlNetCheckpoint
+from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.parts import CONTROLNET, TEXT_ENCODER, UNET, VAE, PartKind
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.network import Network
@@ -22,20 +26,35 @@ from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
 
-MODEL_OF_PART = {  # in the order of a picture's way
-    names.TEXT_ENCODER: "text_encoder",
-    names.UNET: "unet",
-    names.VAE_DECODER: "vae",
-    names.VAE_ENCODER: "vae",
+# diffusers warns if it must find out itself that accelerate is not installed.
+_DIFFUSERS = {"low_cpu_mem_usage": is_accelerate_available()}
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """How torch reads a part of a checkpoint, and which networks it becomes."""
+
+    read_with: Any  # a class with `from_pretrained`
+    options: Mapping[str, Any]  # of `from_pretrained`
+    # One tuple for each folder of the bundle: the variants of one network, each with more inputs
+    # than the one before it.
+    networks: tuple[tuple[type[Network], ...], ...]
+
+
+MODELS: Mapping[PartKind, ModelKind] = {
+    # The eager attention has its scale as a number in the graph; the fused one computes it.
+    TEXT_ENCODER: ModelKind(CLIPTextModel, {"attn_implementation": "eager"}, ((TextEncoder,),)),
+    UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
+    VAE: ModelKind(AutoencoderKL, _DIFFUSERS, ((VaeDecoder,), (VaeEncoder,))),
+    CONTROLNET: ModelKind(ControlNetModel, _DIFFUSERS, ()),  # `ControlNet` takes a name, too
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """What fills one folder of a bundle: a model, as one network or as several over its weights.
+    """What fills one folder of a bundle: a model, as one network or as variants of one.
 
-    `networks` reads the model; each call does. Of several networks each takes more inputs than
-    the one before it.
+    `networks` reads the model; each call reads it again.
     """
 
     name: str
@@ -44,72 +63,55 @@ class Part:
 
 
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
-    """Its own parts, and then the ControlNets that it brings."""
-    parts = [part_from_checkpoint(name, checkpoint) for name in MODEL_OF_PART]
+    """The parts of a checkpoint, followed by the ControlNets in it."""
+    parts = [
+        _part_from_checkpoint(kind, variants, checkpoint)
+        for kind in checkpoint.kind.parts
+        for variants in MODELS[kind].networks
+    ]
     return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
 
 
-def part_from_checkpoint(name: str, checkpoint: Checkpoint) -> Part:
-    """The part called `name`, one of `MODEL_OF_PART`."""
-    config = checkpoint.folder / MODEL_OF_PART[name] / CONFIG
-    return Part(name, config, lambda: networks_from_checkpoint(name, checkpoint))
+def _part_from_checkpoint(
+    kind: PartKind, variants: tuple[type[Network], ...], checkpoint: Checkpoint
+) -> Part:
+    """The part of a bundle that holds these networks of a checkpoint's part.
+
+    Its `networks` raises CheckpointError if a weight is missing, or has another shape than the
+    configuration says.
+    """
+
+    def networks() -> list[Network]:
+        folder, variant = checkpoint.folder / kind.folder, checkpoint.weights[kind].variant
+        model = _read(kind, folder, variant, f"the {kind.folder} of '{checkpoint.source}'")
+        return [network(model) for network in variants]
+
+    return Part(variants[0].name, checkpoint.folder / kind.config, networks)
 
 
 def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
-    name = names.controlnet(controlnet.name)
-    return Part(name, controlnet.folder / CONFIG, lambda: [network_from_controlnet(controlnet)])
+    """The part of a bundle that holds a ControlNet. CheckpointError as above."""
+
+    def networks() -> list[Network]:
+        title = f"the ControlNet '{controlnet.source}'"
+        model = _read(controlnet.kind, controlnet.folder, controlnet.weights.variant, title)
+        return [ControlNet(model, controlnet.name)]
+
+    config = controlnet.folder / controlnet.kind.config
+    return Part(names.controlnet(controlnet.name), config, networks)
 
 
-def networks_from_checkpoint(name: str, checkpoint: Checkpoint) -> list[Network]:
-    """The networks of the part called `name`, one of `MODEL_OF_PART`.
-
-    CheckpointError where a weight is missing, or not of the shape that the configuration asks for.
-    """
-    model = _model_from_checkpoint(MODEL_OF_PART[name], checkpoint)
-    match name:
-        case names.TEXT_ENCODER:
-            return [TextEncoder(model)]
-        case names.UNET:
-            return [UNet(model), ControlledUNet(model)]
-        case names.VAE_DECODER:
-            return [VaeDecoder(model)]
-        case names.VAE_ENCODER:
-            return [VaeEncoder(model)]
-    raise ValueError(name)
-
-
-def network_from_controlnet(controlnet: ControlNetCheckpoint) -> Network:
-    """The network of a ControlNet. CheckpointError as above."""
-    title = f"the ControlNet '{controlnet.source}'"
-    model = _read_diffusers(ControlNetModel, controlnet.folder, controlnet.weights.variant, title)
-    return ControlNet(model, controlnet.name)
-
-
-def _model_from_checkpoint(model: str, checkpoint: Checkpoint) -> nn.Module:
-    place = checkpoint.folder / model, checkpoint.weights[model].variant
-    title = f"the {model} of '{checkpoint.source}'"
-    if model == "text_encoder":
-        # The eager attention has its scale as a number in the graph; the fused one computes it.
-        return _read(CLIPTextModel, *place, title, attn_implementation="eager")
-    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[model]
-    return _read_diffusers(kind, *place, title)
-
-
-def _read_diffusers(kind: Any, folder: Path, variant: str | None, title: str) -> nn.Module:
-    # diffusers complains where it is left to find out that accelerate is not installed
-    return _read(kind, folder, variant, title, low_cpu_mem_usage=is_accelerate_available())
-
-
-def _read(kind: Any, folder: Path, variant: str | None, title: str, **options: Any) -> nn.Module:
-    """The model of class `kind`; `title` is how errors call it."""
+def _read(kind: PartKind, folder: Path, variant: str | None, title: str) -> nn.Module:
+    """The model in `folder`; `title` names it in errors."""
+    model = MODELS[kind]
     try:
-        module, report = kind.from_pretrained(
+        module, report = model.read_with.from_pretrained(
             folder,
             variant=variant,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **options,
+            **model.options,
         )
     except Exception as error:  # a configuration can break them anywhere
         message = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What each part of a checkpoint becomes: flat tensors in and out, under the names of a bundle."""
+"""The form that each part of a checkpoint takes: flat tensors in and out, named as in a bundle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sdrt_engines import Signature, TensorSpec
 
 
 @dataclass(frozen=True)
-class Size:
-    """One choice of the sizes that networks leave open. Height and width count latent pixels."""
+class TraceSize:
+    """Values for the sizes that networks leave open. Height and width count latent pixels."""
 
     batch: int
     height: int
@@ -27,12 +27,12 @@ class Size:
 class Network(nn.Module, ABC):
     """A part of a checkpoint behind a flat signature, in float32.
 
-    The part is `model`; the weights keep the names that they have there.
+    The part is `model`; weights keep the names that they have in it.
     """
 
     name: str
     role: Role
-    takes: frozenset[str] = frozenset()  # which variant of a denoiser it is: see `Component`
+    takes: frozenset[str] = frozenset()  # which variant of a denoiser it is, see `Component`
     file_name = MODEL_NAME
     signature: Signature
 
@@ -41,11 +41,11 @@ class Network(nn.Module, ABC):
         self.model = model.float().eval().requires_grad_(False)
 
     @abstractmethod
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Random inputs in the order of the signature."""
 
     def simplify(self) -> None:
-        """Prepares tracing: from here on the model runs the same sums in a plainer way."""
+        """Prepares tracing: from now on the model computes the same in simpler operations."""
 
 
 def float32(name: str, *shape: int | str) -> TensorSpec:

@@ -8,7 +8,7 @@ from torch import nn
 
 from sdrt import tensor_names as names
 from sdrt_engines import Signature, TensorSpec
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class TextEncoder(Network):
@@ -41,7 +41,7 @@ class TextEncoder(Network):
         norm = _submodule(self.model, "final_layer_norm")
         return output.last_hidden_state, output.pooler_output, *states, *map(norm, states)
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         config = self.model.config
         tokens = (size.batch, config.max_position_embeddings)
         return (torch.randint(config.vocab_size, tokens, generator=random),)

@@ -1,4 +1,4 @@
-"""The denoiser as a network, and what it takes as a ControlNet does."""
+"""The denoiser as a network, and the inputs that it shares with a ControlNet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 from sdrt import tensor_names as names
 from sdrt_engines import Signature, TensorSpec
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class UNet(Network):
     """The denoiser at a vector of timesteps, one for each sample.
 
-    Source: `UNet2DConditionModel` of diffusers; `timestep_cond` where it was distilled (LCM).
+    Source: `UNet2DConditionModel` of diffusers; `timestep_cond` if it was distilled (LCM).
     """
 
     name = names.UNET
@@ -42,7 +42,7 @@ class UNet(Network):
         timestep_cond: torch.Tensor | None = None,
         **residuals: torch.Tensor | tuple[torch.Tensor, ...],
     ) -> torch.Tensor:
-        """The model's answer; `residuals` are the keywords under which it takes a ControlNet's."""
+        """The model's prediction; `residuals` are the arguments for those of a ControlNet."""
         (out_sample,) = self.model(
             *(sample, timestep, encoder_hidden_states),
             timestep_cond=timestep_cond,
@@ -51,7 +51,7 @@ class UNet(Network):
         )
         return out_sample
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         inputs = random_denoiser_inputs(self.model.config, size, random)
         width = self.model.config.time_cond_proj_dim
         if width is None:
@@ -60,14 +60,14 @@ class UNet(Network):
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())
-        # diffusers upsamples by 2, except that for sizes that this does not fit it upsamples to the
-        # size of the skip connection. With so many upsamplers no size fits, so the graph holds the
-        # general way, and pictures may be any multiple of 8 pixels.
+        # diffusers upsamples by 2, or, if a size is not divisible often enough, to the size of the
+        # skip connection. With so many upsamplers no size is divisible, so the graph contains the
+        # general case and image sides may be any multiple of 8 pixels.
         self.model.num_upsamplers = 32
 
 
 def denoiser_inputs(config: Any) -> tuple[TensorSpec, ...]:
-    """What a UNet and a ControlNet of that configuration both take."""
+    """The inputs that a UNet and a ControlNet of that configuration share."""
     return (
         float32(names.SAMPLE, "batch", config.in_channels, "height", "width"),
         float32(names.TIMESTEP, "batch"),
@@ -76,7 +76,7 @@ def denoiser_inputs(config: Any) -> tuple[TensorSpec, ...]:
 
 
 def random_denoiser_inputs(
-    config: Any, size: Size, random: torch.Generator
+    config: Any, size: TraceSize, random: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
     """Values for `denoiser_inputs`."""
     sample = (size.batch, config.in_channels, size.height, size.width)

@@ -1,4 +1,4 @@
-"""The VAE's two halves as networks."""
+"""The VAE's decoder and encoder as networks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 from sdrt import tensor_names as names
 from sdrt_engines import Signature
 from sdrt_export.networks.attention import PlainAttention
-from sdrt_export.networks.network import Network, Size, float32
+from sdrt_export.networks.network import Network, TraceSize, float32
 
 
 class VaeDecoder(Network):
-    """Latents, already divided by the scaling factor, to pictures in -1..1.
+    """Latents, already divided by the scaling factor, to images in -1..1.
 
     Source: `AutoencoderKL.decode` of diffusers.
     """
@@ -35,7 +35,7 @@ class VaeDecoder(Network):
             latent_sample = self.model.post_quant_conv(latent_sample)
         return self.model.decoder(latent_sample)
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         shape = (size.batch, self.model.config.latent_channels, size.height, size.width)
         return (torch.randn(shape, generator=random),)
 
@@ -44,7 +44,7 @@ class VaeDecoder(Network):
 
 
 class VaeEncoder(Network):
-    """Pictures in -1..1 to the mean and log-variance of their latents, not yet scaled.
+    """Images in -1..1 to the mean and log-variance of their latents, not yet scaled.
 
     Source: `AutoencoderKL.encode` of diffusers.
     """
@@ -66,7 +66,7 @@ class VaeEncoder(Network):
         parameters = self.model.encoder(sample)
         return parameters if self.model.quant_conv is None else self.model.quant_conv(parameters)
 
-    def inputs_at(self, size: Size, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
         scale = _scale_of_vae(self.model)
         shape = (size.batch, self.model.config.in_channels, scale * size.height, scale * size.width)
         return (2 * torch.rand(shape, generator=random) - 1,)
@@ -76,5 +76,5 @@ class VaeEncoder(Network):
 
 
 def _scale_of_vae(model: nn.Module) -> int:
-    """How many pixels of the picture, in each direction, one latent pixel stands for."""
+    """The number of image pixels per latent pixel, in each direction."""
     return 1 << (len(model.config.block_out_channels) - 1)

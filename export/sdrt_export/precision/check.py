@@ -1,13 +1,13 @@
-"""Finds what a network's rules did not foresee: runs it, and promotes nodes to float32.
+"""Finds what a network's rules did not foresee: runs the network and promotes nodes to float32.
 
-What runs is the float32 graph beside the half-precision one with each rounding spelt out
+It runs the float32 graph and the half-precision graph, in which each rounding is a node
 (`rounding_model`), on seeded inputs. Two things promote:
 
-* A tensor whose float32 values do not fit: what makes it and what takes it become float32.
-* An output that falls short of `MIN_PSNR`, or holds NaN or infinity: the nodes where the error is
-  born, which are those whose own result falls short though nothing that goes in does.
+* A tensor whose float32 values do not fit: the nodes that write it and read it become float32.
+* An output below `MIN_PSNR`, or with NaN or infinity: the nodes that introduce the error, whose
+  outputs are below `MIN_PSNR` although every input is above it.
 
-Where that does not help, the whole component stays float32.
+If that does not help, the whole component stays float32.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import ModelProto
 
 from sdrt.arrays import psnr_of
 from sdrt_engines import Array
@@ -37,7 +38,7 @@ from sdrt_export.precision.typed_graph import (
     write_typed,
 )
 
-MIN_PSNR = 30.0  # dB beside float32, of each output
+MIN_PSNR = 30.0  # dB of each output, compared with float32
 MAX_ROUNDS = 4
 
 Feeds = Mapping[str, Array]
@@ -45,40 +46,47 @@ Feeds = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """What became of a component. `promoted` are the nodes that no rule named, by their output."""
+    """A component's precision. `promoted` are the nodes that no rule named, by their output."""
 
     precision: Precision
     promoted: tuple[NodeName, ...]
-    psnr: float  # dB, the worst output; infinite where nothing was changed
+    psnr: float  # dB, the worst output; infinite if nothing was changed
 
 
 def write_half(
     model_path: Path, folder: Path, half: HalfType, rules: Rules, cases: Sequence[Feeds]
 ) -> PrecisionReport:
-    """Writes `model.onnx` and its weights into `folder`, in half precision as far as that goes.
+    """Writes `model.onnx` and its weights into `folder`, in half precision as far as possible.
 
-    `cases` are inputs to try it on. BuildError where float32 itself gives NaN or infinity.
+    `cases` are the inputs that are tried. BuildError if float32 itself gives NaN or infinity.
     """
     check = _Check(model_path, folder, half, cases)
-    kept = kept_by_rules(check.graph, rules)
-    if rules.everything:
-        check.write_float32()
-        return PrecisionReport("fp32", (), math.inf)
-    promoted = check.overflowing() - kept
-    for _ in range(MAX_ROUNDS):
-        psnr = check.write(kept | promoted)
-        if psnr >= MIN_PSNR:
-            return PrecisionReport(half, _in_order(check.graph, promoted), psnr)
-        born = check.births(kept | promoted)
-        if not born:
-            break
-        promoted |= born
+    report = None if rules.everything else _promote(check, kept_by_rules(check.graph, rules))
+    if report is not None:
+        return report
     check.write_float32()
     return PrecisionReport("fp32", (), math.inf)
 
 
+def _promote(check: _Check, kept: set[NodeName]) -> PrecisionReport | None:
+    """Writes the graph with more and more in float32 until it is precise enough.
+
+    None if no further node to promote is found, or `MAX_ROUNDS` are not enough.
+    """
+    promoted = check.overflowing() - kept
+    for _ in range(MAX_ROUNDS):
+        attempt = check.attempt(kept | promoted)
+        if attempt.psnr >= MIN_PSNR:
+            return PrecisionReport(check.half, _in_order(check.graph, promoted), attempt.psnr)
+        origins = check.origins_of_error(attempt)
+        if not origins:
+            break
+        promoted |= origins
+    return None
+
+
 def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: Rules) -> None:
-    """Writes what `write_half` wrote when it gave `report`, without running anything."""
+    """Writes what `write_half` wrote when it returned `report`, without running anything."""
     half: HalfType = "fp16" if report.precision == "fp32" else report.precision
     graph = float_graph_from_model(load_for(model_path, half))
     kept = kept_by_rules(graph, rules if report.precision != "fp32" else Rules(everything=True))
@@ -86,7 +94,18 @@ def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: 
     write_typed(typed, model_path.parent, folder)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A half-precision graph that was written and run."""
+
+    kept: frozenset[NodeName]  # in float32
+    rounded: ModelProto  # the graph with each rounding as a node; its weights are in the folder
+    psnr: float  # dB, the worst output; 0 for NaN
+
+
 class _Check:
+    """The float32 network, its outputs, and the folder for half-precision versions of it."""
+
     def __init__(
         self, model_path: Path, folder: Path, half: HalfType, cases: Sequence[Feeds]
     ) -> None:
@@ -106,7 +125,7 @@ class _Check:
                     )
 
     def overflowing(self) -> set[NodeName]:
-        """The nodes that make or take a tensor or weight which does not fit."""
+        """The nodes that write or read a tensor or weight which does not fit."""
         too_large = {name for name in self.graph.weights if self._weight_overflows(name)}
         for tensors in tensors_of(self.model, self.weights_folder, self._inner, self.cases):
             too_large |= {name for name, array in tensors.items() if self._overflows(array)}
@@ -114,37 +133,40 @@ class _Check:
         nodes += [user for name in too_large for user in self.graph.consumers[name]]
         return {node.output[0] for node in nodes}
 
-    def write(self, kept: set[NodeName]) -> float:
-        """Writes the graph with `kept` in float32; the worst PSNR of its outputs, 0 for NaN."""
-        typed = half_from_float(self.graph, self.half, kept)
-        path = write_typed(typed, self.weights_folder, self.folder)
-        self.rounded = rounding_model(onnx.load(path, load_external_data=False))
-        got = tensors_of(self.rounded, self.folder, self._ends, self.cases)
-        return min(
+    def attempt(self, kept: set[NodeName]) -> _Attempt:
+        """Writes the graph with `kept` in float32, and runs it."""
+        rounded = rounding_model(onnx.load(self._write(kept), load_external_data=False))
+        got = tensors_of(rounded, self.folder, self._ends, self.cases)
+        psnr = min(
             psnr_within(expected[name], outputs[name])
             for expected, outputs in zip(self.expected, got, strict=True)
             for name in expected
         )
+        return _Attempt(frozenset(kept), rounded, psnr)
 
-    def write_float32(self) -> None:
-        every = kept_by_rules(self.graph, Rules(everything=True))
-        typed = half_from_float(self.graph, self.half, every)
-        write_typed(typed, self.weights_folder, self.folder)
-
-    def births(self, kept: set[NodeName]) -> set[NodeName]:
-        """The half-precision nodes of which the result falls short and no input does."""
+    def origins_of_error(self, attempt: _Attempt) -> set[NodeName]:
+        """The half-precision nodes whose output is below `MIN_PSNR` although no input is."""
         psnr = dict.fromkeys(self._inner, math.inf)
         exact = tensors_of(self.model, self.weights_folder, self._inner, self.cases)
-        rounded = tensors_of(self.rounded, self.folder, self._inner, self.cases)
+        rounded = tensors_of(attempt.rounded, self.folder, self._inner, self.cases)
         for expected, got in zip(exact, rounded, strict=True):
             psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
         return {
             node.output[0]
             for node in self.graph.nodes
-            if node.output[0] not in kept
+            if node.output[0] not in attempt.kept
             and any(psnr[name] < MIN_PSNR for name in self.graph.float_outputs(node))
             and all(psnr.get(name, math.inf) >= MIN_PSNR for name in node.input)
         }
+
+    def write_float32(self) -> None:
+        """Writes the graph with everything in float32."""
+        self._write(kept_by_rules(self.graph, Rules(everything=True)))
+
+    def _write(self, kept: set[NodeName]) -> Path:
+        return write_typed(
+            half_from_float(self.graph, self.half, kept), self.weights_folder, self.folder
+        )
 
     def _weight_overflows(self, name: str) -> bool:
         tensor = self.graph.weights[name]
@@ -158,7 +180,7 @@ class _Check:
 
 
 def psnr_within(expected: Array, got: Array) -> float:
-    """The PSNR of what is no mask's infinity; 0 dB for NaN."""
+    """The PSNR without the infinities of masks; 0 dB for NaN."""
     if not np.isfinite(got).all():
         return math.inf if np.array_equal(expected, got, equal_nan=True) else 0.0
     finite = np.abs(expected) < INFINITE

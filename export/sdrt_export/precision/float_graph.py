@@ -1,4 +1,4 @@
-"""An ONNX graph seen as what computes in float32: the ground that the precision pass works on."""
+"""The float32 part of an ONNX graph, on which the precision pass works."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from sdrt_export.errors import BuildError
 
-NodeName: TypeAlias = str  # of a node: its first output, which is unique where names are not
+NodeName: TypeAlias = str  # a node's first output, which is unique; nodes' own names are not
 
 FLOAT: int = TensorProto.FLOAT
 
-# What these pass on, they do not change.
+# Operators that pass values on unchanged.
 VIEWS = frozenset(
     {"Reshape", "Transpose", "Slice", "Gather", "Concat", "Unsqueeze", "Squeeze", "Expand"}
     | {"Identity", "Flatten", "Split"}
 )
-# What an engine spends its time on; everything else is cheap beside a cast.
+# Where an engine spends its time; everything else is cheap compared with a cast.
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum"})
 
 
@@ -49,14 +49,14 @@ class FloatGraph:
         return tuple(value.name for value in self.model.graph.output)
 
     def float_inputs(self, node: NodeProto) -> list[str]:
-        """What the node takes in float32 that is no weight."""
+        """The node's float32 inputs that are not weights."""
         return [name for name in node.input if name in self.floats and name not in self.weights]
 
     def float_outputs(self, node: NodeProto) -> list[str]:
         return [name for name in node.output if name in self.floats]
 
     def origins(self, nodes: Sequence[NodeProto]) -> set[NodeName]:
-        """These nodes and all float32 work that leads to them."""
+        """These nodes and all float32 nodes that lead to them."""
         found: set[NodeName] = set()
         open_nodes = list(nodes)
         while open_nodes:
@@ -68,7 +68,7 @@ class FloatGraph:
         return found
 
     def with_islands(self, kept: set[NodeName]) -> set[NodeName]:
-        """`kept` and the cheap nodes that lie between such ones: a cast on each side costs more."""
+        """`kept` and the cheap nodes between such nodes: a cast on each side would cost more."""
         fed = set(kept)
         for node in self.nodes:
             inputs = self.float_inputs(node)
@@ -86,12 +86,12 @@ class FloatGraph:
         return kept | (fed & wanted)
 
     def _is_fed(self, name: str, fed: set[NodeName]) -> bool:
-        producer = self.producer.get(name)  # an input of the graph has none, and is float32
+        producer = self.producer.get(name)  # None for an input of the graph, which is float32
         return producer is None or producer.output[0] in fed
 
 
 def float_graph_from_model(model: ModelProto) -> FloatGraph:
-    """The view of `model`, which stays as it is. BuildError where a tensor's type is unknown."""
+    """The view of `model`, which is not changed. BuildError if a tensor's type is unknown."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
@@ -110,19 +110,19 @@ def float_graph_from_model(model: ModelProto) -> FloatGraph:
 
 
 def takes_type(node: NodeProto, place: int, element: int, opset: int) -> bool:
-    """Whether the input at `place` may be of the ONNX type `element`."""
+    """Whether the input at `place` may have the ONNX type `element`."""
     return element in _allowed(node.op_type, opset, "inputs", place)
 
 
 def gives_type(node: NodeProto, place: int, element: int, opset: int) -> bool:
-    """The same of an output."""
+    """The same for an output."""
     return element in _allowed(node.op_type, opset, "outputs", place)
 
 
 @lru_cache(maxsize=4096)
 def _allowed(operator: str, opset: int, side: str, place: int) -> frozenset[int]:
     formals = getattr(onnx.defs.get_schema(operator, opset), side)
-    formal = formals[min(place, len(formals) - 1)]  # the last may stand for many
+    formal = formals[min(place, len(formals) - 1)]  # the last may be variadic
     return frozenset(
         element
         for element in (FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -1,9 +1,9 @@
 """What stays float32 in a half-precision network, as data.
 
-Why each stands here, with what others met: SD 2.1's attention scores overflow float16 and give
-black pictures (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model
-card; sdxl-vae-fp16-fix is other weights for that reason), `sin(1000 * frequency)` has no digits
-left in float16. What these tables do not foresee, `precision.check` finds by running the network.
+The reasons, with others' experience: SD 2.1's attention scores overflow float16 and give black
+images (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model card;
+sdxl-vae-fp16-fix has other weights for that reason), `sin(1000 * frequency)` has no digits left in
+float16. `precision.check` finds what these tables do not foresee by running the network.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ POLICY_VERSION = 1  # of these tables and of the pass: part of every plan's key
 class Rules:
     """Which nodes of a network stay float32."""
 
-    # Sums of squares and means over whole feature maps. LayerNormalization is not among them: its
-    # own definition computes the statistics in float32 (stash_type = 1) whatever goes in.
+    # Sums of squares and means over whole feature maps. LayerNormalization is not among them: by
+    # its definition it computes the statistics in float32 (stash_type = 1) for any input type.
     operators: frozenset[str] = frozenset(
         {"InstanceNormalization", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Pow", "Sqrt"}
     )
-    # These, and all that is computed on the way to them: the embedding of timesteps.
+    # These and everything computed on the way to them: the embedding of timesteps.
     with_origins: frozenset[str] = frozenset({"Sin", "Cos"})
     attention_scores: bool = False  # from the product of queries and keys to its softmax
     everything: bool = False
@@ -38,7 +38,7 @@ class Rules:
 _SD2_ATTENTION = Rules(attention_scores=True)
 _SDXL_VAE = Rules(everything=True)
 
-# family → role → rules; what is not named follows `Rules()`
+# family → role → rules; all others follow `Rules()`
 _EXCEPTIONS: Mapping[str, Mapping[Role, Rules]] = {
     "stable-diffusion-2": {"denoiser": _SD2_ATTENTION, "controlnet": _SD2_ATTENTION},
     "stable-diffusion-xl": {"vae decoder": _SDXL_VAE, "vae encoder": _SDXL_VAE},

@@ -1,4 +1,4 @@
-"""Runs a graph and looks inside it."""
+"""Runs a graph and reads tensors inside it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 def tensors_of(
     model: ModelProto, folder: Path, names: Sequence[str], cases: Iterable[Mapping[str, Array]]
 ) -> Iterator[dict[str, Array]]:
-    """The float32 tensors called `names`, inside the graph or at its end, for each of the `cases`.
+    """The float32 tensors called `names`, inside the graph or its outputs, for each of `cases`.
 
-    `folder` is where the model's external weights lie. The tensors of one case are in memory
-    together: of all tensors, take small cases.
+    `folder` holds the model's external weights. All tensors of one case are in memory together, so
+    keep cases small when many are read. BuildError if the network does not load or run.
     """
     probed = ModelProto()
     probed.CopyFrom(model)
@@ -31,11 +31,15 @@ def tensors_of(
             probed.graph.output.add(name=name).type.tensor_type.elem_type = TensorProto.FLOAT
     session = _session(probed, folder)
     for case in cases:
-        yield dict(zip(names, session.run(list(names), dict(case)), strict=True))
+        with onnxruntime_errors(
+            lambda: "the network does not run in onnxruntime", raises=BuildError
+        ):
+            arrays = session.run(list(names), dict(case))
+        yield dict(zip(names, arrays, strict=True))
 
 
 def _session(model: ModelProto, folder: Path) -> Any:
-    """The graph in ONNX Runtime, as it stands: what an optimiser rewrites cannot be looked at."""
+    """The unoptimised graph in ONNX Runtime: an optimiser would remove the tensors to be read."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

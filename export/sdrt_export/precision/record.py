@@ -1,7 +1,7 @@
-"""What running a network once has shown about its precision, kept in the bundle.
+"""Results of the search for a network's precision, kept in the bundle.
 
-`engines/precision/<component>-<half>-<key>.json`: for every target, and until the network, its
-family's rules or the way of looking change.
+`engines/precision/<component>-<half>-<key>.json`: valid for every target, until the network, its
+family's rules or the search change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdrt_export.precision.policy import POLICY_VERSION, HalfType, Precision
 
 
 def known_precision(bundle: Bundle, component: Component, half: HalfType) -> PrecisionReport | None:
-    """What was found before, or None. A file that is broken is as good as none."""
+    """The recorded result, or None. A broken file counts as missing."""
     path = _path(bundle, component, half)
     if not path.is_file():
         return None

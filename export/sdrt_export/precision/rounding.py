@@ -1,4 +1,4 @@
-"""Half precision as the CPU can show it: each rounding spelt out."""
+"""Half precision emulated on the CPU: each rounding is a node of the graph."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sdrt_export.precision.typed_graph import ELEMENTS, cast_node
 
 
 def rounding_model(typed: ModelProto) -> ModelProto:
-    """The same network as float32 work with the rounding spelt out: after every tensor that `typed`
-    has in half precision stand a cast there and one back.
+    """The same network in float32 with explicit rounding: every tensor that is half precision in
+    `typed` is cast to that type and back.
 
-    ONNX Runtime's CPU has few half-precision kernels. It computes the others in float32 and leaves
-    out the rounding between two of them, overflow included (1.31: 1e6 passes through a float16
-    tensor unharmed), so the typed graph itself, run there, proves little.
+    ONNX Runtime's CPU has few half-precision kernels. It computes the others in float32 and omits
+    the rounding between two of them, overflow included (1.31: 1e6 passes through a float16 tensor
+    unchanged), so running the typed graph itself there proves little.
     """
     rounded = ModelProto()
     rounded.CopyFrom(typed)
@@ -46,7 +46,7 @@ def _rounding_nodes(
         if node.op_type == "ConstantOfShape" and attribute.t.data_type in halves:
             value = numpy_helper.to_array(attribute.t).astype(np.float32)
             attribute.t.CopyFrom(numpy_helper.from_array(value))
-    if old.op_type in VIEWS:  # what goes in is rounded already
+    if old.op_type in VIEWS:  # its inputs are rounded already
         yield node
         return
     rounded = [name for name in old.output if types.get(name) in halves]

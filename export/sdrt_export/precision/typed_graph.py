@@ -1,17 +1,17 @@
 """An explicitly typed half-precision ONNX graph from a float32 one.
 
-TensorRT 11 knows strongly typed networks only: what is computed in which type stands in the graph.
-One pass decides it node by node:
+TensorRT 11 knows strongly typed networks only: the graph says what is computed in which type. One
+pass decides it node by node:
 
-1. A node stays float32 where the rules of its family say so (`precision.policy`), where running the
-   network showed that it must (`precision.check`), where ONNX knows no half type for it, and where
-   it is cheap and lies between such nodes. Every other node computes in half precision.
-2. Weights take the type of the node that uses them; a weight stored in float16 and cast in front of
-   its use (`sdrt export --weights fp16`) loses the cast.
-3. Where two neighbours differ stands one cast, shared by all that need it.
+1. A node stays float32 if the rules of its family say so (`precision.policy`), if running the
+   network showed that it must (`precision.check`), if ONNX has no half type for it, or if it is
+   cheap and between such nodes. Every other node computes in half precision.
+2. Weights take the type of the node that uses them; a weight stored in float16 and cast before its
+   use (`sdrt export --weights fp16`) loses the cast.
+3. If two neighbours differ, there is one cast, shared by all nodes that need it.
 
 Inputs and outputs of the network stay float32: the cast at the border is part of the graph, costs a
-few microseconds on a GPU, and leaves every signature what the manifest says.
+few microseconds on a GPU, and leaves every signature as the manifest records it.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from sdrt_export.precision.policy import HalfType, Rules
 
 ELEMENTS: Mapping[HalfType, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LARGEST: Mapping[HalfType, float] = {"fp16": 65504.0, "bf16": 3.38e38}
-INFINITE = 1e30  # a constant beyond it stands for infinity, as in masks
+INFINITE = 1e30  # a larger constant means infinity, as in masks
 
-_BF16_OPSET = 22  # the first in which convolutions know it
+_BF16_OPSET = 22  # the first in which convolutions support it
 _SUFFIXES = {FLOAT: "fp32"} | {element: half for half, element in ELEMENTS.items()}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A weight of the new graph: an initialiser of the old one, and the type it is wanted in."""
+    """A weight of the new graph: an initializer of the old one, and its new type."""
 
     source: TensorProto
     element: int
@@ -55,14 +55,14 @@ class Stored:
 
 @dataclass
 class TypedGraph:
-    """A graph whose every tensor says what it is. The weights are still where they were."""
+    """A graph in which every tensor has its type. The weights are not converted yet."""
 
     model: ModelProto
     weights: dict[str, Stored] = field(default_factory=dict)
 
 
 def load_for(path: Path, half: HalfType) -> ModelProto:
-    """The graph in the file at `path`, without its weights, at an opset that knows `half`."""
+    """The graph in the file at `path`, without its weights, at an opset that supports `half`."""
     model = onnx.load(path, load_external_data=False)
     if half == "bf16" and opset_of(model) < _BF16_OPSET:
         model = onnx.version_converter.convert_version(model, _BF16_OPSET)
@@ -83,7 +83,7 @@ def kept_by_rules(graph: FloatGraph, rules: Rules) -> set[NodeName]:
 
 
 def _scores_before(graph: FloatGraph, softmax: NodeProto) -> set[NodeName]:
-    """The softmax, the product of queries and keys, and what stands between: scale, mask, views."""
+    """The softmax, the product of queries and keys, and the nodes between: scale, mask, views."""
     found: set[NodeName] = set()
     open_nodes = [softmax]
     while open_nodes:
@@ -96,7 +96,7 @@ def _scores_before(graph: FloatGraph, softmax: NodeProto) -> set[NodeName]:
 
 
 def half_from_float(graph: FloatGraph, half: HalfType, kept: set[NodeName]) -> TypedGraph:
-    """The graph with all float32 work in `half`, but for the nodes `kept` and those that must."""
+    """The graph with all float32 nodes in `half`, except `kept` and those without a half type."""
     opset, element = opset_of(graph.model), ELEMENTS[half]
     kept = kept | {
         node.output[0] for node in graph.nodes if not _knows_type(graph, node, element, opset)
@@ -105,9 +105,9 @@ def half_from_float(graph: FloatGraph, half: HalfType, kept: set[NodeName]) -> T
 
 
 def _knows_type(graph: FloatGraph, node: NodeProto, element: int, opset: int) -> bool:
-    """Whether the node's first float32 input and output may be of the type `element`.
+    """Whether the node's first float32 input and output may have the type `element`.
 
-    Other places may be float32 for ever: the scales of a Resize.
+    Other places may always be float32: the scales of a Resize.
     """
     inputs = [place for place, name in enumerate(node.input) if name in graph.floats][:1]
     outputs = [place for place, name in enumerate(node.output) if name in graph.floats][:1]
@@ -168,14 +168,14 @@ class _Typing:
     def _give(self, node: NodeProto, place: int, name: str, target: int) -> None:
         made = target if gives_type(node, place, target, self.opset) else FLOAT
         self.made[name] = made
-        if made != FLOAT and name in self.outputs:  # what leaves the network is float32
+        if made != FLOAT and name in self.outputs:  # outputs of the network are float32
             inner = f"{name}.{_SUFFIXES[made]}"
             node.output[place] = inner
             self.nodes.append(cast_node(inner, name, FLOAT))
             self.cast[name, made], self.cast[name, FLOAT] = inner, name
 
     def _type_attributes(self, node: NodeProto, target: int) -> None:
-        """What a node is told about its output's type, where that was float32."""
+        """Changes the attributes that say that a node's output is float32."""
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == FLOAT:
                 attribute.i = target
@@ -203,7 +203,7 @@ def _without_graph(model: ModelProto) -> ModelProto:
 def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
     """Writes `model.onnx` and its weights into `folder`; the model's path.
 
-    `weights_folder` is where the old graph's external data lies. One weight is in memory at a time.
+    `weights_folder` holds the old graph's external data. One weight is in memory at a time.
     """
     del typed.model.graph.initializer[:]
     with (folder / DATA_NAME).open("wb") as data:
@@ -216,7 +216,7 @@ def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
 
 
 def array_of(tensor: TensorProto, folder: Path) -> Array:
-    """The values of an initialiser, from the file beside the model where they lie there."""
+    """The values of an initializer, from the external data file if they are there."""
     if tensor.data_location == TensorProto.EXTERNAL:
         inside = TensorProto()
         inside.CopyFrom(tensor)
@@ -226,13 +226,13 @@ def array_of(tensor: TensorProto, folder: Path) -> Array:
 
 
 def _converted(array: Array, element: int) -> Array:
-    """The array in another float type; what stands for infinity becomes the largest number."""
+    """The array in another float type; what means infinity becomes the largest number."""
     wanted = helper.tensor_dtype_to_np_dtype(element)
     if array.dtype == wanted:
         return array
     if element == TensorProto.FLOAT16 and array.size and np.abs(array).max() >= INFINITE:
         array = np.clip(array, -LARGEST["fp16"], LARGEST["fp16"])
-    with np.errstate(over="ignore"):  # the check looks for what does not fit
+    with np.errstate(over="ignore"):  # the check finds what does not fit
         return np.asarray(array.astype(wanted))
 
 

@@ -1,4 +1,4 @@
-"""Takes nodes out of a traced graph, where what goes in may as well come out."""
+"""Removes nodes from a traced graph whose input can replace their output."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def remove_inputs(model: ModelProto, names: Collection[str]) -> ModelProto:
 
 
 def remove_no_ops(graph: GraphProto) -> None:
-    """Takes out multiplications with 1, divisions by 1, and identities.
+    """Removes multiplications by 1, divisions by 1, and identities.
 
-    The first two are scales that diffusers leaves open; the third the tracer puts where two weights
+    The first two are scales that diffusers leaves open; the tracer inserts the third if two weights
     are equal.
     """
     ones = {
@@ -49,7 +49,7 @@ def remove_no_ops(graph: GraphProto) -> None:
 
 
 def bypass(graph: GraphProto, sources: Mapping[str, str]) -> None:
-    """Takes out the nodes that give the keys: who read one of them reads its value instead.
+    """Removes the nodes whose outputs are keys: their readers read the key's value instead.
 
     An output of the graph keeps its name.
     """
@@ -74,5 +74,5 @@ def _origin(name: str, sources: Mapping[str, str]) -> str:
 
 
 def _is_one(array: np.ndarray[Any, Any]) -> bool:
-    """Of floats only: on whole numbers, which are sizes, `fold` does arithmetic."""
+    """Whether it is the float 1; arithmetic on integers, which are sizes, belongs to `fold`."""
     return array.ndim == 0 and array.dtype.kind == "f" and bool(array == 1)

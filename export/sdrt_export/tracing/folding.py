@@ -1,8 +1,8 @@
-"""Makes a traced graph smaller: what is known before a run is computed now.
+"""Makes a traced graph smaller: computes now what is known before a run.
 
-Tracing leaves long chains of arithmetic on sizes, most of them in front of a Reshape of whose
-result all sizes but one are known. Engines fold few of them, and take the longer to load the more
-nodes there are. What is known, ONNX's own shape inference tells.
+Tracing leaves long chains of arithmetic on sizes, most of them in front of a Reshape for which all
+sizes but one are known. Engines fold few of them, and take longer to load the more nodes there are.
+ONNX's own shape inference says what is known.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 
 def fold(model: ModelProto, weights: Tensors) -> Tensors:
-    """Takes out of the graph constants, views of weights, and all that follows from known sizes.
+    """Removes from the graph constants, views of weights, and everything that known sizes decide.
 
-    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use, by
-    the names that they use them under: weights are called as in the checkpoint, with the operator
-    behind it where one was folded (`….to_q.weight.Transpose`), short constants by their value
+    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use,
+    under the names that those nodes use: weights are called as in the checkpoint, followed by the
+    operator if one was folded (`….to_q.weight.Transpose`), short constants by their value
     (`int64 [0, 2, -1]`). A view shares its weight's memory.
     """
     graph = model.graph
@@ -44,16 +44,15 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
     for node in graph.node:
         tensor = facts.value_of(node)
         if tensor is not None:
-            facts.values[node.output[0]], names[node.output[0]] = (
-                tensor,
-                _name(node, tensor, names, views),
-            )
+            output = node.output[0]
+            names[output] = _name(node, tensor, names, views)
+            facts.values[output] = tensor
             continue
         nodes.append(facts.single_size(node) or node)
         target = facts.target_of(node)
         if target is not None:
-            node.input[1] = f"{node.output[0]}.shape"
-            facts.values[node.input[1]], names[node.input[1]] = target, _literal(target)
+            shape = node.input[1] = f"{node.output[0]}.shape"
+            facts.values[shape], names[shape] = target, _literal(target)
     nodes = _needed(nodes, {value.name for value in graph.output})
     tensors: Tensors = {}
     for node in nodes:
@@ -68,14 +67,14 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of a graph. Names are those of the traced graph."""
+    """What is known about a graph. Names are those of the traced graph."""
 
     shapes: Mapping[str, Dims]
     producers: Mapping[str, NodeProto]
     values: Tensors  # grows from the inputs to the outputs
 
     def value_of(self, node: NodeProto) -> torch.Tensor | None:
-        """What the node gives, where that is known."""
+        """The node's output if it is known, else None."""
         if node.op_type == "Constant":
             return torch.from_numpy(numpy_helper.to_array(node.attribute[0].t).copy())
         if node.op_type == "Shape":
@@ -89,14 +88,14 @@ class _Facts:
         return None
 
     def sizes_behind(self, gather: NodeProto) -> Dims:
-        """The shape that a Gather picks known places of; empty where it does something else."""
+        """The shape from which a Gather picks known places; empty if it does anything else."""
         shape = self.producers.get(gather.input[0])
         if shape is None or shape.op_type != "Shape" or gather.input[1] not in self.values:
             return ()
         return self.shapes.get(shape.input[0], ())
 
     def single_size(self, node: NodeProto) -> NodeProto | None:
-        """One node instead of three, where Shape, Gather and Unsqueeze ask for a single size."""
+        """One node for Shape, Gather and Unsqueeze if they read a single size, else None."""
         gather = self.producers.get(node.input[0]) if node.op_type == "Unsqueeze" else None
         if gather is None or gather.op_type != "Gather" or not self.sizes_behind(gather):
             return None
@@ -108,19 +107,24 @@ class _Facts:
         return helper.make_node("Shape", [source], list(node.output), start=axis, end=axis + 1)
 
     def target_of(self, node: NodeProto) -> torch.Tensor | None:
-        """What a Reshape may be told: sizes, 0 for one that stays, -1 for the one that is left."""
+        """The target shape of a Reshape if it can be a constant, else None."""
         if node.op_type != "Reshape":
             return None
         before, after = (self.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
-        target = [
-            dim if isinstance(dim, int) else 0 if dim and [dim] == before[axis : axis + 1] else -1
-            for axis, dim in enumerate(after)
-        ]
+        target = [_target_size(dim, axis, before) for axis, dim in enumerate(after)]
         return torch.tensor(target) if target and target.count(-1) <= 1 else None
 
 
+def _target_size(dim: int | str, axis: int, before: Dims) -> int:
+    """A Reshape's number for one axis: the size, 0 if it stays as it was, -1 if it is unknown."""
+    if isinstance(dim, int):
+        return dim
+    stays = dim != "" and axis < len(before) and before[axis] == dim
+    return 0 if stays else -1
+
+
 def _shapes_in(model: ModelProto) -> dict[str, Dims]:
-    """What is known of each tensor's shape."""
+    """What is known about each tensor's shape."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     return {
         value.name: [
@@ -133,14 +137,14 @@ def _shapes_in(model: ModelProto) -> dict[str, Dims]:
 
 
 def _tensor_from_dims(dims: Dims | None) -> torch.Tensor | None:
-    """The sizes, where each is a number."""
+    """The sizes as a tensor if each is a number, else None."""
     if dims is None or any(isinstance(dim, str) for dim in dims):
         return None
     return torch.tensor(dims, dtype=torch.int64)
 
 
 def _computed(node: NodeProto, inputs: list[torch.Tensor]) -> torch.Tensor | None:
-    """What a view of weights, or arithmetic on sizes, gives."""
+    """The result of a view of weights or of arithmetic on sizes; None for any other node."""
     first, *others = inputs
     match node.op_type:
         case "Transpose":
@@ -167,7 +171,7 @@ def _needed(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
 
 
 def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str], views: Tensors) -> str:
-    """What the tensor is called; `views` are those that have names already."""
+    """The tensor's name; `views` holds the views that already have names."""
     if tensor.numel() <= 4 and not tensor.is_floating_point():
         return _literal(tensor)
     viewed = names.get(node.input[0]) if node.input else None

@@ -1,15 +1,15 @@
-"""A network to an ONNX file: traced without weights, which then go straight from torch to the disk.
+"""A network to an ONNX file: traced without weights, which then go straight from torch to disk.
 
 Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured with torch 2.13 on
 a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
 43 s of processor time, most of it symbolic arithmetic about sizes, and this one 2.5 s; both graphs
-give the same numbers. What it leaves in excess, arithmetic on sizes, `PlainAttention` and `fold`
-remove for the greater part. Its patterns (InstanceNormalization for group norms, MatMul and Softmax
-for attention) are those that engines' optimisers look for.
+give the same numbers. `PlainAttention` and `fold` remove most of the arithmetic on sizes that it
+leaves. Its patterns (InstanceNormalization for group norms, MatMul and Softmax for attention) are
+those that engines' optimisers look for.
 
-Why without weights: no serialised copy in memory and no limit of 2 GB; the greatest memory in use
-is the model's own plus one tensor. And the initialisers are called what the weights are called in
-the checkpoint; one that was folded has the operator behind its name: `….to_q.weight.Transpose`.
+Why without weights: no serialised copy in memory and no limit of 2 GB; peak memory is the model
+plus one tensor. And initializers have the names of the weights in the checkpoint, followed by the
+operator if one was folded: `….to_q.weight.Transpose`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from onnx import (
 from sdrt_engines import Array, Signature, TensorSpec
 from sdrt_export.errors import ExportError
 from sdrt_export.external_data import DATA_NAME, PAGE, initializer
-from sdrt_export.networks.network import Network, Size
+from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.options import WeightType
 from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
 from sdrt_export.tracing.folding import Tensors, fold
 
 OPSET = 17  # the first with LayerNormalization
-TRACED = Size(batch=2, height=16, width=24, sequence=77)
+TRACED = TraceSize(batch=2, height=16, width=24, sequence=77)
 
 
 def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
     """Writes `model.onnx` and, for the large tensors, `model.onnx_data`; the paths, in this order.
 
-    With "fp16" the data file holds halves, and each is cast to float32 in front of its use, so that
-    all sums stay float32; engines fold the casts when they load. Round the weights before
+    With "fp16" the data file holds float16, and each tensor is cast to float32 before its use, so
+    computation stays float32; engines fold the casts when they load. Round the weights first
     (`round_weights`): a tensor that float16 would change stays float32.
     """
     (files,) = write_variants([network], folder, weights)
@@ -57,7 +57,7 @@ def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> 
 def write_variants(
     networks: Sequence[Network], folder: Path, weights: WeightType = "fp32"
 ) -> list[list[Path]]:
-    """Writes networks that are one model with more and more inputs; the files of each.
+    """Writes variants of one model, each with more inputs than the one before; the files of each.
 
     The last is traced. The others are its graph without the inputs that they lack, so all of them
     share one data file.
@@ -91,8 +91,8 @@ def trace(network: Network) -> ModelProto:
     }
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # The tracer warns of every size that it takes for a constant; those that matter show when
-        # the graph is compared with torch at other sizes.
+        # The tracer warns about every size that it treats as a constant; those that matter show
+        # when the graph is compared with torch at other sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -112,7 +112,7 @@ def trace(network: Network) -> ModelProto:
 
 
 def describe(graph: GraphProto, signature: Signature) -> None:
-    """Gives inputs and outputs the shapes of the signature; a traced size has no good name."""
+    """Gives inputs and outputs the shapes of the signature; traced sizes have no good names."""
     del graph.input[:], graph.output[:]
     graph.input.extend(_value_from_spec(spec) for spec in signature.inputs)
     graph.output.extend(_value_from_spec(spec) for spec in signature.outputs)
@@ -124,17 +124,17 @@ def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
 
 
 class TensorStore:
-    """Makes tensors the initialisers of graphs: large ones in `data`, small ones inside.
+    """Makes tensors the initializers of graphs: large ones in `data`, small ones in the model.
 
-    A name means the same tensor in all graphs, so in `data` each lies once.
+    A name means the same tensor in all graphs, so `data` holds each once.
     """
 
     def __init__(self, data: BinaryIO, weights: WeightType) -> None:
         self.data, self.weights = data, weights
-        self.initializers: dict[str, TensorProto] = {}  # by the names that graphs know
+        self.initializers: dict[str, TensorProto] = {}  # by the names in graphs
 
     def attach(self, graph: GraphProto, tensors: Tensors) -> None:
-        """Gives the graph what it needs, with casts where `data` holds halves."""
+        """Adds to the graph the tensors that it needs, with casts if `data` holds float16."""
         casts = []
         for name, tensor in tensors.items():
             if name not in self.initializers:
@@ -158,7 +158,7 @@ class TensorStore:
 
 
 def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The tensor in float16, where it is worth the cast and loses nothing."""
+    """The tensor in float16 if that is worth a cast and loses nothing, else None."""
     if tensor.dtype != torch.float32 or tensor.nbytes < PAGE:
         return None
     half = tensor.half()
@@ -170,14 +170,14 @@ def _array_of(tensor: torch.Tensor) -> Array:
 
 
 def fit_half(network: Network) -> bool:
-    """Whether float16 holds every weight of the network as it is."""
+    """Whether float16 holds every weight of the network exactly."""
     return all(torch.equal(weight.half().float(), weight) for weight in network.parameters())
 
 
 def round_weights(network: Network) -> None:
-    """Rounds the network's weights to what float16 holds, in place.
+    """Rounds the network's weights to float16's values, in place.
 
-    ExportError where one is too large for it.
+    ExportError if one is too large for float16.
     """
     for name, weight in network.named_parameters():
         rounded = weight.half()

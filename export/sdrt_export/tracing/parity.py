@@ -1,4 +1,4 @@
-"""How near an ONNX file is to torch: the same seeded inputs through both, at sizes never traced."""
+"""Compares an ONNX file with torch: the same seeded inputs to both, at sizes never traced."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from sdrt.bundle.manifest import Parity
 from sdrt.errors import SdrtError
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.errors import ExportError
-from sdrt_export.networks.network import Network, Size
+from sdrt_export.networks.network import Network, TraceSize
 
-# Odd sizes too: there the UNet's upsampling must follow the skip connections.
+# Odd sizes too, at which the UNet's upsampling must follow the skip connections.
 COMPARED = (
-    Size(batch=1, height=8, width=8, sequence=77),
-    Size(batch=3, height=9, width=13, sequence=154),
+    TraceSize(batch=1, height=8, width=8, sequence=77),
+    TraceSize(batch=3, height=9, width=13, sequence=154),
 )
-# Of float32 graphs both hardly differ in more than the order of sums: 110 dB and better.
+# Float32 graphs differ from torch in little more than the order of sums: 110 dB and better.
 MIN_PSNR = 90.0  # dB
-MIN_PSNR_ROUNDED = 35.0  # of weights that were rounded to float16
+MIN_PSNR_ROUNDED = 35.0  # dB, if weights were rounded to float16
 
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one size, and what torch made of them."""
+    """Inputs of one size, and torch's outputs for them."""
 
     feeds: dict[str, Array]
     outputs: dict[str, Array]
 
 
 def cases_from_network(network: Network) -> list[Case]:
-    """What the untouched model gives for seeded random inputs at each size of `COMPARED`.
+    """The unchanged model's outputs for seeded random inputs at each size of `COMPARED`.
 
-    ExportError where that holds NaN or infinity.
+    ExportError if they contain NaN or infinity.
     """
     random = torch.Generator().manual_seed(0)
     return [_case(network, size, random) for size in COMPARED]
 
 
 @torch.no_grad()
-def _case(network: Network, size: Size, random: torch.Generator) -> Case:
+def _case(network: Network, size: TraceSize, random: torch.Generator) -> Case:
     try:
         inputs = network.inputs_at(size, random)
         outputs = network(*inputs)
@@ -72,8 +72,9 @@ def _case(network: Network, size: Size, random: torch.Generator) -> Case:
 def checked_parity(
     name: str, model: Path, cases: Sequence[Case], *, rounded: bool = False
 ) -> Parity:
-    """The parity of the network `name`; ExportError where it is worse than `MIN_PSNR`, or than
-    `MIN_PSNR_ROUNDED`.
+    """The parity of the network `name`.
+
+    ExportError if it is worse than `MIN_PSNR`, or than `MIN_PSNR_ROUNDED` if weights were rounded.
     """
     needed = MIN_PSNR_ROUNDED if rounded else MIN_PSNR
     try:
@@ -89,19 +90,17 @@ def checked_parity(
 
 
 def measure_parity(model: Path, cases: Sequence[Case]) -> Parity:
-    """The worst of all cases and outputs: greatest absolute error, least PSNR."""
+    """The worst of all cases and outputs: largest absolute error, smallest PSNR."""
+    parities: list[Parity] = []
     with engine_from_onnx(model) as engine:
-        parities = [
-            parity_of(expected, outputs[name])
-            for case in cases
-            for outputs in [engine.run(case.feeds)]
-            for name, expected in case.outputs.items()
-        ]
+        for case in cases:
+            outputs = engine.run(case.feeds)
+            parities += [parity_of(case.outputs[name], outputs[name]) for name in case.outputs]
     return Parity(max(p.max_abs for p in parities), min(p.psnr for p in parities))
 
 
 def parity_of(expected: Array, got: Array) -> Parity:
-    """Of one tensor. The PSNR is relative to the range of `expected`; infinite for equal ones."""
+    """The parity of one tensor. The PSNR, relative to `expected`'s range, is infinite if equal."""
     if got.shape != expected.shape:
         raise ExportError(f"torch gives the shape {expected.shape}, the ONNX file {got.shape}")
     return Parity(float(np.abs(got.astype(np.float64) - expected).max()), psnr_of(expected, got))

@@ -1,9 +1,11 @@
-"""Inputs to try a network on: seeded, the same on every machine, and such as it meets at work."""
+"""Seeded inputs to run a network with: the same on every machine, in the ranges of real use."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,116 +15,144 @@ from sdrt.bundle.manifest import Component
 from sdrt.errors import BundleError
 from sdrt_engines import Array, TensorSpec, size_of
 
-BATCH = 2  # guidance doubles the rows of a UNet; pictures are coded one at a time
+BATCH = 2  # guidance doubles a UNet's rows; the VAE encodes and decodes one image at a time
 
-# What the axes of each input mean, in the letters of `tensor_names`.
-AXES: Mapping[str, str] = {
-    names.INPUT_IDS: "BL",
-    names.SAMPLE: "BChw",
-    names.TIMESTEP: "B",
-    names.ENCODER_HIDDEN_STATES: "BLD",
-    names.TIMESTEP_COND: "BK",
-    names.LATENT_SAMPLE: "BChw",
-    names.CONTROLNET_COND: "BKHW",
-}
-# Early, middle and late in denoising: the sizes of activations differ most between the ends.
-_TIMESTEPS = np.array([999.0, 500.0, 1.0])
 _CODERS = ("vae decoder", "vae encoder")
+# Early, middle and late in denoising: activations differ most in size between the two ends.
+_TIMESTEPS = np.array([999.0, 500.0, 1.0])
+_GUIDANCE_WIDTH = 256  # of LCM's guidance embedding, if the UNet's configuration does not say
+_CONTEXT_WIDTH = 768  # of Stable Diffusion 1
+
+SizeName: TypeAlias = Literal[
+    "rows",
+    "tokens",
+    "context_width",
+    "guidance_width",
+    "latent_channels",
+    "latent_height",
+    "latent_width",
+    "image_channels",
+    "image_height",
+    "image_width",
+]
+
+Sample: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Bundle], Array]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an input of a network means.
+
+    `shape` names its sizes, axis by axis; a shorter one leaves the last axes to other inputs of the
+    network. `sample(random, shape, bundle)` draws its values.
+    """
+
+    shape: tuple[SizeName, ...]
+    sample: Sample
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
+    return random.standard_normal(shape)
+
+
+def _uniform(low: float, high: float) -> Sample:
+    return lambda random, shape, bundle: random.uniform(low, high, shape)
+
+
+def _tokens(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
+    """Tokens of the vocabulary; the text encoder's table has a row for each, and may have more."""
+    path = bundle.tokenizer_folder() / "vocab.json"
+    return random.integers(len(json.loads(path.read_text(encoding="utf-8"))), size=shape)
+
+
+_LATENTS: tuple[SizeName, ...] = ("rows", "latent_channels", "latent_height", "latent_width")
+_IMAGES: tuple[SizeName, ...] = ("rows", "image_channels", "image_height", "image_width")
+
+INPUTS: Mapping[str, Input] = {
+    names.INPUT_IDS: Input(("rows", "tokens"), _tokens),
+    names.SAMPLE: Input(_LATENTS, _noise),
+    names.TIMESTEP: Input(("rows",), lambda random, shape, bundle: np.resize(_TIMESTEPS, shape)),
+    names.ENCODER_HIDDEN_STATES: Input(("rows", "tokens", "context_width"), _noise),
+    names.TIMESTEP_COND: Input(("rows", "guidance_width"), _noise),
+    names.LATENT_SAMPLE: Input(_LATENTS, _noise),
+    names.CONTROLNET_COND: Input(_IMAGES, _uniform(0, 1)),
+    names.CONDITIONING_SCALE: Input(("rows",), lambda random, shape, bundle: np.ones(shape)),
+}
+_ENCODED_IMAGE = Input(_IMAGES, _uniform(-1, 1))  # the VAE encoder calls it "sample", too
+_NO_RESIDUAL = Input((), lambda random, shape, bundle: np.zeros(shape))
+_OTHER = Input((), _noise)
+
+
+def input_of(component: Component, name: str) -> Input:
+    """What the input `name` of a network means."""
+    if component.role == "vae encoder":
+        return _ENCODED_IMAGE
+    if component.role == "controlnet" and names.is_residual(name):
+        return _NO_RESIDUAL  # so the outputs are this ControlNet's own
+    return INPUTS.get(name, _OTHER)
 
 
 def seeded_inputs(
     bundle: Bundle, name: str, *, latents: int | None = None, seed: int = 0
 ) -> dict[str, Array]:
-    """An array for each input of the network `name`: noise, pictures in their range, real tokens.
+    """An array for each input of the network `name`: noise, images in their range, real tokens.
 
     `latents` is the height and width of the latents, by default those that the model was trained
-    for. BundleError where a size cannot be told from the network and the configurations.
+    for. BundleError if neither the network nor the configurations say how large an input is.
     """
     component = bundle.component(name)
     random = np.random.default_rng(seed)
     shapes = _shapes(bundle, component, latents)
-    return {
-        spec.name: _values(bundle, component, spec, shapes[spec.name], random)
-        for spec in component.signature.inputs
-    }
+    arrays = {}
+    for spec in component.signature.inputs:
+        values = input_of(component, spec.name).sample(random, shapes[spec.name], bundle)
+        arrays[spec.name] = np.asarray(values, spec.dtype)
+    return arrays
 
 
 def _shapes(
     bundle: Bundle, component: Component, latents: int | None
 ) -> dict[str, tuple[int, ...]]:
-    sizes: dict[str, int] = {}
-    letters = _letters(bundle, component, latents)
-    for spec in component.signature.inputs:  # those whose meaning is known name the sizes
-        for dim, letter in zip(spec.shape, _axes(component, spec), strict=False):
+    known = _known_sizes(bundle, component, latents)
+    sizes: dict[str, int] = {}  # by the names that the network uses
+    for spec in component.signature.inputs:
+        shape = input_of(component, spec.name).shape
+        for dim, name in zip(spec.shape, shape, strict=False):
             if isinstance(dim, str) and dim.isidentifier():
-                sizes.setdefault(dim, letters[letter])
+                sizes.setdefault(dim, known[name])
     return {
-        spec.name: tuple(_known(component, spec, dim, sizes) for dim in spec.shape)
+        spec.name: tuple(_size(component, spec, dim, sizes) for dim in spec.shape)
         for spec in component.signature.inputs
     }
 
 
-def _axes(component: Component, spec: TensorSpec) -> str:
-    if component.role == "vae encoder":
-        return "BKHW"
-    return AXES.get(spec.name, "")
-
-
-def _letters(bundle: Bundle, component: Component, latents: int | None) -> dict[str, int]:
-    """What the letters of `AXES` are; K is the channels of a picture."""
-    space = bundle.family.latents
+def _known_sizes(
+    bundle: Bundle, component: Component, latents: int | None
+) -> Mapping[SizeName, int]:
+    space, denoiser = bundle.family.latents, bundle.family.denoiser.component
     width, height = (side // space.vae_scale_factor for side in bundle.family.native_size)
     if latents is not None:
         width = height = latents
+    config = bundle.component_config(denoiser)
     return {
-        "B": 1 if component.role in _CODERS else BATCH,
-        "L": bundle.family.text.num_tokens,
-        "C": space.channels,
-        "D": bundle.component_config(names.UNET).get("cross_attention_dim", 768),
-        "K": 3,
-        "h": height,
-        "w": width,
-        "H": height * space.vae_scale_factor,
-        "W": width * space.vae_scale_factor,
+        "rows": 1 if component.role in _CODERS else BATCH,
+        "tokens": bundle.family.text.num_tokens,
+        "context_width": config.get("cross_attention_dim", _CONTEXT_WIDTH),
+        "guidance_width": config.get("time_cond_proj_dim") or _GUIDANCE_WIDTH,
+        "latent_channels": space.channels,
+        "latent_height": height,
+        "latent_width": width,
+        "image_channels": 3,
+        "image_height": height * space.vae_scale_factor,
+        "image_width": width * space.vae_scale_factor,
     }
 
 
-def _known(component: Component, spec: TensorSpec, dim: int | str, sizes: Mapping[str, int]) -> int:
+def _size(component: Component, spec: TensorSpec, dim: int | str, sizes: Mapping[str, int]) -> int:
     size = size_of(dim, sizes)
     if size is None:
         raise BundleError(
-            f"{component.name}: input '{spec.name}' is {spec}, and how large '{dim}' is nobody "
-            "says: only networks of Stable Diffusion can be verified"
+            f"{component.name}: input '{spec.name}' is {spec}, and the size of '{dim}' is unknown: "
+            "only networks of Stable Diffusion can be verified"
         )
     return size
-
-
-def _values(
-    bundle: Bundle,
-    component: Component,
-    spec: TensorSpec,
-    shape: tuple[int, ...],
-    random: np.random.Generator,
-) -> Array:
-    values: Array
-    match spec.name:
-        case names.INPUT_IDS:
-            values = random.integers(_num_words(bundle), size=shape)
-        case names.TIMESTEP:
-            values = np.resize(_TIMESTEPS, shape)
-        case names.CONTROLNET_COND:
-            values = random.uniform(0, 1, shape)
-        case names.CONDITIONING_SCALE:
-            values = np.ones(shape)
-        case name if component.role == "controlnet" and names.is_residual(name):
-            values = np.zeros(shape)  # so that what is seen is this net's own
-        case names.SAMPLE if component.role == "vae encoder":
-            values = random.uniform(-1, 1, shape)
-        case _:
-            values = random.standard_normal(shape)
-    return np.asarray(values, spec.dtype)
-
-
-def _num_words(bundle: Bundle) -> int:
-    """Every token has a row in the text encoder's table; it may have more."""
-    return len(json.loads((bundle.tokenizer_folder() / "vocab.json").read_text(encoding="utf-8")))

@@ -15,6 +15,7 @@ from sdrt_export.checkpoints.checkpoint import (
     checkpoint_from_source,
     weights_from_names,
 )
+from sdrt_export.checkpoints.parts import STABLE_DIFFUSION, TEXT_ENCODER, UNET, VAE, PartKind
 from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 
@@ -48,7 +49,7 @@ def test_a_good_one_is_read(folder: Path) -> None:
     assert checkpoint.folder == folder
     assert checkpoint.source == str(folder)
     assert checkpoint.family.name == "stable-diffusion-1"
-    assert checkpoint.weights["unet"] == Weights(None, (UNET_WEIGHTS,))
+    assert checkpoint.weights[UNET] == Weights(None, (UNET_WEIGHTS,))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_missing_part_is_told_beside_what_is_there(
     path = folder / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     message = refusal(folder)
-    assert f"no whole checkpoint: {missing}, found " in message
+    assert f"not a complete checkpoint: {missing}, found " in message
     found = re.search("found (.*): expected", message)
     assert found
     assert set(found[1].split(", ")) == {path.name for path in folder.iterdir()}
@@ -133,13 +134,13 @@ def test_an_exported_bundle_is_told(bundle: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"\xff" * 8 + b"{}"])
 def test_weights_that_are_not_safetensors_are_told(content: bytes, folder: Path) -> None:
     (folder / UNET_WEIGHTS).write_bytes(content)
-    assert f"{folder / UNET_WEIGHTS}: no whole safetensors file" in refusal(folder)
+    assert f"{folder / UNET_WEIGHTS}: not a complete safetensors file" in refusal(folder)
 
 
 def test_weights_that_are_cut_short_are_told(folder: Path) -> None:
     whole = (folder / UNET_WEIGHTS).read_bytes()
     (folder / UNET_WEIGHTS).write_bytes(whole[:-1])
-    assert "no whole safetensors file" in refusal(folder)
+    assert "not a complete safetensors file" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -257,15 +258,15 @@ FILES = [
 
 
 @pytest.mark.parametrize(
-    ("model", "weights"),
+    ("part", "weights"),
     [
-        ("vae", Weights(None, ("vae/diffusion_pytorch_model.safetensors",))),
-        ("text_encoder", Weights("fp16", ("text_encoder/model.fp16.safetensors",))),
-        ("unet", Weights(None, (FILES[-3], FILES[-2]))),
+        (VAE, Weights(None, ("vae/diffusion_pytorch_model.safetensors",))),
+        (TEXT_ENCODER, Weights("fp16", ("text_encoder/model.fp16.safetensors",))),
+        (UNET, Weights(None, (FILES[-3], FILES[-2]))),
     ],
 )
-def test_weights_whole_sharded_or_in_halves(model: str, weights: Weights) -> None:
-    assert weights_from_names(FILES, "source")[model] == weights
+def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) -> None:
+    assert weights_from_names(FILES, "source", STABLE_DIFFUSION)[part] == weights
 
 
 def test_the_demo_is_found_or_the_way_to_it_told() -> None:

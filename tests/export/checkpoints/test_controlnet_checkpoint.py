@@ -116,8 +116,8 @@ def test_a_missing_file_is_told_beside_what_is_there(
     (folder / missing).unlink()
     (left,) = folder.iterdir()
     assert refusal(folder, host) == (
-        f"'{folder}' is no whole ControlNet: {missing} missing, found {left.name}: expected a "
-        "folder that diffusers' save_pretrained wrote"
+        f"'{folder}' is not a complete ControlNet: {missing} missing, found {left.name}: expected "
+        "a folder that diffusers' save_pretrained wrote"
     )
 
 
@@ -134,7 +134,7 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path, 
 
 def test_weights_that_are_cut_short_are_told(folder: Path, host: Host) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
-    assert f"{folder / WEIGHTS}: no whole safetensors file" in refusal(folder, host)
+    assert f"{folder / WEIGHTS}: not a complete safetensors file" in refusal(folder, host)
 
 
 def test_a_broken_configuration_is_told(folder: Path, host: Host) -> None:

@@ -117,5 +117,5 @@ def test_no_network_and_nothing_in_the_cache_is_told(repository: Path, tmp_path:
     with hub_server(REPO, repository) as server:
         pass
     refused = find(REPO, server.url, tmp_path)
-    assert f"CheckpointError: '{REPO}' is no folder here, and the Hub does not" in refused.stderr
+    assert f"CheckpointError: '{REPO}' is not a folder here, and the Hub does not" in refused.stderr
     assert "check the network, or export from a folder" in refused.stderr

@@ -13,7 +13,7 @@ from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from checkpoints import RECIPES, new_controlnet, tiny_pipeline
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet, Skip, skips_from_config
-from sdrt_export.networks.network import Size
+from sdrt_export.networks.network import TraceSize
 from sdrt_export.networks.unet import UNet
 from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx, write_variants
 from support.exported_networks import assert_near, run_exported
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
-ODD = Size(batch=3, height=11, width=7, sequence=100)
+ODD = TraceSize(batch=3, height=11, width=7, sequence=100)
 
 
 def at_scale_1(net: ControlNet) -> tuple[torch.Tensor, ...]:

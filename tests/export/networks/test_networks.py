@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 
 from checkpoints import RECIPES, tiny_pipeline
 from sdrt_engines import Array
-from sdrt_export.networks.network import Network, Size
+from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
@@ -138,7 +138,7 @@ def test_halves_give_the_very_numbers_of_rounded_weights(
         folder.mkdir()
         model, data = write_onnx(network, folder, weights)
         sizes.append(data.stat().st_size)
-        inputs = network.inputs_at(Size(2, 8, 12, 77), torch.Generator().manual_seed(4))
+        inputs = network.inputs_at(TraceSize(2, 8, 12, 77), torch.Generator().manual_seed(4))
         outputs.append(run_exported(network, model, *inputs))
     for name, expected in outputs[0].items():
         np.testing.assert_array_equal(outputs[1][name], expected)

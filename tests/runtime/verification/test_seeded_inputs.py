@@ -100,6 +100,12 @@ def test_residuals_have_the_sizes_of_the_latents(toy: Bundle) -> None:
     assert feeds["mid_block_residual"].shape == (2, 8, 8, 8)
 
 
+def test_a_guidance_embedding_has_its_own_width(toy: Bundle) -> None:
+    sample = spec("sample", "float32", "batch", 4, "height", "width")
+    toy = with_network(toy, "unet", sample, spec("timestep_cond", "float32", "batch", "width_of_w"))
+    assert seeded_inputs(toy, "unet")["timestep_cond"].shape == (2, 256)  # LCM's
+
+
 def test_a_controlnet_is_seen_alone(toy: Bundle) -> None:
     feeds = seeded_inputs(toy, "controlnet_edges")
     assert (feeds["conditioning_scale"] == 1).all()
@@ -118,6 +124,6 @@ def test_a_network_of_another_kind_is_refused(toy: Bundle) -> None:
     with pytest.raises(BundleError) as caught:
         seeded_inputs(toy, "upscaler")
     assert str(caught.value) == (
-        "upscaler: input 'pixels' is float32 (N, 3), and how large 'N' is nobody says: only "
+        "upscaler: input 'pixels' is float32 (N, 3), and the size of 'N' is unknown: only "
         "networks of Stable Diffusion can be verified"
     )

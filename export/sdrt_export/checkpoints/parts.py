@@ -1,0 +1,157 @@
+"""The contents of checkpoints, as tables: a row for each model, a tuple of rows for each kind.
+
+A new family needs rows here, and rows in `networks.loading` that say how torch reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, Literal, TypeAlias
+
+from sdrt.bundle.optimum_folder import MODEL_INDEX
+
+CONFIG_NAME: Final = "config.json"
+SCHEDULER: Final = "scheduler"
+
+Purpose: TypeAlias = Literal["text encoder", "denoiser", "vae", "controlnet"]
+
+
+@dataclass(frozen=True)
+class Library:
+    """How a library names things in the folder of a model."""
+
+    class_field: str  # the field of the configuration that says which model it is
+    weights: str  # the stem of the weights files
+
+
+DIFFUSERS: Final = Library("_class_name", "diffusion_pytorch_model")
+TRANSFORMERS: Final = Library("model_type", "model")
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """One model of a checkpoint, as far as it can be checked without torch."""
+
+    purpose: Purpose
+    title: str  # in messages
+    folder: str  # in the checkpoint; "": the model is a checkpoint of its own
+    library: Library
+    class_name: str  # expected in the library's `class_field`
+    sizes: tuple[str, ...]  # fields of the configuration that are checked before torch allocates
+    absent: tuple[str, ...] = ()  # options that other families set: they add inputs
+    tokenizer: str | None = None  # the folder of a text encoder's tokenizer
+
+    @property
+    def config(self) -> str:
+        """The configuration's path in the checkpoint."""
+        return PurePosixPath(self.folder, CONFIG_NAME).as_posix()
+
+    @property
+    def weights(self) -> str:
+        """The path of its weights in the checkpoint, without variant, shard and suffix."""
+        return PurePosixPath(self.folder, self.library.weights).as_posix()
+
+
+@dataclass(frozen=True)
+class CheckpointKind:
+    """What the checkpoints of related families hold."""
+
+    title: str  # in messages
+    pipelines: tuple[str, ...]  # each is in the names of their pipeline classes in diffusers
+    families: tuple[str, ...]  # names of `Family`
+    parts: tuple[PartKind, ...]  # in the order in which an image passes through them
+    controlnet: PartKind
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """The folders of its tokenizers."""
+        return tuple(part.tokenizer for part in self.parts if part.tokenizer is not None)
+
+    @property
+    def copied_folders(self) -> tuple[str, ...]:
+        """The folders that a bundle takes over as they are."""
+        return *self.tokenizers, SCHEDULER
+
+    @property
+    def small_files(self) -> tuple[str, ...]:
+        """Names and patterns of all files that an export reads, except weights."""
+        configs = (f"{part.folder}/*.json" for part in self.parts)
+        return MODEL_INDEX, *(f"{folder}/*" for folder in self.copied_folders), *configs
+
+    def part(self, purpose: Purpose) -> PartKind:
+        """Its only part for that purpose."""
+        (found,) = self.parts_for(purpose)
+        return found
+
+    def parts_for(self, purpose: Purpose) -> tuple[PartKind, ...]:
+        """Its parts for that purpose."""
+        return tuple(part for part in self.parts if part.purpose == purpose)
+
+
+# --- the rows
+
+# Options that give a UNet or a ControlNet further inputs.
+_FURTHER_INPUTS = (
+    "addition_embed_type",
+    "class_embed_type",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+)
+
+TEXT_ENCODER: Final = PartKind(
+    purpose="text encoder",
+    title="text encoder",
+    folder="text_encoder",
+    library=TRANSFORMERS,
+    class_name="clip_text_model",
+    sizes=("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"),
+    tokenizer="tokenizer",
+)
+UNET: Final = PartKind(
+    purpose="denoiser",
+    title="UNet",
+    folder="unet",
+    library=DIFFUSERS,
+    class_name="UNet2DConditionModel",
+    sizes=("in_channels", "out_channels", "block_out_channels", "layers_per_block"),
+    absent=_FURTHER_INPUTS,
+)
+VAE: Final = PartKind(
+    purpose="vae",
+    title="VAE",
+    folder="vae",
+    library=DIFFUSERS,
+    class_name="AutoencoderKL",
+    sizes=("in_channels", "out_channels", "latent_channels", "block_out_channels"),
+)
+CONTROLNET: Final = PartKind(
+    purpose="controlnet",
+    title="ControlNet",
+    folder="",
+    library=DIFFUSERS,
+    class_name="ControlNetModel",
+    sizes=(),  # each must equal a size of the UNet
+    absent=_FURTHER_INPUTS,
+)
+
+STABLE_DIFFUSION: Final = CheckpointKind(
+    title="Stable Diffusion 1 and 2",
+    pipelines=("StableDiffusion", "LatentConsistencyModel"),
+    families=("stable-diffusion-1", "stable-diffusion-2"),
+    parts=(TEXT_ENCODER, UNET, VAE),
+    controlnet=CONTROLNET,
+)
+
+KINDS: Final = (STABLE_DIFFUSION,)
+
+
+def kind_of_pipeline(class_name: str) -> CheckpointKind:
+    """The kind of a pipeline that `families.known` knows; the longest of `pipelines` decides."""
+    kinds = {name: kind for kind in KINDS for name in kind.pipelines}
+    return kinds[max((name for name in kinds if name in class_name), key=len)]
+
+
+def kind_of_family(name: str) -> CheckpointKind:
+    """The kind of a family that `families.known` knows."""
+    return next(kind for kind in KINDS if name in kind.families)
