@@ -1,4 +1,4 @@
-"""This tree compared with another checkout: `import sdrt`, and what a step costs around the networks.
+"""This tree compared with another checkout: `import sdrt`, and a step without its networks.
 
 The two take turns, in new interpreters each round, and each round gives a ratio. A step is the
 slope of a request's wall time over its steps, with networks that are functions and return at once.

@@ -14,7 +14,7 @@ from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of
 from sdrt.job import Job
 from sdrt.result import Result, Step
-from sdrt.samplers import Call
+from sdrt.samplers.protocol import Call
 from sdrt.text.encoding import TokenizerOf, encode_prompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature

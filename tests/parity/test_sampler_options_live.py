@@ -18,7 +18,8 @@ from parity.sampler_harness import (
     schedule_of,
     scheduler_of,
 )
-from sdrt.samplers import SamplerConfig, tables
+from sdrt.samplers import tables
+from sdrt.samplers.config import SamplerConfig
 from sdrt.samplers.numerics import beta_quantile, torch_linspace
 from sdrt.samplers.options import LIMITS, Options
 from sdrt.samplers.prediction import threshold

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sdrt.samplers import SamplerConfig, SamplerError
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
 from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Sampler, SamplerConfig, SamplerError, Schedule, Update, drive
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.protocol import Call, Sampler, Update, drive
+from sdrt.samplers.schedule import Schedule
 from sdrt.samplers.schedulers import SCHEDULERS
 
 SHAPE = (2, 4, 8, 8)

@@ -17,7 +17,10 @@ from runtime.samplers.oracle import (
     dummy_sample,
     oracle_loop,
 )
-from sdrt.samplers import Call, SamplerConfig, SamplerError, Schedule, Update
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.protocol import Call, Update
+from sdrt.samplers.schedule import Schedule
 
 MULTI, SINGLE = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
 UNIPC, DEIS = "UniPCMultistepScheduler", "DEISMultistepScheduler"
