@@ -92,12 +92,12 @@ def draw_images(context: Context, name: str, pipeline: Any, batch: int, steps: i
 
 
 def _stages(result: Any, batch: int) -> dict[str, Any]:
-    timings = result.timings
+    seconds, host = result.timings.seconds, result.timings.host
     steps = result.request.num_inference_steps
     return {
-        "steps per second": round(steps / (timings.unet + timings.host), 1),
-        "unet ms": round(timings.unet / steps * 1000, 3),
-        "host ms per step": round(timings.host / steps * 1000, 3),
-        "text ms": round(timings.text_encoder * 1000, 1),
-        "vae ms": round(timings.vae_decoder / batch * 1000, 1),
+        "steps per second": round(steps / (seconds["denoiser"] + host), 1),
+        "unet ms": round(seconds["denoiser"] / steps * 1000, 3),
+        "host ms per step": round(host / steps * 1000, 3),
+        "text ms": round(seconds["text_encoder"] * 1000, 1),
+        "vae ms": round(seconds["vae_decoder"] / batch * 1000, 1),
     }

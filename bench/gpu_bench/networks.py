@@ -18,15 +18,19 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from gpu_bench.context import CONTROLNET
+from sdrt.families.known import ROLES
 from sdrt_engines import Array, Signature, engine_from_onnx, signature_from_onnx
-from sdrt_export.controlnet import ControlledUNet, ControlNet
-from sdrt_export.float_graph import float_graph_from_model
-from sdrt_export.fused_graph import PASSES, Pass, write_fused
-from sdrt_export.networks import Network, TextEncoder, UNet, VaeDecoder, VaeEncoder
-from sdrt_export.onnx_from_network import write_variants
-from sdrt_export.precision import half_from_float, kept_by_rules, load_for, write_typed
-from sdrt_export.precision_policy import rules_for
+from sdrt_export.fusing.fused_graph import PASSES, Pass, write_fused
+from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
+from sdrt_export.networks.network import Network
+from sdrt_export.networks.text_encoder import TextEncoder
+from sdrt_export.networks.unet import UNet
+from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
+from sdrt_export.precision.float_graph import float_graph_from_model
+from sdrt_export.precision.policy import rules_for
+from sdrt_export.precision.typed_graph import half_from_float, kept_by_rules, load_for, write_typed
 from sdrt_export.synthetic import MODEL_INDEX, SD15, Architecture, _draw, _write_tokenizer
+from sdrt_export.tracing.onnx_from_network import write_variants
 
 SMALL = Architecture(
     SD15.text_encoder
@@ -147,7 +151,7 @@ def write_built(work: Path, name: str) -> None:
     """What `sdrt build --target cuda` makes of a network, without trying it out."""
     half = _emptied(work / "half" / name)
     graph = float_graph_from_model(load_for(work / name / "model.onnx", "fp16"))
-    kept = kept_by_rules(graph, rules_for(FAMILY, name))
+    kept = kept_by_rules(graph, rules_for(FAMILY, ROLES.get(name, "controlnet")))
     write_typed(half_from_float(graph, "fp16", kept), work / name, half)
     write_with(work, name, "fused", PASSES)
 

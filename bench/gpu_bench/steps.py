@@ -31,9 +31,9 @@ from gpu_bench.sessions import (
     without_graph,
 )
 from sdrt_engines import Array, signature_from_onnx
-from sdrt_export import fused_graph
-from sdrt_export.norm_fusions import fuse_skip_group_norm
-from sdrt_export.product_fusions import fuse_attention, merge_projections
+from sdrt_export.fusing import fused_graph
+from sdrt_export.fusing.norm_fusions import fuse_skip_group_norm
+from sdrt_export.fusing.product_fusions import fuse_attention, merge_projections
 
 
 def peers(context: Context) -> None:

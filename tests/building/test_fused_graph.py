@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from sdrt.seeded_inputs import seeded_inputs
 
 from sdrt.arrays import psnr_of
-from sdrt.bundle import Bundle
+from sdrt.bundle.folder import Bundle
+from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.fusing.fused_graph import write_fused
 from sdrt_export.precision.float_graph import float_graph_from_model
