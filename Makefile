@@ -2,6 +2,7 @@
 #
 #   make demo        installs the lean package and draws a picture with the built-in model
 #   make check       format, lint, types, import rules
+#   make measure     lengths of functions and files, held to their limits
 #   make test        the default, export and parity tests
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make bench       measures, and appends rows to bench/results/
@@ -11,12 +12,12 @@
 
 PYTHON ?= python3
 PROMPT ?= a large red circle on a white background
-BENCHES = $(filter-out bench/recording.py,$(wildcard bench/*.py))
+BENCHES = $(filter-out bench/recording.py bench/two_trees.py,$(wildcard bench/*.py))
 
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
-.PHONY: demo check test test-full bench clean
+.PHONY: demo check measure test test-full bench clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -27,6 +28,9 @@ check: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+measure:
+	$(PYTHON) tools/measure.py
 
 test: .venv/installed
 	.venv/bin/python -m pytest -m "not full and not gpu"

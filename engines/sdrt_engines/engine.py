@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, Lock
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -42,7 +41,8 @@ class Engine(ABC):
         self.name = name  # begins every error message
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._outputs = {spec.name: spec for spec in signature.outputs}
-        self._changed = Condition()
+        self._lock = Lock()
+        self._idle = Condition(self._lock)
         self._num_running = 0
         self._closed = False
 
@@ -54,10 +54,13 @@ class Engine(ABC):
         Raises TensorError for a name, dtype or shape that does not fit, before the backend sees
         it, and EngineError when the engine is closed or the backend fails.
         """
-        with self._in_use():
-            sizes: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        self._begin()
+        try:
             values = self._checked(feeds, sizes)
             return self._run(values, self._wanted(outputs), sizes)
+        finally:
+            self._end()
 
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -67,14 +70,18 @@ class Engine(ABC):
         An engine of the same device takes them as feeds at no trip through the host, any other
         engine at one. On the CPU they are arrays.
         """
-        with self._in_use():
-            sizes: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        self._begin()
+        try:
             values = self._checked(feeds, sizes)
             return self._run_on_device(values, self._wanted(outputs), sizes)
+        finally:
+            self._end()
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes stay outside."""
-        with self._in_use():
+        self._begin()
+        try:
             if name not in self._inputs:
                 raise TensorError(
                     f"{self.name}: no input '{name}': {did_you_mean(name, self._inputs)}"
@@ -83,12 +90,14 @@ class Engine(ABC):
             if reason := spec.mismatch(array, {}):
                 raise self._misfit("input", spec, array, reason)
             return Pinned(self, name, array.shape, self._pin(name, array))
+        finally:
+            self._end()
 
     def close(self) -> None:
         """Give everything back, after the runs in progress. Closing twice is harmless."""
-        with self._changed:
+        with self._idle:
             already_closed, self._closed = self._closed, True
-            self._changed.wait_for(lambda: self._num_running == 0)
+            self._idle.wait_for(lambda: self._num_running == 0)
         if not already_closed:
             self._release()
 
@@ -136,18 +145,18 @@ class Engine(ABC):
     def _release(self) -> None:  # noqa: B027 - a backend that owns nothing needs nothing here
         """Give back what the backend owns. Called once."""
 
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._changed:
+    def _begin(self) -> None:
+        """Keeps the engine open until `_end`. The two are a step's cost, so no context manager."""
+        with self._lock:
             if self._closed:
                 raise EngineError(f"{self.name}: this engine is closed: open it again to run it")
             self._num_running += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._num_running -= 1
-                self._changed.notify_all()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._num_running -= 1
+            if self._closed:
+                self._idle.notify_all()
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. This stands in every denoising step: about 1 µs a tensor."""

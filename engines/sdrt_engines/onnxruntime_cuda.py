@@ -1,6 +1,6 @@
 """The `cuda` backend: ONNX Runtime on an NVIDIA GPU.
 
-Nothing of it has run on a GPU yet. What binds buffers is tested on the CPU, by the same class.
+What binds buffers is tested on the CPU, by the same class; `bench/gpu.py` measures on a GPU.
 """
 
 from __future__ import annotations
@@ -37,15 +37,24 @@ _PROVIDER = "CUDAExecutionProvider"
 # Both packages write the same files, so the one that was installed last is the one that is there.
 WAY_OUT_OF_BOTH = "pip install --force-reinstall --no-deps onnxruntime-gpu"
 
+# FLASH_ATTENTION, EFFICIENT_ATTENTION and CUDNN_FLASH_ATTENTION: without it the last, which is the
+# fastest on an H100 (`bench/results/gpu.jsonl`), is not considered.
+_ATTENTION_KERNELS = 1 + 2 + 8
+
 
 def cuda_engine_from_onnx(
-    path: str | PathLike[str], *, name: str | None = None, cuda_graph: bool = False
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    half: bool = False,
+    cuda_graph: bool = True,
 ) -> Engine:
     """The network in the ONNX file at `path`, on the first GPU; weights beside it are found.
 
-    `cuda_graph` records the work of a shape once and replays it, where all shapes of the outputs
-    follow from those of the inputs. It is off until a GPU has shown that it works. EngineError when
-    the backend does not open here (`cuda_refusal`), or the file is missing or broken.
+    `half` says that the graph computes in half precision. `cuda_graph` records the work of a shape
+    once and replays it, if all shapes of the outputs follow from those of the inputs and no part of
+    the network runs on the CPU. EngineError when the backend does not open here (`cuda_refusal`),
+    or the file is missing or broken.
     """
     if reason := cuda_refusal():
         raise EngineError(reason)
@@ -54,21 +63,42 @@ def cuda_engine_from_onnx(
     onnxruntime = import_onnxruntime()
     with redirect_stdout(None):  # it prints what it misses, which the session tells too
         onnxruntime.preload_dlls()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = LOG_NOTHING
-    provider_options = {
-        "enable_cuda_graph": str(int(cuda_graph)),
-        "use_tf32": "0",  # by default float32 products have ten bits: not the same picture
-    }
     with onnxruntime_errors(lambda: f"{path}: does not load"):
-        session = onnxruntime.InferenceSession(
-            path, options, providers=[(_PROVIDER, provider_options)]
-        )
+        session, captures = _session(onnxruntime, path, half, cuda_graph)
     if _PROVIDER not in session.get_providers():  # then it would quietly run on the CPU
         raise EngineError(
             f"{path}: onnxruntime cannot load its CUDA libraries: pip install 'sdrt[cuda]'"
         )
-    return BoundEngine(signature, name or str(path), session, "cuda", cuda_graph=cuda_graph)
+    return BoundEngine(signature, name or str(path), session, "cuda", cuda_graph=captures)
+
+
+def _session(onnxruntime: Any, path: Path, half: bool, cuda_graph: bool) -> tuple[Any, bool]:
+    """A session, and whether it captures graphs: one that runs partly on the CPU refuses to."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = LOG_NOTHING
+    provider_options = provider_options_for(half=half, cuda_graph=cuda_graph)
+    try:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(_PROVIDER, provider_options)]
+        )
+    except Exception as error:
+        if not cuda_graph or "graph capture" not in str(error):
+            raise
+        return _session(onnxruntime, path, half, False)
+    return session, cuda_graph
+
+
+def provider_options_for(*, half: bool, cuda_graph: bool) -> dict[str, str]:
+    """The options of ONNX Runtime's CUDA provider.
+
+    In float32, TF32 is off: its products have ten bits, which is not the same image. In half
+    precision it is on: without it cuDNN keeps off the tensor cores, whatever the type.
+    """
+    return {
+        "enable_cuda_graph": str(int(cuda_graph)),
+        "use_tf32": str(int(half)),
+        "sdpa_kernel": str(_ATTENTION_KERNELS),
+    }
 
 
 def cuda_refusal() -> str | None:
@@ -95,17 +125,6 @@ def package_refusal() -> str | None:
     )
 
 
-@dataclass(frozen=True)
-class _Buffers:
-    """Memory on the device for all inputs and outputs of one shape, and its binding to them."""
-
-    binding: Any
-    inputs: dict[str, Any]
-    unknown: tuple[str, ...]  # outputs whose size only a run shows
-    run_options: Any
-    graph: int  # its captured graph; -1 where nothing is captured
-
-
 class _OrtArray(DeviceArray):
     """An array in ONNX Runtime's memory on a device."""
 
@@ -117,6 +136,28 @@ class _OrtArray(DeviceArray):
 
     def numpy(self) -> Array:
         return np.array(self.value.numpy())
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """Memory on the device for all inputs and outputs of one shape, and its binding to them."""
+
+    binding: Any
+    inputs: dict[str, Any]
+    unknown: tuple[str, ...]  # outputs whose size only a run shows
+    run_options: Any
+    graph: int  # its captured graph; -1 where nothing is captured
+    pinned: dict[str, Any]  # by input: the pinned value that it holds
+
+    def fill(self, name: str, value: Any) -> None:
+        """Copies the value into the input's memory, unless it is the pinned one that lies there."""
+        is_pinned = not isinstance(value, np.ndarray | _OrtArray)
+        if is_pinned and self.pinned.get(name) is value:
+            return
+        self.pinned.pop(name, None)  # first: a copy that fails leaves nothing to rely on
+        self.inputs[name].update_inplace(value.value if isinstance(value, _OrtArray) else value)
+        if is_pinned:
+            self.pinned[name] = value
 
 
 class BoundEngine(Engine):
@@ -167,8 +208,7 @@ class BoundEngine(Engine):
             with onnxruntime_errors(lambda: self._failure(sizes)):
                 buffers = self._buffers.get_or_make(shape, lambda: self._new_buffers(sizes))
                 for name, value in values.items():
-                    held = value.value if isinstance(value, _OrtArray) else value
-                    buffers.inputs[name].update_inplace(held)
+                    buffers.fill(name, value)
                 for name in buffers.unknown:  # else it would be what the last run gave
                     buffers.binding.bind_output(name, self._device)
                 self._session.run_with_iobinding(buffers.binding, buffers.run_options)
@@ -202,7 +242,7 @@ class BoundEngine(Engine):
         run_options = self._onnxruntime.RunOptions()
         run_options.log_severity_level = LOG_NOTHING
         run_options.add_run_config_entry("gpu_graph_id", str(graph))
-        return _Buffers(binding, inputs, unknown, run_options, graph)
+        return _Buffers(binding, inputs, unknown, run_options, graph, {})
 
     def _empty(self, spec: TensorSpec, sizes: dict[str, int]) -> Any:
         """Memory on the device for a tensor, or None where its shape is not known before a run."""
@@ -236,6 +276,8 @@ CUDA = Backend(
     name="cuda",
     packages=("onnxruntime-gpu",),
     refusal=lambda target: cuda_refusal(),
-    open=lambda source, target: cuda_engine_from_onnx(source.graph, name=source.name),
+    open=lambda source, target: cuda_engine_from_onnx(
+        source.graph, name=source.name, half=source.precision != "fp32"
+    ),
     runs="half graph",
 )

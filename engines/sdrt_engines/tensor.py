@@ -31,6 +31,9 @@ class DeviceArray(ABC):
         """A copy of it in the host's memory."""
 
 
+_ARRAYS = (np.ndarray, DeviceArray)
+
+
 def to_host(array: Array | DeviceArray) -> Array:
     """The array itself, or a copy of what lies on a device."""
     return array.numpy() if isinstance(array, DeviceArray) else array
@@ -70,7 +73,7 @@ class TensorSpec:
 
         `sizes` holds what the symbolic dimensions are in this run; new ones are added to it.
         """
-        if not isinstance(array, np.ndarray | DeviceArray):
+        if not isinstance(array, _ARRAYS):
             return "it must be a numpy array: wrap it in np.asarray"
         if array.dtype != self.dtype:
             return f"convert it with .astype('{self.dtype}')"
@@ -80,7 +83,8 @@ class TensorSpec:
         """The part of `mismatch` that is about the shape."""
         if len(shape) != len(self.shape):
             return f"it must have {len(self.shape)} dimensions, not {len(shape)}"
-        for axis, (dim, size) in enumerate(zip(self.shape, shape, strict=True)):
+        for axis, dim in enumerate(self.shape):
+            size = shape[axis]
             expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
             if size != expected:
                 because = f", which {dim} is in this run" if isinstance(dim, str) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,7 +14,7 @@ from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of
 from sdrt.job import Job
 from sdrt.result import Result, Step
-from sdrt.samplers import Call
+from sdrt.samplers.protocol import Call
 from sdrt.text.encoding import TokenizerOf, encode_prompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
@@ -78,13 +77,14 @@ class Generation:
             except StopIteration as finished:
                 value: tuple[Array, Images] = finished.value
                 return value
-            suspended = time.perf_counter()
-            answer = yield event
-            if answer is None:
-                self.clock.add_caller(time.perf_counter() - suspended)
-            else:
+            if isinstance(event, Ask):
+                answer = yield event
+                assert answer is not None, "an ask is sent its answer"
                 self.clock.add(answer.seconds)
                 self._ran_on = answer.ran_on
+            else:
+                with self.clock.of_the_caller():
+                    answer = yield event
 
     def _draw(self) -> Array:
         """The next normals of every image's stream, (B, C, h, w)."""

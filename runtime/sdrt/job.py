@@ -20,12 +20,13 @@ from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, settings_of
-from sdrt.samplers import SamplerConfig, Schedule
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sdrt.samplers.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,8 @@ def _autoencoder(bundle: Bundle) -> Autoencoder:
 
 def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
     """The schedule that the bundle's configuration and the request ask for. SamplerError."""
+    from sdrt.samplers.config import SamplerConfig  # all samplers: a tenth of `import sdrt`
+
     config = SamplerConfig.from_diffusers(bundle.scheduler_config)
     if request.scheduler is not None:
         config = config.renamed(request.scheduler)

@@ -6,18 +6,14 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from sdrt.errors import SdrtError
 from sdrt.timings import Timings
+from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sdrt.request import Request
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Step:
 
 
 class Stream(Iterator[Step]):
-    """The steps of a running request; once they have all been taken, ``result`` holds the
+    """The steps of a running request; once they have all been taken, `result` holds the
     images."""
 
     def __init__(self, steps: Generator[Step, None, Result]) -> None:
@@ -66,7 +62,7 @@ class Stream(Iterator[Step]):
 
     @property
     def result(self) -> Result:
-        """The images. Raises ``SdrtError`` before the last step has been taken."""
+        """The images. Raises `SdrtError` before the last step has been taken."""
         if self._result is None:
             raise SdrtError(
                 "the stream has not finished: take all of its steps before asking for its result"

@@ -44,9 +44,14 @@ class Clock:
         for stage, spent in seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
 
-    def add_caller(self, seconds: float) -> None:
-        """Counts seconds in which nothing was asked of the request."""
-        self._caller += seconds
+    @contextmanager
+    def of_the_caller(self) -> Iterator[None]:
+        """The seconds inside are not the request's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._caller += time.perf_counter() - start
 
     @property
     def seconds(self) -> Mapping[str, float]:

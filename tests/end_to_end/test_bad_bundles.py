@@ -131,7 +131,7 @@ def an_unknown_option(bundle: Path) -> None:
         (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
         (a_truncated_network, "bundle/unet/model.onnx: no ONNX model: "),
         (truncated_weights, "bundle/unet/model.onnx: does not load: "),
-        (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown; did you mean 'EulerDiscreteSc"),
+        (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown: did you mean 'EulerDiscreteSc"),
         (an_unknown_option, "beta_strat"),
     ],
 )

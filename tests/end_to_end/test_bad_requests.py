@@ -68,9 +68,9 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scheduler", "eluer"], "scheduler 'eluer' is unknown; did you mean 'euler'?"),
+        (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
-        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta; these do:"),
+        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
@@ -99,7 +99,7 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["-o", "/proc/out.png"], "/proc/out.png: cannot be written: "),
         (["-o", f"{'x' * 300}.png"], ".png: cannot be written: File name too long: choose another"),
         (["--from-image", "gone.png"], "gone.png cannot be read: No such file"),
-        (["--from-image", "notes.txt"], "notes.txt is not a PNG, or a broken one; only a PNG"),
+        (["--from-image", "notes.txt"], "notes.txt is not a PNG, or it is broken: only PNGs"),
         (["--from-image", "bare.png"], "bare.png does not say how it was made: it has no 'sdrt'"),
     ],
 )

@@ -172,7 +172,7 @@ def test_what_cannot_be_followed_is_told(tmp_path: Path) -> None:
     warning, error = outcome.err
     assert warning == (
         "sdrt: warning: later.png was made with tiling, which this version does not know: "
-        "the picture will be another one"
+        "the image will differ"
     )
     assert error.startswith("sdrt: no bundle at 'gone'")
 
@@ -188,7 +188,7 @@ def test_an_interrupt_leaves_nothing(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert capsys.readouterr().err == "sdrt: interrupted, nothing is half written\n"
+    assert capsys.readouterr().err == "sdrt: interrupted, no file is half written\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -155,8 +155,8 @@ def test_a_png_that_does_not_name_its_picture_begins_at_noise(folder: Path) -> N
     outcome = run_sdrt(*command, folder=folder)
     assert outcome.code == 0
     assert outcome.err[0] == (
-        "sdrt: warning: other.png was made from another picture, which it does not name: give that "
-        "one with --image, else the new picture begins at noise"
+        "sdrt: warning: other.png was made from another image, which it does not name: give that "
+        "one with --image, or the new image begins from noise"
     )
     assert "strength" not in recorded("out.png")
     assert run_sdrt(*command, "--image", "in.png", folder=folder).code == 0

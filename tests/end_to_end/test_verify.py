@@ -20,7 +20,7 @@ def test_the_demo_model_passes_on(
     skip_unless_it_opens(target)
     assert main(["verify", "demo", "--target", target]) == 0
     title, headings, *rows = capsys.readouterr().out.splitlines()
-    assert title.split() == [target, "beside", "cpu"]
+    assert title.split() == [target, "compared", "with", "cpu"]
     assert headings.split()[:3] == ["component", "greatest", "error"]
     assert {"text_encoder", "unet", "vae_decoder", "vae_encoder"} <= {r.split()[0] for r in rows}
     assert all(row.split()[-1] == "good" for row in rows)
@@ -46,7 +46,7 @@ def test_a_broken_network_fails_and_the_others_are_still_told(
     assert found["unet"]["num_non_finite"] == 2 * 4 * 16 * 16
     assert (found["unet"]["max_abs"], found["unet"]["psnr"]) == (None, None)
     assert err == (
-        "sdrt: target cpu does not give what the CPU gives in unet, unet_controlled: "
+        "sdrt: target cpu differs too much from the CPU in unet, unet_controlled: "
         "use another target for this bundle\n"
     )
 

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import SamplerConfig, Schedule, Update
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.protocol import Update
+from sdrt.samplers.schedule import Schedule
 
 Model = Callable[[np.ndarray, float], np.ndarray]
 

@@ -23,7 +23,7 @@ from parity.sampler_harness import (
     their_trajectory,
 )
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Update
+from sdrt.samplers.protocol import Update
 
 pytestmark = [
     pytest.mark.parity,

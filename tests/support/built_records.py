@@ -32,6 +32,7 @@ def write_half_graph(
         precision=precision,
         promoted=(),
         policy=1,
+        fusions=1,
         psnr=None,
     )
     path.with_name(HalfGraph.RECORD_NAME).write_text(graph.to_json())
@@ -56,6 +57,7 @@ def ingredients_of(root: Path, component: Component, precision: str = "fp16") ->
         precision=precision,
         promoted=(),
         policy=1,
+        fusions=1,
         profiles=(PROFILE,),
         flags={"strongly_typed": True},
         library="tensorrt_rtx",

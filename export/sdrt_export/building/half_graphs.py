@@ -1,13 +1,19 @@
-"""Typed half-precision graphs: plans are built from them, and ONNX Runtime CUDA runs them."""
+"""Typed half-precision graphs: plans are built from them, and ONNX Runtime CUDA runs them.
+
+What ONNX Runtime CUDA runs in float16 is fused (`fusing`): its fused kernels take no other type.
+"""
 
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import Component
+from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import Target
@@ -20,13 +26,15 @@ from sdrt_export.building.graph_folder import (
     records_of_draft,
     write_record,
 )
-from sdrt_export.building.workplace import build_alone, disk_full_as_build_error
+from sdrt_export.building.workplace import WORK, build_alone, disk_full_as_build_error
 from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
 
 if TYPE_CHECKING:
     from sdrt_export.precision.check import PrecisionReport
+
+FUSIONS_VERSION = 1  # of the passes in `fusing`
 
 
 def build_half_graphs(
@@ -78,24 +86,43 @@ def write_half_graph(
 def _graph_of(bundle: Bundle, component: Component, half: HalfType) -> HalfGraph | None:
     """The network's graph if it has this policy and precision, else None."""
     graph = HalfGraph.of(bundle.root, CUDA.name, component)
-    if graph is None or graph.policy != POLICY_VERSION or graph.precision not in (half, "fp32"):
+    if graph is None or graph.precision not in (half, "fp32"):
         return None
-    return graph
+    made_by = graph.policy, graph.fusions
+    return graph if made_by == (POLICY_VERSION, FUSIONS_VERSION) else None
 
 
 def _build(bundle: Bundle, component: Component, half: HalfType, report: Report) -> Path:
     with appearing_graph(bundle, CUDA.name, component, HalfGraph) as draft:
-        found = write_half_graph(bundle, component, half, draft, report)
+        found = _write_graph(bundle, component, half, draft, report)
         graph = HalfGraph(
             onnx=onnx_digests(bundle.root, component),
             files=records_of_draft(draft, CUDA.name, component),
             precision=found.precision,
             promoted=found.promoted,
             policy=POLICY_VERSION,
+            fusions=FUSIONS_VERSION,
             psnr=found.psnr if math.isfinite(found.psnr) else None,
         )
         write_record(draft, graph)
     return bundle.root / graph.model
+
+
+def _write_graph(
+    bundle: Bundle, component: Component, half: HalfType, folder: Path, report: Report
+) -> PrecisionReport:
+    """Writes the graph that the backend runs, fused if it is float16."""
+    from sdrt_export.fusing.fused_graph import write_fused
+
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=bundle.root / ENGINES) as work:
+        found = write_half_graph(bundle, component, half, Path(work), report)
+        if found.precision == "fp16":
+            report(f"{component.name}: fusing")
+            write_fused(Path(work, MODEL_NAME), folder)
+        else:
+            for path in Path(work).iterdir():
+                shutil.move(path, folder)
+    return found
 
 
 HALF_GRAPHS = Builder(

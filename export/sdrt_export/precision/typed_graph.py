@@ -16,7 +16,7 @@ few microseconds on a GPU, and leaves every signature as the manifest records it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,10 +48,31 @@ _SUFFIXES = {FLOAT: "fp32"} | {element: half for half, element in ELEMENTS.items
 
 @dataclass(frozen=True)
 class Stored:
-    """A weight of the new graph: an initializer of the old one, and its new type."""
+    """A weight of the new graph: an initializer of the old one, and its new type.
+
+    `view` shows it in another way: transposed, flattened.
+    """
 
     source: TensorProto
     element: int
+    view: Callable[[Array], Array] | None = None
+
+    def values(self, folder: Path) -> Array:
+        """What is written; `folder` holds the old graph's external data."""
+        array = _converted(array_of(self.source, folder), self.element)
+        return array if self.view is None else np.ascontiguousarray(self.view(array))
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A weight of the new graph that is made of several."""
+
+    parts: tuple[Stored | Combined, ...]
+    combine: Callable[[Sequence[Array]], Array]
+
+    def values(self, folder: Path) -> Array:
+        """What is written, as of a `Stored` weight."""
+        return self.combine([part.values(folder) for part in self.parts])
 
 
 @dataclass
@@ -59,7 +80,7 @@ class TypedGraph:
     """A graph in which every tensor has its type. The weights are not converted yet."""
 
     model: ModelProto
-    weights: dict[str, Stored] = field(default_factory=dict)
+    weights: dict[str, Stored | Combined] = field(default_factory=dict)
 
 
 def load_for(path: Path, half: HalfType) -> ModelProto:
@@ -125,7 +146,7 @@ class _Typing:
         self.made = {value.name: FLOAT for value in graph.model.graph.input}  # tensor → its type
         self.cast: dict[tuple[str, int], str] = {}
         self.nodes: list[NodeProto] = []
-        self.weights: dict[str, Stored] = {}
+        self.weights: dict[str, Stored | Combined] = {}
         self.outputs = frozenset(graph.outputs)
 
     def run(self) -> TypedGraph:
@@ -209,7 +230,7 @@ def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
     del typed.model.graph.initializer[:]
     with (folder / DATA_NAME).open("wb") as data:
         for name, stored in typed.weights.items():
-            array = _converted(array_of(stored.source, weights_folder), stored.element)
+            array = stored.values(weights_folder)
             typed.model.graph.initializer.append(initializer(name, array, data))
     path = folder / MODEL_NAME
     path.write_bytes(typed.model.SerializeToString())

@@ -1,4 +1,4 @@
-"""`sdrt doctor`: which targets open on this machine, and what the others lack."""
+"""`sdrt doctor`: which targets open on this machine, and what is missing for the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sdrt_engines.processor import this_processor
 
 @dataclass(frozen=True)
 class Cpu:
-    """`bfloat16` is None where the system does not say."""
+    """The processor; `bfloat16` is None if the system does not say."""
 
     name: str
     cores: int  # that this process may use
@@ -47,14 +47,14 @@ class Diagnosis:
     system: str
     cpu: Cpu
     gpus: tuple[Gpu, ...]
-    cuda: str | None  # the newest that the driver knows
+    cuda: str | None  # the newest version that the driver supports
     auto: str | None  # the target that "auto" takes, before it has seen a bundle
     targets: tuple[TargetState, ...]
     notes: tuple[str, ...]
 
 
 def doctor(*, as_json: bool) -> None:
-    """Prints the diagnosis; what does not open is no error."""
+    """Prints the diagnosis. A target that does not open is not an error."""
     found = diagnosis()
     if as_json:
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
@@ -69,7 +69,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def diagnosis() -> Diagnosis:
-    """Looks at this machine and at what is installed on it."""
+    """Examines this machine and the packages installed on it."""
     cuda = cuda_version()
     targets = tuple(
         _state(backend, target) for backend in BACKENDS for target in _variants(backend)
@@ -95,7 +95,9 @@ def _variants(backend: Backend) -> list[Target]:
 def _state(backend: Backend, target: Target) -> TargetState:
     try:
         reason = backend.refusal(target)
-    except Exception as error:  # a broken library may raise anything: the other targets count too
+    except (
+        Exception
+    ) as error:  # a broken library may raise anything, and the other targets must still be shown
         reason = f"its library fails: {' '.join(str(error).split())}: install it again"
     return TargetState(str(target), reason is None, reason, installed_versions(*backend.packages))
 
@@ -134,7 +136,7 @@ def _facts(found: Diagnosis) -> Table:
         size = f"{gpu.memory / 2**30:.0f} GiB"
         table.add_row("GPU", f"{gpu.name}, {gpu.architecture}, {size}, CUDA {found.cuda}")
     if not found.gpus:
-        table.add_row("GPU", "none that an NVIDIA driver tells of")
+        table.add_row("GPU", "none that an NVIDIA driver reports")
     table.add_row("auto", found.auto or "no target opens")
     return table
 

@@ -1,4 +1,4 @@
-"""`sdrt inspect`: what a bundle holds, for people and for programs."""
+"""`sdrt inspect`: the contents of a bundle, for people and for programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inspect(path: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(manifest.to_json() + "\n")
         return
-    console = Console(highlight=False, markup=False, emoji=False)  # a source is not ours to style
+    console = Console(highlight=False, markup=False, emoji=False)  # the source is printed as it is
     for table in (_facts, _components, _tensors):
         console.print(table(manifest))
         console.print()
@@ -45,7 +45,7 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _components(manifest: Manifest) -> Table:
     table = _table("component", "weights")
-    for heading in ("size", "error beside torch", "PSNR"):
+    for heading in ("size", "error against torch", "PSNR"):
         table.add_column(heading, justify="right")
     for component in manifest.components:
         megabytes = sum(file.size for file in component.files) / 1e6
@@ -66,7 +66,7 @@ def _tensors(manifest: Manifest) -> Table:
 
 
 def _rows(specs: Sequence[TensorSpec]) -> Iterator[tuple[str, str, str]]:
-    """Name, dtype and shape of each tensor; those that are numbered stand in one row."""
+    """Name, dtype and shape of each tensor; numbered ones share a row."""
     for stem, same in groupby(specs, key=lambda spec: re.sub(r"\.\d+$", "", spec.name)):
         first, *others = same
         shapes = list(dict.fromkeys(_short(spec) for spec in (first, *others)))
@@ -75,7 +75,7 @@ def _rows(specs: Sequence[TensorSpec]) -> Iterator[tuple[str, str, str]]:
 
 
 def _short(spec: TensorSpec) -> str:
-    """The shape, with letters for what is open: batch, tokens, height, width."""
+    """The shape, with letters for its open sizes: batch, tokens, height, width."""
     words = re.compile(r"batch|sequence|height|width")
     letters = {"batch": "B", "sequence": "L", "height": "h", "width": "w"}
     return words.sub(lambda word: letters[word[0]], shape_text(spec.shape))

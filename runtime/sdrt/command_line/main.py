@@ -17,30 +17,32 @@ from sdrt.errors import SdrtError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code."""
+    """Runs one command and returns its exit code."""
     warnings.formatwarning = _format_warning
-    # sdrt refuses large pictures itself, from fewer pixels on
+    # sdrt refuses large images itself, at a lower limit
     warnings.filterwarnings("ignore", message="Image size", module=r"PIL\.")
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every letter
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # not every terminal can show every letter
     try:
         options = parser_of(_COMMANDS).parse_args(arguments)
     except UsageError as error:
-        return _tell(error)
+        return _report(error)
     try:
         options.command(options)
     except SdrtError as error:
         if options.debug:
             raise
-        return _tell(error)
+        return _report(error)
     except KeyboardInterrupt:
-        sys.stderr.write("sdrt: interrupted, nothing is half written\n")
+        sys.stderr.write("sdrt: interrupted, no file is half written\n")
         return 130
     return 0
 
 
-def _tell(error: SdrtError) -> int:
-    """One line on stderr, whatever the message holds, and the exit code."""
+def _report(error: SdrtError) -> int:
+    """Writes one line to stderr, even for a message of several; returns the exit code."""
     sys.stderr.write(f"sdrt: {' '.join(str(error).split())}\n")
     return 2 if isinstance(error, UsageError) else 1
 

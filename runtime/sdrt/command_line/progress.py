@@ -11,7 +11,7 @@ from sdrt.result import Step
 
 
 def shown(steps: Iterable[Step], console: Console | None = None) -> Iterator[Step]:
-    """The same steps, with a bar on stderr that is gone after the last one."""
+    """The same steps, with a bar on stderr that disappears after the last one."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -21,12 +21,11 @@ from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
 
-_OTHER_FIELDS = ("bundle", "model", "version")  # what else a PNG may say, without changing pixels
+_OTHER_FIELDS = ("bundle", "model", "version")  # other fields of a PNG, which do not change pixels
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draws and saves. Everything that can be refused is refused before the first engine is
-    opened."""
+    """Generates images and saves them. Refuses what it can before it opens the first engine."""
     bundle, request = _requested(options)
     with Pipeline.open(bundle, options.target) as pipeline:
         request = pipeline.resolve(request)
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _requested(options: argparse.Namespace) -> tuple[str, Request]:
-    """The bundle and the request: what the PNG says, overridden by what the command line says."""
+    """The bundle and the request: those of the PNG, overridden by the command line."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     recorded = _recorded(options.from_image, given) if options.from_image else {}
     values = {**recorded, **given, "control": controls_from_options(options, recorded)}
@@ -58,19 +57,19 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
 
 
 def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a PNG says. Warns of what cannot be followed, as that makes it another picture."""
+    """The parameters of a PNG. Warns of those that cannot be used, as the image will differ."""
     recorded = read_parameters(path)
     unknown = [name for name in recorded if name not in (*REQUEST_FIELDS, *_OTHER_FIELDS)]
     if unknown:
         warnings.warn(
             f"{path} was made with {', '.join(unknown)}, which this version does not know: "
-            "the picture will be another one",
+            "the image will differ",
             stacklevel=2,
         )
     if "strength" in recorded and "image" not in {*recorded, *given}:  # A1111 does not name it
         warnings.warn(
-            f"{path} was made from another picture, which it does not name: give that one with "
-            "--image, else the new picture begins at noise",
+            f"{path} was made from another image, which it does not name: give that one with "
+            "--image, or the new image begins from noise",
             stacklevel=2,
         )
         del recorded["strength"]
@@ -78,7 +77,7 @@ def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
-    """One path per image, each checked for being writable: out.png, or out-1.png, out-2.png, …"""
+    """One path per image, each checked to be writable: out.png, or out-1.png, out-2.png, …"""
     output = output or Path(f"sdrt-{request.seed}.png")
     if output.suffix.lower() != ".png":
         raise SdrtError(
@@ -93,14 +92,14 @@ def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
 
 
 def _require_writable(path: Path) -> None:
-    """Tries it: permissions alone do not say so for root, or on a read-only disk."""
+    """Writes a temporary file: permissions say nothing for root, or on a read-only disk."""
     try:
         if path.is_dir():
             raise SdrtError(f"{path}: is a folder, expected the name of a PNG to write")
         if not path.parent.is_dir():
             raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
         if path.exists() and not os.access(path, os.W_OK):
-            raise SdrtError(f"{path}: this file must not be changed: choose another name with -o")
+            raise SdrtError(f"{path}: this file is write-protected: choose another name with -o")
         TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise SdrtError(

@@ -1,4 +1,4 @@
-"""`sdrt verify`: a bundle's networks on a target beside the CPU."""
+"""`sdrt verify`: compares a bundle's networks on a target with the CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sdrt_engines import Target
 def verify(path: str, target: str, *, as_json: bool) -> None:
     """Prints a verdict on each network.
 
-    SdrtError where one of them fails, or is not near enough to the CPU.
+    Raises `SdrtError` if one fails, or differs too much from the CPU.
     """
     bundle = Bundle.open(path)
     resolved = resolve(bundle, target).target
@@ -42,13 +42,13 @@ def verify(path: str, target: str, *, as_json: bool) -> None:
     failed = [verdict.component for verdict in verdicts if not verdict.passed]
     if failed:
         raise SdrtError(
-            f"target {resolved} does not give what the CPU gives in {', '.join(failed)}: use "
+            f"target {resolved} differs too much from the CPU in {', '.join(failed)}: use "
             "another target for this bundle"
         )
 
 
 def _json_from_verdict(verdict: Verdict) -> dict[str, Any]:
-    """Infinite and unknown figures are null."""
+    """The verdict as JSON; infinite and unknown figures are null."""
     values = {**asdict(verdict), "passed": verdict.passed}
     infinite = {name for name, value in values.items() if isinstance(value, float)}
     return {
@@ -59,7 +59,11 @@ def _json_from_verdict(verdict: Verdict) -> dict[str, Any]:
 
 def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
     table = Table(
-        title=f"{target} beside cpu", title_justify="left", box=None, pad_edge=False, padding=(0, 2)
+        title=f"{target} compared with cpu",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2),
     )
     table.add_column("component")
     for heading in ("greatest error", "PSNR", "needed", "not finite"):

@@ -10,7 +10,7 @@ from sdrt.denoising.conditioning import GUIDED, Conditioning
 from sdrt.denoising.controlnets import ControlChain
 from sdrt.denoising.guidance import guide
 from sdrt.errors import RequestError
-from sdrt.samplers import Call
+from sdrt.samplers.protocol import Call
 from sdrt_engines import Array, Signature, TensorSpec
 
 

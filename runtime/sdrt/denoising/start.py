@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sdrt.ask import Asks
 from sdrt.denoising.vae import Autoencoder
 from sdrt.images.masks import latent_mask
-from sdrt.samplers import Schedule
 from sdrt_engines import Array
+
+if TYPE_CHECKING:
+    from sdrt.samplers.schedule import Schedule
 
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), an own stream for each image
 Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents

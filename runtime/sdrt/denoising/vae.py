@@ -59,14 +59,25 @@ class Autoencoder:
         return tuple(images)
 
     def _decode_one(self, latent: Array) -> Asks[Image]:
-        from PIL.Image import fromarray
-
         unscaled = unscaled_latents(latent, self.latents)
         link = Link(self.decoder, (0,), {names.LATENT_SAMPLE: unscaled})
         answer = yield Ask((link,), (names.SAMPLE,))
-        sample = answer.outputs[names.SAMPLE]  # (1, 3, H, W) in -1..1
-        pixels = np.rint((sample[0] / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8)
-        return fromarray(pixels.transpose(1, 2, 0))
+        return image_from_sample(answer.outputs[names.SAMPLE][0])  # (3, H, W)
+
+
+def image_from_sample(sample: Array) -> Image:
+    """The image of a decoder's output (3, H, W) in -1..1.
+
+    In place and plane by plane: with copies this takes half as long as a UNet step on a GPU.
+    """
+    from PIL.Image import fromarray, merge
+
+    pixels = sample / 2
+    pixels += 0.5
+    np.clip(pixels, 0, 1, out=pixels)
+    pixels *= 255
+    planes = np.rint(pixels, out=pixels).astype(np.uint8)
+    return merge("RGB", [fromarray(plane) for plane in planes])
 
 
 def unscaled_latents(latent: Array, space: LatentSpace) -> Array:

@@ -1,4 +1,4 @@
-"""The parameters that an image carries: enough to make it again."""
+"""The parameters that an image records: enough to generate it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST_FIELDS = tuple(field.name for field in fields(Request))
 
 
 def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[dict[str, Any]]:
-    """For each image what its PNG carries: enough to make this one again, alone.
+    """The parameters of each image, enough to generate it again alone.
 
     `scheduler` is the name of the one that ran.
     """
@@ -42,7 +42,7 @@ def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[
 
 
 def _plain(value: Any) -> Any:
-    """A request's value as JSON can hold it."""
+    """A value of a request as JSON can hold it."""
     if isinstance(value, Picture):
         return value.path and str(Path(value.path).resolve())
     if isinstance(value, Mapping):
@@ -55,7 +55,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a PNG says, which anything may have written."""
+    """The controls of a PNG, which any program may have written. Raises `RequestError`."""
     controls = recorded.get("control", {})
     known = [field.name for field in fields(Control)]
     if not isinstance(controls, dict) or not all(
@@ -69,7 +69,7 @@ def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def json_from_control(control: Control) -> dict[str, Any]:
-    """A control's fields; its picture as a path, left out where it came from none."""
+    """The fields of a control; its image as a path, left out if it came from none."""
     values = {
         "image": control.picture and control.picture.path,
         "scale": control.scale,

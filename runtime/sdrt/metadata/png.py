@@ -1,4 +1,4 @@
-"""Pictures that know how they were made: PNG with A1111's text and a JSON of all parameters."""
+"""PNGs that record how they were made: in A1111's text, and in JSON with all parameters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sdrt.metadata.a1111 import parameters_from_text, text_from_parameters
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-JSON_KEY = "sdrt"  # everything, exactly
-TEXT_KEY = "parameters"  # what A1111 and its kin read and write
+JSON_KEY = "sdrt"  # all parameters, exactly
+TEXT_KEY = "parameters"  # what A1111 and similar programs read and write
 
 
 def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a PNG that carries its parameters, and the folders on its way, whole or not at all.
+    """Writes a PNG with its parameters, completely or not at all; makes its folder if needed.
 
-    Raises SdrtError where it cannot be written.
+    Raises `SdrtError` if it cannot be written.
     """
     content = png_bytes(image, parameters)
     try:
@@ -47,9 +47,9 @@ def png_bytes(image: Image, parameters: Mapping[str, Any]) -> bytes:
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:
-    """The parameters that a PNG carries, with diffusers' names: sdrt's JSON, else A1111's text.
+    """The parameters in a PNG, with the names of diffusers: from sdrt's JSON, else A1111's text.
 
-    Raises RequestError for a file that is no whole PNG, or that carries neither.
+    Raises `RequestError` for a file that is not a complete PNG, or that has neither.
     """
     texts = read_texts(Path(path))
     if JSON_KEY in texts:
@@ -57,41 +57,41 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
     if TEXT_KEY in texts:
         return parameters_from_text(texts[TEXT_KEY])
     raise RequestError(
-        f"{path} does not say how it was made: it has no '{JSON_KEY}' and no '{TEXT_KEY}' text. "
-        "Many sites strip these from pictures; use the original file, or write out the options"
+        f"{path} does not say how it was made: it has no '{JSON_KEY}' and no '{TEXT_KEY}' text, "
+        "which many sites remove: use the original file, or give the options"
     )
 
 
 def read_texts(path: Path) -> dict[str, str]:
-    """All texts of a PNG, wherever in the file they stand. Raises RequestError."""
+    """All texts of a PNG, anywhere in the file. Raises `RequestError`."""
     from PIL import Image, UnidentifiedImageError
     from PIL.PngImagePlugin import PngImageFile
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
             assert isinstance(image, PngImageFile)
-            image.load()  # texts may follow the pixels, and a cut file is only found here
+            image.load()  # texts may follow the pixels, and only this detects a truncated file
             return dict(image.text)
     except UnidentifiedImageError as error:
         raise RequestError(
-            f"{path} is not a PNG, or a broken one; only a PNG carries its picture's parameters"
+            f"{path} is not a PNG, or it is broken: only PNGs record their parameters"
         ) from error
-    except Exception as error:  # Pillow tells broken files in a dozen ways
+    except Exception as error:  # Pillow reports broken files in a dozen ways
         reason = getattr(error, "strerror", None) or error
         raise RequestError(
-            f"{path} cannot be read: {reason}. Is it whole? Use the original file"
+            f"{path} cannot be read: {reason}: use the original file if this one is damaged"
         ) from error
 
 
 def parameters_from_json(text: str, path: str | Path) -> dict[str, Any]:
-    """The parameters in sdrt's own text. Raises RequestError where it is not a JSON object."""
+    """The parameters in sdrt's own text. Raises `RequestError` if they are not a JSON object."""
     try:
         parameters = json.loads(text)
     except ValueError:
         parameters = None
     if not isinstance(parameters, dict):
         raise RequestError(
-            f"{path}: its '{JSON_KEY}' text is {text[:40]!r}, expected a JSON object. "
-            "Something changed it; use the original file"
+            f"{path}: its '{JSON_KEY}' text is {text[:40]!r}, expected a JSON object: "
+            "something changed it, so use the original file"
         )
     return parameters

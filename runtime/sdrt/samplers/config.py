@@ -1,4 +1,4 @@
-"""From diffusers' `scheduler_config.json` and a name to a schedule."""
+"""Schedules from a `scheduler_config.json` of diffusers, or from a scheduler's name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES, SUFFIXES, Schedule
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """A scheduler and what its configuration says.
+    """A scheduler and its configuration.
 
-    `given` is kept as it was written, also what this scheduler has no use for, because another
-    scheduler may have (diffusers' `Other.from_config(scheduler.config)`). `options` is what
-    applies here: what is given, over the defaults of this scheduler. Two things belong to the model
-    and hold for every scheduler, also where diffusers' class has no such option:
-    `rescale_betas_zero_snr` and every `beta_schedule`.
+    `given` is kept as written, with options that this scheduler does not have: another one may
+    (`Other.from_config(scheduler.config)` in diffusers). `options` holds what applies here: the
+    given options over the defaults of this scheduler. Two things belong to the model and apply to
+    every scheduler, even if its class in diffusers has no such option: `rescale_betas_zero_snr` and
+    every `beta_schedule`.
     """
 
     scheduler: str  # diffusers' class name
@@ -30,7 +30,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
             advice = _did_you_mean(self.scheduler, SCHEDULERS)
-            raise SamplerError(f"scheduler {self.scheduler!r} is unknown; {advice}")
+            raise SamplerError(f"scheduler {self.scheduler!r} is unknown: {advice}")
         check_known(self.given)
         entry = self._entry
         taken = {
@@ -41,8 +41,8 @@ class SamplerConfig:
         options = Options(**{**entry.options, **taken})
         if options.prediction_type not in entry.prediction_types:
             raise SamplerError(
-                f"{self.scheduler} can't use prediction_type {options.prediction_type!r}, "
-                f"expected one of {', '.join(entry.prediction_types)}; choose another scheduler"
+                f"{self.scheduler} cannot use prediction_type {options.prediction_type!r}, "
+                f"expected one of {', '.join(entry.prediction_types)}: choose another scheduler"
             )
         object.__setattr__(self, "options", options)
 
@@ -55,7 +55,7 @@ class SamplerConfig:
         """
         if not isinstance(config.get("_class_name"), str):
             raise SamplerError(
-                "the scheduler's configuration has no _class_name; expected a class of diffusers"
+                "the scheduler's configuration has no _class_name, expected a class of diffusers"
             )
         given = {name: value for name, value in config.items() if not name.startswith("_")}
         return cls(config["_class_name"], given)
@@ -63,22 +63,21 @@ class SamplerConfig:
     def renamed(self, name: str) -> SamplerConfig:
         """Another scheduler for the same model, by diffusers' class name or a short name.
 
-        A class name keeps every option that is given. A short name says the whole variant:
-        `"dpmpp_2m"` has no Karras sigmas even where the configuration has, `"dpmpp_2m_karras"`
-        has.
+        A class name keeps every given option. A short name stands for a whole variant:
+        `"dpmpp_2m"` has no Karras sigmas even if the configuration has, `"dpmpp_2m_karras"` has.
         """
         if name in SCHEDULERS:
             return SamplerConfig(name, self.given)
         stem, suffix = split_suffix(name)
         if stem not in SHORT_NAMES:
             raise SamplerError(
-                f"scheduler {name!r} is unknown; {_did_you_mean(name, _all_names())}"
+                f"scheduler {name!r} is unknown: {_did_you_mean(name, _all_names())}"
             )
         short = SHORT_NAMES[stem]
         spelling = SUFFIXES[suffix].option if suffix else None
         if spelling and spelling not in SCHEDULERS[short.scheduler].options:
             raise SamplerError(
-                f"scheduler {name!r} does not exist: {stem} has no {spelling}; use {stem!r}"
+                f"scheduler {name!r} does not exist: {stem} has no {spelling}: use {stem!r}"
             )
         sigmas = {option: option == spelling for option in RESPACING}
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
@@ -106,7 +105,7 @@ class SamplerConfig:
     ) -> Schedule:
         """The schedule and sampler for this many steps, or at these `timesteps` or `sigmas`.
 
-        Raises `SamplerError` for steps that this scheduler can't take.
+        Raises `SamplerError` for steps that this scheduler cannot take.
         """
         request = ScheduleRequest(
             num_inference_steps,
@@ -120,7 +119,7 @@ class SamplerConfig:
             if getattr(request, name) and name not in self._entry.takes:
                 takers = (other for other, known in SCHEDULERS.items() if name in known.takes)
                 raise SamplerError(
-                    f"{self.scheduler} takes no {name}; these do: {', '.join(takers)}"
+                    f"{self.scheduler} takes no {name}: these do: {', '.join(takers)}"
                 )
         return self._entry.schedule(self.options, request)
 

@@ -1,4 +1,4 @@
-"""DDIM: deterministic steps through the picture that each prediction sees."""
+"""DDIM: deterministic steps by way of the image that each prediction implies."""
 
 from __future__ import annotations
 

@@ -105,13 +105,13 @@ def _std(step: DdpmStep, variance_type: str, predicted: Array | None) -> Array |
 
 
 def _split(prediction: Array, x: Array, variance_type: str) -> tuple[Array, Array | None]:
-    """The prediction (B, C, h, w), and the variance where the model predicts one: (B, 2C, h, w)."""
+    """The prediction (B, C, h, w), and the variance if the model predicts one: (B, 2C, h, w)."""
     if variance_type in FIXED:
         return prediction, None
     channels = x.shape[1]
     if prediction.shape[1] != 2 * channels:
         raise SamplerError(
-            f"variance_type {variance_type!r}: the model gives {prediction.shape[1]} channels, "
-            f"expected {2 * channels}; use variance_type 'fixed_small'"
+            f"variance_type {variance_type!r}: the model returns {prediction.shape[1]} channels, "
+            f"expected {2 * channels}: use variance_type 'fixed_small'"
         )
     return prediction[:, :channels], prediction[:, channels:]

@@ -105,7 +105,7 @@ def _rho(level: Level) -> np.float32:
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The highest order of each of n steps: the last two are kept simple in short runs."""
+    """The highest order of each of n steps: it is lower in the last two of short runs."""
     highest = [options.solver_order] * n
     if options.lower_order_final and n < 15:
         highest[-2:] = [min(options.solver_order, 2), 1][-n:]

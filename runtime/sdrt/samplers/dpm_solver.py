@@ -1,4 +1,4 @@
-"""DPM-Solver and DPM-Solver++, multistep: each step remembers what the model said before."""
+"""DPM-Solver and DPM-Solver++, multistep: each step uses earlier outputs of the model."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OPTIONS = defaults(
 
 @dataclass(frozen=True)
 class Solver:
-    """Which equation is solved and how: `read` gives what it integrates, noise or data."""
+    """The equation and the solver; `read` gives what it integrates, noise or data."""
 
     algorithm: Algorithm
     kind: Literal["midpoint", "heun"]
@@ -97,7 +97,7 @@ def dpm_solver(x: Array, steps: Sequence[SolverStep], noise: Noise, *, solver: S
 def multistep_update(
     solver: Solver, x: Array, history: History, t: Level, z: Array | None
 ) -> Array:
-    """`x` at level t, by the formula of as many orders as the history is long."""
+    """`x` at level t, by the formula whose order is the length of the history."""
     (s0, m0), *older = history
     span = span_between(solver.algorithm, s0, t)
     terms = [(span.decay, x), (span.w0, m0)]
@@ -119,7 +119,7 @@ def multistep_update(
 
 
 def solver_from_options(options: Options) -> Solver:
-    """The solver of a configuration; what another scheduler left in it becomes the default.
+    """The solver of a configuration; options left over from another scheduler become the default.
 
     Raises `SamplerError` for combinations that have no formula.
     """
@@ -134,7 +134,8 @@ def solver_from_options(options: Options) -> Solver:
     ]:
         if getattr(options, option) == value:
             raise SamplerError(
-                f"{option} {value!r} can't go with algorithm_type {algorithm!r}; use {other}"
+                f"{option} {value!r} cannot be combined with "
+                f"algorithm_type {algorithm!r}: use {other}"
             )
     return Solver(algorithm, kind_of(options), reads_noise(options))
 
@@ -144,7 +145,7 @@ def kind_of(options: Options) -> Literal["midpoint", "heun"]:
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The highest order of each of n steps: the last two are kept simple in short runs."""
+    """The highest order of each of n steps: it is lower in the last two of short runs."""
     short = options.lower_order_final and n < 15
     highest = [options.solver_order] * n
     if short and n > 1:
@@ -158,7 +159,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of DPMSolverMultistepScheduler."""
     solver = solver_from_options(options)
     if solver.algorithm == "sde-dpmsolver" and options.solver_order == 3:
-        raise SamplerError("algorithm_type 'sde-dpmsolver' has no solver_order 3; use 2")
+        raise SamplerError("algorithm_type 'sde-dpmsolver' has no solver_order 3: use 2")
     options = replace(options, flow_shift=with_flow_shift(options, request.mu))
     timesteps, sigmas = solver_sigmas(
         options,

@@ -56,7 +56,7 @@ def dpm_solver_singlestep(
 
 
 def singlestep_update(solver: Solver, x: Array, block: History, t: Level, z: Array | None) -> Array:
-    """`x` at level t, from `x` at the start of the block and what the model said since."""
+    """`x` at level t, from `x` at the start of the block and the outputs since then."""
     *later, (s, m) = block
     span = span_between(solver.algorithm, s, t)
     terms = [(span.decay, x), (span.w0, m)]
@@ -76,14 +76,14 @@ def singlestep_update(solver: Solver, x: Array, block: History, t: Level, z: Arr
 
 
 def _fractions(h: float, s: Level, later: History) -> list[tuple[float, Array]]:
-    """How far into the span from s each later output lies, newest first."""
+    """The fraction of the span from s at which each later output lies, newest first."""
     return [(rise(s, s_i) / h, m_i) for s_i, m_i in later]
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The order of each of n steps: it rises in a block, 1 2 3 1 2 3, and starts anew.
+    """The order of each of n steps: it rises within a block, 1 2 3 1 2 3.
 
-    A last block that doesn't fit, or that ends in the picture itself, is cut into lower orders.
+    A last block that does not fit, or that ends at sigma 0, is split into lower orders.
     """
     order, final_zero = options.solver_order, options.final_sigmas_type == "zero"
     block = list(range(1, order + 1))
@@ -106,7 +106,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     solver = solver_from_options(options)
     if solver.algorithm == "sde-dpmsolver":
         raise SamplerError(
-            "algorithm_type 'sde-dpmsolver' has no singlestep solver; use 'sde-dpmsolver++'"
+            "algorithm_type 'sde-dpmsolver' has no singlestep solver: use 'sde-dpmsolver++'"
         )
     options = replace(options, flow_shift=with_flow_shift(options, request.mu))
     timesteps, sigmas = solver_sigmas(options, request, last_timestep=last_timestep(options))

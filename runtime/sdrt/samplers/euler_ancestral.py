@@ -19,7 +19,7 @@ OPTIONS = defaults(*TRAINING, *SPACING, "rescale_betas_zero_snr")
 
 
 class EulerAncestralStep(NamedTuple):
-    """One step: down further than the next sigma, and up again with noise."""
+    """One step: down below the next sigma, then up to it with noise."""
 
     here: Level
     sigma_down: float
@@ -53,7 +53,7 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def ancestral_sigmas(sigmas: Array) -> tuple[Array, Array]:
-    """Where each step between `sigmas` (n + 1,) goes down to, and the noise on top, (n,)."""
+    """The sigmas to which steps between `sigmas` (n + 1,) go down, and the noise added, (n,)."""
     here, there = sigmas[:-1], sigmas[1:]
     up = np.sqrt(there**2 * (here**2 - there**2) / here**2)
     down = np.sqrt(there**2 - up**2)

@@ -1,4 +1,4 @@
-"""The exponential integrator that DPM-Solver, DPM-Solver++ and UniPC are made of.
+"""The exponential integrator of DPM-Solver, DPM-Solver++ and UniPC.
 
 In half the log SNR, `lambda = log(alpha / sigma)`, a step solves the linear part of the diffusion
 equation exactly, and expands only the model's output (Lu et al. 2022, DPM-Solver, section 3).
@@ -19,13 +19,13 @@ from sdrt_engines import Array
 
 Algorithm: TypeAlias = Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"]
 Reading: TypeAlias = Callable[[Level, Array, Array], Array]
-History: TypeAlias = list[tuple[Level, Array]]  # where the model was read and what, newest first
+History: TypeAlias = list[tuple[Level, Array]]  # the model's outputs and their levels, newest first
 
 
 def rise(s: Level, t: Level) -> float:
-    """How far the papers' lambda rises from level s to t; infinitely to the picture itself.
+    """The rise of the papers' lambda from level s to t; infinite at sigma 0.
 
-    In float32 as in diffusers: in very short and very long steps the latents show it.
+    In float32 as in diffusers: it shows in the latents of very short and very long steps.
     """
     return float(_lambda(t) - _lambda(s))
 
@@ -35,8 +35,8 @@ class Span:
     """From level s to level t: `x_t = decay * x_s + w0 * D0 + w1 * D1 + w2 * D2 + spread * z`.
 
     `D0` is the model's output at s, `D1` and `D2` its first and second derivative in lambda,
-    times `h` and `h²`; `z` is fresh noise. `scale` and `k` are of the integral that they
-    are weighed by, `scale * ∫ exp(k * s) ds` over 0..1.
+    times `h` and `h²`; `z` is fresh noise. `scale` and `k`
+    belong to the integral that weights them, `scale * ∫ exp(k * s) ds` over 0..1.
     """
 
     h: float
@@ -55,7 +55,7 @@ class Span:
 
     @property
     def w2(self) -> float:
-        """Diffusers' SDE formula has -1/2 where the integral gives +1/2; so it is here."""
+        """The SDE formula of diffusers has -1/2 instead of the integral's +1/2, and so has this."""
         half = -0.5 if self.spread else 0.5
         return -self.scale * (_phi2(self.k) - half)
 
@@ -78,35 +78,35 @@ def span_between(algorithm: Algorithm, s: Level, t: Level) -> Span:
 
 
 def reads_data(options: Options) -> Reading:
-    """What DPM-Solver++ integrates: the picture that a prediction sees in a sample."""
+    """Reads what DPM-Solver++ integrates: the image that a prediction implies."""
     limit = limit_from_options(options)
     return _without_variance(options, lambda level, x, out: limit(level.x0(x, out)))
 
 
 def reads_noise(options: Options) -> Reading:
-    """What DPM-Solver integrates: the noise that a prediction sees in a sample."""
+    """Reads what DPM-Solver integrates: the noise that a prediction implies."""
     if options.thresholding:
         return reads_noise_of_data(options)
     return _without_variance(options, lambda level, x, out: level.eps(x, out))
 
 
 def reads_noise_of_data(options: Options) -> Reading:
-    """The noise again, but as what the picture leaves of a sample; it rounds as diffusers does."""
+    """Reads the noise as the sample without its image, which rounds as diffusers does."""
     x0 = reads_data(options)
     return lambda level, x, out: (x - x0(level, x, out) * level.alpha) / level.sigma
 
 
 def _without_variance(options: Options, read: Reading) -> Reading:
-    """Models of a learned variance give it in the channels after the prediction's."""
+    """Models with a learned variance return it in the channels after the prediction."""
     if options.variance_type not in ("learned", "learned_range"):
         return read
     return lambda level, x, out: read(level, x, out[:, : x.shape[1]])
 
 
 def remembered(history: History, level: Level, output: Array) -> History:
-    """The history with one more output in front; three at most, and of each level the newest.
+    """The history with one more output in front: three at most, and only the newest of a level.
 
-    A thousand steps round to some timestep twice: there is no derivative between the two.
+    A thousand steps have some rounded timestep twice: there is no derivative between the two.
     """
     older = (entry for entry in history if entry[0].sigma != level.sigma)
     return [(level, output), *older][:3]

@@ -1,4 +1,4 @@
-"""Flow matching: Euler's and Heun's method on the straight line from noise to picture."""
+"""Flow matching: Euler's and Heun's method on the straight line from noise to image."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ EULER_OPTIONS = defaults(
 
 
 def flow_euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
-    """Euler on the straight line from noise to picture: FlowMatchEulerDiscreteScheduler.
+    """Euler on the straight line from noise to image: FlowMatchEulerDiscreteScheduler.
 
     Section 2 of Esser et al. 2024, https://arxiv.org/abs/2403.03206. The prediction is the
-    velocity, noise minus picture.
+    velocity, noise minus image.
     """
     for here, there in steps:
         velocity = yield Call(here.scale(x), here.t)
@@ -45,7 +45,7 @@ def flow_euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
 
 
 def flow_stochastic(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
-    """The same with `stochastic_sampling`: jump to the picture, then add fresh noise."""
+    """The same with `stochastic_sampling`: jump to the image, then add fresh noise."""
     for here, there in steps:
         velocity = yield Call(here.scale(x), here.t)
         x0 = here.x0(x, velocity)
@@ -69,7 +69,7 @@ def flow_heun(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
 def euler_schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of FlowMatchEulerDiscreteScheduler."""
     if options.use_dynamic_shifting and request.mu is None:
-        raise SamplerError("use_dynamic_shifting needs mu, the shift for this picture's size")
+        raise SamplerError("use_dynamic_shifting needs mu, the shift for this size")
     sigmas = _asked_sigmas(options, request)
     if options.use_dynamic_shifting and request.mu is not None:
         sigmas = tables.time_shifted_sigmas(options, request.mu, sigmas)
@@ -116,7 +116,7 @@ def heun_schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def _asked_sigmas(options: Options, request: ScheduleRequest) -> Array:
-    """The sigmas before the shift. Their low end is shifted already, as in diffusers."""
+    """The sigmas before the shift. Their lower end is already shifted, as in diffusers."""
     total = options.num_train_timesteps
     if request.sigmas is not None:
         return np.asarray(request.sigmas, np.float32)

@@ -30,7 +30,7 @@ OPTIONS = defaults(
 def heun(x: Array, steps: Sequence[Interval], noise: Noise, *, limit: Limit) -> Sampler:
     """Algorithm 1 of Karras et al. 2022 (https://arxiv.org/abs/2206.00364): HeunDiscreteScheduler.
 
-    Two calls each step but the last, where sigma falls to zero and Euler's step is all.
+    Two calls per step, except in the last: it goes to sigma 0 by Euler's method.
     """
     for here, there in steps:
         dt = there.sigma - here.sigma

@@ -21,7 +21,7 @@ OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS, beta_start=0.00085,
 
 
 class Kdpm2Step(NamedTuple):
-    """One step by way of a level in between. The last has none (its sigma is 0): it is Euler's."""
+    """One step by way of a level in between, whose sigma is 0 in the last: that one is Euler's."""
 
     here: Level
     middle: Level

@@ -1,4 +1,4 @@
-"""LCM and TCD: a few steps with a model distilled to jump to the picture."""
+"""LCM and TCD: a few steps with a model distilled to jump to the image."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def tcd_schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def distilled_timesteps(options: Options, request: ScheduleRequest) -> Array:
-    """Timesteps out of the `original_inference_steps` that the model was distilled on."""
+    """Timesteps chosen from the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
     if request.timesteps is not None:
         return tables.custom_timesteps(request.timesteps, total).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Arithmetic of torch and scipy that schedules need, bit for bit where it can be."""
+"""Functions of torch and scipy that schedules need, bit for bit if possible."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def torch_linspace(start: float, end: float, n: int) -> Array:
     """`torch.linspace(start, end, n)` in float32.
 
     The first half counts from the start, the second from the end.
-    torch rounds once (a fused multiply-add), so the float32 start and step are combined in float64
-    here.
+    torch rounds once (a fused multiply-add), so start and step, in float32, are combined in
+    float64.
     """
     if n == 1:
         return np.asarray([start], np.float32)

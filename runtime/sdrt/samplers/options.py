@@ -1,4 +1,4 @@
-"""Every option of diffusers' scheduler configurations that changes numbers."""
+"""The options of schedulers in diffusers that change numbers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Spacing: TypeAlias = Literal["linspace", "leading", "trailing"]
 
 @dataclass(frozen=True)
 class Options:
-    """What `scheduler_config.json` says, under diffusers' names.
+    """The contents of a `scheduler_config.json`, with the names of diffusers.
 
-    The defaults here are neutral: they are what a scheduler does that has no such option. Where
-    diffusers' default for a scheduler is another one, it stands in that scheduler's `OPTIONS`.
+    The defaults are neutral: a scheduler without such an option behaves like this. If diffusers has
+    another default for a scheduler, it is in that scheduler's `OPTIONS`.
     """
 
-    # What the model was trained on
+    # Training
     num_train_timesteps: int = 1000
     beta_start: float = 0.0001
     beta_end: float = 0.02
@@ -33,7 +33,7 @@ class Options:
     rescale_betas_zero_snr: bool = False
     prediction_type: PredictionType = "epsilon"
 
-    # Where it is asked
+    # Timesteps and sigmas
     timestep_spacing: Spacing = "linspace"
     steps_offset: int = 0
     timestep_type: Literal["discrete", "continuous"] = "discrete"
@@ -55,7 +55,7 @@ class Options:
     flow_shift: float = 1.0
     use_dynamic_shifting: bool = False
     time_shift_type: Literal["exponential", "linear"] = "exponential"
-    base_shift: float | None = 0.5  # these four are what pipelines compute mu from
+    base_shift: float | None = 0.5  # pipelines compute mu from these four
     max_shift: float | None = 1.15
     base_image_seq_len: int = 256
     max_image_seq_len: int = 4096
@@ -63,7 +63,7 @@ class Options:
     invert_sigmas: bool = False
     stochastic_sampling: bool = False
 
-    # What is done with the prediction
+    # Limits on x0
     clip_sample: bool = False
     clip_sample_range: float = 1.0
     thresholding: bool = False
@@ -95,7 +95,7 @@ class Options:
         )
         spellings = [name for name in RESPACING if getattr(self, name)]
         if len(spellings) > 1:
-            raise SamplerError(f"{' and '.join(spellings)} are both set; set one of them")
+            raise SamplerError(f"{' and '.join(spellings)} are both set: set one of them")
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             raise SamplerError(
                 f"trained_betas: got {len(self.trained_betas)} values, "
@@ -137,7 +137,7 @@ def check_known(given: Mapping[str, object]) -> None:
         if name not in KNOWN and not name.startswith("_"):
             near = nearest(name, KNOWN)
             advice = f"did you mean '{near}'?" if near else "remove it if it has no effect"
-            raise SamplerError(f"scheduler option {name!r} is unknown; {advice}")
+            raise SamplerError(f"scheduler option {name!r} is unknown: {advice}")
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
@@ -146,7 +146,7 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    """`value` as `kind`; JSON may say 1 for 1.0, null for false, and has lists for tuples."""
+    """`value` as `kind`: JSON may have 1 for 1.0, null for false, and has lists for tuples."""
     if kind is bool and value is None:
         value = False
     if isinstance(value, list):

@@ -49,14 +49,14 @@ class PndmStep(NamedTuple):
 
     here: Level
     transfer: Transfer
-    repeat: Transfer  # the transfer of the step before, done again with a better prediction
+    repeat: Transfer  # the transfer of the step before, repeated with a better prediction
 
 
 def plms(x: Array, steps: Sequence[PndmStep], noise: Noise, ets: Sequence[Array] = ()) -> Sampler:
     """Equation 12 of Liu et al. 2022 (https://arxiv.org/abs/2202.09778): PNDMScheduler.
 
-    `ets` are the predictions of the Runge-Kutta steps before. Without them the first step is
-    taken twice, the second time with the mean of the predictions at both its ends.
+    `ets` are the predictions of preceding Runge-Kutta steps. Without them the first step is
+    repeated with the mean of the predictions at both its ends.
     """
     ets = list(ets)
     x_first, warm = x, bool(ets)
@@ -75,7 +75,7 @@ def prk_plms(x: Array, steps: Sequence[PndmStep], noise: Noise) -> Sampler:
     if steps[0].here.index:
         raise SamplerError(
             f"PNDM with Runge-Kutta steps starts at timestep 0 of its schedule, got "
-            f"{steps[0].here.index}; set skip_prk_steps=true or choose another scheduler"
+            f"{steps[0].here.index}: set skip_prk_steps=true or choose another scheduler"
         )
     return _prk_plms(x, steps, noise)
 
@@ -120,11 +120,11 @@ def schedule(options: Options, request: ScheduleRequest) -> Schedule:
 
 
 def _prk_schedule(ascending: Array, stride: int) -> tuple[Array, Array, Array]:
-    """The timestep of each call, and from where to where it carries the sample."""
+    """The timestep of each call, and the timesteps between which it moves the sample."""
     if len(ascending) < 4:
         raise SamplerError(
             f"num_inference_steps: got {len(ascending)}, expected at least 4 for PNDM with "
-            "Runge-Kutta steps; or set skip_prk_steps=true"
+            "Runge-Kutta steps: take more, or set skip_prk_steps=true"
         )
     half = stride // 2
     ends = (ascending[-4:, None] + [0, half]).ravel()[:-1]
@@ -148,6 +148,6 @@ def _transfers(
 
 
 def _adams_bashforth(ets: Sequence[Array]) -> Array:
-    """The predictions so far, the newest last, extrapolated over the coming step."""
+    """The predictions so far, the newest last, extrapolated over the next step."""
     weights = ADAMS_BASHFORTH[len(ets) - 1]
     return np.asarray(sum(e * weight for e, weight in zip(ets, weights, strict=True)))

@@ -1,6 +1,6 @@
-"""What a model's prediction (epsilon, v, sample, flow) says about the picture.
+"""Image and noise from a model's prediction (epsilon, v, sample, flow).
 
-Every schedule mixes picture and noise as `x = alpha * x0 + sigma * eps`. So x0 and eps are linear
+Every schedule mixes image and noise as `x = alpha * x0 + sigma * eps`. So x0 and eps are linear
 in the sample and the prediction, and an adapter is two numbers per noise level, computed once per
 schedule: a `Level` has them.
 """
@@ -33,7 +33,7 @@ class Level:
     t: float
     alpha: float
     sigma: float
-    c_in: float  # the model is shown c_in * x
+    c_in: float  # the model's input is c_in * x
     x0_weights: Weights
     eps_weights: Weights
 
@@ -42,11 +42,11 @@ class Level:
         return x if self.c_in == 1.0 else x * self.c_in
 
     def x0(self, x: Array, prediction: Array) -> Array:
-        """The picture that the prediction sees in `x`."""
+        """The image that the prediction implies for `x`."""
         return _mix(self.x0_weights, x, prediction)
 
     def eps(self, x: Array, prediction: Array) -> Array:
-        """The noise that the prediction sees in `x`."""
+        """The noise that the prediction implies for `x`."""
         return _mix(self.eps_weights, x, prediction)
 
 
@@ -60,7 +60,7 @@ class Interval(NamedTuple):
 def sigma_levels(
     timesteps: Array, sigmas: Array, prediction_type: PredictionType
 ) -> tuple[Level, ...]:
-    """Levels with `x = x0 + sigma * eps`; the model is shown `x / sqrt(sigma² + 1)`."""
+    """Levels with `x = x0 + sigma * eps`; the model's input is `x / sqrt(sigma² + 1)`."""
     return levels(
         timesteps, np.ones_like(sigmas), sigmas, prediction_type, 1 / np.sqrt(sigmas**2 + 1)
     )
@@ -87,13 +87,12 @@ def levels(
 ) -> tuple[Level, ...]:
     """One `Level` for each timestep, with `x = alpha * x0 + sigma * eps`.
 
-    Raises `SamplerError` for epsilon prediction at a level without any picture (zero terminal
-    SNR).
+    Raises `SamplerError` for epsilon prediction at a level of pure noise (zero terminal SNR).
     """
     if prediction_type == "epsilon" and not alphas.all():
         raise SamplerError(
-            "prediction_type 'epsilon' says nothing about the picture at zero terminal SNR, where "
-            "there is only noise; use timestep_spacing 'leading', or rescale_betas_zero_snr=false"
+            "prediction_type 'epsilon' says nothing about the image at zero terminal SNR, which is "
+            "pure noise: use timestep_spacing 'leading', or rescale_betas_zero_snr=false"
         )
     c_in = np.broadcast_to(np.asarray(c_in, np.float32), alphas.shape)
     columns = (column.tolist() for column in (timesteps, alphas, sigmas, c_in))
@@ -121,7 +120,7 @@ def x0_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> t
 
 
 def eps_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> tuple[Array, Array]:
-    """`(a, b)` with `eps = a * x + b * prediction`; infinite for "sample" where sigma is 0."""
+    """`(a, b)` with `eps = a * x + b * prediction`; infinite for "sample" if sigma is 0."""
     one: Array = np.ones_like(sigma)
     variance: Array = alpha**2 + sigma**2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -135,7 +134,7 @@ def eps_weights(prediction_type: PredictionType, alpha: Array, sigma: Array) -> 
 
 
 def limit_from_options(options: Options) -> Limit:
-    """What is done to every x0: dynamic thresholding, or clipping, or nothing."""
+    """The limit on every x0: dynamic thresholding, clipping, or none."""
     if options.thresholding:
         return lambda x0: threshold(
             x0, options.dynamic_thresholding_ratio, options.sample_max_value
@@ -156,7 +155,7 @@ def threshold(x0: Array, ratio: float, max_value: float) -> Array:
 
 
 def _mix(weights: Weights, x: Array, prediction: Array) -> Array:
-    """`a * x + b * prediction`, without the work for a weight of 0 or 1."""
+    """`a * x + b * prediction`, without computing a weight of 0 or 1."""
     a, b = weights
     if a == 0.0:
         return prediction if b == 1.0 else prediction * b

@@ -1,9 +1,9 @@
-"""The conversation between a sampler and whoever drives it.
+"""The protocol between a sampler and the code that drives it.
 
-A sampler is a coroutine. It yields a `Call` to ask what the model says at a sample and a
-timestep, and is sent the prediction; it yields an `Update` when a step is done, and is sent the
-latents to go on with, usually the same ones. The driver owns the model, guidance, batching,
-previews and cancelling: `drive` is the smallest one.
+A sampler is a coroutine. It yields a `Call` to ask for the model's prediction at a sample and a
+timestep, and is sent that prediction; it yields an `Update` when a step is done, and is sent the
+latents to continue with, usually the same ones. The driver owns the model, guidance, batching,
+previews and cancellation: `drive` is the smallest one.
 
 Latents are float32 throughout; schedules mix float32 and float64 as diffusers does.
 """
@@ -19,9 +19,9 @@ from sdrt_engines import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """What does the model say here? Send back its (guided) prediction, of the sample's shape."""
+    """What does the model predict here? Send the (guided) prediction, of the sample's shape."""
 
-    sample: Array  # (B, C, h, w), scaled as the model wants it
+    sample: Array  # (B, C, h, w), scaled for the model
     timestep: float
 
 
@@ -29,7 +29,7 @@ class Call:
 class Update:
     """The latents after the `index`-th `scheduler.step()` of diffusers.
 
-    Send back the latents to go on with.
+    Send the latents to continue with.
     """
 
     latents: Array  # (B, C, h, w)

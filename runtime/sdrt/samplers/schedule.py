@@ -1,4 +1,4 @@
-"""A schedule: where the model will be asked, and what is done with its answers."""
+"""A schedule: the timesteps and noise levels of a run, and its sampler."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SamplerFn: TypeAlias = Callable[[Array, Sequence[Any], Noise], Sampler]
 
 @dataclass(frozen=True)
 class ScheduleRequest:
-    """Which steps are wanted: a number of them, or the timesteps or sigmas themselves."""
+    """The steps of a schedule: their number, or the timesteps or sigmas themselves."""
 
     num_inference_steps: int | None = None
     timesteps: tuple[float, ...] | None = None
     sigmas: tuple[float, ...] | None = None
-    eta: float = 0.0  # DDIM's and TCD's share of fresh noise
+    eta: float = 0.0  # the share of fresh noise (DDIM, TCD)
     use_clipped_model_output: bool = False  # DDIM
-    mu: float | None = None  # of use_dynamic_shifting
+    mu: float | None = None  # for use_dynamic_shifting
 
     def __post_init__(self) -> None:
         given = [name for name in ("timesteps", "sigmas") if getattr(self, name) is not None]
         if len(given) == 2:
-            raise SamplerError("timesteps and sigmas are both given; give one of them")
+            raise SamplerError("timesteps and sigmas are both given: give one of them")
         if not given and self.num_inference_steps is None:
-            raise SamplerError("num_inference_steps is missing; give it, or timesteps, or sigmas")
+            raise SamplerError("num_inference_steps is missing: give it, or timesteps, or sigmas")
         for name in given:
             self._check_custom(name, getattr(self, name))
         if not 0 <= self.eta <= 1:
@@ -40,7 +40,7 @@ class ScheduleRequest:
 
     @property
     def custom(self) -> bool:
-        """Whether timesteps or sigmas are given instead of a number."""
+        """Whether timesteps or sigmas are given, not only their number."""
         return self.timesteps is not None or self.sigmas is not None
 
     def _check_custom(self, name: str, values: tuple[float, ...]) -> None:
@@ -49,7 +49,7 @@ class ScheduleRequest:
         if self.num_inference_steps is not None and self.num_inference_steps != len(values):
             raise SamplerError(
                 f"num_inference_steps: got {self.num_inference_steps} together with "
-                f"{len(values)} {name}; give one of them"
+                f"{len(values)} {name}: give one of them"
             )
         if not all(np.isfinite(value) and value >= 0 for value in values):
             raise SamplerError(f"{name}: got {list(values)}, expected finite values of at least 0")
@@ -61,7 +61,7 @@ class Schedule:
 
     `steps` are what the sampler walks through, `calls_per_step` calls each (diffusers'
     `scheduler.order`); `calls` is the noise level of each call, `added` the one that
-    `add_noise` gives at each timestep. They differ only where a solver looks between two levels
+    `add_noise` gives at each timestep. They differ only if a solver evaluates between two levels
     (KDPM2).
     """
 
@@ -104,6 +104,6 @@ class Schedule:
         return noised
 
     def denoised(self, sample: Array, prediction: Array, index: int) -> Array:
-        """The picture that the prediction at `timesteps[index]` sees in its call's `sample`."""
+        """The image that the prediction at `timesteps[index]` implies for its call's `sample`."""
         level = self.calls[index]
         return level.x0(sample / level.c_in, prediction)

@@ -86,7 +86,7 @@ SCHEDULERS: Mapping[str, Scheduler] = {
 
 @dataclass(frozen=True)
 class ShortName:
-    """What a short name stands for, and what A1111's web UI calls it, if it has it."""
+    """The scheduler and options of a short name, and their name in A1111's web UI, if any."""
 
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class ShortName:
 
 @dataclass(frozen=True)
 class Sigmas:
-    """The option that a suffix sets, and what A1111's web UI calls it."""
+    """The option that a suffix sets, and its name in A1111's web UI."""
 
     option: str
     a1111: str

@@ -1,4 +1,4 @@
-"""The schedule that Euler, Heun, LMS and KDPM2 share: sigmas at evenly spaced timesteps."""
+"""What Euler, Heun, LMS and KDPM2 share: sigmas at evenly spaced timesteps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def spaced_sigmas(
         respaced = [name for name in RESPACING if getattr(options, name)]
         if respaced:
             raise SamplerError(
-                f"timesteps can't be given together with {respaced[0]}; give one of them"
+                f"timesteps cannot be given together with {respaced[0]}: give one of them"
             )
         timesteps = tables.custom_timesteps(request.timesteps, options.num_train_timesteps)
     else:
@@ -33,6 +33,6 @@ def spaced_sigmas(
 
 
 def init_noise_sigma(options: Options, sigmas: Array) -> float:
-    """The spread of the first latents; `leading` spacing adds the picture's own variance."""
+    """The spread of the first latents; `leading` spacing adds the variance of the image."""
     sigma_max = sigmas.max()
     return float(sigma_max if options.timestep_spacing != "leading" else (sigma_max**2 + 1) ** 0.5)

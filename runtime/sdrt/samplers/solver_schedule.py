@@ -60,7 +60,7 @@ def _custom_schedule(
 ) -> tuple[Array, Array]:
     for name in (*RESPACING, "use_lu_lambdas", "use_flow_sigmas"):
         if getattr(options, name):
-            raise SamplerError(f"timesteps can't be given together with {name}; give one of them")
+            raise SamplerError(f"timesteps cannot be given together with {name}: give one of them")
     whole = tables.custom_timesteps(timesteps, options.num_train_timesteps).astype(np.int64)
     return whole, tables.interpolated_sigmas(whole, all_sigmas)
 
@@ -71,19 +71,19 @@ def _timesteps_of(sigmas: Array, all_sigmas: Array, *, rounded: bool) -> Array:
 
 
 def last_timestep(options: Options) -> int:
-    """Below which timesteps are spaced: where lambda is not yet under `lambda_min_clipped`."""
+    """The end (exclusive) of the timesteps whose lambda is at least `lambda_min_clipped`."""
     alphas_cumprod = tables.alphas_cumprod_from_options(options, finite_sigmas=True)
     lambdas = np.log(np.sqrt(alphas_cumprod)) - np.log(np.sqrt(1 - alphas_cumprod))
     return options.num_train_timesteps - int((lambdas < options.lambda_min_clipped).sum())
 
 
 def final_sigma(options: Options) -> float:
-    """The sigma that `final_sigmas_type` ends in: the picture, or the training's lowest."""
+    """The last sigma by `final_sigmas_type`: 0, or the lowest of the training."""
     return 0.0 if options.final_sigmas_type == "zero" else float(tables.train_sigmas(options)[0])
 
 
 def with_flow_shift(options: Options, mu: float | None) -> float:
-    """`flow_shift`, or where the picture's size gives `mu`, exp(mu) (use_dynamic_shifting)."""
+    """`flow_shift`, or exp(mu) if the image's size gives `mu` (use_dynamic_shifting)."""
     if mu is None:
         return options.flow_shift
     if not options.use_dynamic_shifting or options.time_shift_type != "exponential":
@@ -118,20 +118,20 @@ def solver_levels(options: Options, timesteps: Array, sigmas: Array) -> tuple[Le
     """A level for each sigma, the final one too: `alpha² + sigma² = 1`, or for flow sigmas
     `alpha + sigma = 1`.
 
-    Raises `SamplerError` where the noise doesn't fall, or the options contradict each other.
+    Raises `SamplerError` if the noise does not fall, or the options contradict each other.
     """
     falls = np.diff(sigmas[:-1])
     if (falls > 0).any() or (falls.size and not falls.any()):
         raise SamplerError(
-            f"num_inference_steps: got {len(timesteps)}, too many for this schedule, where the "
-            "noise would not fall; use fewer, or another timestep_spacing"
+            f"num_inference_steps: got {len(timesteps)}, too many for this schedule, whose "
+            "noise would not fall: use fewer, or another timestep_spacing"
         )
     flow = options.prediction_type == "flow_prediction"
     if flow != options.use_flow_sigmas and (flow or options.prediction_type == "v_prediction"):
         raise SamplerError(
-            f"prediction_type {options.prediction_type!r} can't go with use_flow_sigmas="
-            f"{str(options.use_flow_sigmas).lower()}; flow_prediction needs flow sigmas, "
-            "v_prediction has none"
+            f"prediction_type {options.prediction_type!r} cannot be combined with use_flow_sigmas="
+            f"{str(options.use_flow_sigmas).lower()}: flow_prediction needs flow sigmas, "
+            "v_prediction does not have them"
         )
     timesteps = np.append(timesteps, 0)
     if not options.use_flow_sigmas:
@@ -139,7 +139,7 @@ def solver_levels(options: Options, timesteps: Array, sigmas: Array) -> tuple[Le
         return levels(timesteps, alphas, sigmas * alphas, options.prediction_type)
     if sigmas[0] >= 1:
         raise SamplerError(
-            f"use_flow_sigmas needs sigmas below 1, got {sigmas[0]:.4g}; set use_karras_sigmas and "
+            f"use_flow_sigmas needs sigmas below 1, got {sigmas[0]:.4g}: set use_karras_sigmas and "
             "the like to false"
         )
     return levels(timesteps, 1 - sigmas, sigmas, options.prediction_type)

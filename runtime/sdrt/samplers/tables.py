@@ -1,8 +1,7 @@
 """Noise schedules as numbers: betas, sigmas, timesteps.
 
-Each function gives bit for bit what diffusers computes with torch and numpy, float32 where
-diffusers has float32 and float64 where it has float64: a timestep that rounds the other way is
-another picture.
+Each function gives bit for bit what diffusers computes with torch and numpy, in float32 or float64
+as there: a timestep that rounds the other way gives another image.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from sdrt.samplers.options import Options
 from sdrt.samplers.schedule import ScheduleRequest
 from sdrt_engines import Array
 
-ALMOST_ZERO_SNR = 2.0**-24  # diffusers' stand-in where sqrt(1 / alphas_cumprod) must stay finite
+ALMOST_ZERO_SNR = (
+    2.0**-24
+)  # instead of 0 if sqrt(1 / alphas_cumprod) must be finite, as in diffusers
 
 
-# Training: what the model saw
+# Training
 
 
 def betas_from_options(options: Options) -> Array:
@@ -45,7 +46,7 @@ def betas_from_options(options: Options) -> Array:
 
 
 def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False) -> Array:
-    """The share of the picture left at each training timestep, (T,): `alphas_cumprod`.
+    """The share of the image left at each training timestep, (T,): `alphas_cumprod`.
 
     `finite_sigmas` lifts the last one from zero to 2**-24 when the betas are rescaled to zero
     terminal SNR, as diffusers does wherever sigma = sqrt(1 / alphas_cumprod - 1) is needed.
@@ -57,7 +58,7 @@ def alphas_cumprod_from_options(options: Options, *, finite_sigmas: bool = False
 
 
 def sigmas_from_alphas_cumprod(alphas_cumprod: Array) -> Array:
-    """The noise over the picture, sigma / alpha, (T,), rising."""
+    """The ratio of noise to image, sigma / alpha, (T,), rising."""
     sigmas: Array = np.sqrt((1 - alphas_cumprod) / alphas_cumprod)
     return sigmas
 
@@ -93,13 +94,13 @@ def _betas_from_alpha_bar(kind: str, n: int, max_beta: float = 0.999) -> Array:
     return np.asarray(betas, np.float32)
 
 
-# Inference: where it is asked
+# Inference
 
 
 def spaced_timesteps(options: Options, n: int) -> Array:
     """`n` timesteps from high to low over the training range (Lin et al. 2023, table 2).
 
-    `linspace` gives fractions: DDIM's family rounds them, the sigma families interpolate.
+    `linspace` gives fractions: DDIM, DDPM and PNDM round them, the others interpolate sigmas.
     """
     total = options.num_train_timesteps
     if options.timestep_spacing == "linspace":
@@ -110,7 +111,7 @@ def spaced_timesteps(options: Options, n: int) -> Array:
 
 
 def diffusion_timesteps(options: Options, request: ScheduleRequest) -> Array:
-    """Whole timesteps as DDIM, DDPM and PNDM space them, or those that were asked for."""
+    """Whole timesteps as DDIM, DDPM and PNDM space them, or those requested."""
     total = options.num_train_timesteps
     if request.timesteps is not None:
         return custom_timesteps(request.timesteps, total).astype(np.int64)
@@ -119,13 +120,13 @@ def diffusion_timesteps(options: Options, request: ScheduleRequest) -> Array:
     if timesteps[0] >= total:
         raise SamplerError(
             f"steps_offset: {options.steps_offset} moves the first of {n} timesteps to "
-            f"{timesteps[0]}, expected it below {total}; take fewer steps"
+            f"{timesteps[0]}, expected it below {total}: take fewer steps"
         )
     return timesteps
 
 
 def stride(options: Options, request: ScheduleRequest) -> int:
-    """How far DDIM and PNDM step, whatever the spacing."""
+    """The step of DDIM and PNDM in timesteps, for any spacing."""
     assert request.num_inference_steps is not None
     return options.num_train_timesteps // request.num_inference_steps
 
@@ -136,15 +137,15 @@ def at_or(values: Array, indices: Array, beyond: np.float32) -> Array:
 
 
 def interpolated_timesteps(options: Options, n: int) -> Array:
-    """`spaced_timesteps` in float32, as the sigma families (Euler, Heun, LMS, KDPM2) use them."""
+    """`spaced_timesteps` in float32, as Euler, Heun, LMS and KDPM2 use them."""
     return spaced_timesteps(options, n).astype(np.float32)
 
 
 def solver_timesteps(options: Options, n: int, last_timestep: int | None = None) -> Array:
     """`n` timesteps as the multistep solvers space them: `n + 1` points without the lowest.
 
-    `last_timestep` (exclusive) is below `num_train_timesteps` where `lambda_min_clipped` cuts
-    the noisiest off.
+    `last_timestep` (exclusive) is below `num_train_timesteps` if `lambda_min_clipped` cuts
+    off the noisiest.
     """
     total = options.num_train_timesteps
     last = total if last_timestep is None else last_timestep
@@ -159,9 +160,9 @@ def solver_timesteps(options: Options, n: int, last_timestep: int | None = None)
 
 
 def respaced_sigmas(options: Options, sigma_max: float, sigma_min: float, n: int) -> Array | None:
-    """Karras, exponential or beta sigmas from high to low, (n,); None when none are asked for.
+    """Karras, exponential or beta sigmas from high to low, (n,), or None if no option sets them.
 
-    The options' own `sigma_max` and `sigma_min` go first.
+    `sigma_max` and `sigma_min` of the options take precedence.
     """
     high = options.sigma_max if options.sigma_max is not None else float(sigma_max)
     low = options.sigma_min if options.sigma_min is not None else float(sigma_min)
@@ -202,7 +203,7 @@ def shifted_sigmas(sigmas: Array, shift: float) -> Array:
 
 
 def time_shifted_sigmas(options: Options, mu: float, sigmas: Array) -> Array:
-    """The shift of `use_dynamic_shifting`, with `mu` from the picture's size (Flux)."""
+    """The shift of `use_dynamic_shifting`, with `mu` from the image's size (Flux)."""
     scale = math.exp(mu) if options.time_shift_type == "exponential" else mu
     shifted: Array = scale / (scale + (1 / sigmas - 1))
     return shifted
@@ -241,14 +242,14 @@ def log_linear_sigmas(all_sigmas: Array, n: int) -> Array:
 
 
 def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
-    """The number of steps when it is possible; raises `SamplerError` otherwise."""
+    """The number of steps; raises `SamplerError` unless it is from 1 to `limit`."""
     if num_inference_steps is None or not 1 <= num_inference_steps <= limit:
         raise SamplerError(f"num_inference_steps: got {num_inference_steps}, expected 1 to {limit}")
     return num_inference_steps
 
 
 def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array:
-    """The timesteps asked for; raises `SamplerError` unless they fall from below `limit`."""
+    """The requested timesteps; raises `SamplerError` unless they fall from below `limit`."""
     if not all(earlier > later for earlier, later in pairwise(timesteps)):
         raise SamplerError(
             f"timesteps: got {list(timesteps)}, expected each to be below the one before"

@@ -1,4 +1,4 @@
-"""UniPC: a predictor as DPM-Solver's, and a corrector that asks nothing more of the model."""
+"""UniPC: the predictor of DPM-Solver, and a corrector without more calls of the model."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def unipc(
 
 
 def update(solver: Solver, x: Array, history: History, t: Level, m_t: Array | None = None) -> Array:
-    """`x` at level t from the history (newest first): UniP, or UniC when `m_t`, what the model
-    said at t, is known.
+    """`x` at level t from the history (newest first): UniP, or UniC when `m_t`, the model's
+    output at t, is known.
     """
     (s0, m0), *older = history
     span = span_between(solver.algorithm, s0, t)
@@ -133,7 +133,7 @@ def node_weights(ratios: list[float], k: float, B: float) -> list[float]:
 
 
 def solver_from_options(options: Options) -> Solver:
-    """The solver of a configuration; another scheduler's solver_type becomes the default.
+    """The solver of a configuration; a solver_type of another scheduler becomes the default.
 
     Raises `SamplerError` for combinations that have no formula.
     """
@@ -145,17 +145,20 @@ def solver_from_options(options: Options) -> Solver:
         ("prediction_type", "flow_prediction", "predict_x0=true"),
     ]:
         if getattr(options, option) == value:
-            raise SamplerError(f"{option} {value!r} can't go with predict_x0=false; use {other}")
+            raise SamplerError(
+                f"{option} {value!r} cannot be combined with predict_x0=false: use {other}"
+            )
     return Solver("dpmsolver", bh2, reads_noise(replace(options, thresholding=False)))
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The highest order of each of n steps: it falls at the end unless told otherwise."""
+    """The highest order of each of n steps: it falls at the end by default."""
     if options.lower_order_final:
         return [min(options.solver_order, n - i) for i in range(n)]
     if options.solver_order > 1 and options.final_sigmas_type == "zero":
         raise SamplerError(
-            "lower_order_final=false can't go with final_sigmas_type 'zero'; use 'sigma_min'"
+            "lower_order_final=false cannot be combined with final_sigmas_type 'zero': "
+            "use 'sigma_min'"
         )
     return [options.solver_order] * n
 
@@ -175,7 +178,7 @@ def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Arr
     if options.shift_terminal:
         sigmas = tables.stretched_to_terminal(sigmas, options.shift_terminal)
     if abs(sigmas[0] - 1) < 1e-6:
-        sigmas[0] -= 1e-6  # where there is no picture at all, lambda would be infinite
+        sigmas[0] -= 1e-6  # at pure noise lambda would be infinite
     return sigmas * total, sigmas
 
 
@@ -200,7 +203,7 @@ def unipc_sigmas(options: Options, request: ScheduleRequest) -> tuple[Array, Arr
 def schedule(options: Options, request: ScheduleRequest) -> Schedule:
     """The schedule of UniPCMultistepScheduler."""
     if options.use_dynamic_shifting != (request.mu is not None):
-        raise SamplerError("use_dynamic_shifting=true and mu need each other; give both or none")
+        raise SamplerError("use_dynamic_shifting=true and mu need each other: give both or neither")
     timesteps, sigmas = unipc_sigmas(options, request)
     respaced = options.use_flow_sigmas or any(getattr(options, name) for name in RESPACING)
     final = sigmas[-1] if respaced and options.final_sigmas_type == "sigma_min" else None

@@ -75,6 +75,7 @@ class HalfGraph(BuiltGraph):
     precision: str  # "fp16"; "fp32" where half precision did not do
     promoted: tuple[str, ...]  # nodes that running the network made float32
     policy: int  # version of the precision policy
+    fusions: int  # version of the passes that put the backend's own operators in
     psnr: float | None  # dB beside float32, executed on the CPU; None: nothing was changed
 
     @classmethod
@@ -84,6 +85,7 @@ class HalfGraph(BuiltGraph):
             "precision": precision_from_fields(fields),
             "promoted": tuple(fields.array("promoted")),
             "policy": fields.integer("policy"),
+            "fusions": fields.integer("fusions"),
             "psnr": None if psnr is None else fields.number("psnr"),
         }
 

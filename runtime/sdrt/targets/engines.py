@@ -83,13 +83,12 @@ class Engines:
 
     def pinned(self, link: Link) -> Mapping[str, Pinned]:
         """The constant feeds of a link, uploaded once, for as long as somebody holds them."""
-        constant = link.constant
-        if constant not in self._uploads:
-            engine = self[link.component]
-            self._uploads[constant] = {
-                name: engine.pin(name, array) for name, array in constant.feeds.items()
-            }
-        return self._uploads[constant]
+        pinned = self._uploads.get(link.constant)
+        if pinned is None:
+            engine, feeds = self[link.component], link.constant.feeds
+            pinned = {name: engine.pin(name, array) for name, array in feeds.items()}
+            self._uploads[link.constant] = pinned
+        return pinned
 
     def zero_residuals(self, link: Link) -> Mapping[str, Pinned]:
         """Zeros for the residuals that a network takes when its sample is the link's."""

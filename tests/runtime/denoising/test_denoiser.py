@@ -12,7 +12,7 @@ from sdrt.denoising.controlnets import ControlChain, ControlNet
 from sdrt.denoising.denoiser import Denoiser
 from sdrt.errors import RequestError
 from sdrt.images.framing import Frame
-from sdrt.samplers import Call
+from sdrt.samplers.protocol import Call
 from sdrt_engines import Array, Signature
 from support.asking import run_on
 from support.function_networks import INPAINTING_UNET, UNET, Networks, controlnet, predict

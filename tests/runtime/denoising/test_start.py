@@ -17,7 +17,8 @@ from sdrt.denoising.start import (
 )
 from sdrt.denoising.vae import Autoencoder, Posterior
 from sdrt.families.family import LatentSpace
-from sdrt.samplers import SamplerConfig, Schedule
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.schedule import Schedule
 from sdrt_engines import Array
 
 SHAPE = (2, 4, 3, 5)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Schedule
+from sdrt.samplers.protocol import Call
+from sdrt.samplers.schedule import Schedule
 
 SHAPE = (4, 3, 8, 8)
 

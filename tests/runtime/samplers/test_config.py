@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sdrt.samplers import SamplerConfig, SamplerError
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
 from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published
@@ -97,9 +98,9 @@ def test_a_correction_that_concerns_nobody_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dpmpp_2m_karas", "scheduler 'dpmpp_2m_karas' is unknown; did you mean 'dpmpp_2m_karras'"),
+        ("dpmpp_2m_karas", "scheduler 'dpmpp_2m_karas' is unknown: did you mean 'dpmpp_2m_karras'"),
         ("EulerDiscreteSheduler", "did you mean 'EulerDiscreteScheduler'"),
-        ("ddim_karras", "ddim has no use_karras_sigmas; use 'ddim'"),
+        ("ddim_karras", "ddim has no use_karras_sigmas: use 'ddim'"),
         ("_karras", "scheduler '_karras' is unknown"),
         ("", "scheduler '' is unknown"),
     ],
@@ -114,11 +115,11 @@ def test_unknown_names(name: str, message: str) -> None:
     [
         (
             {"_class_name": "DDIMSchedulr"},
-            "'DDIMSchedulr' is unknown; did you mean 'DDIMScheduler'",
+            "'DDIMSchedulr' is unknown: did you mean 'DDIMScheduler'",
         ),
         ({"_class_name": None}, "no _class_name"),
-        ({"use_karas_sigmas": True}, "'use_karas_sigmas' is unknown; did you mean 'use_karras_s"),
-        ({"zzz": 1}, "'zzz' is unknown; remove it"),
+        ({"use_karas_sigmas": True}, "'use_karas_sigmas' is unknown: did you mean 'use_karras_s"),
+        ({"zzz": 1}, "'zzz' is unknown: remove it"),
         ({"beta_schedule": "quadratic"}, "beta_schedule: got 'quadratic', expected one of linear"),
         ({"beta_start": "a"}, "beta_start: got 'a', expected a number"),
         ({"beta_start": True}, "beta_start: got True, expected a number"),
@@ -130,7 +131,7 @@ def test_unknown_names(name: str, message: str) -> None:
             "trained_betas: got 2 values, expected num_train",
         ),
         ({"num_train_timesteps": 0}, "num_train_timesteps: got 0, expected 2 to"),
-        ({"prediction_type": "sample"}, "PNDMScheduler can't use prediction_type 'sample'"),
+        ({"prediction_type": "sample"}, "PNDMScheduler cannot use prediction_type 'sample'"),
         ({"timestep_spacing": None}, "timestep_spacing: got None, expected one of linspace"),
     ],
 )
@@ -167,8 +168,8 @@ def test_json_s_spellings() -> None:
         ("euler", {"sigmas": [1.0]}, "expected positive ones and a last one"),
         ("euler", {"sigmas": [1.0, 0.0, 0.5]}, "expected positive ones and a last one"),
         ("euler_karras", {"timesteps": [5, 1]}, "together with use_karras_sigmas"),
-        ("ddim", {"timesteps": [5, 1]}, "DDIMScheduler takes no timesteps; these do: DDPM"),
-        ("euler", {"num_inference_steps": 5, "eta": 0.5}, "takes no eta; these do: DDIMScheduler"),
+        ("ddim", {"timesteps": [5, 1]}, "DDIMScheduler takes no timesteps: these do: DDPM"),
+        ("euler", {"num_inference_steps": 5, "eta": 0.5}, "takes no eta: these do: DDIMScheduler"),
         ("ddim", {"num_inference_steps": 5, "eta": 1.5}, "eta: got 1.5, expected 0 to 1"),
         ("ddim", {"num_inference_steps": 1000}, "steps_offset: 1 moves the first of 1000"),
         ("pndm", {"num_inference_steps": 1000}, "steps_offset: 1 moves"),

@@ -20,7 +20,8 @@ from runtime.samplers.oracle import (
     dummy_sample,
     oracle_loop,
 )
-from sdrt.samplers import SamplerConfig, SamplerError
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
 
 V = {"prediction_type": "v_prediction"}
 KARRAS = {"use_karras_sigmas": True}

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from sdrt.denoising.noise import TorchNoise
-from sdrt.samplers import Call, Sampler, SamplerConfig, SamplerError, Schedule, Update, drive
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.protocol import Call, Sampler, Update, drive
+from sdrt.samplers.schedule import Schedule
 from sdrt.samplers.schedulers import SCHEDULERS
 
 SHAPE = (2, 4, 8, 8)
@@ -110,7 +113,7 @@ def test_zero_terminal_snr_belongs_to_the_model(scheduler: str) -> None:
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DDPMScheduler", "LCMScheduler"])
 def test_epsilon_says_nothing_at_zero_snr(scheduler: str) -> None:
     config = SamplerConfig(scheduler, {**ZERO_SNR, "prediction_type": "epsilon"})
-    with pytest.raises(SamplerError, match="'epsilon' says nothing about the picture"):
+    with pytest.raises(SamplerError, match="'epsilon' says nothing about the image"):
         config.schedule(10)
 
 
@@ -224,14 +227,14 @@ def test_a_stop_where_no_step_begins(scheduler: str, start: int, stop: int, mess
 
 def test_runge_kutta_starts_at_the_start() -> None:
     schedule = SamplerConfig("PNDMScheduler", STABLE_DIFFUSION).schedule(6)
-    with pytest.raises(SamplerError, match=r"starts at .* got 3; set skip_prk_steps=true"):
+    with pytest.raises(SamplerError, match=r"starts at .* got 3: set skip_prk_steps=true"):
         schedule.run(X0, random_of(SHAPE), 3)
 
 
 @pytest.mark.parametrize("variance_type", ["learned", "learned_range"])
 def test_a_learned_variance_needs_twice_the_channels(variance_type: str) -> None:
     schedule = SamplerConfig("DDPMScheduler", {"variance_type": variance_type}).schedule(6)
-    with pytest.raises(SamplerError, match="the model gives 4 channels, expected 8"):
+    with pytest.raises(SamplerError, match="the model returns 4 channels, expected 8"):
         drive(schedule.run(X0, random_of(SHAPE)), lambda sample, t: sample)
 
 

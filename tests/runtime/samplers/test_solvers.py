@@ -17,7 +17,10 @@ from runtime.samplers.oracle import (
     dummy_sample,
     oracle_loop,
 )
-from sdrt.samplers import Call, SamplerConfig, SamplerError, Schedule, Update
+from sdrt.errors import SamplerError
+from sdrt.samplers.config import SamplerConfig
+from sdrt.samplers.protocol import Call, Update
+from sdrt.samplers.schedule import Schedule
 
 MULTI, SINGLE = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
 UNIPC, DEIS = "UniPCMultistepScheduler", "DEISMultistepScheduler"
@@ -239,49 +242,59 @@ DPM_1 = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}
 @pytest.mark.parametrize(
     "scheduler, options, more, message",
     [
-        (MULTI, {"algorithm_type": "dpmsolver"}, {}, "final_sigmas_type 'zero' can't go with .*"),
+        (
+            MULTI,
+            {"algorithm_type": "dpmsolver"},
+            {},
+            "final_sigmas_type 'zero' cannot be combined with .*",
+        ),
         (
             MULTI,
             {**DPM_1, "prediction_type": "flow_prediction"},
             {},
-            "prediction_type 'flow_prediction' can't go with algorithm_type 'dpmsolver'; use .*",
+            "prediction_type 'flow_prediction' cannot be combined with algorithm_type .*",
         ),
         (
             MULTI,
             {**DPM_1, "algorithm_type": "sde-dpmsolver", "solver_order": 3},
             {},
-            "algorithm_type 'sde-dpmsolver' has no solver_order 3; use 2",
+            "algorithm_type 'sde-dpmsolver' has no solver_order 3: use 2",
         ),
         (
             SINGLE,
             {**DPM_1, "algorithm_type": "sde-dpmsolver"},
             {},
-            "algorithm_type 'sde-dpmsolver' has no singlestep solver; use 'sde-dpmsolver\\+\\+'",
+            "algorithm_type 'sde-dpmsolver' has no singlestep solver: use 'sde-dpmsolver\\+\\+'",
         ),
         (
             MULTI,
             {"use_flow_sigmas": True, "use_karras_sigmas": True},
             {},
-            "use_flow_sigmas needs sigmas below 1, got 157.4; set use_karras_sigmas .*",
+            "use_flow_sigmas needs sigmas below 1, got 157.4: set use_karras_sigmas .*",
         ),
         (
             DEIS,
             {"prediction_type": "flow_prediction"},
             {},
-            "prediction_type 'flow_prediction' can't go with use_flow_sigmas=false; .*",
+            "prediction_type 'flow_prediction' cannot be combined with use_flow_sigmas=false: .*",
         ),
         (
             DEIS,
             {"prediction_type": "v_prediction", "use_flow_sigmas": True},
             {},
-            "prediction_type 'v_prediction' can't go with use_flow_sigmas=true; .*",
+            "prediction_type 'v_prediction' cannot be combined with use_flow_sigmas=true: .*",
         ),
-        (UNIPC, {"predict_x0": False}, {}, "final_sigmas_type 'zero' can't go with predict_x0=.*"),
+        (
+            UNIPC,
+            {"predict_x0": False},
+            {},
+            "final_sigmas_type 'zero' cannot be combined with predict_x0=.*",
+        ),
         (
             UNIPC,
             {"lower_order_final": False},
             {},
-            "lower_order_final=false can't go with final_sigmas_type 'zero'; use 'sigma_min'",
+            "lower_order_final=false cannot be combined with final_sigmas_type 'zero': .*",
         ),
         (UNIPC, {"shift_terminal": 0.1}, {}, "shift_terminal needs use_flow_sigmas=true, .*"),
         (UNIPC, {}, {"sigmas": [0.9, 0.5]}, "sigmas needs use_flow_sigmas=true, .*"),
@@ -291,13 +304,13 @@ DPM_1 = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}
             MULTI,
             {"use_karras_sigmas": True},
             {"timesteps": [900, 500]},
-            "timesteps can't be given together with use_karras_sigmas; give one of them",
+            "timesteps cannot be given together with use_karras_sigmas: give one of them",
         ),
         (
             MULTI,
             {"timestep_spacing": "leading"},
             {"num_inference_steps": 1000},
-            "num_inference_steps: got 1000, too many for this schedule, where the noise .*",
+            "num_inference_steps: got 1000, too many for this schedule, whose noise .*",
         ),
         (MULTI, {}, {"num_inference_steps": 0}, "num_inference_steps: got 0, expected 1 to 1000"),
     ],
