@@ -57,7 +57,6 @@ def ingredients_of(root: Path, component: Component, precision: str = "fp16") ->
         precision=precision,
         promoted=(),
         policy=1,
-        fusions=1,
         profiles=(PROFILE,),
         flags={"strongly_typed": True},
         library="tensorrt_rtx",
