@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sdrt_engines.processor import this_processor
+
 RESULTS = Path(__file__).parent / "results"
 
 # A process that may not write bytecode compiles every import anew; no user's process does.
@@ -92,18 +94,8 @@ def readable(value: float) -> str:
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
-        "cpu": cpu_model(),
+        "cpu": this_processor().name,
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
-
-
-def cpu_model() -> str:
-    """The CPU's name as Linux tells it, elsewhere what Python knows."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

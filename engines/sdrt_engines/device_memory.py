@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from sdrt_engines.tensor import Array
-
-Shape: TypeAlias = tuple[int, ...]
+from sdrt_engines.tensor import Array, Shape
 
 ALIGNMENT = 256  # bytes: what cudaMalloc promises and TensorRT asks of scratch memory
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdrt_engines.engine import Engine, Pinned
-from sdrt_engines.shape_profiles import Profile, Shape, choose_profile
-from sdrt_engines.tensor import Array, DeviceArray, Signature
+from sdrt_engines.shape_profiles import Profile, choose_profile
+from sdrt_engines.tensor import Array, DeviceArray, Shape, Signature
 
 
 @dataclass(frozen=True)

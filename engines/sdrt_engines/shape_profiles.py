@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from sdrt_engines.dimensions import size_of
 from sdrt_engines.errors import EngineError, TensorError
-from sdrt_engines.tensor import Signature, shape_text
-
-Shape: TypeAlias = tuple[int, ...]
+from sdrt_engines.tensor import Shape, Signature, shape_text
 
 
 @dataclass(frozen=True)

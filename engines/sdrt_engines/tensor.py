@@ -12,6 +12,7 @@ import numpy as np
 from sdrt_engines.errors import TensorError, did_you_mean
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Shape: TypeAlias = tuple[int, ...]
 
 _DTYPE_NAMES = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES.split()}  # what a tensor may hold

@@ -43,11 +43,6 @@ class Generation:
         self._noise = BatchNoise(job.seeds)
         self._ran_on = ""
 
-    @property
-    def components(self) -> tuple[str, ...]:
-        """The networks that it will ask for, by name."""
-        return tuple(name for name in self.job.components if name in self._signatures)
-
     def events(self) -> Events:
         """Yields asks, to be sent their answers, and steps; returns the result."""
         latents, images = yield from self._accounted(self._work())

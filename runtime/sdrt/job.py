@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ class Job:
     prompts: Prompts
     branches: tuple[Branch, ...]
     guidance_scale: float
+    text_encoders: tuple[str, ...]
     denoiser: str
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
@@ -49,9 +50,9 @@ class Job:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The networks that run, by name; an encoder that a family can do without may be absent."""
+        """The networks that run, by name."""
         return (
-            *(encoder.component for encoder in self.family.text.encoders),
+            *self.text_encoders,
             self.denoiser,
             self.autoencoder.decoder,
             *(() if isinstance(self.start, FromNoise) else (self.autoencoder.encoder,)),
@@ -62,8 +63,8 @@ class Job:
 def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
     """The job of a request. `signatures` are those of the networks that will run, by name.
 
-    Raises what `resolving` raises, RequestError where an input image does not fit its network, and
-    SamplerError for an impossible schedule.
+    Raises what `resolving` raises, RequestError if an input image does not fit its network,
+    SamplerError for an impossible schedule, and BundleError if a network is missing.
     """
     settings, family = settings_of(request, bundle), bundle.family
     request = settings.applied_to(request)
@@ -84,6 +85,7 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         ),
         branches=branches,
         guidance_scale=settings.guidance_scale,
+        text_encoders=tuple(_text_encoders(bundle, signatures)),
         denoiser=bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ())),
         controlnets=tuple(
             _controlnet(request, name, bundle, signatures, frame) for name in request.controls
@@ -91,6 +93,15 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
     )
+
+
+def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
+    """Those that are there. BundleError if the family cannot do without a missing one."""
+    for encoder in bundle.family.text.encoders:
+        if encoder.component in signatures:
+            yield encoder.component
+        elif encoder.required:
+            bundle.component(encoder.component)
 
 
 def _autoencoder(bundle: Bundle) -> Autoencoder:

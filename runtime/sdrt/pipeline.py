@@ -117,7 +117,8 @@ class Pipeline:
     def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
         events = generation.events()
         with generation.clock("loading"):
-            self._with_fallback(lambda engines: [engines[name] for name in generation.components])
+            components = generation.job.components
+            self._with_fallback(lambda engines: [engines[name] for name in components])
         return (yield from run_alone(events, self._answer))
 
     def _answer(self, ask: Ask) -> Answer:

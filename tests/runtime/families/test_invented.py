@@ -14,7 +14,7 @@ import pytest
 from sdrt import Bundle, Pipeline
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.denoising.noise import TorchNoise
-from sdrt.errors import RequestError
+from sdrt.errors import BundleError, RequestError
 from sdrt.families.family import (
     DenoiserFacts,
     Encoder,
@@ -227,6 +227,15 @@ def test_an_empty_negative_prompt_is_zeros(pipe: Pipeline, networks: Invented) -
     for name in ("encoder_hidden_states", "text_embeds"):
         filled = [bool(row.any()) for row in feeds[name]]
         assert filled == [False, True, True, True]
+
+
+def test_an_encoder_that_is_needed_is_missed(bundle: Bundle) -> None:
+    left = tuple(each for each in bundle.manifest.components if each.name != "meaning")
+    pipe = Pipeline(
+        Bundle(bundle.root, replace(bundle.manifest, components=left)), resolve_target("cpu")
+    )
+    with pytest.raises(BundleError, match="no component 'meaning', it has words, transformer"):
+        pipe.stream(CIRCLE, **SHORT)
 
 
 def test_the_denoiser_is_given_the_sizes(pipe: Pipeline, networks: Invented) -> None:
