@@ -142,7 +142,7 @@ TEXT_TO_IMAGE = tuple(name for name in RECIPES if name != "inpaint")
 
 
 def tiny_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """Writes the recipe's diffusers checkpoint into ``folder``, which it returns.
+    """Writes the recipe's diffusers checkpoint into `folder`, which it returns.
 
     The weights are the same every time.
     """
@@ -178,7 +178,7 @@ def tiny_pipeline(name: str) -> StableDiffusionPipeline:
 def tiny_controlnet(
     name: str, folder: Path, conditioning_channels: int = 3, **options: Any
 ) -> Path:
-    """Writes a diffusers ControlNet for the recipe's UNet into ``folder``, which it returns.
+    """Writes a diffusers ControlNet for the recipe's UNet into `folder`, which it returns.
 
     Options are those of `ControlNetModel`; other options or channels are other weights too.
     """

@@ -44,7 +44,7 @@ def test_every_package_is_typed(package: str) -> None:
 
 
 def test_no_folder_of_tests_is_one_that_pytest_passes_over(pytestconfig: pytest.Config) -> None:
-    """It does so in silence: a folder called ``build`` was never run."""
+    """It does so in silence: a folder called `build` was never run."""
     folders = {path.parent.name for path in (HOUSE / "tests").rglob("test_*.py")}
     assert "building" in folders
     for pattern in pytestconfig.getini("norecursedirs"):

@@ -1,4 +1,4 @@
-"""``python -m sdrt`` is the command line."""
+"""`python -m sdrt` is the command line."""
 
 import sys
 

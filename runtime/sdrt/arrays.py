@@ -13,7 +13,7 @@ from sdrt_engines import Array
 
 
 def psnr_of(expected: Array, got: Array) -> float:
-    """The peak signal-to-noise ratio in dB, relative to the range of ``expected``; infinite for
+    """The peak signal-to-noise ratio in dB, relative to the range of `expected`; infinite for
     equal arrays. Both are finite, and of one shape.
     """
     error = got.astype(np.float64) - expected
@@ -27,7 +27,7 @@ def psnr_of(expected: Array, got: Array) -> float:
 def require_finite(component: str, array: npt.NDArray[Any]) -> None:
     """The guard between networks: NaN never becomes a black picture.
 
-    Raises ``NonFiniteError``, naming the component, where its output holds NaN or infinity.
+    Raises `NonFiniteError`, naming the component, where its output holds NaN or infinity.
     """
     if not np.isfinite(array).all():
         raise NonFiniteError(

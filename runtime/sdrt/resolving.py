@@ -1,4 +1,4 @@
-"""A request against a bundle: what its ``None``s mean there, and what this bundle cannot do."""
+"""A request against a bundle: what its `None`s mean there, and what this bundle cannot do."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _CONTROLNET = "controlnet_"
 
 
 def down_block_residual(index: int) -> str:
-    """ControlNet: what is added to the UNet's skip connection ``index``, (B, C_i, h_i, w_i)."""
+    """ControlNet: what is added to the UNet's skip connection `index`, (B, C_i, h_i, w_i)."""
     return f"{_DOWN_BLOCK_RESIDUALS}{index}"
 
 
@@ -62,7 +62,7 @@ def is_residual(name: str) -> bool:
 
 
 def controlnet(name: str) -> str:
-    """The network of the ControlNet that users call ``name``."""
+    """The network of the ControlNet that users call `name`."""
     return f"{_CONTROLNET}{name}"
 
 
@@ -72,10 +72,10 @@ def controlnet_of(component: str) -> str:
 
 
 def hidden_state(index: int) -> str:
-    """Text encoder: the embeddings (0) or the output of layer ``index``, (B, L, D)."""
+    """Text encoder: the embeddings (0) or the output of layer `index`, (B, L, D)."""
     return f"hidden_states.{index}"
 
 
 def normed_hidden_state(index: int) -> str:
-    """Text encoder: the same after the final layer norm, what diffusers' ``clip_skip`` uses."""
+    """Text encoder: the same after the final layer norm, what diffusers' `clip_skip` uses."""
     return f"normed_hidden_states.{index}"

@@ -1,4 +1,4 @@
-"""``sdrt build --target cpu``: networks as ONNX Runtime has them once they are loaded."""
+"""`sdrt build --target cpu`: networks as ONNX Runtime has them once they are loaded."""
 
 from __future__ import annotations
 

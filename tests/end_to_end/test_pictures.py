@@ -1,4 +1,4 @@
-"""``sdrt run`` with pictures, masks and ControlNets, over real networks."""
+"""`sdrt run` with pictures, masks and ControlNets, over real networks."""
 
 from __future__ import annotations
 

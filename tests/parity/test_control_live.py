@@ -46,7 +46,7 @@ EDGES, DEPTH = picture(32, 32, seed=1), picture(32, 32, seed=2).convert("L")
 def controlled(
     recipe: str, scheduler: str | None = None, /, *nets: tuple[str, Control], **options: Any
 ) -> Case:
-    """The case for ``nets`` (name, control), each in both sides' words."""
+    """The case for `nets` (name, control), each in both sides' words."""
     nets = nets or (("edges", Control(EDGES)),)
     drawn = case(recipe, scheduler, **options)
     controls = [control for _, control in nets]

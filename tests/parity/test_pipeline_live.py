@@ -143,7 +143,7 @@ def test_old_schedules_are_corrected_alike(
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "heun", "lcm", "ddpm", "euler_a"])
 def test_same_previews(scheduler: str, ours: Ours, theirs: Theirs) -> None:
-    """At every step, the decoded ``pred_original_sample`` of diffusers' scheduler."""
+    """At every step, the decoded `pred_original_sample` of diffusers' scheduler."""
     request = case("classic", scheduler, prompt=[CIRCLE, STAR]).request
     expected: list[np.ndarray] = []
     pipe = theirs("classic", scheduler)
@@ -164,7 +164,7 @@ def test_same_previews(scheduler: str, ours: Ours, theirs: Theirs) -> None:
 
 
 def prediction_in(output: Any) -> torch.Tensor:
-    """LCM calls it ``denoised``."""
+    """LCM calls it `denoised`."""
     return output.denoised if hasattr(output, "denoised") else output.pred_original_sample
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component, Manifest, Parity, write_manifest
-from sdrt.bundle.optimum_folder import fields_from_file
+from sdrt.bundle.optimum_folder import configs_of
 from sdrt.families.family import Family
 from sdrt.families.known import ROLES, family_from_configs
-from sdrt.files.json_fields import JsonFields
 from sdrt_engines import Signature, TensorSpec
 from support.onnx_writer import onnx_model, spec
 
@@ -83,13 +82,7 @@ def write_bundle(root: Path) -> Path:
 
 def family_of_folder(root: Path) -> Family:
     """The family that the configurations of a bundle's folder tell."""
-
-    def read(part: str) -> tuple[str, JsonFields]:
-        folder = "vae_decoder" if part == "vae" else part
-        path = root / ("model_index.json" if part == "model_index" else f"{folder}/config.json")
-        return str(path), fields_from_file(path)
-
-    return family_from_configs(read)
+    return family_from_configs(configs_of(root, vae="vae_decoder"))
 
 
 def write_json(path: Path, value: object) -> None:

@@ -135,7 +135,7 @@ OUTPUT = {"text_encoder": "last_hidden_state", "unet": "out_sample", "vae_decode
 
 
 class Networks:
-    """The engines of a pipeline, those of text to image and ``others``, and what each was fed."""
+    """The engines of a pipeline, those of text to image and `others`, and what each was fed."""
 
     def __init__(self, **others: tuple[Signature, Function]) -> None:
         networks = NETWORKS | others

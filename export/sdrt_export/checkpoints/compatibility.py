@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
+from sdrt.bundle.optimum_folder import MODEL_INDEX, configs_of, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.families.family import Family
 from sdrt.families.known import family_from_configs, require_known_pipeline
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_export.checkpoints.parts import (
-    CONFIG_NAME,
     CheckpointKind,
     PartKind,
     kind_of_pipeline,
@@ -49,7 +48,7 @@ def family_of_folder(folder: Path, source: str, kind: CheckpointKind) -> Family:
         _refuse(_complaints_about_kind(kind, configs))
         _check_sizes(folder, kind)
         _refuse(_complaints_about_fit(kind, configs))
-        family = family_from_configs(lambda part: _config(folder, part))
+        family = family_from_configs(configs_of(folder))
         _refuse(_complaints_about_tokenizers(folder, kind, configs))
     except SdrtError as error:
         raise refusal(source, error) from error
@@ -68,12 +67,6 @@ def complaints_about_absent(
     for option in part.absent:
         if config.get(option) is not None:
             yield f"{subject} has {option}={config[option]!r}, which {kind.title} lack"
-
-
-def _config(folder: Path, part: str) -> tuple[str, JsonFields]:
-    """The configuration of a part, as `families.known` asks for it."""
-    path = folder / (MODEL_INDEX if part == "model_index" else f"{part}/{CONFIG_NAME}")
-    return str(path), fields_from_file(path)
 
 
 def _refuse(complaints: Iterator[str]) -> None:

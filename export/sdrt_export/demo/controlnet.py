@@ -71,7 +71,7 @@ def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
 def latents_of_figures(
     vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, num_figures: int = NUM_FIGURES
 ) -> ControlledLatents:
-    """This process's training set, drawn and encoded once and then kept in ``work``."""
+    """This process's training set, drawn and encoded once and then kept in `work`."""
 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         pairs = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
@@ -100,7 +100,7 @@ def train_controlnet(
     work: Path,
     schedule: Schedule = FOLLOWING,
 ) -> ControlNetModel:
-    """Trains the ControlNet alone, or goes on with the run in ``work``; ``empty`` (1, 32) is the
+    """Trains the ControlNet alone, or goes on with the run in `work`; `empty` (1, 32) is the
     empty caption.
     """
     unet.requires_grad_(False)

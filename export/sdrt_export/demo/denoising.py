@@ -107,7 +107,7 @@ def draw_captioned(
     latents: Latents, empty: torch.Tensor, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
     """The numbers (B,) of this process's share of a batch, and the tokens (B, 32) of a caption of
-    each, some of them ``empty`` (1, 32).
+    each, some of them `empty` (1, 32).
     """
     share = BATCH // num_processes()
     chosen = rng.integers(len(latents.samples), size=share)
@@ -126,7 +126,7 @@ def draw_noised(x0: torch.Tensor, rng: np.random.Generator) -> Noised:
 
 
 def v_prediction_loss(v: torch.Tensor, noised: Noised, weights: torch.Tensor) -> torch.Tensor:
-    """The mean squared error of ``v`` over the latent cells, by their weights (B, 1, 16, 16)."""
+    """The mean squared error of `v` over the latent cells, by their weights (B, 1, 16, 16)."""
     return (weights * (v - noised.v) ** 2).mean() / weights.mean()
 
 

@@ -67,7 +67,7 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
 
 
 def place_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
-    """Where the scene's words put its shape, moved by ``shift`` (x, y)."""
+    """Where the scene's words put its shape, moved by `shift` (x, y)."""
     radius = RADIUS[scene.size]
     reach = min(FARTHEST, PICTURE_SIZE / 2 - radius - MARGIN)
     x, y = (
@@ -113,7 +113,7 @@ def picture_from_mask(mask: Mask, colour: Colour, ground: Colour) -> npt.NDArray
 
 
 def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Mask:
-    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by ``shift`` (x, y)."""
+    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by `shift` (x, y)."""
     return mask_from_outlines(outlines_at(scene.shape, place_scene(scene, shift)))
 
 

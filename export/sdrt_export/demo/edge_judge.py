@@ -54,9 +54,9 @@ def held_out_pairs(num_pairs: int) -> list[ControlPair]:
 
 
 def edge_agreement(outline: OutlinePicture, picture: npt.NDArray[np.uint8]) -> float:
-    """Intersection over union of outline (128, 128) and the edges in ``picture`` (128, 128, 3).
+    """Intersection over union of outline (128, 128) and the edges in `picture` (128, 128, 3).
 
-    A pixel of either is matched when the other has a pixel within ``TOLERANCE``, as the crow flies.
+    A pixel of either is matched when the other has a pixel within `TOLERANCE`, as the crow flies.
     The intersection is the mean number of matched pixels of the two, so that neither thick lines
     nor jagged edges count twice; the union is the intersection and all unmatched pixels of both.
     It is 0 when there is no edge in the picture.
@@ -72,7 +72,7 @@ def edge_agreement(outline: OutlinePicture, picture: npt.NDArray[np.uint8]) -> f
 def score_control(
     results: Iterable[tuple[ControlPair, npt.NDArray[np.uint8]]],
 ) -> dict[str, float]:
-    """``edge_iou``, the mean edge agreement, and ``colours``, the share of pictures in which
+    """`edge_iou`, the mean edge agreement, and `colours`, the share of pictures in which
     object and ground both have the prompt's colours.
     """
     agreements, colours = [], []
@@ -84,7 +84,7 @@ def score_control(
 
 
 def _dilated(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask grown by a disc of ``TOLERANCE`` pixels."""
+    """The mask grown by a disc of `TOLERANCE` pixels."""
     grown = np.zeros_like(mask)
     padded = np.pad(mask, TOLERANCE)
     reach = range(-TOLERANCE, TOLERANCE + 1)

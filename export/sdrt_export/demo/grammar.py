@@ -58,7 +58,7 @@ ALL_SCENES: tuple[Scene, ...] = tuple(
 
 
 def caption_from_scene(scene: Scene) -> str:
-    """The plain caption, e.g. ``a large red circle on the left on a white background``."""
+    """The plain caption, e.g. `a large red circle on the left on a white background`."""
     size = "" if scene.size == "medium" else f"{scene.size} "
     subject = f"{size}{scene.colour} {scene.shape}"
     return f"a {subject}{_PLACE[scene.position][0]} on a {scene.ground} background"

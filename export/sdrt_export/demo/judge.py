@@ -25,7 +25,7 @@ _SMALLEST_AREA = 0.006  # of the picture: anything smaller is a speck, not a sha
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the judge sees; ``None`` where it sees no shape at all."""
+    """What the judge sees; `None` where it sees no shape at all."""
 
     ground: Colour
     colour: Colour | None
@@ -78,7 +78,7 @@ def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
 
 
 def score(pairs: Iterable[tuple[Scene, npt.NDArray[np.uint8]]]) -> dict[str, float]:
-    """The share of pictures in which each attribute is right, and ``all`` four together."""
+    """The share of pictures in which each attribute is right, and `all` four together."""
     agreements = [sight(picture).agreement(scene) for scene, picture in pairs]
     shares = {name: float(np.mean([a[name] for a in agreements])) for name in ATTRIBUTES}
     return shares | {"all": float(np.mean([all(a.values()) for a in agreements]))}

@@ -1,6 +1,6 @@
 """The training loop of every stage: Adam, warm-up and cosine decay, weight averaging, resuming.
 
-Under ``torchrun`` each process takes its share of every batch. On a CPU one single-threaded process
+Under `torchrun` each process takes its share of every batch. On a CPU one single-threaded process
 a core is nearly twice as fast as one process with a thread a core, because the layers are small.
 """
 
@@ -33,7 +33,7 @@ class Schedule:
     final_fraction: float = 0.02  # of the learning rate, at the last step
 
     def rate(self, step: int) -> float:
-        """The learning rate at ``step``."""
+        """The learning rate at `step`."""
         warmup = min(1.0, (step + 1) / self.num_warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.num_steps))
         return self.learning_rate * warmup * max(self.final_fraction, cosine)
@@ -46,10 +46,10 @@ def train(
     schedule: Schedule,
     save_path: Path,
 ) -> nn.Module:
-    """Trains ``module`` in place and returns its averaged copy.
+    """Trains `module` in place and returns its averaged copy.
 
-    ``loss_at(step, rng)`` gives the loss of this process's share of a batch; its ``rng`` depends on
-    the step and the process alone, so that a run which was stopped and resumed from ``save_path``
+    `loss_at(step, rng)` gives the loss of this process's share of a batch; its `rng` depends on
+    the step and the process alone, so that a run which was stopped and resumed from `save_path`
     sees the batches that an unbroken run sees.
     """
     average = copy.deepcopy(module).requires_grad_(False)
@@ -80,7 +80,7 @@ def train(
 
 
 def rank() -> int:
-    """The number of this process under ``torchrun``, else 0."""
+    """The number of this process under `torchrun`, else 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 

@@ -84,7 +84,7 @@ def draw_outline_picture(figure: Figure, rng: np.random.Generator) -> OutlinePic
 def picture_from_outlines(
     outlines: tuple[Points, ...], width: int = 2, *, smooth: bool = True
 ) -> OutlinePicture:
-    """Lines of ``width`` pixels along the outlines."""
+    """Lines of `width` pixels along the outlines."""
     scale = OVERSAMPLING if smooth else 1
     canvas = Image.new("L", (PICTURE_SIZE * scale,) * 2)
     pen = ImageDraw.Draw(canvas)
@@ -120,7 +120,7 @@ def draw_figure_caption(figure: Figure, scene: Scene, rng: np.random.Generator) 
 
 
 def described(figure: Figure, scene: Scene) -> Scene:
-    """The scene in the figure's own words, with the colours of ``scene``."""
+    """The scene in the figure's own words, with the colours of `scene`."""
     size = min(RADIUS, key=lambda name: abs(RADIUS[name] - figure.placement.radius))
     x, y = np.array(figure.placement.centre) - PICTURE_SIZE / 2
     return Scene(figure.shape, scene.colour, scene.ground, size, position_from_offset(x, y))

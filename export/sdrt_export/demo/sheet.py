@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures (h, w, 3) in rows of ``COLUMNS``, with white gaps between them; white fills the last
+    """Pictures (h, w, 3) in rows of `COLUMNS`, with white gaps between them; white fills the last
     row.
     """
     framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in pictures]

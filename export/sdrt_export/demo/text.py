@@ -41,7 +41,7 @@ _CHOICES = {
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learns the merges from captions and writes a CLIP tokenizer's files into ``folder``."""
+    """Learns the merges from captions and writes a CLIP tokenizer's files into `folder`."""
     rng = np.random.default_rng(0)
     captions = [draw_caption(ALL_SCENES[i], rng) for i in rng.integers(len(ALL_SCENES), size=4000)]
     merges = _learn_merges([*captions, *map(caption_from_scene, ALL_SCENES)])
@@ -95,7 +95,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokens_from_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """``(B, 32)`` token ids."""
+    """`(B, 32)` token ids."""
     return tokenizer(
         captions, padding="max_length", truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
     ).input_ids

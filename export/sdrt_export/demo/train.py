@@ -3,8 +3,8 @@
     torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT
 
 runs one process a core. Every stage keeps its state in WORK and goes on from there when it was
-stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for ``sdrt export``.
-With ``--only-controlnet`` CHECKPOINT is a finished one, and its ControlNet alone is trained.
+stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for `sdrt export`.
+With `--only-controlnet` CHECKPOINT is a finished one, and its ControlNet alone is trained.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def train_demo(work: Path, checkpoint: Path) -> None:
 
 
 def train_control(work: Path, checkpoint: Path) -> None:
-    """The ControlNet, for the fp16 weights that stand in ``checkpoint``."""
+    """The ControlNet, for the fp16 weights that stand in `checkpoint`."""
     torch.manual_seed(0)
     vae = AutoencoderKL.from_pretrained(checkpoint / "vae").float()
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet").float()

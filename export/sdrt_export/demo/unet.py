@@ -47,7 +47,7 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def latents_of_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Latents:
-    """This process's training set, drawn and encoded once and then kept in ``work``."""
+    """This process's training set, drawn and encoded once and then kept in `work`."""
 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
@@ -69,7 +69,7 @@ def train_unet(
     empty: torch.Tensor,
     work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains both, or goes on with the run in ``work``; ``empty`` (1, 32) is the empty caption."""
+    """Trains both, or goes on with the run in `work`; `empty` (1, 32) is the empty caption."""
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
         chosen, tokens = draw_captioned(latents, empty, rng)

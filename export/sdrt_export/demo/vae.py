@@ -45,7 +45,7 @@ def new_vae() -> AutoencoderKL:
 
 
 def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
-    """Trains the autoencoder, or goes on with the run kept in ``work``; the result's latents are
+    """Trains the autoencoder, or goes on with the run kept in `work`; the result's latents are
     normalised.
     """
     torch.manual_seed(0)
@@ -105,12 +105,12 @@ def normalize_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
 
 
 def tensor_from_pictures(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """``(B, h, w, 3)`` in 0..255 to ``(B, 3, h, w)`` in -1..1."""
+    """`(B, h, w, 3)` in 0..255 to `(B, 3, h, w)` in -1..1."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Pictures ``(n, 128, 128, 3)`` and the centres ``(n, 2)`` of their shapes, (x, y) in
+    """Pictures `(n, 128, 128, 3)` and the centres `(n, 2)` of their shapes, (x, y) in
     pixels."""
     rng = np.random.default_rng(0)
     pictures = np.empty((num_pictures, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
@@ -126,7 +126,7 @@ def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArra
 def _draw_corners(
     centres: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Upper left corners ``(n, 2)`` of crops that hold the shape's centre and lie inside the
+    """Upper left corners `(n, 2)` of crops that hold the shape's centre and lie inside the
     picture.
     """
     inside = rng.integers(8, CROP_SIZE - 8, size=centres.shape)

@@ -9,7 +9,7 @@ from pathlib import Path
 from sdrt.bundle.manifest import Component, FileRecord, Manifest
 from sdrt.errors import BundleError
 from sdrt.families.family import Role
-from sdrt.families.known import ROLES, family_from_configs
+from sdrt.families.known import ROLES, Reader, family_from_configs
 from sdrt.files.json_fields import JsonFields, within
 from sdrt_engines import signature_from_onnx
 
@@ -24,7 +24,7 @@ def manifest_from_folder(root: Path) -> Manifest:
     BundleError for a broken configuration and for a family that sdrt does not run.
     """
     index_path = root / MODEL_INDEX
-    family = family_from_configs(lambda part: _config(root, part))
+    family = family_from_configs(configs_of(root, vae="vae_decoder"))
     index = fields_from_file(index_path)
     with within(str(index_path)):
         diffusers = index.text("_diffusers_version", default="unknown")
@@ -38,11 +38,15 @@ def manifest_from_folder(root: Path) -> Manifest:
     )
 
 
-def _config(root: Path, part: str) -> tuple[str, JsonFields]:
-    """The configuration of a part, as `families.known` asks for it."""
-    folder = {"vae": "vae_decoder"}.get(part, part)
-    path = root / (MODEL_INDEX if part == "model_index" else f"{folder}/config.json")
-    return str(path), fields_from_file(path)
+def configs_of(root: Path, *, vae: str = "vae") -> Reader:
+    """A reader of the configurations in a folder, whose VAE is in the subfolder `vae`."""
+
+    def read(part: str) -> tuple[str, JsonFields]:
+        folder = vae if part == "vae" else part
+        path = root / (MODEL_INDEX if part == "model_index" else f"{folder}/config.json")
+        return str(path), fields_from_file(path)
+
+    return read
 
 
 def onnx_folders(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ def guide(
 ) -> Array:
     """The guided prediction (B, C, h, w) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
 
-    ``rescale`` in 0..1 pulls the spread of the result back to that of the conditional prediction,
+    `rescale` in 0..1 pulls the spread of the result back to that of the conditional prediction,
     which keeps high guidance from over-exposing (Lin et al. 2023, https://arxiv.org/abs/2305.08891,
     section 3.4).
     """
@@ -27,9 +27,9 @@ def guide(
 
 def guidance_scale_embedding(guidance_scale: float, size: int) -> Array:
     """The guidance scale as sines and cosines (1, size), which distilled UNets take as
-    ``timestep_cond``.
+    `timestep_cond`.
 
-    Source: diffusers' ``get_guidance_scale_embedding`` (Luo et al. 2023,
+    Source: diffusers' `get_guidance_scale_embedding` (Luo et al. 2023,
     https://arxiv.org/abs/2310.04378).
     """
     half = size // 2
