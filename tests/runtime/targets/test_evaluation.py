@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sdrt.ask import Answer, Ask, Constant, Link
+from sdrt.ask import Answer, Ask, Constant, Link, join, split
 from sdrt.errors import NonFiniteError
 from sdrt.targets.engines import Engines, residual_shapes
-from sdrt.targets.evaluation import checked_answer, evaluate
+from sdrt.targets.evaluation import checked_answer, evaluate, require_finite_answer
 from sdrt_engines import Array, FunctionEngine, Pinned
 from support.function_networks import (
     CONTROLLED_UNET,
+    UNET,
     Function,
     Networks,
     brightness,
@@ -195,3 +196,24 @@ def test_of_several_nets_the_one_at_fault_is_named() -> None:
 
 def test_a_net_that_does_not_run_is_not_at_fault() -> None:
     checked(Nets(control, broken).engines, net(0), net(1, ()))
+
+
+def test_of_joined_asks_only_those_with_nan_in_their_rows_fail() -> None:
+    def nan_where_marked(feeds: dict[str, Array]) -> dict[str, Array]:
+        marked = feeds["timestep"] == 666
+        return {"out_sample": np.where(marked[:, None, None, None], np.nan, feeds["sample"])}
+
+    engines = engines_of(Networks(unet=(UNET, nan_where_marked)))
+    asks = [plain_ask(1, timestep) for timestep in (501, 666, 1)]
+    answers = split(evaluate(join(asks), engines), asks)
+    require_finite_answer(asks[0], answers[0], engines)
+    require_finite_answer(asks[2], answers[2], engines)
+    with pytest.raises(NonFiniteError, match=r"^unet: 32 of 32 output values are NaN"):
+        require_finite_answer(asks[1], answers[1], engines)
+
+
+def plain_ask(num_rows: int, timestep: float) -> Ask:
+    rows = tuple(range(num_rows))
+    feeds = {"sample": SAMPLE[:num_rows], "timestep": np.full(num_rows, timestep, np.float32)}
+    constant = Constant({"encoder_hidden_states": TEXT[:num_rows]})
+    return Ask((Link("unet", rows, feeds, constant),), ("out_sample",))
