@@ -32,8 +32,10 @@ from sdrt.bundle.manifest import (
     write_manifest,
 )
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
+from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder, changed_folder
-from sdrt.files.json_fields import JsonFields
+from sdrt.files.json_fields import JsonFields, within
+from sdrt.limits import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     ControlNetCheckpoint,
@@ -105,7 +107,7 @@ def add_controlnets(
     """
     opened = Bundle.open(Path(bundle))
     _require_room(opened, controlnets, replace)
-    unet = JsonFields(opened.component_config(names.UNET))
+    unet = JsonFields(opened.component_config(opened.name_of("denoiser")))
     kind = kind_of_family(opened.family.name)
     host = Host(unet, opened.family.latents.vae_scale_factor, kind)
     added = controlnets_from_sources(controlnets, host)
@@ -233,7 +235,15 @@ def _other_records(components: Iterable[Component], bundle: Path) -> tuple[FileR
 
 def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
     path = checkpoint.folder / DEFAULTS_NAME
-    return fields_from_file(path).values if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        with within(str(path)):
+            defaults = fields_from_file(path).values
+            check_recommended(defaults)
+    except BundleError as error:
+        raise CheckpointError(str(error)) from error
+    return defaults
 
 
 @contextmanager

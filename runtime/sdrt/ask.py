@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeAlias, TypeVar
+from weakref import ref
 
 import numpy as np
 
@@ -24,9 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Constant:
-    """Feeds that stay the same from ask to ask, (rows, …) each, so that they are uploaded once.
+    """Feeds of one link that stay the same from ask to ask, (rows, …) each: uploaded once.
 
-    It is known by its identity.
+    Two of them are equal only if they are the same object.
     """
 
     feeds: Mapping[str, Array] = field(default_factory=dict)
@@ -99,13 +100,38 @@ def answered(asks: Asks[T], run: Run) -> T:
         return value
 
 
-def join(asks: Sequence[Ask]) -> Ask:
-    """One ask for all rows of asks with equal keys, in their order."""
-    if len(asks) == 1:
-        return asks[0]
-    offsets = list(accumulate((ask.num_rows for ask in asks[:-1]), initial=0))
-    links = zip(*(ask.chain for ask in asks), strict=True)
-    return Ask(tuple(_joined_links(each, offsets) for each in links), asks[0].outputs)
+class Joiner:
+    """Joins asks with equal keys into one for all of their rows, in their order.
+
+    What the asks hold constant is joined anew only when other asks come together, so that it is
+    uploaded only then.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[tuple[ref[Constant], ...], Constant]] = {}  # by component
+
+    def __call__(self, asks: Sequence[Ask]) -> Ask:
+        if len(asks) == 1:
+            return asks[0]
+        offsets = list(accumulate((ask.num_rows for ask in asks[:-1]), initial=0))
+        links = zip(*(ask.chain for ask in asks), strict=True)
+        return Ask(tuple(self._joined(each, offsets) for each in links), asks[0].outputs)
+
+    def _joined(self, links: Sequence[Link], offsets: Sequence[int]) -> Link:
+        component, placed = links[0].component, zip(links, offsets, strict=True)
+        return Link(
+            component,
+            tuple(offset + row for link, offset in placed for row in link.rows),
+            _joined_feeds([link.changing for link in links]),
+            self._joined_constant(component, [link.constant for link in links]),
+        )
+
+    def _joined_constant(self, component: str, constants: Sequence[Constant]) -> Constant:
+        members, joined = self._last.get(component, ((), NOTHING))
+        if [member() for member in members] != list(constants):
+            joined = Constant(_joined_feeds([constant.feeds for constant in constants]))
+            self._last[component] = tuple(map(ref, constants)), joined
+        return joined
 
 
 def split(answer: Answer, asks: Sequence[Ask]) -> list[Answer]:
@@ -122,16 +148,6 @@ def split(answer: Answer, asks: Sequence[Ask]) -> list[Answer]:
             )
         )
     return answers
-
-
-def _joined_links(links: Sequence[Link], offsets: Sequence[int]) -> Link:
-    placed = zip(links, offsets, strict=True)
-    return Link(
-        links[0].component,
-        tuple(offset + row for link, offset in placed for row in link.rows),
-        _joined_feeds([link.changing for link in links]),
-        Constant(_joined_feeds([link.constant.feeds for link in links])),
-    )
 
 
 def _joined_feeds(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind, first_index
 from sdrt.denoising.vae import Autoencoder
+from sdrt.errors import BundleError
 from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
@@ -66,6 +67,7 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     Raises what `resolving` raises, RequestError if an input image does not fit its network,
     SamplerError for an impossible schedule, and BundleError if a network is missing.
     """
+    _require_supported(bundle.family)
     settings, family = settings_of(request, bundle), bundle.family
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
@@ -95,10 +97,23 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     )
 
 
+def _require_supported(family: Family) -> None:
+    if family.unsupported is not None:
+        raise BundleError(
+            f"the bundle's models have {family.unsupported}, which this version of sdrt does not "
+            "run: use a newer sdrt"
+        )
+
+
 def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
     """Those that are there. BundleError if the family cannot do without a missing one."""
     for encoder in bundle.family.text.encoders:
         if encoder.component in signatures:
+            if encoder.kind != "clip":
+                raise BundleError(
+                    f"{encoder.component}: this version of sdrt runs no {encoder.kind} encoder: "
+                    "use a newer sdrt"
+                )
             yield encoder.component
         elif encoder.required:
             bundle.component(encoder.component)

@@ -116,6 +116,7 @@ class Pipeline:
 
     def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
         events = generation.events()
+        generation.clock.start()  # the caller may have waited before the first step
         with generation.clock("loading"):
             components = generation.job.components
             self._with_fallback(lambda engines: [engines[name] for name in components])

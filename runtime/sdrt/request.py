@@ -10,19 +10,15 @@ from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.images.framing import Resize
 from sdrt.images.reading import Picture, PictureSource, picture_from_source
-from sdrt.limits import Between
+from sdrt.limits import MAX_SIDE, RECOMMENDED, Between
 
-MAX_SIDE = 8192  # pixels
 MAX_SEED = 2**64 - 1
 LIMITS = {
-    "height": Between(8, MAX_SIDE, whole=True),
-    "width": Between(8, MAX_SIDE, whole=True),
-    "num_inference_steps": Between(1, 1000, whole=True),  # as many as the training's timesteps
+    **RECOMMENDED,
     "num_images_per_prompt": Between(1, 1024, whole=True),
     "seed": Between(0, MAX_SEED, whole=True),
     "clip_skip": Between(0, 100, whole=True),
     "padding_mask_crop": Between(0, MAX_SIDE, whole=True),
-    "guidance_scale": Between(0, 1000),
     "guidance_rescale": Between(0, 1),
     "eta": Between(0, 1),
     "strength": Between(0, 1),

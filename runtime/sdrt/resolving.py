@@ -15,7 +15,8 @@ from sdrt.errors import RequestError, nearest
 from sdrt.images.framing import MAX_DISPROPORTION, Frame, Size, disproportion, same_proportions
 from sdrt.images.masks import crop_box
 from sdrt.images.reading import Picture
-from sdrt.request import MAX_SIDE, Request
+from sdrt.limits import MAX_SIDE
+from sdrt.request import Request
 
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
 
@@ -44,13 +45,13 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
 
     RequestError for what it cannot do, BundleError if it is incomplete.
     """
-    defaults = {**bundle.family.defaults, **bundle.manifest.defaults}
+    defaults = bundle.defaults
     width, height = _size(request, bundle)
     settings = Settings(
         height=height,
         width=width,
         num_inference_steps=_num_steps(request, defaults),
-        guidance_scale=_first(request.guidance_scale, defaults.get("guidance_scale")),
+        guidance_scale=_first(request.guidance_scale, defaults["guidance_scale"]),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
         strength=_strength(request),
     )
@@ -72,7 +73,7 @@ def frame_of(request: Request, settings: Settings) -> Frame:
 def _size(request: Request, bundle: Bundle) -> Size:
     """Width and height: what was asked for, else the first input image's, cut to whole latents,
     else the model's."""
-    size = bundle.family.native_size
+    size = bundle.defaults["width"], bundle.defaults["height"]
     if request.padding_mask_crop is None:
         pictures = (request.picture, *request.controls.values())
         given = [picture.size for picture in pictures if picture]
@@ -205,7 +206,7 @@ def _strength(request: Request) -> float:
 
 def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
     custom = _first(request.timesteps, request.sigmas, ())
-    default = defaults.get("num_inference_steps")
+    default = defaults["num_inference_steps"]
     num_steps: int = _first(len(custom) or None, request.num_inference_steps, default)
     return num_steps
 

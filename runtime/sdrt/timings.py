@@ -31,6 +31,10 @@ class Clock:
         self._caller = 0.0
         self._seconds: dict[str, float] = {}
 
+    def start(self) -> None:
+        """Counts from now on."""
+        self._start = time.perf_counter()
+
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()

@@ -11,7 +11,7 @@ import pytest
 
 import sdrt
 from sdrt import Control, Request, Result
-from sdrt.ask import Answer, Ask, Link, join, split
+from sdrt.ask import Answer, Ask, Joiner, Link, split
 from sdrt.generation import Events
 from sdrt.targets.engines import Engines
 from sdrt.targets.evaluation import evaluate
@@ -62,13 +62,14 @@ REQUESTS = {
 
 
 @dataclass
-class Joiner:
+class Driver:
     """Drives generations together: of the asks that wait, those of the most common key run as one.
 
     `runs` holds which generations shared each run, and its ask.
     """
 
     engines: Engines
+    join: Joiner = field(default_factory=Joiner)
     runs: list[tuple[tuple[str, ...], Ask]] = field(default_factory=list)
 
     def __call__(self, generations: Mapping[str, Events]) -> dict[str, Result]:
@@ -79,8 +80,9 @@ class Joiner:
         while waiting:
             names = self._next_run(waiting)
             asks = [waiting.pop(name) for name in names]
-            self.runs.append((tuple(names), join(asks)))
-            answers = split(evaluate(join(asks), self.engines), asks)
+            joined = self.join(asks)
+            self.runs.append((tuple(names), joined))
+            answers = split(evaluate(joined, self.engines), asks)
             for name, answer in zip(names, answers, strict=True):
                 self._send(name, generations[name], answer, waiting, results)
         return results
@@ -124,14 +126,14 @@ def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bu
         pytest.skip(reason)
     with sdrt.Pipeline(bundle, resolve_target(target)) as pipeline:
         alone = {name: pipeline(request) for name, request in REQUESTS.items()}
-        joiner = Joiner(pipeline.engines)
+        driver = Driver(pipeline.engines)
         generations = {name: pipeline.generation(each) for name, each in REQUESTS.items()}
-        together = joiner({name: each.events() for name, each in generations.items()})
+        together = driver({name: each.events() for name, each in generations.items()})
     for name, result in alone.items():
         np.testing.assert_array_equal(together[name].latents, result.latents, err_msg=name)
         for image, expected in zip(together[name].images, result.images, strict=True):
             assert image.tobytes() == expected.tobytes()
-    require_joined(joiner.runs)
+    require_joined(driver.runs)
 
 
 def require_joined(runs: Sequence[tuple[tuple[str, ...], Ask]]) -> None:
@@ -145,6 +147,8 @@ def require_joined(runs: Sequence[tuple[tuple[str, ...], Ask]]) -> None:
     assert any(len(np.unique(timesteps_of(ask))) > 1 for ask, _ in nets)
     assert any(len(np.unique(scales_of(net))) > 1 for _, net in nets)
     assert any(0 < len(net.rows) < ask.num_rows for ask, net in nets)
+    constants = [ask.chain[-1].constant for ask in (*plain, *control)]
+    assert len(set(map(id, constants))) < len(constants) / 2  # joined once for many steps
 
 
 def scales_of(net: Link) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from sdrt.ask import Answer, Ask, Asks, Constant, Link, answered, join, split
+from sdrt.ask import Answer, Ask, Asks, Constant, Joiner, Link, answered, split
 
 OUTPUTS = ("out_sample",)
 
@@ -35,11 +37,11 @@ def controlled(*values: float, rows: tuple[int, ...]) -> Ask:
 
 def test_rows_follow_each_other() -> None:
     asks = [ask(1, 2), ask(3), ask(4, 5)]
-    (link,) = join(asks).chain
+    (link,) = Joiner()(asks).chain
     np.testing.assert_array_equal(link.changing["sample"][:, 0], [1, 2, 3, 4, 5])
     np.testing.assert_array_equal(link.constant.feeds["context"][:, 0], [101, 102, 103, 104, 105])
     assert link.rows == (0, 1, 2, 3, 4)
-    assert join(asks).num_rows == 5
+    assert Joiner()(asks).num_rows == 5
 
 
 def test_each_gets_its_rows_and_its_share_of_the_time() -> None:
@@ -53,7 +55,7 @@ def test_each_gets_its_rows_and_its_share_of_the_time() -> None:
 
 def test_controlnets_keep_their_rows() -> None:
     asks = [controlled(1, 2, rows=(1,)), controlled(3, 4, rows=()), controlled(5, 6, rows=(0, 1))]
-    net, unet = join(asks).chain
+    net, unet = Joiner()(asks).chain
     assert net.rows == (1, 4, 5)
     assert unet.rows == tuple(range(6))
     np.testing.assert_array_equal(net.changing["sample"][:, 0], [2, 5, 6])
@@ -62,12 +64,12 @@ def test_controlnets_keep_their_rows() -> None:
 
 def test_one_ask_is_itself() -> None:
     alone = ask(1)
-    assert join([alone]) is alone
+    assert Joiner()([alone]) is alone
 
 
 def test_a_scalar_timestep_stays_one() -> None:
     scalar = np.array(5, np.int64)
-    (link,) = join([ask(1, timestep=scalar), ask(2, timestep=scalar)]).chain
+    (link,) = Joiner()([ask(1, timestep=scalar), ask(2, timestep=scalar)]).chain
     assert link.changing["timestep"] == scalar
 
 
@@ -113,3 +115,29 @@ def test_answered_gives_what_asks_nothing() -> None:
         yield
 
     assert answered(nothing(), Answer) == "done"
+
+
+def test_what_is_constant_is_joined_again_only_for_other_asks() -> None:
+    joiner, constants = Joiner(), [Constant({"context": np.full((1, 1), i)}) for i in range(3)]
+
+    def joined(*members: int) -> Constant:
+        asks = [
+            Ask((Link("unet", (0,), {"sample": np.zeros((1, 1))}, constants[i]),), OUTPUTS)
+            for i in members
+        ]
+        return joiner(asks).chain[0].constant
+
+    first = joined(0, 1)
+    assert joined(0, 1) is first
+    other = joined(0, 1, 2)
+    assert other is not first
+    assert joined(0, 1, 2) is other
+    np.testing.assert_array_equal(joined(2, 0).feeds["context"][:, 0], [2, 0])
+
+
+def test_a_joiner_keeps_no_finished_request_alive() -> None:
+    joiner, constants = Joiner(), [Constant({"context": np.zeros((1, 1))}) for _ in range(2)]
+    joiner([Ask((Link("unet", (0,), {}, each),), OUTPUTS) for each in constants])
+    finished = weakref.ref(constants.pop())
+    gc.collect()
+    assert finished() is None

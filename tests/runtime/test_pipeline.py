@@ -241,6 +241,13 @@ def test_timings_add_up(folder, networks):
     assert timings.total <= elapsed - 0.15
 
 
+def test_the_time_before_the_first_step_is_the_caller_s(pipe):
+    stream = pipe.stream(CIRCLE, num_inference_steps=1, seed=0)
+    time.sleep(0.2)
+    list(stream)
+    assert stream.result.timings.total < 0.2
+
+
 # --- many at once ---
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -84,6 +85,11 @@ class Bundle:
         """The facts about the models in it."""
         return self.manifest.family
 
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What a request means by None: the family's defaults under the bundle's own."""
+        return {**self.family.defaults, **self.manifest.defaults}
+
     @cached_property
     def controlnets(self) -> tuple[str, ...]:
         """The ControlNets, by the names that users give them."""
@@ -94,13 +100,12 @@ class Bundle:
         )
 
     def find(self, role: Role, *takes: str) -> Component | None:
-        """Of the components with that role that take these, the one with the fewest inputs."""
-        fitting = [
-            component
-            for component in self.manifest.components
-            if component.role == role and component.takes.issuperset(takes)
-        ]
-        return min(fitting, key=lambda each: len(each.takes), default=None)
+        """The component with that role that takes just these, if there is one."""
+        wanted = role, frozenset(takes)
+        for component in self.manifest.components:
+            if (component.role, component.takes) == wanted:
+                return component
+        return None
 
     def name_of(self, role: Role, *takes: str) -> str:
         """The name of the component that `find` gives; BundleError if there is none."""

@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sdrt import tensor_names as names
 from sdrt.errors import BundleError
-from sdrt.families.family import Family, Role
+from sdrt.families.family import Family, Role, require_plain_name
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.files.records import json_from_record, record_from_json
+from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
+from sdrt.limits import check_recommended
 from sdrt_engines import Signature
 
 ENGINES = "engines"  # the folder for what was built for a target
@@ -57,13 +59,13 @@ class Parity:
     """
 
     max_abs: float
-    psnr: float
+    psnr: MaybeInfinite
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max_abs) and self.max_abs >= 0):
             raise BundleError(f"max_abs: got {self.max_abs}, expected a finite number from 0 on")
-        if math.isnan(self.psnr):
-            raise BundleError("psnr: got NaN, expected a number of decibels")
+        if math.isnan(self.psnr) or self.psnr == -math.inf:
+            raise BundleError(f"psnr: got {self.psnr}, expected a number of decibels")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Component:
     tools: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_plain_name("name", self.name)
+        if self.role == "controlnet" and names.controlnet_of(self.name) == self.name:
+            expected = names.controlnet(self.name)
+            raise BundleError(f"name: got '{self.name}', expected '{expected}' for a ControlNet")
         if self.model not in (file.path for file in self.files):
             raise BundleError(f"model: got '{self.model}', expected one of the component's files")
 
@@ -103,9 +109,10 @@ class Manifest:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # {"guidance_scale": 5.0}
 
     def __post_init__(self) -> None:
-        names = [component.name for component in self.components]
-        if not names or len(set(names)) < len(names):
-            raise BundleError(f"components: got {names}, expected at least one, each name once")
+        all_names = [component.name for component in self.components]
+        if not all_names or len(set(all_names)) < len(all_names):
+            raise BundleError(f"components: got {all_names}, expected at least one, each name once")
+        check_recommended(self.defaults)
         try:
             datetime.fromisoformat(self.created)
         except ValueError as error:

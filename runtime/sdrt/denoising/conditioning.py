@@ -10,9 +10,10 @@ import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.denoising.guidance import guidance_scale_embedding
+from sdrt.errors import RequestError
 from sdrt.families.family import DenoiserFacts
 from sdrt.text.encoding import TextStates
-from sdrt_engines import Array, Signature
+from sdrt_engines import Array, Signature, TensorSpec
 
 Branch: TypeAlias = Literal["negative", "positive"]
 UNGUIDED: tuple[Branch, ...] = ("positive",)
@@ -92,3 +93,13 @@ def time_ids(facts: DenoiserFacts, size: tuple[int, int]) -> Array:
 
 def _repeated(row: Array, num_rows: int) -> Array:
     return np.repeat(row, num_rows, axis=0)
+
+
+def timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> Array:
+    """The timestep for each row, or the one scalar that optimum's UNets take."""
+    if spec.dtype.kind == "i" and timestep % 1:
+        raise RequestError(
+            f"scheduler: asks at timestep {timestep:g}, but this UNet takes whole numbers alone "
+            f"({spec.dtype}); choose another scheduler, or export the checkpoint again"
+        )
+    return np.full((num_rows,) if spec.shape else (), timestep, spec.dtype)

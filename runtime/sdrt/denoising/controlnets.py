@@ -11,8 +11,8 @@ import numpy as np
 from sdrt import tensor_names as names
 from sdrt.ask import Constant, Link
 from sdrt.control import Control
-from sdrt.denoising.conditioning import Conditioning
-from sdrt_engines import Array, Signature
+from sdrt.denoising.conditioning import Conditioning, timestep_feed
+from sdrt_engines import Array, Signature, TensorSpec
 
 _LIGHTEST = 0.1  # guess mode: how much of the first skip connection's residual is left
 
@@ -75,6 +75,7 @@ class _Part:
     component: str
     control: Control
     rows: slice
+    timestep: TensorSpec
     active: Constant
     idle: Constant  # the same without rows
 
@@ -89,13 +90,14 @@ class _Part:
         feeds[names.CONTROLNET_COND] = np.repeat(net.image, num_rows, axis=0)
         feeds[names.CONDITIONING_SCALE] = np.repeat(net.scales(guess_mode)[None], num_rows, axis=0)
         idle = {name: array[:0] for name, array in feeds.items()}
-        return cls(net.component, net.control, rows, Constant(feeds), Constant(idle))
+        timestep = net.signature.input(names.TIMESTEP)
+        return cls(net.component, net.control, rows, timestep, Constant(feeds), Constant(idle))
 
     def link(self, sample: Array, timestep: float, *, active: bool) -> Link:
         rows = self.rows if active else slice(0, 0)
         changing: Mapping[str, Array] = {
             names.SAMPLE: sample[rows],
-            names.TIMESTEP: np.full(rows.stop - rows.start, timestep, np.float32),
+            names.TIMESTEP: timestep_feed(self.timestep, timestep, rows.stop - rows.start),
         }
         constant = self.active if active else self.idle
         return Link(self.component, tuple(range(rows.start, rows.stop)), changing, constant)

@@ -6,12 +6,11 @@ import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Constant, Link
-from sdrt.denoising.conditioning import GUIDED, Conditioning
+from sdrt.denoising.conditioning import Conditioning, timestep_feed
 from sdrt.denoising.controlnets import ControlChain
 from sdrt.denoising.guidance import guide
-from sdrt.errors import RequestError
 from sdrt.samplers.protocol import Call
-from sdrt_engines import Array, Signature, TensorSpec
+from sdrt_engines import Array, Signature
 
 
 class Denoiser:
@@ -33,7 +32,7 @@ class Denoiser:
         extra: Array | None = None,
     ) -> None:
         self._component = component
-        self._guided = conditioning.branches == GUIDED
+        self._conditioning = conditioning
         self._scale, self._rescale = guidance_scale, guidance_rescale
         self._control, self._extra = control, extra
         self._num_branches = len(conditioning.branches)
@@ -45,10 +44,11 @@ class Denoiser:
         """The guided prediction (B, C, h, w) at a call, the `step`-th of the job."""
         answer = yield self.ask(call, step)
         prediction: Array = answer.outputs[names.OUT_SAMPLE]  # (R, C, h, w)
-        if not self._guided:
-            return prediction
-        half = len(prediction) // 2
-        return guide(prediction[:half], prediction[half:], self._scale, self._rescale)
+        positive = prediction[self._conditioning.rows_of("positive")]
+        if "negative" not in self._conditioning.branches:
+            return positive
+        negative = prediction[self._conditioning.rows_of("negative")]
+        return guide(negative, positive, self._scale, self._rescale)
 
     def ask(self, call: Call, step: int) -> Ask:
         """What the networks are asked at a call."""
@@ -57,7 +57,7 @@ class Denoiser:
         if self._extra is not None:
             sample = self._for_branches(np.concatenate([call.sample, self._extra], axis=1))
         nets = () if self._control is None else self._control.links(step, latents, call.timestep)
-        timestep = _timestep_feed(self._timestep, call.timestep, len(self._rows))
+        timestep = timestep_feed(self._timestep, call.timestep, len(self._rows))
         changing = {names.SAMPLE: sample, names.TIMESTEP: timestep}
         denoiser = Link(self._component, self._rows, changing, self._constant)
         return Ask((*nets, denoiser), _OUTPUTS)
@@ -70,13 +70,3 @@ class Denoiser:
 
 
 _OUTPUTS = (names.OUT_SAMPLE,)
-
-
-def _timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> Array:
-    """The timestep for each row, or the one scalar that optimum's UNets take."""
-    if spec.dtype.kind == "i" and timestep % 1:
-        raise RequestError(
-            f"scheduler: asks at timestep {timestep:g}, but this UNet takes whole numbers alone "
-            f"({spec.dtype}); choose another scheduler, or export the checkpoint again"
-        )
-    return np.full((num_rows,) if spec.shape else (), timestep, spec.dtype)

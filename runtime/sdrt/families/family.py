@@ -5,11 +5,13 @@ Shapes: B images, L tokens, D width of a text encoder, C latent channels, (h, w)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from sdrt.errors import BundleError
+from sdrt.limits import RECOMMENDED, check_recommended
 
 # What a network is for.
 Role: TypeAlias = Literal[
@@ -31,6 +33,8 @@ class Encoder:
     required: bool = True  # if not, a bundle without it feeds zeros in its place (SD3's T5)
 
     def __post_init__(self) -> None:
+        require_plain_name("component", self.component)
+        require_plain_name("tokenizer", self.tokenizer)
         if self.layer is not None and self.layer >= 0:
             raise BundleError(f"layer: got {self.layer}, expected a negative number or null")
         if self.max_tokens < 3:
@@ -61,8 +65,15 @@ class TextRecipe:
                     f"context, pooled: got encoder {index}, expected one of {len(self.encoders)}"
                 )
         for index in self.pooled:
-            if self.encoders[index].pooled is None:
-                raise BundleError(f"pooled: encoder {index} names no output for it")
+            if self.encoders[index].pooled is None or not self.encoders[index].required:
+                raise BundleError(
+                    f"pooled: encoder {index} names no output for it, or may be absent"
+                )
+        for group in self.context:
+            if len({self.encoders[index].max_tokens for index in group}) > 1:
+                raise BundleError(f"context: the encoders {list(group)} differ in max_tokens")
+        if self.width is None and not all(encoder.required for encoder in self.encoders):
+            raise BundleError("width: missing, but an encoder may be absent: its zeros need one")
 
     @property
     def num_tokens(self) -> int:
@@ -139,12 +150,31 @@ class Family:
     inpainting_scheduler: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "num_inference_steps", "guidance_scale"):
-            value = self.defaults.get(name)
-            if not isinstance(value, int | float) or value < 1:
-                raise BundleError(f"defaults: {name}: got {value!r}, expected a number from 1 on")
+        check_recommended(self.defaults)
+        for name in RECOMMENDED:
+            if name not in self.defaults:
+                raise BundleError(f"defaults.{name}: missing")
 
     @property
     def native_size(self) -> tuple[int, int]:
         """Width and height in pixels that the model was trained for."""
         return self.defaults["width"], self.defaults["height"]
+
+    @property
+    def unsupported(self) -> str | None:
+        """A fact that this version of sdrt does not honour yet, or None."""
+        facts = {
+            f"extra_channels {self.denoiser.extra_channels!r}": self.denoiser.extra_channels
+            in ("depth", "image"),
+            "guidance 'per-frame'": self.denoiser.guidance == "per-frame",
+            "frames": self.latents.frames is not None,
+        }
+        return next((fact for fact, holds in facts.items() if holds), None)
+
+
+def require_plain_name(field: str, name: str) -> None:
+    """BundleError unless the name may be that of a folder inside a bundle."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise BundleError(
+            f"{field}: got {name!r}, expected a name of letters, digits, '_', '-' and '.'"
+        )

@@ -79,7 +79,7 @@ class JsonFields:
         if default is not None and self.values.get(name) is None:
             return default
         value = self._value(name)
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if not is_finite_number(value):
             raise wrong_value(name, value, "a number")
         return float(value)
 
@@ -113,6 +113,14 @@ class JsonFields:
         if name not in self.values:
             raise FieldError(f"{name}: missing")
         return self.values[name]
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether it is an int or a float that a float holds: no boolean, and no overflow."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return False
 
 
 def wrong_value(where: str, value: object, expected: str) -> FieldError:

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON and back: what is missing, malformed or unknown is named.
 
-A field that equals its default is left out, and may be absent. JSON has no infinity: a `float` that
-is null is infinite.
+A field that equals its default is left out, and may be absent. JSON has no infinity: a field of the
+type `MaybeInfinite` is null instead.
 """
 
 from __future__ import annotations
@@ -11,15 +11,27 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
 from sdrt.errors import SdrtError, did_you_mean
-from sdrt.files.json_fields import FieldError, wrong_value
+from sdrt.files.json_fields import FieldError, is_finite_number, wrong_value
 from sdrt_engines import DTYPES
 
 T = TypeVar("T")
+
+MaybeInfinite: TypeAlias = Annotated[float, "null is infinite"]
 
 _SCALARS = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
 
@@ -71,6 +83,8 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
         return _scalar(origin, value, where)
     if is_dataclass(hint):
         return record_from_json(hint, value, where)  # type: ignore[arg-type]
+    if origin is Annotated:
+        return math.inf if value is None else _decoded(arguments[0], value, where)
     if origin is Literal:
         return _choice(arguments, value, where)
     if origin in (Union, types.UnionType):
@@ -86,9 +100,7 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
 
 def _scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float:
-        if value is None:
-            return math.inf
-        if type(value) in (int, float) and math.isfinite(value):
+        if is_finite_number(value):
             return float(value)
     elif type(value) is kind and value != "":
         return value
@@ -141,7 +153,7 @@ def _encoded(value: Any) -> Any:
 
 @cache
 def _hints_of(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(kind, include_extras=True)
 
 
 def _has_default(field: Field[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -103,11 +104,13 @@ class Engines:
             )
 
     def close(self) -> None:
-        """Closes those that were opened."""
-        with self._changing:
+        """Closes those that were opened, and forgets what was uploaded to them."""
+        with self._changing, ExitStack() as stack:  # which closes all, whichever of them fails
             self._closed = True
+            self._uploads.clear()
+            self._zeros.clear()
             for engine in self._open.values():
-                engine.close()
+                stack.callback(engine.close)
 
 
 def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
-from sdrt.errors import RequestError
+from sdrt.errors import BundleError, RequestError
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, Signature
@@ -134,6 +134,11 @@ def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> _Encoded:
 def _padded(states: Array, width: int | None) -> Array:
     """States (R, L, D) with zeros behind each vector, up to `width`."""
     missing = 0 if width is None else width - states.shape[-1]
+    if missing < 0:
+        raise BundleError(
+            f"the text encoders give vectors of {states.shape[-1]}, the family's width is {width}: "
+            "export the checkpoint again"
+        )
     return np.pad(states, ((0, 0), (0, 0), (0, missing))) if missing else states
 
 

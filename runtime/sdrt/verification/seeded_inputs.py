@@ -129,11 +129,11 @@ def _shapes(
 def _known_sizes(
     bundle: Bundle, component: Component, latents: int | None
 ) -> Mapping[SizeName, int]:
-    space, denoiser = bundle.family.latents, bundle.family.denoiser.component
+    space = bundle.family.latents
     width, height = (side // space.vae_scale_factor for side in bundle.family.native_size)
     if latents is not None:
         width = height = latents
-    config = bundle.component_config(denoiser)
+    config = bundle.component_config(bundle.name_of("denoiser"))
     return {
         "rows": 1 if component.role in _CODERS else BATCH,
         "tokens": bundle.family.text.num_tokens,

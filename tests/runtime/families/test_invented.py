@@ -261,3 +261,62 @@ def test_an_image_of_a_batch_can_be_made_again_alone(pipe: Pipeline) -> None:
     for i, seed in enumerate(batch.seeds):
         alone = pipe((CIRCLE, STAR)[i], seed=seed, num_inference_steps=4, scheduler="euler_a")
         np.testing.assert_allclose(batch.latents[i], alone.latents[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "frames", "message"),
+    [
+        (
+            DenoiserFacts(guidance="per-frame"),
+            None,
+            "have guidance 'per-frame', which this version",
+        ),
+        (DenoiserFacts(extra_channels="depth"), None, "have extra_channels 'depth', which this v"),
+        (DenoiserFacts(), 16, "have frames, which this version of sdrt does not run"),
+    ],
+)
+def test_facts_that_are_not_honoured_yet_are_refused(
+    denoiser: DenoiserFacts, frames: int | None, message: str, bundle: Bundle
+) -> None:
+    family = replace(FAMILY, denoiser=denoiser, latents=replace(FAMILY.latents, frames=frames))
+    changed = Bundle(bundle.root, replace(bundle.manifest, family=family))
+    with pytest.raises(BundleError, match=message):
+        Pipeline(changed, resolve_target("cpu")).stream(CIRCLE, **SHORT)
+
+
+def test_an_encoder_of_another_kind_is_refused(bundle: Bundle) -> None:
+    first, *others = FAMILY.text.encoders
+    text = replace(FAMILY.text, encoders=(replace(first, kind="t5"), *others))
+    family = replace(FAMILY, text=text)
+    changed = Bundle(bundle.root, replace(bundle.manifest, family=family))
+    with pytest.raises(BundleError, match="words: this version of sdrt runs no t5 encoder"):
+        Pipeline(changed, resolve_target("cpu")).stream(CIRCLE, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": ((0, 2), (1,))}, r"context: the encoders \[0, 2\] differ in max_tokens"),
+        ({"width": None}, "width: missing, but an encoder may be absent"),
+        ({"pooled": (2,)}, "pooled: encoder 2 names no output for it, or may be absent"),
+    ],
+)
+def test_recipes_that_cannot_be_followed_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        replace(FAMILY.text, **change)
+
+
+def test_states_wider_than_the_recipe_are_refused(bundle: Bundle, networks: Invented) -> None:
+    family = replace(FAMILY, text=replace(FAMILY.text, width=4))
+    changed = Bundle(bundle.root, replace(bundle.manifest, family=family))
+    with pytest.raises(
+        BundleError, match="the text encoders give vectors of 5, the family's width"
+    ):
+        Pipeline(changed, resolve_target("cpu"), networks.engines)(CIRCLE, **SHORT)
+
+
+def test_the_bundle_s_defaults_come_before_the_family_s(bundle: Bundle, networks: Invented) -> None:
+    defaults = {"width": 40, "height": 16, "num_inference_steps": 2}
+    changed = Bundle(bundle.root, replace(bundle.manifest, defaults=defaults))
+    result = Pipeline(changed, resolve_target("cpu"), networks.engines)(CIRCLE, seed=0)
+    assert (result.images[0].size, networks.num_runs["transformer"]) == ((40, 16), 2)

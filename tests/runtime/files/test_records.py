@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdrt.errors import BundleError
-from sdrt.files.records import json_from_record, record_from_json
+from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
 from sdrt_engines import Signature
 from support.onnx_writer import spec
 
@@ -31,7 +31,8 @@ class Leaf:
 @dataclass(frozen=True)
 class Tree:
     name: str
-    height: float
+    height: MaybeInfinite
+    width: float = 1.5
     leaves: tuple[Leaf, ...] = ()
     rings: tuple[tuple[int, ...], ...] = ()
     parent: str | None = None
@@ -83,6 +84,8 @@ def test_json_holds_plain_values() -> None:
         ({"name": 3}, "name: got 3, expected a text"),
         ({"height": "tall"}, 'height: got "tall", expected a number'),
         ({"height": True}, "height: got true, expected a number"),
+        ({"width": None}, "width: got null, expected a number"),
+        ({"width": 10**400}, "expected a number"),
         ({"leafs": []}, "leafs: unknown field, did you mean 'leaves'?"),
         ({"leaves": {}}, "leaves: got {}, expected an array"),
         ({"leaves": [3]}, "leaves[0]: got 3, expected an object"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sdrt.ask import Answer, Ask, Constant, Link, join, split
+from sdrt.ask import Answer, Ask, Constant, Joiner, Link, split
 from sdrt.errors import NonFiniteError
 from sdrt.targets.engines import Engines, residual_shapes
 from sdrt.targets.evaluation import checked_answer, evaluate, require_finite_answer
@@ -205,7 +205,7 @@ def test_of_joined_asks_only_those_with_nan_in_their_rows_fail() -> None:
 
     engines = engines_of(Networks(unet=(UNET, nan_where_marked)))
     asks = [plain_ask(1, timestep) for timestep in (501, 666, 1)]
-    answers = split(evaluate(join(asks), engines), asks)
+    answers = split(evaluate(Joiner()(asks), engines), asks)
     require_finite_answer(asks[0], answers[0], engines)
     require_finite_answer(asks[2], answers[2], engines)
     with pytest.raises(NonFiniteError, match=r"^unet: 32 of 32 output values are NaN"):
