@@ -103,7 +103,7 @@ def answered(asks: Asks[T], run: Run) -> T:
 class Joiner:
     """Joins asks with equal keys into one for all of their rows, in their order.
 
-    What the asks hold constant is joined anew only when other asks come together, so that it is
+    Their constant feeds are joined again only when other asks come together, so that they are
     uploaded only then.
     """
 

@@ -64,7 +64,7 @@ class Generation:
         return latents, images
 
     def _accounted(self, work: _Work) -> _Work:
-        """The same, while the clock is told of the answers and of the caller's time."""
+        """Relays events; counts the seconds of the answers and the caller's time."""
         answer: Answer | None = None
         while True:
             try:

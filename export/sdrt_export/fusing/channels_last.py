@@ -146,8 +146,8 @@ class _ChannelsLast:
             self.nodes.append(helper.make_node("Shape", [source], [sizes]))
             place = self.graph.add_ints(TO_FIRST)
             self.nodes.append(helper.make_node("Gather", [sizes, place], list(node.output)))
-        elif bounds.get("end", 9) - bounds["start"] == 1:
-            axis = TO_FIRST[bounds["start"]]
+        elif bounds.get("end", 9) - bounds.get("start", 0) == 1:
+            axis = TO_FIRST[bounds.get("start", 0)]
             self.nodes.append(
                 helper.make_node("Shape", [source], list(node.output), start=axis, end=axis + 1)
             )
@@ -157,7 +157,7 @@ class _ChannelsLast:
         return True
 
     def _transpose(self, node: NodeProto) -> bool:
-        perm = attributes_of(node)["perm"]
+        perm = attributes_of(node).get("perm")
         (source,), (target,) = node.input, node.output
         if perm == TO_LAST and source in self.last and target not in self.graph.outputs:
             self._rename(target, self.last[source])

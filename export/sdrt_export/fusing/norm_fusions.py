@@ -108,7 +108,8 @@ def fuse_skip_layer_norm(graph: FusionEditor) -> None:
     """A sum of residual, product and bias with a layer norm behind it."""
     fused_sums = set()  # of which a second norm, as a text encoder has, takes what the first gives
     for norm in graph.nodes:
-        total = graph.maker(norm.input[0], "Add") if norm.op_type == "LayerNormalization" else None
+        has_bias = norm.op_type == "LayerNormalization" and len(norm.input) == 3
+        total = graph.maker(norm.input[0], "Add") if has_bias else None
         found = biased_sum(graph, total) if total is not None else None
         if total is None or found is None or attributes_of(norm).get("axis", -1) != -1:
             continue
