@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,17 +35,9 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class TextStates:
-    """What the encoders give for each row, the negative prompts' first."""
+    """What one encoder or all of them give for each row, the negative prompts' first."""
 
     context: Array  # (R, L, D)
-    pooled: Array | None  # (R, D)
-
-
-@dataclass(frozen=True, eq=False)
-class _Encoded:
-    """One encoder's outputs for each row."""
-
-    states: Array  # (R, L, D)
     pooled: Array | None  # (R, D)
 
 
@@ -59,49 +51,48 @@ def encode_prompts(
 
     Source: `encode_prompt` of diffusers' pipelines.
     """
-    encoded = []
+    encoded: list[TextStates] = []
     for encoder in recipe.encoders:
-        signature = signatures.get(encoder.component)
-        if signature is not None:
-            tokenizer = tokenizer_of(encoder.tokenizer)
+        if encoder.component in signatures:
+            signature, tokenizer = signatures[encoder.component], tokenizer_of(encoder.tokenizer)
             encoded.append((yield from _encode(prompts, encoder, signature, tokenizer)))
         else:
             encoded.append(_absent(prompts, encoder, recipe))
+    states = _joined(encoded, recipe)
+    return states if recipe.empty_negative == "encode" else _without_empty(states, prompts)
+
+
+def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
     parts = [
-        _padded(np.concatenate([encoded[index].states for index in group], axis=-1), recipe.width)
+        _padded(np.concatenate([encoded[index].context for index in group], axis=-1), recipe.width)
         for group in recipe.context
     ]
     pooled = [encoded[index].pooled for index in recipe.pooled]
-    states = TextStates(
+    vectors = [vector for vector in pooled if vector is not None]
+    return TextStates(
         context=np.concatenate(parts, axis=1),
-        pooled=np.concatenate([each for each in pooled if each is not None], axis=-1)
-        if pooled
-        else None,
+        pooled=np.concatenate(vectors, axis=-1) if vectors else None,
     )
-    return states if recipe.empty_negative == "encode" else _without_empty(states, prompts)
 
 
 def _encode(
     prompts: Prompts, encoder: Encoder, signature: Signature, tokenizer: ClipTokenizer
-) -> Asks[_Encoded]:
+) -> Asks[TextStates]:
     """Equal texts are encoded once."""
     plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
     wanted = [(plain, text) for text in prompts.negative]
     wanted += [(skipped, text) for text in prompts.positive]
-    outputs = list(dict.fromkeys(output for output, _ in wanted))
-    if encoder.pooled is not None:
-        outputs.append(encoder.pooled)
+    outputs = [*(output for output, _ in wanted), *filter(None, [encoder.pooled])]
     texts = list(dict.fromkeys(text for _, text in wanted))
     dtype = signature.input(names.INPUT_IDS).dtype
     ids = tokenizer.encode_batch(texts).astype(dtype)  # (U, L)
     link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
     answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
-    places = [(output, texts.index(text)) for output, text in wanted]
-    return _Encoded(
-        states=np.stack([answer.outputs[output][place] for output, place in places]),
-        pooled=None
-        if encoder.pooled is None
-        else np.stack([answer.outputs[encoder.pooled][place] for _, place in places]),
+    places = [texts.index(text) for _, text in wanted]  # R
+    states = zip(wanted, places, strict=True)
+    return TextStates(
+        context=np.stack([answer.outputs[output][place] for (output, _), place in states]),
+        pooled=None if encoder.pooled is None else answer.outputs[encoder.pooled][places],
     )
 
 
@@ -125,10 +116,10 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
     return name_of(layer)
 
 
-def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> _Encoded:
+def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> TextStates:
     """Zeros in place of an encoder that a family can do without."""
     shape = (prompts.num_rows, encoder.max_tokens, recipe.width or 0)
-    return _Encoded(np.zeros(shape, np.float32), None)
+    return TextStates(np.zeros(shape, np.float32), None)
 
 
 def _padded(states: Array, width: int | None) -> Array:
