@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final, Literal, TypeAlias
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
+from sdrt_export.errors import CheckpointError
 
 CONFIG_NAME: Final = "config.json"
 SCHEDULER: Final = "scheduler"
@@ -153,5 +154,11 @@ def kind_of_pipeline(class_name: str) -> CheckpointKind:
 
 
 def kind_of_family(name: str) -> CheckpointKind:
-    """The kind of a family that `families.known` knows."""
-    return next(kind for kind in KINDS if name in kind.families)
+    """The kind of a family. CheckpointError if this version exports no such family."""
+    for kind in KINDS:
+        if name in kind.families:
+            return kind
+    known = ", ".join(family for kind in KINDS for family in kind.families)
+    raise CheckpointError(
+        f"family '{name}': this version of sdrt exports {known}: use the sdrt that made the bundle"
+    )

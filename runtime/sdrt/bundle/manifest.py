@@ -164,8 +164,9 @@ def file_from_fields(fields: JsonFields) -> FileRecord:
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """`sdrt.json` in the folder `root`."""
-    (root / MANIFEST_NAME).write_text(manifest.to_json() + "\n", encoding="utf-8")
+    """`sdrt.json` in the folder `root`. Bytes of a path that are no text become JSON's escapes."""
+    path, text = root / MANIFEST_NAME, manifest.to_json() + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _require_format(fields: JsonFields) -> None:

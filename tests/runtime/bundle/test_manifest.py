@@ -5,11 +5,12 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdrt.bundle.manifest import Component, FileRecord, Manifest, Parity, sealed
+from sdrt.bundle.manifest import Component, FileRecord, Manifest, Parity, sealed, write_manifest
 from sdrt.errors import BundleError
 from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, TextRecipe
 from sdrt_engines import Signature
@@ -81,6 +82,12 @@ def test_equal_outputs_have_an_infinite_psnr() -> None:
     exact = replace(MANIFEST, components=(replace(UNET, parity=Parity(0.0, math.inf)),))
     assert json.loads(exact.to_json())["components"][0]["parity"]["psnr"] is None
     assert Manifest.from_json(exact.to_json()) == exact
+
+
+def test_a_source_of_any_bytes_is_written(tmp_path: Path) -> None:
+    odd = replace(MANIFEST, source=b"runs/\xff".decode(errors="surrogateescape"))
+    write_manifest(tmp_path, odd)
+    assert Manifest.from_json((tmp_path / "sdrt.json").read_bytes()) == odd
 
 
 def test_the_text_is_made_for_reading() -> None:
