@@ -1,4 +1,8 @@
-"""All backends, fastest first: the order in which the target `auto` tries them."""
+"""All backends, in the order in which the target `auto` tries them.
+
+GPUs come first. ONNX Runtime comes before OpenVINO: which is faster depends on the processor,
+and OpenVINO compiles each network again for each shape.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,6 @@ BACKENDS: Final[tuple[Backend, ...]] = (
     TENSORRT,
     TENSORRT_RTX,
     CUDA,
-    OPENVINO,
     CPU,
+    OPENVINO,
 )

@@ -13,7 +13,7 @@ from sdrt.command_line.main import main
 from sdrt_engines import openvino_refusal, resolve_target
 from support.command import run_python, run_sdrt
 
-TARGETS = ["tensorrt", "tensorrt-rtx", "cuda", "openvino", "openvino:bf16", "cpu"]
+TARGETS = ["tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino", "openvino:bf16"]
 
 
 def test_every_target_has_its_line(

@@ -108,7 +108,7 @@ def test_the_cpu_opens_here() -> None:
 
 def test_auto_tries_the_backends_in_this_order() -> None:
     names = [backend.name for backend in BACKENDS]
-    assert names == ["tensorrt", "tensorrt-rtx", "cuda", "openvino", "cpu"]
+    assert names == ["tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino"]
 
 
 # --- what happens when a target fails at work

@@ -138,7 +138,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     parser.add_argument(
-        "--target", default="auto", help="what to compare (default: auto, the fastest that opens)"
+        "--target", default="auto", help="what to compare (default: auto, the first that opens)"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
