@@ -120,7 +120,7 @@ class Resolution:
 
 
 def resolve_target(target: str | Target, backends: Backends = BACKENDS) -> Resolution:
-    """The target that will be used: for `"auto"` the fastest that opens here, with all refusals.
+    """The target that will be used: for `"auto"` the first that opens here, with all refusals.
 
     TargetError if a named target does not open (nothing takes its place), or if none does.
     """
