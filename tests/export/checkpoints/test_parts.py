@@ -60,9 +60,7 @@ def test_a_family_is_of_one_kind() -> None:
     assert [kind_of_family(family).title for family in families] == [
         kind.title for kind in KINDS for _ in kind.families
     ]
-    with pytest.raises(
-        CheckpointError, match="family 'cascade': this version of sdrt exports"
-    ):
+    with pytest.raises(CheckpointError, match="family 'cascade': this version of sdrt exports"):
         kind_of_family("cascade")
 
 
