@@ -55,8 +55,8 @@ class Context:
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / "gpu.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        told = ", ".join(f"{key} {value}" for key, value in notes.items())
-        print(f"  {name}: {readable(measurement.median)} {unit} | {told}", flush=True)
+        noted = ", ".join(f"{key} {value}" for key, value in notes.items())
+        print(f"  {name}: {readable(measurement.median)} {unit} | {noted}", flush=True)
 
     def await_export(self) -> None:
         """Returns when another process has written the ONNX files."""

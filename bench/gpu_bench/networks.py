@@ -79,7 +79,7 @@ def save_modules(modules: dict[str, nn.Module], work: Path) -> None:
 
 
 def write_small_files(sizes: Architecture, work: Path) -> None:
-    """What a bundle and diffusers' pipeline read beside the networks."""
+    """What a bundle and diffusers' pipeline read in addition to the networks."""
     PNDMScheduler(**sizes.scheduler).save_pretrained(work / "scheduler")
     if not (work / "tokenizer").exists():
         _write_tokenizer(work / "tokenizer", sizes.text_encoder["max_position_embeddings"])

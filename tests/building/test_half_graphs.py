@@ -1,4 +1,4 @@
-"""`sdrt build --target cuda`: half-precision graphs beside a bundle's own."""
+"""`sdrt build --target cuda`: half-precision graphs next to a bundle's own."""
 
 from __future__ import annotations
 

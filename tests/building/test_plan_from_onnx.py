@@ -25,17 +25,17 @@ def job(tmp_path: Path) -> PlanJob:
 
 
 def test_a_job_outlives_json(tmp_path: Path) -> None:
-    told = replace(job(tmp_path), timing_cache=tmp_path / "cache")
-    assert PlanJob.from_json(told.to_json()) == told
+    changed = replace(job(tmp_path), timing_cache=tmp_path / "cache")
+    assert PlanJob.from_json(changed.to_json()) == changed
 
 
 @pytest.mark.parametrize("architectures", [(), ("sm89",), ("sm86", "sm89", "sm120"), ("sm75",)])
-def test_a_plan_is_written_and_its_cost_told(
+def test_a_plan_is_written_and_its_cost_reported(
     tmp_path: Path, architectures: tuple[str, ...]
 ) -> None:
-    told = replace(job(tmp_path), architectures=architectures)
-    figures = build_plan("tiny", told)
-    assert told.plan.stat().st_size > 1000
+    changed = replace(job(tmp_path), architectures=architectures)
+    figures = build_plan("tiny", changed)
+    assert changed.plan.stat().st_size > 1000
     assert figures.seconds > 0
     assert figures.peak_memory is not None
     assert 1e7 < figures.peak_memory < 1e10
@@ -48,7 +48,7 @@ def test_architectures_as_capabilities(architecture: str, capability: tuple[int,
     assert capability_of(architecture) == capability
 
 
-def test_what_tensorrt_does_not_build_is_told(tmp_path: Path) -> None:
+def test_what_tensorrt_does_not_build_is_reported(tmp_path: Path) -> None:
     broken = job(tmp_path)
     broken.model.write_bytes(b"no ONNX")
     with pytest.raises(BuildError, match=r"^tiny: TensorRT does not build it: .*[Pp]arse"):
@@ -56,11 +56,11 @@ def test_what_tensorrt_does_not_build_is_told(tmp_path: Path) -> None:
     assert not broken.plan.exists()
 
 
-def test_want_of_memory_is_told() -> None:
+def test_want_of_memory_is_reported() -> None:
     assert failure_of(-9, "", "").startswith("the system ended the build, most likely for want of")
 
 
-def test_a_failure_without_words_is_told() -> None:
+def test_a_failure_without_words_is_reported() -> None:
     assert "TensorRT does not build it: exit code -11: " in failure_of(-11, "", "")
 
 

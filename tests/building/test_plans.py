@@ -132,11 +132,11 @@ def test_bfloat16_is_another_plan(copy: Path) -> None:
 
 
 def test_a_second_build_at_once_waits(built: Built) -> None:
-    told = "waiting for another build of .*demo to end"
+    message = "waiting for another build of .*demo to end"
     with only_one(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
         process = start(built.root)
         assert process.stderr is not None
-        assert re.match(told, process.stderr.readline())
+        assert re.match(message, process.stderr.readline())
         assert process.poll() is None
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -201,7 +201,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),
     ],
 )
-def test_what_is_impossible_is_told_at_once(
+def test_what_is_impossible_is_reported_at_once(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     given = ("build", "demo", "--target", TARGET, *arguments)
@@ -213,7 +213,7 @@ def test_what_is_impossible_is_told_at_once(
 
 
 @pytest.mark.parametrize("library", ["onnx", "polygraphy", "tensorrt_rtx"])
-def test_a_missing_library_is_told_with_its_command(tmp_path: Path, library: str) -> None:
+def test_a_missing_library_is_reported_with_its_command(tmp_path: Path, library: str) -> None:
     missing = f"import sys; sys.modules[{library!r}] = None\n"
     outcome = run_sdrt("build", "demo", "--target", TARGET, folder=tmp_path, before=missing)
     assert outcome.code == 1
@@ -222,7 +222,7 @@ def test_a_missing_library_is_told_with_its_command(tmp_path: Path, library: str
     assert "pip install 'sdrt[tensorrt-rtx]'" in line
 
 
-def test_a_bundle_that_cannot_be_written_is_told(tmp_path: Path, built: Built) -> None:
+def test_a_bundle_that_cannot_be_written_is_reported(tmp_path: Path, built: Built) -> None:
     without_engines = shutil.ignore_patterns("engines")
     root = Path(shutil.copytree(built.root, tmp_path / "demo", ignore=without_engines))
     (root / "engines").write_text("a file, where a folder should be")
@@ -230,7 +230,7 @@ def test_a_bundle_that_cannot_be_written_is_told(tmp_path: Path, built: Built) -
         build_for(TARGET, root)
 
 
-def test_too_little_room_is_told_before(tmp_path: Path) -> None:
+def test_too_little_room_is_reported_before(tmp_path: Path) -> None:
     assert bytes_of_plans([]) == 0
     assert bytes_of_plans([2e9, 1e8]) == 4340e6
     require_room(tmp_path, "the plans of unet need", 1)
@@ -239,7 +239,7 @@ def test_too_little_room_is_told_before(tmp_path: Path) -> None:
         require_room(tmp_path, "the plans of unet need", 1e15)
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(BuildError, match=r"the disk is full: \d+ MB are free in .*: make room"),
         disk_full_as_build_error(tmp_path),

@@ -287,14 +287,14 @@ def test_large_weights_lie_beside_the_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, weight.astype(np.float16).ravel())
 
 
-def test_nan_in_float32_is_told(tmp_path: Path) -> None:
+def test_nan_in_float32_is_reported(tmp_path: Path) -> None:
     nodes = [node("Mul", "x nan", "y")]
     old = write_network(tmp_path / "old", nodes, {"nan": np.float32([np.nan])})
     with pytest.raises(BuildError, match="'y' holds NaN or infinity in float32 already: export"):
         write_half(old, tmp_path, "fp16", PLAIN, [X])
 
 
-def test_a_network_that_does_not_run_is_told(tmp_path: Path) -> None:
+def test_a_network_that_does_not_run_is_reported(tmp_path: Path) -> None:
     nodes = [node("Reshape", "x shape", "y")]
     old = write_network(tmp_path / "old", nodes, {"shape": np.array([5, -1])})  # of 12 numbers
     with pytest.raises(BuildError, match=r"^the network does not run in onnxruntime: .*Reshape"):

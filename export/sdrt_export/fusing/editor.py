@@ -24,7 +24,7 @@ Shape: TypeAlias = tuple[int | str, ...]
 class FusionEditor:
     """The nodes of a typed graph, who makes and who takes each tensor, and the weights.
 
-    A pass replaces nodes while it walks over them; `commit` makes the list anew, after which the
+    A pass replaces nodes while it walks over them; `commit` rebuilds the list, after which the
     next pass sees what this one did. Tensors that stay keep their names, so `shapes`, which are
     those of the graph as it was read, hold for all passes.
     """
@@ -85,12 +85,12 @@ class FusionEditor:
     # --- questions that patterns ask
 
     def maker(self, name: str, operator: str) -> NodeProto | None:
-        """The node that makes the tensor, where it is such a one."""
+        """The node that computes the tensor, if it is of this operator."""
         node = self.producer.get(name)
         return node if node is not None and node.op_type == operator else None
 
     def taker(self, name: str, operator: str) -> NodeProto | None:
-        """The only node that takes the tensor, where it is such a one."""
+        """The only node that takes the tensor, if it is of this operator."""
         nodes = self.consumers[name]
         if len(nodes) != 1 or name in self.outputs or nodes[0].op_type != operator:
             return None

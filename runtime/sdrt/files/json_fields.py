@@ -1,4 +1,4 @@
-"""Reads the fields of JSON objects; what is missing or of the wrong kind is told by name."""
+"""Reads the fields of JSON objects; an error names what is missing or of the wrong kind."""
 
 from __future__ import annotations
 

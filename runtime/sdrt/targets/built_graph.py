@@ -76,7 +76,7 @@ class HalfGraph(BuiltGraph):
     promoted: tuple[str, ...]  # nodes that running the network made float32
     policy: int  # version of the precision policy
     fusions: int  # version of the passes that put the backend's own operators in
-    psnr: float | None  # dB beside float32, executed on the CPU; None: nothing was changed
+    psnr: float | None  # dB against float32, executed on the CPU; None: nothing was changed
 
     @classmethod
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def test_a_part_of_its_own_is_missed(folder: Path) -> None:
         ),
     ],
 )
-def test_parts_of_its_own_that_do_not_fit_are_told(
+def test_parts_of_its_own_that_do_not_fit_are_reported(
     path: str, changes: dict[str, object], complaint: str, folder: Path
 ) -> None:
     edit(folder / path, **changes)
@@ -155,6 +155,6 @@ def test_parts_of_its_own_that_do_not_fit_are_told(
     assert str(caught.value).startswith(f"'source' cannot be exported: {complaint}")
 
 
-def test_options_of_another_kind_are_told(folder: Path) -> None:
+def test_options_of_another_kind_are_reported(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="'text_time', which Stable Diffusion 1 and 2 lack"):
         family_of_folder(folder, "source", STABLE_DIFFUSION)

@@ -248,7 +248,7 @@ REQUIRED = {
     *("channels", "vae_scale_factor", "scaling_factor"),
 }
 REQUIRED_AT = (("source",), ("tools",))  # a component's own may be absent
-OF_THE_DEFAULTS = ("family", "defaults")  # all four are needed, and told together with their values
+OF_THE_DEFAULTS = ("family", "defaults")  # all four are needed, and reported with their values
 
 
 @pytest.mark.parametrize("keys", [keys for keys in PATHS if isinstance(keys[-1], str)])
