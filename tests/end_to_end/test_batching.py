@@ -15,7 +15,8 @@ from sdrt.ask import Answer, Ask, Joiner, Link, split
 from sdrt.generation import Events
 from sdrt.targets.engines import Engines
 from sdrt.targets.evaluation import evaluate
-from sdrt_engines import Target, backend_of, resolve_target
+from sdrt_engines import resolve_target
+from support.backends import skip_unless_it_opens
 from support.pictures import picture
 
 EDGES, OTHER = picture(64, 64), picture(64, 64, seed=1)
@@ -122,8 +123,7 @@ def bundle() -> sdrt.Bundle:
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bundle) -> None:
-    if reason := backend_of(Target(target)).refusal(Target(target)):
-        pytest.skip(reason)
+    skip_unless_it_opens(target)
     with sdrt.Pipeline(bundle, resolve_target(target)) as pipeline:
         alone = {name: pipeline(request) for name, request in REQUESTS.items()}
         driver = Driver(pipeline.engines)
