@@ -14,6 +14,7 @@ from sdrt.errors import NonFiniteError
 from sdrt.targets.engines import open_engine
 from sdrt_engines import (
     Array,
+    Engine,
     EngineError,
     FunctionEngine,
     Refusal,
@@ -36,20 +37,29 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def failing_pipeline(
-    bundle: Bundle, unet: Callable[[dict[str, Array]], dict[str, Array]], others=THEN_CPU
+    bundle: Bundle,
+    unet: Callable[[dict[str, Array]], dict[str, Array]],
+    others=THEN_CPU,
+    **replaced: Engine,
 ) -> Pipeline:
-    """A pipeline on a GPU that has a UNet of its own; the rest is the bundle's."""
+    """A pipeline on a GPU that has a UNet of its own, and engines by the component's name; the
+    rest is the bundle's."""
+    functions = {"unet": FunctionEngine(bundle.component("unet").signature, unet, name="unet")}
+    functions |= replaced
     engines = {
         component.name: open_engine(bundle, component.name, "cpu")
         for component in bundle.manifest.components
-        if component.name != "unet"
+        if component.name not in functions
     }
-    engines["unet"] = FunctionEngine(bundle.component("unet").signature, unet, name="unet")
-    return Pipeline(bundle, Resolution(GPU, others=others), engines)
+    return Pipeline(bundle, Resolution(GPU, others=others), engines | functions)
 
 
 def out_of_memory(feeds: dict[str, Array]) -> dict[str, Array]:
     raise EngineError("unet: out of memory")
+
+
+def half_of_the_sample(feeds: dict[str, Array]) -> dict[str, Array]:
+    return {"out_sample": feeds["sample"] * np.float32(0.5)}
 
 
 def not_a_number(feeds: dict[str, Array]) -> dict[str, Array]:
@@ -95,27 +105,20 @@ def test_no_step_is_yielded_twice(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("component", ["text_encoder", "vae_decoder"])
 def test_any_network_may_fail(component: str, bundle: Bundle) -> None:
-    pipe = failing_pipeline(bundle, lambda feeds: {"out_sample": feeds["sample"] * np.float32(0.5)})
-
     def fails(feeds: dict[str, Array]) -> dict[str, Array]:
         raise EngineError(f"{component}: device lost")
 
     failing = FunctionEngine(bundle.component(component).signature, fails, name=component)
-    engines = {**pipe.engines.opened, component: failing}
-    stream = Pipeline(bundle, Resolution(GPU, others=THEN_CPU), engines).stream(
-        PROMPT, seed=1, num_inference_steps=3
-    )
+    pipe = failing_pipeline(bundle, half_of_the_sample, **{component: failing})
+    stream = pipe.stream(PROMPT, seed=1, num_inference_steps=3)
     assert [step.index for step in stream] == [0, 1, 2]
     assert stream.result.engine == f"cpu (after cuda: {component}: device lost)"
 
 
 def test_a_preview_goes_on_with_the_next_target(bundle: Bundle) -> None:
-    pipe = failing_pipeline(bundle, lambda feeds: {"out_sample": feeds["sample"] * np.float32(0.5)})
     decoder = FunctionEngine(bundle.component("vae_decoder").signature, out_of_memory)
-    engines = {**pipe.engines.opened, "vae_decoder": decoder}
-    stream = Pipeline(bundle, Resolution(GPU, others=THEN_CPU), engines).stream(
-        PROMPT, seed=1, num_inference_steps=3
-    )
+    pipe = failing_pipeline(bundle, half_of_the_sample, vae_decoder=decoder)
+    stream = pipe.stream(PROMPT, seed=1, num_inference_steps=3)
     previews = [step.preview() for step in stream]
     assert [len(images) for images in previews] == [1, 1, 1]
 

@@ -73,11 +73,6 @@ class Engines:
                 self._open[name] = open_engine(self.bundle, name, self.target)
             return self._open[name]
 
-    @property
-    def opened(self) -> Mapping[str, Engine]:
-        """The engines that are open, by the component's name."""
-        return dict(self._open)
-
     def stage(self, name: str) -> str:
         """What timings call the seconds in a component: its role."""
         return self._stages[name]
