@@ -117,8 +117,10 @@ class JsonFields:
 
 def is_finite_number(value: object) -> bool:
     """Whether it is an int or a float that a float holds: no boolean, and no overflow."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
     try:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        return math.isfinite(value)
     except OverflowError:
         return False
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Literal,
@@ -29,7 +30,10 @@ from sdrt.errors import SdrtError, did_you_mean
 from sdrt.files.json_fields import FieldError, is_finite_number, wrong_value
 from sdrt_engines import DTYPES
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 MaybeInfinite: TypeAlias = Annotated[float, "null is infinite"]
 
@@ -52,13 +56,13 @@ def record_from_json(kind: type[T], value: object, where: str = "") -> T:
     """
     if not isinstance(value, dict):
         raise wrong_value(where, value, "an object")
-    hints = _hints_of(kind)  # type: ignore[arg-type]
+    hints = _hints_of(kind)
     for name in value:
         if name not in hints:
             raise FieldError(f"{_joined(where, name)}: unknown field, {did_you_mean(name, hints)}")
     arguments = {
         field.name: _field_value(field, hints[field.name], value, where)
-        for field in fields(kind)  # type: ignore[arg-type]
+        for field in fields(kind)
         if field.name in value or not _has_default(field)
     }
     try:
@@ -81,8 +85,8 @@ def _decoded(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin in _SCALARS:
         return _scalar(origin, value, where)
-    if is_dataclass(hint):
-        return record_from_json(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and is_dataclass(hint):
+        return record_from_json(hint, value, where)
     if origin is Annotated:
         return math.inf if value is None else _decoded(arguments[0], value, where)
     if origin is Literal:
