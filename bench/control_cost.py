@@ -34,10 +34,11 @@ def main() -> None:
     parser.add_argument("--bundle", default="demo")
     parser.add_argument("--controlnet", default="edges", help="its name in the bundle")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
     options = parser.parse_args()
 
     bundle = sdrt.Bundle.open(options.bundle)
-    runs = runs_of(bundle, options.controlnet)
+    runs = runs_of(bundle, options.controlnet, options.num_threads)
     for run in runs.values():
         run()  # warm-up
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -54,7 +55,12 @@ def main() -> None:
             "ms",
             tuple(1000 * value for value in values),
             installed_versions("sdrt", "onnxruntime"),
-            {"latents": f"{size}×{size}", "rows": BATCH, "of the UNet": round_ratio(values, unet)},
+            {
+                "latents": f"{size}×{size}",
+                "rows": BATCH,
+                "threads": options.num_threads or "default",
+                "of the UNet": round_ratio(values, unet),
+            },
         )
         for name, values in seconds.items()
     ]
@@ -65,13 +71,16 @@ def round_ratio(values: list[float], unet: float) -> float:
     return round(float(np.median(values) / unet), 4)
 
 
-def runs_of(bundle: sdrt.Bundle, controlnet: str) -> dict[str, Callable[[], object]]:
+def runs_of(
+    bundle: sdrt.Bundle, controlnet: str, num_threads: int | None
+) -> dict[str, Callable[[], object]]:
     """What is timed, by its name. Zeros are pinned, as they are at work."""
     net_name = names.controlnet(controlnet)
     plain, controlled, net = (
-        open_engine(bundle, name, "cpu") for name in (names.UNET, names.UNET_CONTROLLED, net_name)
+        open_engine(bundle, name, "cpu", num_threads=num_threads)
+        for name in (names.UNET, names.UNET_CONTROLLED, net_name)
     )
-    embedding = embedding_engine(bundle, net_name)
+    embedding = embedding_engine(bundle, net_name, num_threads)
     feeds = seeded_inputs(bundle, net_name)
     picture = {names.CONTROLNET_COND: feeds[names.CONTROLNET_COND]}
     denoised = {spec.name: feeds[spec.name] for spec in plain.signature.inputs}
@@ -91,7 +100,7 @@ def runs_of(bundle: sdrt.Bundle, controlnet: str) -> dict[str, Callable[[], obje
     }
 
 
-def embedding_engine(bundle: sdrt.Bundle, net_name: str) -> Engine:
+def embedding_engine(bundle: sdrt.Bundle, net_name: str, num_threads: int | None) -> Engine:
     """The part of a ControlNet's graph from the picture to its last convolution before the sum."""
     model = onnx.load(bundle.root / bundle.component(net_name).model)
     end = next(
@@ -105,7 +114,7 @@ def embedding_engine(bundle: sdrt.Bundle, net_name: str) -> Engine:
     with TemporaryDirectory() as folder:
         path = Path(folder, "embedding.onnx")
         onnx.save(part, path)
-        return engine_from_onnx(path)
+        return engine_from_onnx(path, num_threads=num_threads)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ TOLERANCE = 2  # of 255
 DIFFUSERS = """
 import sys, torch
 from diffusers import StableDiffusionPipeline
-checkpoint, prompt, steps, seed, guidance, output = sys.argv[1:]
+checkpoint, prompt, steps, seed, guidance, output, *threads = sys.argv[1:]
+if threads:
+    torch.set_num_threads(int(threads[0]))
 pipe = StableDiffusionPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
 pipe.set_progress_bar_config(disable=True)
 image = pipe(prompt, num_inference_steps=int(steps), guidance_scale=float(guidance),
@@ -40,13 +42,18 @@ image.save(output)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
+    options = parser.parse_args()
+    num_threads = options.num_threads
 
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "sdrt.png"), Path(folder, "diffusers.png")
         times = [
-            (seconds(sdrt_command(ours)), seconds(diffusers_command(theirs)))
-            for _ in range(1 + rounds)
+            (
+                seconds(sdrt_command(ours, num_threads)),
+                seconds(diffusers_command(theirs, num_threads)),
+            )
+            for _ in range(1 + options.rounds)
         ][1:]
         difference = largest_difference(ours, theirs)
     if difference > TOLERANCE:
@@ -54,7 +61,11 @@ def main() -> None:
 
     sdrt_times, diffusers_times = zip(*times, strict=True)
     ratios = tuple(a / b for a, b in times)
-    same = {"steps": STEPS, "largest difference": f"{difference}/255"}
+    same = {
+        "steps": STEPS,
+        "threads": num_threads or "default",
+        "largest difference": f"{difference}/255",
+    }
     record(
         "demo_run",
         [
@@ -71,14 +82,18 @@ def main() -> None:
     )
 
 
-def sdrt_command(output: Path) -> list[str]:
+def sdrt_command(output: Path, num_threads: int | None) -> list[str]:
     options = ["--steps", STEPS, "--seed", SEED, "--guidance-scale", GUIDANCE, "-o", output, "-q"]
     options += ["--target", "cpu"]  # all that the lean package brings
+    if num_threads is not None:
+        options += ["--num-threads", num_threads]
     return [sys.executable, "-m", "sdrt", "run", "demo", PROMPT, *map(str, options)]
 
 
-def diffusers_command(output: Path) -> list[str]:
+def diffusers_command(output: Path, num_threads: int | None) -> list[str]:
     values = [CHECKPOINT, PROMPT, STEPS, SEED, GUIDANCE, output]
+    if num_threads is not None:
+        values.append(num_threads)
     return [sys.executable, "-c", DIFFUSERS, *map(str, values)]
 
 

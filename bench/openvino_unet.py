@@ -36,23 +36,31 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--onnx", type=Path, help="the exported UNet; default: it is made")
     parser.add_argument("--only", choices=sorted(CONTESTANTS), help="print its figures as JSON")
+    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
     options = parser.parse_args()
+    runs, num_threads = options.runs, options.num_threads
     if options.only:
-        print(json.dumps(CONTESTANTS[options.only](options.onnx, options.runs)))
+        print(json.dumps(CONTESTANTS[options.only](options.onnx, runs, num_threads)))
         return
     with tempfile.TemporaryDirectory() as work:
         path = options.onnx or export_unet(Path(work))
-        figures = {name: in_a_process(name, path, options.runs) for name in CONTESTANTS}
-    record("openvino_unet", [*measurements_of(figures), overhead()])
+        figures = {name: in_a_process(name, path, runs, num_threads) for name in CONTESTANTS}
+    record("openvino_unet", [*measurements_of(figures, num_threads), overhead()])
 
 
-def in_a_process(name: str, path: Path, runs: int) -> dict[str, list[float]]:
+def in_a_process(
+    name: str, path: Path, runs: int, num_threads: int | None
+) -> dict[str, list[float]]:
     command = [sys.executable, __file__, "--only", name, "--onnx", path, "--runs", str(runs)]
+    if num_threads is not None:
+        command += ["--num-threads", str(num_threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measurements_of(figures: dict[str, dict[str, list[float]]]) -> list[Measurement]:
+def measurements_of(
+    figures: dict[str, dict[str, list[float]]], num_threads: int | None
+) -> list[Measurement]:
     beside = median(figures["sdrt cpu"]["steps"])
     packages = installed_versions("sdrt", "onnxruntime", "openvino", "torch", "diffusers")
     return [
@@ -65,6 +73,7 @@ def measurements_of(figures: dict[str, dict[str, list[float]]]) -> list[Measurem
                 "beside sdrt cpu": round(median(found["steps"]) / beside, 3),
                 "to open, with the first step": f"{found['first'][0]:.1f} s",
                 "processor time": f"{median(found['processor']):.1f} s",
+                "threads": num_threads or "default",
             },
         )
         for name, found in figures.items()
@@ -120,24 +129,26 @@ def steps_of(run: Callable[[], object], runs: int, start: float) -> dict[str, li
     return {"first": [first], "steps": steps, "processor": processor}
 
 
-def on_cpu(path: Path, runs: int) -> dict[str, list[float]]:
+def on_cpu(path: Path, runs: int, num_threads: int | None) -> dict[str, list[float]]:
     from sdrt_engines import engine_from_onnx
 
     start = time.perf_counter()
-    with engine_from_onnx(path) as engine:
+    with engine_from_onnx(path, num_threads=num_threads) as engine:
         return steps_of(lambda: engine.run(feeds()), runs, start)
 
 
-def on_openvino(path: Path, runs: int, *, precision: str) -> dict[str, list[float]]:
+def on_openvino(
+    path: Path, runs: int, num_threads: int | None, *, precision: str
+) -> dict[str, list[float]]:
     from sdrt_engines import openvino_engine_from_onnx
 
     start = time.perf_counter()
-    with openvino_engine_from_onnx(path, precision=precision) as engine:
+    with openvino_engine_from_onnx(path, precision=precision, num_threads=num_threads) as engine:
         return steps_of(lambda: engine.run(feeds()), runs, start)
 
 
 def on_openvino_alone(
-    path: Path, runs: int, *, hint: str, cached: bool = False
+    path: Path, runs: int, num_threads: int | None, *, hint: str, cached: bool = False
 ) -> dict[str, list[float]]:
     """Compiled for all shapes at once; or for this one, from OpenVINO's cache of compiled
     networks.
@@ -148,6 +159,8 @@ def on_openvino_alone(
     core = openvino.Core()
     model = core.read_model(path)
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if num_threads is not None:
+        options["INFERENCE_NUM_THREADS"] = str(num_threads)
     if cached:
         model.reshape({name: list(shape) for name, shape in SHAPES.items()})
         options["CACHE_DIR"] = str(path.parent / "cache")
@@ -157,9 +170,11 @@ def on_openvino_alone(
     return steps_of(lambda: request.infer(feeds(), share_inputs=True), runs, start)
 
 
-def on_torch(path: Path, runs: int) -> dict[str, list[float]]:
+def on_torch(path: Path, runs: int, num_threads: int | None) -> dict[str, list[float]]:
     import torch
 
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
     unet = torch_unet()
     values = {name: torch.from_numpy(array) for name, array in feeds().items()}
     start = time.perf_counter()

@@ -69,8 +69,11 @@ class Backend:
     name: str  # "tensorrt-rtx", as targets begin
     packages: tuple[str, ...]  # distributions that bring it; any one is enough
     refusal: Callable[[Settings], str | None]  # why it does not open here, with a remedy, or None
-    open: Callable[[Source, Settings], Engine]  # EngineError if it does not open
+    # With a number of threads, which a backend that is not `on_cpu` passes over; EngineError if it
+    # does not open.
+    open: Callable[[Source, Settings, int | None], Engine]
     runs: Runs
+    on_cpu: bool = False  # whether it computes on threads of the CPU
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
     architectures: tuple[str, ...] = ()  # that something can be built for
 

@@ -22,6 +22,7 @@ from sdrt_engines.onnxruntime_library import (
     onnxruntime_errors,
 )
 from sdrt_engines.tensor import Array, Signature, feeds_text
+from sdrt_engines.threads import require_num_threads
 
 
 def engine_from_onnx(
@@ -38,8 +39,7 @@ def engine_from_onnx(
     `prepare_onnx` wrote the file, on this machine, so that nothing is left to optimise. EngineError
     when the file is missing, broken, or uses what onnxruntime does not know.
     """
-    if num_threads is not None and num_threads < 1:
-        raise EngineError(f"num_threads: got {num_threads}, expected 1 or more, or None")
+    require_num_threads(num_threads)
     path = Path(path)
     signature = signature_from_onnx(path)
     onnxruntime = import_onnxruntime()
@@ -81,9 +81,13 @@ class _CpuEngine(Engine):
         self._session = None  # the session frees its memory with its last reference
 
 
-def _open(source: Source, target: Settings) -> Engine:
-    prepared = source.own_graph is not None
-    return engine_from_onnx(source.graph, name=source.name, prepared=prepared)
+def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
+    return engine_from_onnx(
+        source.graph,
+        name=source.name,
+        num_threads=num_threads,
+        prepared=source.own_graph is not None,
+    )
 
 
 CPU = Backend(
@@ -92,4 +96,5 @@ CPU = Backend(
     refusal=lambda target: cpu_refusal(),
     open=_open,
     runs="prepared graph",
+    on_cpu=True,
 )

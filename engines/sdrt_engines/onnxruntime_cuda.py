@@ -276,7 +276,7 @@ CUDA = Backend(
     name="cuda",
     packages=("onnxruntime-gpu",),
     refusal=lambda target: cuda_refusal(),
-    open=lambda source, target: cuda_engine_from_onnx(
+    open=lambda source, target, num_threads: cuda_engine_from_onnx(
         source.graph, name=source.name, half=source.precision != "fp32"
     ),
     runs="half graph",

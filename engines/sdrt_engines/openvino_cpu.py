@@ -34,6 +34,7 @@ from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.recent import Recent
 from sdrt_engines.tensor import Array, Signature, feeds_text
+from sdrt_engines.threads import require_num_threads
 
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -57,8 +58,7 @@ def openvino_engine_from_onnx(
     `num_threads` None leaves the choice to OpenVINO: one per physical core. EngineError when
     OpenVINO is missing, or the file is missing, broken, or uses what OpenVINO does not know.
     """
-    if num_threads is not None and num_threads < 1:
-        raise EngineError(f"num_threads: got {num_threads}, expected 1 or more, or None")
+    require_num_threads(num_threads)
     if reason := openvino_refusal(precision):
         raise EngineError(reason)
     path = Path(path)
@@ -180,8 +180,10 @@ def _way_out(error: Exception) -> str:
     return "use target 'cpu', export it again, or update openvino"
 
 
-def _open(source: Source, target: Settings) -> Engine:
-    return openvino_engine_from_onnx(source.graph, precision=_precision(target), name=source.name)
+def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
+    return openvino_engine_from_onnx(
+        source.graph, precision=_precision(target), name=source.name, num_threads=num_threads
+    )
 
 
 def _precision(target: Settings) -> OpenVinoPrecision:
@@ -194,5 +196,6 @@ OPENVINO = Backend(
     refusal=lambda target: openvino_refusal(_precision(target)),
     open=_open,
     runs="network",
+    on_cpu=True,
     precisions=tuple(_HINTS),
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from sdrt_engines.backend import Backend
 from sdrt_engines.backends import BACKENDS
 from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean
+from sdrt_engines.threads import require_num_threads
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -97,6 +98,7 @@ class Resolution:
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[Refusal, ...] = ()
     others: Backends = field(default=(), repr=False, compare=False)  # what "auto" would try next
+    num_threads: int | None = None  # for targets on the CPU; None: the library's choice
 
     def after(self, error: SdrtError) -> Resolution:
         """The next target under "auto", when this one failed with `error` while it opened or ran.
@@ -112,25 +114,37 @@ class Resolution:
         except TargetError:
             raise error from None
         _log().warning("target %s failed, going on with %s: %s", self.target, found.target, error)
-        return Resolution(found.target, self.refusals + found.refusals, failures, found.others)
+        refusals = self.refusals + found.refusals
+        return replace(
+            self, target=found.target, refusals=refusals, failures=failures, others=found.others
+        )
 
     def __str__(self) -> str:
         failed = "; ".join(f"{failure.target}: {failure.reason}" for failure in self.failures)
         return f"{self.target} (after {failed})" if failed else str(self.target)
 
 
-def resolve_target(target: str | Target, backends: Backends = BACKENDS) -> Resolution:
+def resolve_target(
+    target: str | Target, backends: Backends = BACKENDS, *, num_threads: int | None = None
+) -> Resolution:
     """The target that will be used: for `"auto"` the first that opens here, with all refusals.
 
-    TargetError if a named target does not open (nothing takes its place), or if none does.
+    TargetError if a named target does not open (nothing takes its place) or has no use for
+    `num_threads`, or if none opens. EngineError for a number of threads that cannot be.
     """
+    require_num_threads(num_threads)
     if target == "auto":
-        return _fastest(backends)
+        return replace(_fastest(backends), num_threads=num_threads)
     target = Target.parse(target) if isinstance(target, str) else target
-    by_name = {backend.name: backend for backend in backends}
-    if reason := by_name[target.backend].refusal(target):
+    backend = next(backend for backend in backends if backend.name == target.backend)
+    if num_threads is not None and not backend.on_cpu:
+        raise TargetError(
+            f"num_threads: got {num_threads}, but target '{target}' does not compute on threads of "
+            "the CPU: leave it out"
+        )
+    if reason := backend.refusal(target):
         raise TargetError(reason)
-    return Resolution(target)
+    return Resolution(target, num_threads=num_threads)
 
 
 def _fastest(backends: Backends) -> Resolution:

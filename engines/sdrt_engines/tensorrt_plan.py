@@ -214,7 +214,7 @@ def _backend(name: TensorRT, architectures: tuple[str, ...]) -> Backend:
         name=name,
         packages=(name,),
         refusal=lambda target: tensorrt_refusal(name),
-        open=lambda source, target: engine_from_plans(source, name),
+        open=lambda source, target, num_threads: engine_from_plans(source, name),
         runs="plans",
         architectures=architectures,
     )

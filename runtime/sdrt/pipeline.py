@@ -35,7 +35,7 @@ class Pipeline:
         """`engines` take the place of the bundle's own, by the component's name."""
         self.bundle = bundle
         self._resolution = resolution
-        self._engines = Engines(bundle, resolution.target, engines, ran_on=str(resolution))
+        self._engines = Engines(bundle, resolution, engines)
         self._signatures = {
             component.name: component.signature for component in bundle.manifest.components
         } | {name: engine.signature for name, engine in (engines or {}).items()}
@@ -44,16 +44,19 @@ class Pipeline:
         self._closed = False
 
     @classmethod
-    def open(cls, bundle: str | PathLike[str], target: str = "auto") -> Pipeline:
+    def open(
+        cls, bundle: str | PathLike[str], target: str = "auto", num_threads: int | None = None
+    ) -> Pipeline:
         """Opens a bundle folder, or `"demo"`; its engines are loaded when a request first needs
         them.
 
         Under "auto" a request whose target fails goes on with the next fastest, and so do those
-        that follow it. Raises `BundleError` for a missing or broken bundle, `TargetError`
-        for a target that does not open.
+        that follow it. `num_threads` is for targets on the CPU, which without it use every physical
+        core. Raises `BundleError` for a missing or broken bundle, `TargetError` for a target that
+        does not open or has no use for `num_threads`.
         """
         opened = Bundle.open(bundle)
-        return cls(opened, resolve(opened, target))
+        return cls(opened, resolve(opened, target, num_threads=num_threads))
 
     @property
     def target(self) -> Target:
@@ -144,9 +147,7 @@ class Pipeline:
             if self._engines is not failed:
                 return
             self._resolution = self._resolution.after(error)
-            self._engines = Engines(
-                self.bundle, self._resolution.target, ran_on=str(self._resolution)
-            )
+            self._engines = Engines(self.bundle, self._resolution)
         failed.close()  # waits for what others run on it
 
     def _tokenizer(self, folder: str) -> ClipTokenizer:

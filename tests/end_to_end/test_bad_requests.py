@@ -27,6 +27,7 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ([*DRAW, "--guidence-scale", "3"], "no option --guidence-scale, did you mean '--guidance-"),
         ([*DRAW, "on", "white"], "'on' is one argument too many: put quotes around a prompt"),
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
+        ([*DRAW, "--num-threads", "x"], "argument --num-threads: got 'x', expected a whole number"),
         ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),
         ([*DRAW, "--width", "9.5"], "argument -W/--width: got '9.5', expected a whole number"),
         ([*DRAW, "--resize", "corp"], "argument --resize: got 'corp', did you mean 'crop'? (see"),
@@ -75,6 +76,14 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (
             ["--target", "tensorrt"],
             "tensorrt is not installed: pip install 'sdrt[tensorrt]'",
+        ),
+        (
+            ["--num-threads", "0"],
+            "num_threads: got 0, expected a whole number from 1 to 1024: leave",
+        ),
+        (
+            ["--num-threads", "2", "--target", "cuda"],
+            "num_threads: got 2, but target 'cuda' does not compute on threads of the CPU",
         ),
         (["-W", "100"], "width: got 100, expected a multiple of 8, such as 96 or 104"),
         (["-H", "7"], "height: got 7, expected a whole number from 8 to 8192"),

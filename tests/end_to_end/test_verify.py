@@ -12,13 +12,19 @@ from support.backends import skip_unless_it_opens
 from support.toy_bundle import write_toy_bundle
 
 
-@pytest.mark.parametrize("target", ["openvino", "openvino:bf16"])
+@pytest.mark.parametrize(
+    ("target", "more"),
+    [("openvino", []), ("openvino:bf16", []), ("openvino", ["--num-threads", "1"])],
+)
 def test_the_demo_model_passes_on(
-    target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    target: str,
+    more: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     skip_unless_it_opens(target)
-    assert main(["verify", "demo", "--target", target]) == 0
+    assert main(["verify", "demo", "--target", target, *more]) == 0
     title, headings, *rows = capsys.readouterr().out.splitlines()
     assert title.split() == [target, "compared", "with", "cpu"]
     assert headings.split()[:3] == ["component", "greatest", "error"]
@@ -66,6 +72,14 @@ def test_the_table_says_why_a_network_does_not_run(
     ("arguments", "message"),
     [
         (["nowhere"], "sdrt: no bundle at 'nowhere'"),
+        (
+            ["demo", "--num-threads", "-1"],
+            "sdrt: num_threads: got -1, expected a whole number from",
+        ),
+        (
+            ["demo", "--num-threads", "1", "--target", "tensorrt"],
+            "sdrt: num_threads: got 1, but target 'tensorrt' does not compute on threads of the",
+        ),
         (["demo", "--target", "cdua"], "sdrt: unknown target 'cdua': did you mean 'cuda'?"),
     ],
 )

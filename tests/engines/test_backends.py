@@ -76,11 +76,11 @@ def test_what_is_refused_does_not_open(backend: Backend) -> None:
     for target in targets_of(backend):
         if reason := backend.refusal(target):
             with pytest.raises(EngineError, match=re.escape(reason)):
-                backend.open(NOTHING, target)
+                backend.open(NOTHING, target, None)
             with pytest.raises(EngineError, match=re.escape(reason)):
                 resolve_target(target)
 
 
 def test_what_is_not_there_does_not_open(backend: Backend) -> None:
     with pytest.raises(EngineError):
-        backend.open(NOTHING, Target(backend.name))
+        backend.open(NOTHING, Target(backend.name), None)

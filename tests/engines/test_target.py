@@ -66,6 +66,10 @@ def test_wrong_targets(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+OUT_OF_MEMORY = EngineError("unet: out of memory")
+NO_OUTPUT = EngineError("unet: device lost")
+
+
 def backends(*not_here: str) -> Backends:
     return [
         refusing(name, f"{name} has no driver") if name in not_here else opening(name)
@@ -111,10 +115,37 @@ def test_auto_tries_the_backends_in_this_order() -> None:
     assert names == ["tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino"]
 
 
-# --- what happens when a target fails at work
+# --- the number of threads
 
-OUT_OF_MEMORY = EngineError("unet: out of memory")
-NO_OUTPUT = EngineError("unet: device lost")
+
+@pytest.mark.parametrize("target", ["auto", "cpu", "cuda"])
+def test_a_number_of_threads_that_cannot_be_is_refused_first(target: str) -> None:
+    with pytest.raises(
+        EngineError, match="num_threads: got 0, expected a whole number from 1 to 1024"
+    ):
+        resolve_target(target, backends("tensorrt", "cuda", "cpu"), num_threads=0)
+
+
+@pytest.mark.parametrize("target", ["cuda", Target("tensorrt"), "tensorrt:sm90"])
+def test_a_named_target_without_threads_of_the_cpu_takes_no_number(target: str | Target) -> None:
+    reason = f"num_threads: got 2, but target '{target}' does not compute on threads of the CPU"
+    with pytest.raises(TargetError, match=f"^{reason}: leave it out$"):
+        resolve_target(target, backends("tensorrt", "cuda"), num_threads=2)
+    assert resolve_target(target, backends()).num_threads is None
+
+
+def test_auto_keeps_the_number_for_the_targets_on_the_cpu() -> None:
+    first = resolve_target("auto", backends("cuda"), num_threads=2)
+    assert (first.target, first.num_threads) == (Target("tensorrt"), 2)
+    second = first.after(OUT_OF_MEMORY)
+    assert (second.target, second.num_threads) == (Target("cpu"), 2)
+
+
+def test_the_backends_on_the_cpu() -> None:
+    assert [backend.name for backend in BACKENDS if backend.on_cpu] == ["cpu", "openvino"]
+
+
+# --- what happens when a target fails at work
 
 
 def test_auto_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:

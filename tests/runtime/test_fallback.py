@@ -24,6 +24,7 @@ from sdrt_engines import (
     resolve_target,
 )
 from support.backends import opening, refusing
+from support.os_threads import needs_counting, num_os_threads
 from support.toy_bundle import write_toy_bundle
 
 PROMPT = "a red circle"
@@ -40,6 +41,7 @@ def failing_pipeline(
     bundle: Bundle,
     unet: Callable[[dict[str, Array]], dict[str, Array]],
     others=THEN_CPU,
+    num_threads: int | None = None,
     **replaced: Engine,
 ) -> Pipeline:
     """A pipeline on a GPU that has a UNet of its own, and engines by the component's name; the
@@ -51,7 +53,8 @@ def failing_pipeline(
         for component in bundle.manifest.components
         if component.name not in functions
     }
-    return Pipeline(bundle, Resolution(GPU, others=others), engines | functions)
+    resolution = Resolution(GPU, others=others, num_threads=num_threads)
+    return Pipeline(bundle, resolution, engines | functions)
 
 
 def out_of_memory(feeds: dict[str, Array]) -> dict[str, Array]:
@@ -134,6 +137,15 @@ def test_later_requests_stay_there(bundle: Bundle) -> None:
     for _ in range(3):
         assert pipe(PROMPT, num_inference_steps=1).engine.startswith("cpu (after")
     assert len(calls) == 1
+
+
+@needs_counting
+def test_the_number_of_threads_is_kept(bundle: Bundle) -> None:
+    num_before = num_os_threads()
+    pipe = failing_pipeline(bundle, out_of_memory, num_threads=4)
+    assert pipe(PROMPT, num_inference_steps=1).engine.startswith("cpu (after")
+    num_engines = 2  # opened since: of the UNet, and of the VAE that decodes
+    assert num_os_threads() - num_before == 3 * num_engines  # the caller's thread is a fourth
 
 
 def test_two_requests_at_once_fall_once(bundle: Bundle) -> None:

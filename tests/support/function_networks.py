@@ -15,7 +15,7 @@ from sdrt.bundle.manifest import Component, FileRecord, Manifest
 from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, TextRecipe
 from sdrt.families.known import ROLES
 from sdrt.targets.engines import Engines
-from sdrt_engines import Array, FunctionEngine, Signature, Target, resolve_target
+from sdrt_engines import Array, FunctionEngine, Signature, resolve_target
 from support.onnx_writer import spec
 
 Function: TypeAlias = Callable[[dict[str, Array]], dict[str, Array]]
@@ -182,7 +182,7 @@ def bundle_of(networks: Networks) -> Bundle:
 
 
 def engines_of(networks: Networks) -> Engines:
-    return Engines(bundle_of(networks), Target("cpu"), networks.engines)
+    return Engines(bundle_of(networks), resolve_target("cpu"), networks.engines)
 
 
 def pipeline_of(

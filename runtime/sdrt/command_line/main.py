@@ -74,7 +74,7 @@ def _inspect(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from sdrt.command_line.verify import verify
 
-    verify(options.bundle, options.target, as_json=options.json)
+    verify(options.bundle, options.target, options.num_threads, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> None:

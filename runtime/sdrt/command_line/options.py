@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import sdrt
 from sdrt.command_line.run_options import add_run
+from sdrt.command_line.shared_options import add_num_threads
 from sdrt.errors import UsageError, did_you_mean
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
@@ -140,6 +141,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", default="auto", help="what to compare (default: auto, the first that opens)"
     )
+    add_num_threads(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

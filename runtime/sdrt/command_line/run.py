@@ -27,7 +27,7 @@ _OTHER_FIELDS = ("bundle", "model", "version")  # other fields of a PNG, which d
 def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Refuses what it can before it opens the first engine."""
     bundle, request = _requested(options)
-    with Pipeline.open(bundle, options.target) as pipeline:
+    with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
         request = pipeline.resolve(request)
         paths = _output_paths(options.output, request)
         stream = pipeline.stream(request)

@@ -8,21 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from sdrt.command_line.shared_options import add_num_threads, number, whole_number
 from sdrt.images.framing import Resize
-
-
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
 @dataclass(frozen=True)
@@ -55,8 +42,8 @@ class _Field:
 _TEXT = _Kind("TEXT")
 _NAME = _Kind("NAME")
 _IMAGE = _Kind("PICTURE")
-_COUNT = _Kind("N", _whole_number)
-_NUMBER = _Kind("X", _number)
+_COUNT = _Kind("N", whole_number)
+_NUMBER = _Kind("X", number)
 
 _FIELDS = (
     _Field(
@@ -124,6 +111,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", default="auto", help="where to run (default: auto, the first that opens here)"
     )
+    add_num_threads(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 

@@ -19,15 +19,15 @@ from sdrt.verification.verdict import Verdict, verify_component
 from sdrt_engines import Target
 
 
-def verify(path: str, target: str, *, as_json: bool) -> None:
+def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) -> None:
     """Prints a verdict on each network.
 
     Raises `SdrtError` if one fails, or differs too much from the CPU.
     """
     bundle = Bundle.open(path)
-    resolved = resolve(bundle, target).target
+    resolved = resolve(bundle, target, num_threads=num_threads).target
     verdicts = [
-        verify_component(bundle, component.name, resolved)
+        verify_component(bundle, component.name, resolved, num_threads=num_threads)
         for component in bundle.manifest.components
     ]
     if as_json:

@@ -41,20 +41,15 @@ class Engines:
     """Each component's engine, opened when it is first asked for, and what was uploaded to it. May
     be used from several threads.
 
-    `engines` take the place of the bundle's own, by the component's name; `ran_on` is what results
-    say of where they were computed.
+    `engines` take the place of the bundle's own, by the component's name.
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        target: Target,
-        engines: Mapping[str, Engine] | None = None,
-        ran_on: str | None = None,
+        self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
         self.bundle = bundle
-        self.target = target
-        self.ran_on = str(target) if ran_on is None else ran_on
+        self.ran_on = str(resolution)  # what results say of where they were computed
+        self._resolution = resolution
         self._stages = {
             component.name: component.role.replace(" ", "_")
             for component in bundle.manifest.components
@@ -70,7 +65,9 @@ class Engines:
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
-                self._open[name] = open_engine(self.bundle, name, self.target)
+                component, target = self.bundle.component(name), self._resolution.target
+                network = runnable(self.bundle.root, component, target)
+                self._open[name] = network.open(self._resolution.num_threads)
             return self._open[name]
 
     def stage(self, name: str) -> str:
@@ -120,15 +117,19 @@ def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, 
 
 
 def resolve(
-    bundle: Bundle, target: str | Target = "auto", backends: Backends = BACKENDS
+    bundle: Bundle,
+    target: str | Target = "auto",
+    backends: Backends = BACKENDS,
+    *,
+    num_threads: int | None = None,
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and what it needs is in
     the bundle. `"auto"` is the fastest of them.
 
-    TargetError when an explicit target cannot, or none can.
+    Raises what `resolve_target` does.
     """
     checked = [replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends]
-    return resolve_target(target, checked)
+    return resolve_target(target, checked, num_threads=num_threads)
 
 
 def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
@@ -142,14 +143,17 @@ def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
     return None
 
 
-def open_engine(bundle: Bundle, name: str, target: str | Target = "auto") -> Engine:
+def open_engine(
+    bundle: Bundle, name: str, target: str | Target = "auto", *, num_threads: int | None = None
+) -> Engine:
     """The component called `name`, ready to run on `target`; its files are verified."""
     component = bundle.component(name)
-    return runnable(bundle.root, component, resolve(bundle, target).target).open()
+    resolution = resolve(bundle, target, num_threads=num_threads)
+    return runnable(bundle.root, component, resolution.target).open(num_threads)
 
 
-def open_reference(bundle: Bundle, name: str) -> Engine:
+def open_reference(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Engine:
     """The component as it was exported, on the CPU in float32: the oracle of all others."""
     component = bundle.component(name)
     with verified_meanwhile(bundle.root, component.files):
-        return engine_from_onnx(bundle.root / component.model, name=name)
+        return engine_from_onnx(bundle.root / component.model, name=name, num_threads=num_threads)

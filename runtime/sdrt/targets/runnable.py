@@ -37,10 +37,10 @@ class Runnable:
         """Whether the graph was built for this target."""
         return self.source.own_graph is not None
 
-    def open(self) -> Engine:
+    def open(self, num_threads: int | None = None) -> Engine:
         """The component, ready to run; its files are verified."""
         with verified_meanwhile(self.root, self.files):
-            return backend_of(self.target).open(self.source, self.target)
+            return backend_of(self.target).open(self.source, self.target, num_threads)
 
 
 def runnable(root: Path, component: Component, target: Target) -> Runnable:

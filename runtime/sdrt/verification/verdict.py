@@ -11,7 +11,7 @@ import numpy as np
 from sdrt.arrays import psnr_of
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
-from sdrt.targets.engines import open_engine, open_reference
+from sdrt.targets.engines import open_reference
 from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array, Engine, Target
@@ -38,16 +38,19 @@ class Verdict:
         return self.error is None and not self.num_non_finite and self.psnr >= self.min_psnr
 
 
-def verify_component(bundle: Bundle, name: str, target: Target) -> Verdict:
+def verify_component(
+    bundle: Bundle, name: str, target: Target, *, num_threads: int | None = None
+) -> Verdict:
     """How near the network `name` is on `target` to the CPU. What fails on the way is in the
-    verdict.
+    verdict. `num_threads` is for whatever of the two runs on the CPU.
     """
-    precision = runnable(bundle.root, bundle.component(name), target).precision
+    network = runnable(bundle.root, bundle.component(name), target)
+    precision = network.precision
     min_psnr = MIN_PSNR[precision]
     try:
         feeds = seeded_inputs(bundle, name)
-        expected = _outputs(open_reference(bundle, name), feeds)
-        got = _outputs(open_engine(bundle, name, target), feeds)
+        expected = _outputs(open_reference(bundle, name, num_threads=num_threads), feeds)
+        got = _outputs(network.open(num_threads), feeds)
     except SdrtError as error:
         return Verdict(name, precision, min_psnr, error=str(error))
     num_non_finite = sum(int(np.count_nonzero(~np.isfinite(array))) for array in got.values())

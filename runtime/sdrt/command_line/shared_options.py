@@ -1,0 +1,28 @@
+"""What the options of several commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def add_num_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-threads",
+        type=whole_number,
+        metavar="N",
+        help="threads of the CPU to compute on (default: one per physical core)",
+    )

@@ -1,0 +1,47 @@
+"""A pipeline computes on as many threads as it is asked to, and draws the same image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdrt
+from sdrt.command_line.main import main
+from support.backends import skip_unless_it_opens
+from support.os_threads import needs_counting, num_os_threads
+
+PROMPT = "a large red circle on a white background"
+NETWORKS = ("text_encoder", "unet", "vae_decoder")  # that a prompt runs
+
+
+def drawn(target: str, num_threads: int | None) -> np.ndarray:
+    with sdrt.Pipeline.open("demo", target, num_threads) as pipeline:
+        (image,) = pipeline(PROMPT, seed=7, num_inference_steps=8).images
+    return np.asarray(image, int)
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_one_thread_draws_the_same(target: str) -> None:
+    skip_unless_it_opens(target)
+    assert abs(drawn(target, 1) - drawn(target, None)).max() <= 2
+
+
+@needs_counting
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_the_cpu_computes_on_as_many(num_threads: int) -> None:
+    num_before = num_os_threads()
+    with sdrt.Pipeline.open("demo", "cpu", num_threads) as pipeline:
+        pipeline(PROMPT, num_inference_steps=1)
+        num_more = num_os_threads() - num_before
+    assert num_more == (num_threads - 1) * len(NETWORKS)  # the caller's is one too
+
+
+def test_the_command_line_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "out.png"
+    options = ["--seed", "7", "--steps", "8", "--target", "cpu", "--num-threads", "1", "-q"]
+    assert main(["run", "demo", PROMPT, *options, "-o", str(path)]) == 0
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image, int), drawn("cpu", 1))
