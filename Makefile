@@ -6,6 +6,7 @@
 #   make test        the default, export and parity tests
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make bench       measures, and appends rows to bench/results/
+#   make bench-peers measures sdrt and its peers at full size: 45 GB of disk, two hours
 #   make clean       removes what the others made
 #
 # Another Python: make test PYTHON=python3.12
@@ -17,7 +18,7 @@ BENCHES = $(filter-out bench/recording.py bench/two_trees.py,$(wildcard bench/*.
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
-.PHONY: demo check measure test test-full bench clean
+.PHONY: demo check measure test test-full bench bench-peers clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -40,6 +41,10 @@ test-full: .venv/installed
 
 bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done
+
+bench-peers: .venv/installed
+	.venv/bin/python bench/peers
+	.venv/bin/python bench/peers/report.py
 
 clean:
 	rm -rf .venv .venv-demo build dist demo.png bench/scratch

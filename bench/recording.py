@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,6 +92,14 @@ def table(bench: str, measurements: Sequence[Measurement]) -> Table:
 def readable(value: float) -> str:
     """A number with three digits, or all that stand before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+@contextmanager
+def alone_on_the_machine() -> Iterator[None]:
+    """Waits for every other measurement on this machine that is made inside of this."""
+    with Path(tempfile.gettempdir(), "sdrt-bench.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def machine() -> dict[str, Any]:

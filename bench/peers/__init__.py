@@ -1,0 +1,1 @@
+"""sdrt and its peers on this machine, measured in one run."""

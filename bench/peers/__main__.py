@@ -1,0 +1,39 @@
+"""sdrt and its peers on this machine's CPU: Stable Diffusion 1.5 at full size, 512×512, Euler.
+
+The same weights, tokens, steps and threads for all; one process at a time, in turn. Each visit is a
+row of `bench/results/peers.jsonl` as soon as it has ended; a second call goes on where the first
+one stopped. Environments and models are made first, once: 45 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from peers.environments import make_environments
+from peers.models import make_models
+from peers.schedule import race_in, run_visits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / "scratch/peers")
+    parser.add_argument("--new", action="store_true", help="begin another run")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant")
+    parser.add_argument("--minutes", type=float, default=90, help="begin no visit after these")
+    parser.add_argument("--only", action="append", help="contestants; default: all")
+    parser.add_argument("--prepare", action="store_true", help="make environments and models, end")
+    options = parser.parse_args()
+    make_environments(options.work)
+    make_models(options.work / "models")
+    if not options.prepare:
+        race = race_in(options.work, options.threads, new=options.new)
+        run_visits(race, options.minutes, options.only)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Who is compared, and what each is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["text", "image", "control"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to run Stable Diffusion on a CPU: a peer's program in that peer's environment."""
+
+    name: str
+    environment: str
+    model: str  # a folder of `models.py`
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kinds: tuple[Kind, ...] = ("text", "image")
+    time_limit: float = 900.0  # seconds of a process
+
+    @property
+    def program(self) -> str:
+        return f"with_{self.environment.replace('-', '_')}.py"
+
+    @property
+    def ours(self) -> bool:
+        return self.environment == "sdrt"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a process draws: an image of `first_steps`, then one of `steps` that is measured."""
+
+    name: str
+    steps: int
+    first_steps: int = 2
+    kind: Kind = "text"
+    num_images: int = 1
+
+
+SHORT = Question("4 steps", steps=4)
+LONG = Question("20 steps", steps=20)
+FURTHER = (
+    Question("image to image", steps=4, first_steps=2, kind="image"),  # at strength 0.5: 2 steps
+    Question("batch of 2", steps=2, first_steps=1, num_images=2),
+    Question("batch of 4", steps=2, first_steps=1, num_images=4),
+    Question("ControlNet", steps=2, first_steps=1, kind="control"),
+)
+NUM_ROUNDS = 3  # of SHORT, for everyone
+NUM_LONG = 4  # the fastest of all are asked LONG
+NUM_FURTHER = 2  # the fastest peers are asked FURTHER, as our targets are
+
+
+def ours(target: str) -> Contestant:
+    kinds: tuple[Kind, ...] = ("text", "image", "control")
+    options = {"target": target}
+    return Contestant(f"sdrt {target}", "sdrt", "bundle", options, kinds)
+
+
+def on_torch(name: str, **options: Any) -> Contestant:
+    kinds: tuple[Kind, ...] = ("text", "image", "control")
+    return Contestant(f"diffusers {name}", "diffusers", "checkpoint", options, kinds)
+
+
+def genai(name: str, model: str, precision: str) -> Contestant:
+    options = {"precision": precision}
+    return Contestant(f"OpenVINO GenAI {name}", "openvino-genai", model, options)
+
+
+CONTESTANTS: Sequence[Contestant] = (
+    ours("cpu"),
+    ours("openvino"),
+    ours("openvino:bf16"),
+    genai("f32", "openvino", "f32"),
+    genai("bf16", "openvino", "bf16"),
+    genai("int8", "openvino-int8", "bf16"),
+    Contestant("optimum-onnx", "optimum-onnx", "optimum-onnx"),
+    Contestant("optimum-intel bf16", "optimum-intel", "openvino", {"precision": "bf16"}),
+    on_torch("fp32", dtype="float32"),
+    on_torch("bf16", dtype="bfloat16"),
+    on_torch("fp32, torch.compile", dtype="float32", compile=True),
+    on_torch("bf16, torch.compile", dtype="bfloat16", compile=True),
+    Contestant(
+        "stable-diffusion.cpp f16",
+        "stable-diffusion-cpp",
+        "checkpoint",
+        kinds=("text",),
+        time_limit=300.0,
+    ),
+)
+ORACLE = "diffusers fp32"  # whose images the others' are compared with

@@ -1,0 +1,46 @@
+"""A virtual environment for each peer, made once from `requirements/<name>.txt`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+REQUIREMENTS = HERE / "requirements"
+
+
+def python_of(work: Path, name: str) -> Path:
+    """The interpreter of a peer's environment."""
+    return work / "environments" / name / "bin" / "python"
+
+
+def make_environments(work: Path) -> None:
+    """Makes those that are missing, and those whose ingredients have changed."""
+    for path in sorted(REQUIREMENTS.glob("*.txt")):
+        stamp = work / "environments" / path.stem / "ingredients.txt"
+        wanted = ingredients(path)
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            print(f"making the environment {path.stem}", flush=True)
+            make_environment(python_of(work, path.stem), path)
+            stamp.write_text(wanted, encoding="utf-8")
+
+
+def ingredients(requirements: Path) -> str:
+    """What an environment is made from; sdrt's own is made from a commit too."""
+    text = requirements.read_text(encoding="utf-8")
+    return f"{text}{sdrt_commit()}\n" if requirements.stem == "sdrt" else text
+
+
+def make_environment(python: Path, requirements: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--clear", python.parents[1]], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-r", requirements]
+    subprocess.run(install, check=True, cwd=ROOT)
+
+
+def sdrt_commit() -> str:
+    """The commit of the working tree, marked if something is not committed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

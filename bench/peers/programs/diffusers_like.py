@@ -1,0 +1,42 @@
+"""A pipeline with the interface of diffusers', its text encoder and VAE decoder timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from protocol import Draw, Drawing, Job, bytes_of
+
+
+def drawing_with(pipe: Any, job: Job) -> Draw:
+    pipe.set_progress_bar_config(disable=True)
+    picture = Image.open(job.picture).convert("RGB")
+    inputs = {
+        "text": {"height": job.size, "width": job.size},
+        "image": {"image": picture, "strength": job.strength},
+        "control": {"image": picture, "height": job.size, "width": job.size},
+    }[job.kind]
+    encode_prompt, decode = pipe.encode_prompt, pipe.vae.decode
+
+    def draw(drawing: Drawing) -> np.ndarray:
+        pipe.encode_prompt = drawing.timed("text_encoder", encode_prompt)
+        pipe.vae.decode = drawing.timed("vae_decoder", decode)
+
+        def on_step_end(pipe: Any, index: int, timestep: Any, values: dict) -> dict:
+            drawing.end_step()
+            return values
+
+        images = pipe(
+            job.prompt,
+            num_inference_steps=drawing.steps,
+            guidance_scale=job.guidance_scale,
+            num_images_per_prompt=job.num_images,
+            generator=[torch.Generator().manual_seed(i) for i in range(job.num_images)],
+            callback_on_step_end=on_step_end,
+            **inputs,
+        ).images
+        return bytes_of(images)
+
+    return draw

@@ -1,0 +1,98 @@
+"""What every peer's program does: open, draw a first image, draw a second one, print the times.
+
+Runs in the peers' own environments, so it needs numpy and nothing else. Times are seconds of
+`time.time`, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be drawn, with what: the same for every peer."""
+
+    model: str  # the folder of the peer's own format
+    first_steps: int  # of the image that opens and compiles
+    steps: int  # of the image that is measured
+    kind: str  # "text", "image" (image to image) or "control" (with a ControlNet)
+    num_images: int
+    num_threads: int
+    size: int  # pixels, height and width
+    prompt: str
+    guidance_scale: float
+    strength: float  # of image to image
+    noise: str  # (8, 4, size/8, size/8) float32 normals in an .npy file: torch's with seed 0
+    picture: str  # a PNG: the input image, and the control image
+    controlnet: str  # a folder, for peers that take it apart from the model
+    images: str  # where the measured images are left, (B, H, W, 3) uint8 in an .npy file
+    options: Mapping[str, Any]  # the contestant's own
+
+
+@dataclass
+class Drawing:
+    """One call of a pipeline, as it is filled in while it runs."""
+
+    steps: int
+    begin: float = field(default_factory=time.time)
+    step_ends: list[float] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)  # seconds, by sdrt's names
+
+    def end_step(self, *_: object, **__: object) -> None:
+        self.step_ends.append(time.time())
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its seconds added to a stage."""
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            start = time.time()
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                self.stages[stage] = self.stages.get(stage, 0.0) + time.time() - start
+
+        return call
+
+
+Draw = Callable[[Drawing], np.ndarray]  # images (B, H, W, 3) uint8
+
+
+def race(open_pipeline: Callable[[Job], Draw], packages: tuple[str, ...]) -> None:
+    """Runs the job that the command line holds as JSON; the last line of stdout is the report."""
+    job = Job(**json.loads(sys.argv[1]))
+    draw = open_pipeline(job)
+    ready = time.time()
+    report = {"ready": ready, "versions": versions_of(packages)}
+    for name, steps in (("first", job.first_steps), ("warm", job.steps)):
+        drawing = Drawing(steps)
+        images = draw(drawing)
+        end = time.time()
+        report[name] = {
+            "begin": drawing.begin,
+            "step_ends": drawing.step_ends,
+            "end": end,
+            "stages": drawing.stages,
+        }
+    Path(job.images).parent.mkdir(parents=True, exist_ok=True)
+    np.save(job.images, images)
+    print(json.dumps(report), flush=True)
+
+
+def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {each.metadata["Name"].lower(): each.version for each in distributions()}
+    return {name: found[name] for name in packages if name in found}
+
+
+def bytes_of(images: Any) -> np.ndarray:
+    """Pillow's images as one array (B, H, W, 3)."""
+    return np.stack([np.asarray(image.convert("RGB")) for image in images])

@@ -1,0 +1,36 @@
+"""diffusers on torch: `{"dtype": "bfloat16", "compile": true}`."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
+from diffusers_like import drawing_with
+from protocol import Draw, Job, race
+
+PIPELINES = {
+    "text": StableDiffusionPipeline,
+    "image": StableDiffusionImg2ImgPipeline,
+    "control": StableDiffusionControlNetPipeline,
+}
+
+
+def open_pipeline(job: Job) -> Draw:
+    torch.set_num_threads(job.num_threads)
+    dtype = getattr(torch, job.options["dtype"])
+    parts = {"torch_dtype": dtype}
+    if job.kind == "control":
+        parts["controlnet"] = ControlNetModel.from_pretrained(job.controlnet, torch_dtype=dtype)
+    pipe = PIPELINES[job.kind].from_pretrained(job.model, **parts)
+    if job.options.get("compile"):
+        pipe.unet = torch.compile(pipe.unet)
+        pipe.vae.decoder = torch.compile(pipe.vae.decoder)
+    return drawing_with(pipe, job)
+
+
+if __name__ == "__main__":
+    race(open_pipeline, ("diffusers", "torch", "transformers", "numpy"))

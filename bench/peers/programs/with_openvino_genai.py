@@ -1,0 +1,80 @@
+"""OpenVINO GenAI. `{"precision": "f32"}`; an int8 model is a folder of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai
+from PIL import Image
+from protocol import Draw, Drawing, Job, race
+
+PIPELINES = {
+    "text": openvino_genai.Text2ImagePipeline,
+    "image": openvino_genai.Image2ImagePipeline,
+}
+
+
+class GivenNoise(openvino_genai.Generator):
+    """The numbers that the other peers draw from torch's generator, in their order."""
+
+    def __init__(self, noise: np.ndarray) -> None:
+        super().__init__()
+        self._numbers, self._used = noise.reshape(-1), 0
+
+    def next(self) -> float:
+        return float(self._take(1)[0])
+
+    def randn_tensor(self, shape: Any) -> openvino.Tensor:
+        shape = list(shape)
+        return openvino.Tensor(self._take(int(np.prod(shape))).reshape(shape).copy())
+
+    def _take(self, count: int) -> np.ndarray:
+        found = np.take(self._numbers, range(self._used, self._used + count), mode="wrap")
+        self._used += count
+        return found
+
+
+def open_pipeline(job: Job) -> Draw:
+    pipe = PIPELINES[job.kind](job.model)
+    pipe.reshape(job.num_images, job.size, job.size, job.guidance_scale)
+    pipe.compile(
+        "CPU",
+        INFERENCE_PRECISION_HINT=job.options["precision"],
+        INFERENCE_NUM_THREADS=str(job.num_threads),
+        PERFORMANCE_HINT="LATENCY",
+    )
+    noise = np.load(job.noise)
+    inputs: list[Any] = [job.prompt]
+    keywords: dict[str, Any] = {"height": job.size, "width": job.size}
+    if job.kind == "image":
+        picture = np.asarray(Image.open(job.picture).convert("RGB"))[None]
+        inputs.append(openvino.Tensor(picture))
+        keywords = {"strength": job.strength}
+
+    def draw(drawing: Drawing) -> np.ndarray:
+        def on_step_end(step: int, num_steps: int, latent: Any) -> bool:
+            drawing.end_step()
+            return False
+
+        images = pipe.generate(
+            *inputs,
+            num_inference_steps=drawing.steps,
+            guidance_scale=job.guidance_scale,
+            num_images_per_prompt=job.num_images,
+            generator=GivenNoise(noise),
+            callback=on_step_end,
+            **keywords,
+        )
+        metrics = pipe.get_performance_metrics()
+        encoders = metrics.get_text_encoder_infer_duration()
+        drawing.stages["text_encoder"] = sum(encoders.values()) / 1000
+        drawing.stages["vae_decoder"] = metrics.get_vae_decoder_infer_duration() / 1000
+        return np.array(images.data)
+
+    return draw
+
+
+if __name__ == "__main__":
+    race(open_pipeline, ("openvino-genai", "openvino", "openvino-tokenizers", "numpy"))

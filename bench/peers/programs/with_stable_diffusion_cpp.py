@@ -1,0 +1,41 @@
+"""stable-diffusion.cpp. Its tokens are CLIP's own, and its noise: its images are not compared."""
+
+from __future__ import annotations
+
+import numpy as np
+from protocol import Draw, Drawing, Job, bytes_of, race
+from stable_diffusion_cpp import StableDiffusion
+
+
+def open_pipeline(job: Job) -> Draw:
+    model = StableDiffusion(
+        model_path=job.model,
+        n_threads=job.num_threads,
+        wtype="f16",
+        vae_decode_only=True,
+        verbose=False,
+    )
+
+    def draw(drawing: Drawing) -> np.ndarray:
+        def on_progress(step: int, num_steps: int, seconds: float) -> None:
+            if num_steps == drawing.steps and step:  # it reports its loading too
+                drawing.end_step()
+
+        images = model.generate_image(
+            job.prompt,
+            width=job.size,
+            height=job.size,
+            cfg_scale=job.guidance_scale,
+            sample_method="euler",
+            sample_steps=drawing.steps,
+            seed=0,
+            batch_count=job.num_images,
+            progress_callback=on_progress,
+        )
+        return bytes_of(images)
+
+    return draw
+
+
+if __name__ == "__main__":
+    race(open_pipeline, ("stable-diffusion-cpp-python", "numpy"))

@@ -1,0 +1,247 @@
+"""Tables and a plot from the rows of a run: `docs/peers.md` and `docs/peers.png`.
+
+    python bench/peers/report.py [--run NAME]      # default: the newest run
+
+Needs matplotlib. Seconds are medians of the rounds; every ratio is of two rows of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from recording import RESULTS
+
+from peers.contestants import FURTHER, LONG, ORACLE, SHORT
+
+DOCS = Path(__file__).parents[2] / "docs"
+Row = Mapping[str, Any]
+OURS, THEIRS = "#1f6feb", "#9aa4b2"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", help="default: the newest")
+    options = parser.parse_args()
+    rows = rows_of(options.run)
+    (DOCS / "peers.md").write_text(page(rows), encoding="utf-8")
+    draw(rows, DOCS / "peers.png")
+
+
+def rows_of(run: str | None) -> list[Row]:
+    lines = (RESULTS / "peers.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    newest = max(row["run"] for row in rows)
+    return [row for row in rows if row["run"] == (run or newest)]
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The document, its tables made from the rows."""
+    sections = [introduction(rows), "![Seconds of a step](peers.png)", *tables(rows), losses(rows)]
+    return "# sdrt and its peers\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+
+
+def introduction(rows: Sequence[Row]) -> str:
+    machine, first = rows[0]["machine"], rows[0]
+    return (
+        f"Stable Diffusion 1.5 at full size with seeded random weights, 512×512, guidance 7.5, "
+        f"Euler, {first['threads']} threads, on {machine['cores']} cores of {machine['cpu']} "
+        f"({machine['system']}, Python {machine['python']}). One process at a time, in turn; run "
+        f"`{first['run']}`, sdrt at commit `{rows[-1]['sdrt_commit']}`. Made by "
+        "`bench/peers/report.py` from `bench/results/peers.jsonl`; `make bench-peers` measures "
+        "again. The machine is shared and noisy: ratios count, and another processor gives another "
+        "order."
+    )
+
+
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## A step, an image, memory\n\n" + short_table(rows)
+    yield "## Where an image's seconds go\n\n" + stage_table(rows)
+    for question in (LONG, *FURTHER):
+        if asked := [row for row in rows if row["question"]["name"] == question.name]:
+            yield f"## {heading(question.name)}\n\n" + question_table(asked)
+    yield "## What was compared\n\n" + version_table(rows)
+
+
+def heading(question: str) -> str:
+    return {LONG.name: "20 steps", FURTHER[0].name: "Image to image"}.get(
+        question, question[0].upper() + question[1:]
+    )
+
+
+def short_table(rows: Sequence[Row]) -> str:
+    asked = [row for row in rows if row["question"]["name"] == SHORT.name]
+    warm, cold = split_by(asked, lambda row: not row["cold"])
+    baseline = figure(answered(asked, ORACLE), step_of)
+    lines = []
+    for name in fastest_first(asked):
+        mine = answered(asked, name)
+        step = figure(mine, step_of)
+        lines.append(
+            (
+                name,
+                f"{step:.2f} ({spread(mine, step_of)})",
+                f"{step / baseline:.2f}" if baseline else "",
+                f"{figure(mine, lambda row: row['image']):.1f}",
+                seconds(answered(warm, name), "ready"),
+                seconds(answered(warm, name), "first_step"),
+                seconds(answered(cold, name), "first_step"),
+                f"{figure(mine, lambda row: row['peak_mib']):,.0f}",
+                decibels(mine),
+            )
+        )
+    lines += [(name, reason, *[""] * 7) for name, reason in failures(asked)]
+    headings = (
+        "",
+        "a step, s (spread)",
+        f"of {ORACLE}",
+        "image of 4 steps, s",
+        "ready, s",
+        "start to first step, s",
+        "the same, files not in the cache",
+        "peak memory, MiB",
+        f"dB from {ORACLE}",
+    )
+    return table(headings, lines)
+
+
+def stage_table(rows: Sequence[Row]) -> str:
+    asked = [row for row in rows if row["question"]["name"] == SHORT.name]
+    lines = []
+    for name in fastest_first(asked):
+        mine = answered(asked, name)
+        stages = [seconds(mine, "stages", stage) for stage in ("text_encoder", "vae_decoder")]
+        lines.append((name, stages[0], f"{figure(mine, step_of):.2f}", stages[1]))
+    return table(("", "text encoder, s", "a step, s", "VAE decoder, s"), lines)
+
+
+def question_table(asked: Sequence[Row]) -> str:
+    lines = [
+        (
+            row["contestant"],
+            f"{row['image']:.1f}",
+            f"{step_of(row):.2f}" if row["steps"] else "",
+            f"{row['peak_mib']:,}",
+            decibels([row]),
+        )
+        for row in sorted(answered(asked), key=lambda row: row["image"])
+    ]
+    lines += [(name, reason, *[""] * 3) for name, reason in failures(asked)]
+    headings = ("", "whole, s", "a step, s", "peak memory, MiB", f"dB from {ORACLE}")
+    return table(headings, lines)
+
+
+def version_table(rows: Sequence[Row]) -> str:
+    found: dict[str, Mapping[str, str]] = {}
+    for row in answered(rows):
+        found.setdefault(row["contestant"], row["versions"])
+    lines = [
+        (name, ", ".join(f"{package} {number}" for package, number in versions.items()))
+        for name, versions in found.items()
+    ]
+    return table(("", "versions"), lines)
+
+
+def losses(rows: Sequence[Row]) -> str:
+    """Each peer that is faster than our fastest target at the same question."""
+    lines = []
+    for question in (SHORT, LONG, *FURTHER):
+        asked = answered([row for row in rows if row["question"]["name"] == question.name])
+        names = {row["contestant"] for row in asked}
+        images = {name: figure(answered(asked, name), lambda row: row["image"]) for name in names}
+        ours = {name: image for name, image in images.items() if name.startswith("sdrt")}
+        if not ours:
+            continue
+        best = min(ours, key=lambda name: ours[name])
+        faster = sorted(name for name in images if images[name] < ours[best])
+        text = ", ".join(f"{name} ({images[name] / ours[best]:.2f} of its time)" for name in faster)
+        lines.append(f"- {question.name}: {text or 'nobody'} is faster than {best}.")
+    return "## Who is faster than sdrt\n\n" + "\n".join(lines)
+
+
+def answered(rows: Sequence[Row], name: str | None = None) -> list[Row]:
+    """The rows that hold figures, of one contestant or of all."""
+    return [row for row in rows if "error" not in row and name in (None, row["contestant"])]
+
+
+def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(row["contestant"], row["error"].splitlines()[-1]) for row in rows if "error" in row]
+
+
+def fastest_first(rows: Sequence[Row]) -> list[str]:
+    names = {row["contestant"] for row in answered(rows)}
+    return sorted(names, key=lambda name: figure(answered(rows, name), step_of))
+
+
+def step_of(row: Row) -> float:
+    return median(row["steps"])
+
+
+def figure(rows: Sequence[Row], of: Callable[[Row], float]) -> float:
+    return median(map(of, rows)) if rows else 0.0
+
+
+def spread(rows: Sequence[Row], of: Callable[[Row], float]) -> str:
+    values = [of(row) for row in rows]
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def seconds(rows: Sequence[Row], *path: str) -> str:
+    """The median of a figure, found by its names; empty where no row has it."""
+    values = []
+    for row in rows:
+        value: Any = row
+        for name in path:
+            value = value.get(name) if value is not None else None
+        values += [] if value is None else [value]
+    return f"{median(values):.1f}" if values else ""
+
+
+def decibels(rows: Sequence[Row]) -> str:
+    values = [row["psnr"] for row in rows if row.get("psnr") is not None]
+    return f"{median(values):.0f}" if values else ""
+
+
+def split_by(rows: Sequence[Row], test: Callable[[Row], bool]) -> tuple[list[Row], list[Row]]:
+    return [row for row in rows if test(row)], [row for row in rows if not test(row)]
+
+
+def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    rule = "|---" + "|---:" * (len(headings) - 1) + "|"
+    body = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"| {' | '.join(headings)} |", rule, *body])
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """A bar per contestant, a dot per round."""
+    from matplotlib.figure import Figure
+
+    asked = [row for row in rows if row["question"]["name"] == SHORT.name]
+    names = fastest_first(asked)[::-1]
+    figure_ = Figure(figsize=(8, 0.42 * len(names) + 1.2), layout="constrained")
+    axes = figure_.subplots()
+    for place, name in enumerate(names):
+        steps = [step_of(row) for row in answered(asked, name)]
+        color = OURS if name.startswith("sdrt") else THEIRS
+        axes.barh(place, median(steps), color=color, height=0.65)
+        axes.plot(steps, [place] * len(steps), "o", color="black", markersize=3)
+        axes.annotate(
+            f"{median(steps):.2f}", (max(steps), place), (6, -3), textcoords="offset points"
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("seconds of a step (UNet with guidance, 512×512); dots are rounds")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.08)
+    figure_.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

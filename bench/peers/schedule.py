@@ -1,0 +1,115 @@
+"""Whose turn it is: what a run has not yet measured, in the order in which it is asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from recording import RESULTS, alone_on_the_machine, machine
+
+from peers.contestants import (
+    CONTESTANTS,
+    FURTHER,
+    LONG,
+    NUM_FURTHER,
+    NUM_LONG,
+    NUM_ROUNDS,
+    ORACLE,
+    SHORT,
+    Contestant,
+)
+from peers.visits import Race, Visit, visited
+
+ROWS = RESULTS / "peers.jsonl"
+Row = Mapping[str, Any]
+
+
+def race_in(work: Path, num_threads: int, *, new: bool) -> Race:
+    """The run that was begun on this machine, or another one."""
+    path = work / "run.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    facts = {"machine": machine(), "threads": num_threads}
+    if new or {name: known.get(name) for name in facts} != facts:
+        known = facts | {"name": f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"}
+        path.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    return Race(work, known["name"], num_threads)
+
+
+def run_visits(race: Race, minutes: float, only: Sequence[str] | None) -> None:
+    """Makes the visits that are missing, as long as there is time."""
+    end = time.monotonic() + 60 * minutes
+    while visit := next(missing_visits(rows_of(race.name), only), None):
+        if time.monotonic() > end:
+            print("the time is over: another call goes on from here")
+            return
+        with alone_on_the_machine():
+            row = visited(visit, race)
+        with ROWS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print(line_of(row), flush=True)
+
+
+def missing_visits(rows: Sequence[Row], only: Sequence[str] | None = None) -> Iterator[Visit]:
+    """In their order. Who is asked further is decided when everyone has answered."""
+    done = {(row["contestant"], row["question"]["name"], row["round"]) for row in rows}
+    for visit in (*short_visits(rows, only), *further_visits(rows, only)):
+        if visit.key not in done:
+            yield visit
+
+
+def short_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
+    """Rounds of everyone, the oracle first; a contestant that failed is not asked again."""
+    failed = {row["contestant"] for row in rows if "error" in row}
+    order = sorted(CONTESTANTS, key=lambda each: each.name != ORACLE)
+    for number in range(1, NUM_ROUNDS + 1):
+        for contestant in order:
+            asked = only is None or contestant.name in only
+            if asked and contestant.name not in failed:
+                yield Visit(contestant, SHORT, number)
+
+
+def further_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
+    """The longer image of the fastest, and what else our targets and the fastest peers can do."""
+    if only is not None:
+        return
+    ranked = fastest_first(rows)
+    for contestant in ranked[:NUM_LONG]:
+        yield Visit(contestant, LONG, 1)
+    peers = [contestant for contestant in ranked if not contestant.ours]
+    asked = [each for each in CONTESTANTS if each.ours] + peers[:NUM_FURTHER]
+    for question in FURTHER:
+        for contestant in asked:
+            if question.kind in contestant.kinds:
+                yield Visit(contestant, question, 1)
+
+
+def fastest_first(rows: Sequence[Row]) -> list[Contestant]:
+    """The contestants that answered, by the median of their warm images."""
+    images: dict[str, list[float]] = {}
+    for row in rows:
+        if row["question"]["name"] == SHORT.name and "error" not in row:
+            images.setdefault(row["contestant"], []).append(row["image"])
+    answered = [contestant for contestant in CONTESTANTS if contestant.name in images]
+    return sorted(answered, key=lambda contestant: median(images[contestant.name]))
+
+
+def rows_of(run: str) -> list[Row]:
+    """What was measured in a run."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return [row for row in map(json.loads, lines) if row["run"] == run]
+
+
+def line_of(row: Row) -> str:
+    name = f"{row['contestant']}, {row['question']['name']}, round {row['round']}"
+    if "error" in row:
+        return f"{name}: {row['error']}"
+    steps = median(row["steps"]) if row["steps"] else float("nan")
+    return (
+        f"{name}: ready {row['ready']:.1f} s, first step {row['first_step']:.1f} s, "
+        f"a step {steps:.2f} s, image {row['image']:.1f} s, {row['peak_mib']} MiB"
+    )

@@ -1,0 +1,193 @@
+"""One visit: a contestant's program in a process of its own, and the row that is kept of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recording import machine
+
+from peers.contestants import ORACLE, SHORT, Contestant, Question
+from peers.environments import python_of, sdrt_commit
+
+PROGRAMS = Path(__file__).parent / "programs"
+PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "OPENVINO_TELEMETRY_OPT_OUT": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A contestant's turn to answer a question. `round` counts from 1."""
+
+    contestant: Contestant
+    question: Question
+    round: int
+
+    @property
+    def cold(self) -> bool:
+        """Whether the model's files are taken out of the system's file cache before."""
+        return self.round == 1 and self.question == SHORT
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.contestant.name, self.question.name, self.round
+
+
+@dataclass(frozen=True)
+class Race:
+    """One run of the bench on one machine: rows are compared within it alone."""
+
+    work: Path  # environments, models and images
+    name: str
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    begin: float
+    end: float
+    output: str
+    error: str | None  # why it has no report, or None
+    usage: resource.struct_rusage
+
+
+def visited(visit: Visit, race: Race) -> dict[str, Any]:
+    """The row of a visit. A failure is a row too, with its reason."""
+    model = race.work / "models" / visit.contestant.model
+    if visit.cold:
+        evict(model)
+    ended = run_program(visit, race, job_of(visit, race))
+    row = {
+        "bench": "peers",
+        "run": race.name,
+        "contestant": visit.contestant.name,
+        "question": asdict(visit.question),
+        "round": visit.round,
+        "cold": visit.cold,
+        "threads": race.num_threads,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "sdrt_commit": sdrt_commit(),
+        "peak_mib": round(ended.usage.ru_maxrss / 1024),
+        "whole_process": round(ended.end - ended.begin, 3),
+        "processor_time": round(ended.usage.ru_utime + ended.usage.ru_stime, 1),
+    }
+    if ended.error is not None:
+        return row | {"error": ended.error}
+    report = json.loads(ended.output.splitlines()[-1])
+    return row | figures_of(report, ended.begin) | {"psnr": psnr_of(visit, race)}
+
+
+def figures_of(report: Mapping[str, Any], begin: float) -> dict[str, Any]:
+    """Seconds. `first_*` count from the start of the process, the others are of the warm image."""
+    first, warm = report["first"], report["warm"]
+    ends = warm["step_ends"]
+    steps = [after - before for before, after in pairwise(ends)]
+    return {
+        "ready": round(report["ready"] - begin, 3),
+        "first_step": round(first["step_ends"][0] - begin, 3) if first["step_ends"] else None,
+        "first_image": round(first["end"] - begin, 3),
+        "steps": [round(step, 4) for step in steps],
+        "image": round(warm["end"] - warm["begin"], 3),
+        "stages": {name: round(seconds, 4) for name, seconds in warm["stages"].items()},
+        "versions": report["versions"],
+    }
+
+
+def job_of(visit: Visit, race: Race) -> dict[str, Any]:
+    """What `programs/protocol.py` calls a job."""
+    question, models = visit.question, race.work / "models"
+    return {
+        "model": str(models / visit.contestant.model),
+        "controlnet": str(models / "controlnet"),
+        "noise": str(models / "inputs" / "noise.npy"),
+        "picture": str(models / "inputs" / "picture.png"),
+        "images": str(images_path(visit.contestant.name, question, race)),
+        "first_steps": question.first_steps,
+        "steps": question.steps,
+        "kind": question.kind,
+        "num_images": question.num_images,
+        "num_threads": race.num_threads,
+        "size": SIZE,
+        "prompt": PROMPT,
+        "guidance_scale": GUIDANCE_SCALE,
+        "strength": STRENGTH,
+        "options": dict(visit.contestant.options),
+    }
+
+
+def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
+    """Waits for the process, or ends it at its time limit."""
+    program = PROGRAMS / visit.contestant.program
+    command = [python_of(race.work, visit.contestant.environment), program, json.dumps(job)]
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(race.work / "inductor")}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        begin = time.time()
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env={**os.environ, **QUIET, **cache}
+        )
+        error, usage = wait(process, begin + visit.contestant.time_limit)
+        end = time.time()
+        out.seek(0), err.seek(0)
+        output, complaint = out.read().decode(), err.read().decode(errors="replace")
+    if error is None and process.returncode:
+        error = f"exit code {process.returncode}: {complaint.strip()[-300:]}"
+    return Ended(begin, end, output, error, usage)
+
+
+def wait(
+    process: subprocess.Popen[bytes], deadline: float
+) -> tuple[str | None, resource.struct_rusage]:
+    """Why the process was ended early, or None, and what it used."""
+    error = None
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return error, usage
+        if error is None and time.time() > deadline:
+            error = "it was ended at its time limit"
+            process.kill()
+        time.sleep(0.05)
+
+
+def evict(folder: Path) -> None:
+    """Takes a folder's files out of the system's file cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fdatasync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def images_path(contestant: str, question: Question, race: Race) -> Path:
+    return race.work / "images" / race.name / question.name / f"{contestant}.npy"
+
+
+def psnr_of(visit: Visit, race: Race) -> float | None:
+    """How near the images are to the oracle's, in dB; None until it has answered."""
+    oracle = images_path(ORACLE, visit.question, race)
+    if visit.contestant.name == ORACLE or not oracle.exists():
+        return None
+    expected = np.load(oracle).astype(float)
+    got = np.load(images_path(visit.contestant.name, visit.question, race)).astype(float)
+    error = float(np.mean((expected - got) ** 2))
+    return None if error == 0 else round(10 * np.log10(255**2 / error), 1)

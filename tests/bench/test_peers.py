@@ -1,0 +1,189 @@
+"""The bench of peers: whose turn it is, what a process reports, and what the tables say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peers.contestants import CONTESTANTS, FURTHER, LONG, ORACLE, SHORT
+from peers.report import page, step_of
+from peers.schedule import fastest_first, missing_visits
+from peers.visits import PROGRAMS, figures_of, wait
+
+import sdrt
+
+# Invented seconds of a step; the fastest peer of all is quicker than any target of ours.
+STEPS = {
+    "OpenVINO GenAI bf16": 2.0,
+    "sdrt openvino:bf16": 2.2,
+    "optimum-intel bf16": 2.3,
+    "sdrt openvino": 4.0,
+    "sdrt cpu": 4.5,
+    "OpenVINO GenAI f32": 4.6,
+    ORACLE: 8.0,
+}
+
+
+def row(contestant, question=SHORT, number=1, **facts):
+    step = STEPS.get(contestant, 9.0)
+    figures = {
+        "ready": 1.0,
+        "first_step": 10.0,
+        "first_image": 20.0,
+        "steps": [step] * 3,
+        "image": question.steps * step + 5,
+        "stages": {"text_encoder": 0.1, "vae_decoder": 4.0},
+        "versions": {"numpy": "2"},
+        "psnr": 50.0,
+    }
+    if "error" in facts:
+        figures = {}
+    return {
+        "run": "a run",
+        "contestant": contestant,
+        "question": {"name": question.name},
+        "round": number,
+        "cold": number == 1,
+        "threads": 2,
+        "machine": {"cpu": "a processor", "cores": 2, "system": "Linux", "python": "3.11"},
+        "sdrt_commit": "abc",
+        "peak_mib": 4000,
+        **figures,
+        **facts,
+    }
+
+
+def rows_of_round(number):
+    return [row(contestant.name, number=number) for contestant in CONTESTANTS]
+
+
+def all_short():
+    return [*rows_of_round(1), *rows_of_round(2), *rows_of_round(3)]
+
+
+def test_the_oracle_begins_and_everyone_follows():
+    names = [visit.contestant.name for visit in missing_visits([])][: len(CONTESTANTS)]
+    assert names[0] == ORACLE
+    assert sorted(names) == sorted(contestant.name for contestant in CONTESTANTS)
+
+
+def test_rounds_alternate():
+    rounds = [visit.round for visit in missing_visits([]) if visit.question == SHORT]
+    assert rounds == sorted(rounds)
+    assert rounds.count(1) == rounds.count(2) == rounds.count(3)
+
+
+def test_a_second_call_goes_on_where_the_first_stopped():
+    rows = rows_of_round(1)[:5]
+    visits = list(missing_visits(rows))
+    done = {(each["contestant"], each["question"]["name"], each["round"]) for each in rows}
+    assert not done & {visit.key for visit in visits}
+    assert len(visits) + len(rows) >= 3 * len(CONTESTANTS)
+
+
+def test_who_failed_is_not_asked_again():
+    rows = [row(CONTESTANTS[-1].name, error="it was ended at its time limit")]
+    assert CONTESTANTS[-1].name not in {visit.contestant.name for visit in missing_visits(rows)}
+
+
+def test_the_four_fastest_make_the_long_image():
+    visits = [visit for visit in missing_visits(all_short()) if visit.question == LONG]
+    assert [visit.contestant.name for visit in visits] == list(STEPS)[:4]
+
+
+def test_our_targets_and_the_two_fastest_peers_are_asked_further():
+    visits = [visit for visit in missing_visits(all_short()) if visit.question in FURTHER]
+    ours = [contestant.name for contestant in CONTESTANTS if contestant.ours]
+    for question in FURTHER[:3]:
+        asked = [visit.contestant.name for visit in visits if visit.question == question]
+        assert asked == [*ours, "OpenVINO GenAI bf16", "optimum-intel bf16"]
+    with_control = [visit.contestant.name for visit in visits if visit.question.kind == "control"]
+    assert with_control == ours  # these two peers have no ControlNets
+
+
+def test_nothing_is_left_when_all_is_measured():
+    rows = all_short()
+    while missing := list(missing_visits(rows)):
+        rows += [row(visit.contestant.name, visit.question, visit.round) for visit in missing]
+    assert fastest_first(rows)[0].name == "OpenVINO GenAI bf16"
+
+
+def test_a_failure_further_on_is_not_repeated():
+    rows = all_short()
+    first = next(missing_visits(rows))
+    rows.append(row(first.contestant.name, first.question, error="out of memory"))
+    assert first.key not in {visit.key for visit in missing_visits(rows)}
+
+
+def test_figures_count_from_the_start_of_the_process():
+    report = {
+        "ready": 102.0,
+        "versions": {},
+        "first": {"begin": 102.0, "step_ends": [110.0, 112.0], "end": 115.0, "stages": {}},
+        "warm": {"begin": 115.0, "step_ends": [118.0, 120.0, 123.0], "end": 125.0, "stages": {}},
+    }
+    figures = figures_of(report, begin=100.0)
+    assert (figures["ready"], figures["first_step"], figures["first_image"]) == (2.0, 10.0, 15.0)
+    assert figures["steps"] == [2.0, 3.0]
+    assert figures["image"] == 10.0
+
+
+def test_a_process_is_ended_at_its_time_limit():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    error, usage = wait(process, time.time() + 0.2)
+    assert error == "it was ended at its time limit"
+    assert process.returncode != 0
+    assert usage.ru_maxrss > 0
+
+
+def test_the_page_holds_losses_as_well_as_wins():
+    text = page(all_short())
+    assert "OpenVINO GenAI bf16 (0.94 of its time) is faster than sdrt openvino:bf16" in text
+    line = next(line for line in text.splitlines() if line.startswith("| sdrt cpu"))
+    assert "4.50 (4.50 to 4.50) | 0.56 |" in line
+
+
+def test_the_page_says_who_failed():
+    text = page([*all_short(), row("another", error="it was ended at its time limit")])
+    assert "| another | it was ended at its time limit |" in text
+
+
+def test_a_step_is_the_median_of_a_row():
+    assert step_of({"steps": [1.0, 9.0, 2.0]}) == 2.0
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "control"])
+def test_our_program_draws_with_the_demo_model(kind, tmp_path):
+    """The program that peers' ones resemble, with the bundle and the protocol as they are."""
+    picture = Path(__file__).parents[2] / "docs" / "square_outline.png"
+    job = {
+        "model": "demo",
+        "controlnet": "",
+        "noise": "",
+        "picture": str(picture),
+        "images": str(tmp_path / "images.npy"),
+        "first_steps": 2,
+        "steps": 4,
+        "kind": kind,
+        "num_images": 2,
+        "num_threads": 1,
+        "size": 64,
+        "prompt": "a large red circle on a white background",
+        "guidance_scale": 3.0,
+        "strength": 0.5,
+        "options": {"target": "cpu"},
+    }
+    command = [sys.executable, PROGRAMS / "with_sdrt.py", json.dumps(job)]
+    start = time.time()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures = figures_of(json.loads(done.stdout.splitlines()[-1]), start)
+    num_steps = 2 if kind == "image" else 4  # at strength 0.5
+    assert len(figures["steps"]) == num_steps - 1
+    assert 0 < figures["ready"] < figures["first_step"] < figures["first_image"]
+    assert figures["versions"]["sdrt"] == sdrt.__version__
+    assert np.load(tmp_path / "images.npy").shape == (2, 64, 64, 3)
