@@ -18,20 +18,23 @@ from peers.environments import make_environments
 from peers.models import make_models
 from peers.schedule import race_in, run_visits
 
+SCRATCH = Path(__file__).parents[1] / "scratch" / "peers"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / "scratch/peers")
+    parser.add_argument("--work", type=Path, default=SCRATCH)
     parser.add_argument("--new", action="store_true", help="begin another run")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contestant")
     parser.add_argument("--minutes", type=float, default=90, help="begin no visit after these")
     parser.add_argument("--only", action="append", help="contestants; default: all")
     parser.add_argument("--prepare", action="store_true", help="make environments and models, end")
     options = parser.parse_args()
-    make_environments(options.work)
-    make_models(options.work / "models")
+    work = options.work.resolve()
+    make_environments(work)
+    make_models(work / "models")
     if not options.prepare:
-        race = race_in(options.work, options.threads, new=options.new)
+        race = race_in(work, options.threads, new=options.new)
         run_visits(race, options.minutes, options.only)
 
 
