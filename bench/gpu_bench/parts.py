@@ -10,6 +10,7 @@ from gpu_bench.correctness import alternating, correctness
 from gpu_bench.images import images
 from gpu_bench.making import export, weights
 from gpu_bench.profiling import profile
+from gpu_bench.rtx import tensorrt_rtx
 from gpu_bench.steps import peers, rows, variants
 
 PARTS: dict[str, Callable[[Context], None]] = {
@@ -23,4 +24,5 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "variants": variants,
     "rows": rows,
     "profile": profile,
+    "tensorrt-rtx": tensorrt_rtx,
 }

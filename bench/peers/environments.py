@@ -37,6 +37,16 @@ def make_environment(python: Path, requirements: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", python.parents[1]], check=True)
     install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-r", requirements]
     subprocess.run(install, check=True, cwd=ROOT)
+    remove_broken_torchvision(python)
+
+
+def remove_broken_torchvision(python: Path) -> None:
+    """None of the peers needs it, but transformers imports it where it is installed, and one that
+    was built for another build of torch does not import."""
+    test = subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False)
+    if test.returncode:
+        pip = [python, "-m", "pip", "--quiet", "uninstall", "--yes", "torchvision"]
+        subprocess.run(pip, check=True, capture_output=True)
 
 
 def sdrt_commit() -> str:
