@@ -2,11 +2,12 @@
 
 A network is compiled once, for all shapes. Tried and left out, with openvino 2026.4:
 
-* Compiling it for each shape. That holds a copy of the weights for each, and takes as long as
-  opening whenever a shape comes that is not kept. A step is faster: PLACEHOLDER.
-  Other numbers come of it, too, in the last bits, so a row must not be computed now in one, now in the
-  other: alone and in a batch it is to be the same.
-* Compiling it for a size and all batches: no faster than for all sizes.
+* Compiling it for each shape. A step is faster (`bench/openvino_unet.py`), but each shape holds a
+  copy of the weights, and one that is not kept takes as long as opening does
+  (`bench/shapes_in_turn.py`).
+* Compiling it for the first shape and, once, for all others. The two differ in the last bits, so a
+  row would not be the same alone and in a batch.
+* Compiling it for one size and all batches: a step is no faster than for all sizes.
 * OpenVINO's cache of compiled networks: open after 4.4 s in place of 4.8 s (SD1.5's UNet), from a
   file of 3.4 GB in which a flipped bit goes unnoticed and gives other numbers.
 
