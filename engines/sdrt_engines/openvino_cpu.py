@@ -2,9 +2,9 @@
 
 A network is compiled once, for all shapes. Tried and left out, with openvino 2026.4:
 
-* Compiling it for each shape. A step is faster (`bench/openvino_unet.py`), but each shape holds a
-  copy of the weights, and one that is not kept takes as long as opening does
-  (`bench/shapes_in_turn.py`).
+* Compiling it for each shape. A step of SD1.5 is up to 3 % faster (`bench/openvino_unet.py`), one
+  of the demo model a quarter, but each shape holds a copy of the weights, and one that is not kept
+  takes as long as opening does (`bench/shapes_in_turn.py`).
 * Compiling it for the first shape and, once, for all others. The two differ in the last bits, so a
   row would not be the same alone and in a batch.
 * Compiling it for one size and all batches: a step is no faster than for all sizes.
