@@ -19,11 +19,11 @@ def calls_of(name: str) -> Iterator[list[str]]:
         if event == "call" and frame.f_code.co_name == name:
             files.append(frame.f_code.co_filename)
 
-    before = sys.getprofile()
+    before, before_in_threads = sys.getprofile(), threading.getprofile()
     sys.setprofile(watch)
     threading.setprofile(watch)
     try:
         yield files
     finally:
         sys.setprofile(before)
-        threading.setprofile(before)
+        threading.setprofile(before_in_threads)
