@@ -1,7 +1,7 @@
 """All backends, in the order in which the target `auto` tries them.
 
-GPUs come first. ONNX Runtime comes before OpenVINO: which is faster depends on the processor,
-and OpenVINO compiles each network again for each shape.
+GPUs come first. ONNX Runtime comes before OpenVINO: it is there on every machine, and which of the
+two is faster depends on the processor.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """The `openvino` backend: OpenVINO on the CPU. The only file that imports it.
 
-A network is compiled for each shape that it runs with, at the first such run. Measured with
-openvino 2026.4 on the UNet of Stable Diffusion 1.5, batch 2, 64×64 latents, two cores with bf16
-(`bench/openvino_unet.py`):
+A network is compiled once, for all shapes. Tried and left out, with openvino 2026.4:
 
-* Compiled for this shape it is open, with one step taken, after 4.8 s, and a step takes 2.2 s;
-  compiled for all shapes 5.3 s and 2.4 s.
-* From OpenVINO's cache of compiled networks it is open after 4.4 s. That is left out: each shape is
-  a file of 3.4 GB, and a flipped bit in it goes unnoticed and gives other numbers.
+* Compiling it for each shape. A step of SD1.5 is up to 3 % faster (`bench/openvino_unet.py`), one
+  of the demo model a quarter, but each shape holds a copy of the weights, and one that is not kept
+  takes as long as opening does (`bench/shapes_in_turn.py`).
+* Compiling it for the first shape and, once, for all others. The two differ in the last bits, so a
+  row would not be the same alone and in a batch.
+* Compiling it for one size and all batches: a step is no faster than for all sizes.
+* OpenVINO's cache of compiled networks: open after 4.4 s in place of 4.8 s (SD1.5's UNet), from a
+  file of 3.4 GB in which a flipped bit goes unnoticed and gives other numbers.
 
 Where ONNX Runtime refuses an index that lies outside of a table, OpenVINO reads a zero.
 """
@@ -15,7 +17,6 @@ Where ONNX Runtime refuses an index that lies outside of a table, OpenVINO reads
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -28,17 +29,13 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from sdrt_engines.backend import Backend, Settings, Source
-from sdrt_engines.dimensions import shape_at
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
-from sdrt_engines.recent import Recent
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
-
-NUM_SHAPES = 2  # compiled networks that an engine keeps; each holds its own copy of the weights
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _INSTALL = "pip install 'sdrt[openvino]'"
@@ -67,8 +64,8 @@ def openvino_engine_from_onnx(
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
     with _openvino_errors(lambda: f"{path}: does not load"):
-        model = _core().read_model(path)  # the weights stay in their file until they are compiled
-    return _OpenVinoEngine(signature, name or str(path), model, options)
+        compiled = _core().compile_model(path, "CPU", options)
+    return _OpenVinoEngine(signature, name or str(path), compiled)
 
 
 def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
@@ -87,60 +84,36 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
 
 
 class _OpenVinoEngine(Engine):
-    def __init__(
-        self, signature: Signature, name: str, model: Any, options: dict[str, str]
-    ) -> None:
+    """A network that is compiled for all shapes. Runs take turns: OpenVINO computes one after the
+    other anyway, and a request of its own for each thread would hold memory of its own.
+    """
+
+    def __init__(self, signature: Signature, name: str, compiled: Any) -> None:
         super().__init__(signature, name)
-        self._model = model
-        self._options = options
-        self._compiled: Recent[_Compiled] = Recent(NUM_SHAPES)
-        self._compiling = Lock()
+        self._compiled = compiled
+        self._request: Any = None
+        self._turn = Lock()
 
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
         with (
             _openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
-            self._compiled_for(sizes).request() as request,
+            self._turn,
         ):
+            request = self._request or self._compiled.create_infer_request()
+            self._request = None  # after an error: who knows what state it is in
             request.infer(values, share_inputs=True, share_outputs=True)
+            self._request = request
             # the request's memory is written again by its next run
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
-
-    def _compiled_for(self, sizes: dict[str, int]) -> _Compiled:
-        """The network for the sizes of a run; others wait while it is compiled."""
-        with self._compiling:
-            return self._compiled.get_or_make(tuple(sizes.values()), lambda: self._compile(sizes))
-
-    def _compile(self, sizes: dict[str, int]) -> _Compiled:
-        model = self._model.clone()  # shares the weights
-        model.reshape({spec.name: list(shape_at(spec, sizes)) for spec in self.signature.inputs})
-        return _Compiled(_core().compile_model(model, "CPU", self._options))
 
     def _pin(self, name: str, array: Array) -> Any:
         """On the CPU there is nothing to upload: a copy that needs no wrapping at each run."""
         return _openvino().Tensor(np.ascontiguousarray(array))
 
     def _release(self) -> None:
-        self._model = None
-        self._compiled.clear()
-
-
-class _Compiled:
-    """A network compiled for one shape, with requests that take turns: one a thread at a time."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._idle: deque[Any] = deque()
-
-    @contextmanager
-    def request(self) -> Iterator[Any]:
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._model.create_infer_request()
-        yield request
-        self._idle.append(request)  # not after an error: who knows what state it is in
+        self._request = self._compiled = None
 
 
 def _openvino() -> Any:

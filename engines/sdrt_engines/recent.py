@@ -1,4 +1,4 @@
-"""What is dear to make, per shape, and kept for the last few of them."""
+"""What is expensive to make, per shape, and kept for the last few of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Recent(Generic[T]):
     """The things of the last `limit` keys that were asked for.
 
-    `discard` is told which ones go. The oldest goes before a new one is made: memory may not hold
+    `discard` gets those that go. The oldest goes before a new one is made, as memory may not hold
     both.
     """
 

@@ -93,6 +93,15 @@ def test_running_does_not_load(batch: Outcome, module: str) -> None:
     assert module not in batch.loaded
 
 
+def test_auto_loads_no_library_after_the_one_that_it_takes(tmp_path: Path) -> None:
+    size = ("-W", 64, "-H", 64, "--steps", 1, "-o", "out.png")
+    outcome = run_sdrt("run", "demo", PROMPT, *size, folder=tmp_path)
+    if " on cpu in " not in outcome.err[0]:
+        pytest.skip("this machine has a GPU")
+    assert "onnxruntime" in outcome.loaded
+    assert "openvino" not in outcome.loaded
+
+
 def test_rich_is_loaded_for_a_terminal_only(batch: Outcome) -> None:
     assert "rich" not in batch.loaded
 

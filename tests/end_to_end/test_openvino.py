@@ -11,6 +11,7 @@ from PIL import Image
 
 import sdrt
 from sdrt.command_line.main import main
+from sdrt.targets.engines import open_engine
 from sdrt_export.demo.grammar import ALL_SCENES, caption_from_scene
 from sdrt_export.demo.judge import sight
 from support.backends import skip_unless_it_opens
@@ -36,6 +37,30 @@ def test_float32_draws_the_same_picture(expected: np.ndarray) -> None:
     skip_unless_it_opens("openvino")
     difference = pictures("openvino").astype(int) - expected
     assert abs(difference).max() <= 2
+
+
+def test_a_row_is_the_same_alone_in_a_batch_and_after_other_shapes() -> None:
+    skip_unless_it_opens("openvino")
+    bundle = sdrt.Bundle.open("demo")
+    random = np.random.default_rng(3)
+
+    def feeds(rows: int, height: int, width: int) -> dict[str, np.ndarray]:
+        return {
+            "sample": random.standard_normal((rows, 4, height, width), np.float32),
+            "timestep": np.linspace(900, 10, rows, dtype=np.float32),
+            "encoder_hidden_states": random.standard_normal((rows, 32, 96), np.float32),
+        }
+
+    sizes = [(16, 16), (8, 24), (12, 8)]
+    batches = [feeds(rows, *size) for size in sizes for rows in (8, 3)]
+    with open_engine(bundle, "unet", "openvino") as unet:
+        together = [unet.run(each)["out_sample"] for each in batches]
+        for each, expected in zip(batches[::-1], together[::-1], strict=True):
+            for row in range(len(expected)):
+                alone = {name: array[row : row + 1] for name, array in each.items()}
+                np.testing.assert_array_equal(
+                    unet.run(alone)["out_sample"], expected[row : row + 1]
+                )
 
 
 def test_bfloat16_draws_what_was_asked_for(expected: np.ndarray) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from sdrt_engines import EngineError, Signature, openvino_engine_from_onnx
-from sdrt_engines.openvino_cpu import NUM_SHAPES, openvino_refusal
+from sdrt_engines.openvino_cpu import openvino_refusal
 from support.command import run_python
 from support.onnx_writer import onnx_model, spec
+from support.watching import calls_of
 
 needs_openvino = pytest.mark.skipif(
     openvino_refusal() is not None, reason=openvino_refusal() or "it opens"
@@ -35,13 +36,20 @@ def path(tmp_path: Path) -> Path:
 
 
 @needs_openvino
-def test_more_shapes_than_are_kept(path: Path) -> None:
-    """The first are compiled anew when they come again, and give what they gave."""
-    shapes = [(i % 2 + 1, i + 1, 64) for i in range(NUM_SHAPES + 2)]
-    feeds = [RNG.standard_normal(shape, np.float32) for shape in shapes]
-    with openvino_engine_from_onnx(path) as engine:
-        for x in feeds * 2:
-            np.testing.assert_allclose(engine.run({"x": x})["y"], x @ WEIGHT, atol=1e-4)
+def test_many_shapes_in_turn_are_compiled_once(path: Path) -> None:
+    feeds = [RNG.standard_normal((i % 3 + 1, i + 1, 64), np.float32) for i in range(9)]
+    with (
+        calls_of("compile_model") as compilations,
+        openvino_engine_from_onnx(path) as engine,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        alone = [engine.run({"x": x})["y"] for x in feeds]
+        together = [*threads.map(lambda x: engine.run({"x": x})["y"], feeds * 2)]
+    assert len(compilations) == 1
+    for x, y in zip(feeds, alone, strict=True):
+        np.testing.assert_allclose(y, x @ WEIGHT, atol=1e-4)
+    for y, expected in zip(together, alone * 2, strict=True):
+        np.testing.assert_array_equal(y, expected)
 
 
 @needs_openvino
