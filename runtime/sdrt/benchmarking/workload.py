@@ -1,0 +1,94 @@
+"""What is measured: a request to a bundle on a target, run once or many times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeAlias
+
+from sdrt.errors import SdrtError
+from sdrt.pipeline import Pipeline
+from sdrt.request import MAX_SEED, Request
+from sdrt.timings import Timings
+
+Report: TypeAlias = Callable[[str], None]  # takes what is being done, a few words
+
+
+def unreported(doing: str) -> None:
+    """Says nothing of it."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A bundle by its path or name, the target asked for, and the request: one image, with a seed.
+
+    Every run makes other images of the same prompt.
+    """
+
+    bundle: str
+    target: str
+    request: Request
+
+    def open(self) -> Pipeline:
+        """A pipeline of its own."""
+        return Pipeline.open(self.bundle, self.target)
+
+    def request_of(self, number: int, batch: int = 1) -> Request:
+        """The request for the images of this number: their seeds follow those before them."""
+        seed = ((self.request.seed or 0) + number * batch) % (MAX_SEED - batch)
+        return replace(self.request, seed=seed, num_images_per_prompt=batch)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request that was served: its stages, its steps and where it ran."""
+
+    timings: Timings
+    steps: tuple[float, ...]  # seconds from each step to the next
+    target: str  # as in `Result.engine`
+
+
+def timed(pipeline: Pipeline, request: Request) -> Run:
+    """Serves the request."""
+    stream = pipeline.stream(request)
+    ends = [time.perf_counter() for _ in stream]
+    steps = tuple(after - before for before, after in pairwise(ends))
+    return Run(stream.result.timings, steps, stream.result.engine)
+
+
+class Served:
+    """Serves the requests of a workload by their numbers, all on one target.
+
+    Raises `SdrtError` if "auto" goes on with another target: samples of two of them mean nothing.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, workload: Workload, batch: int = 1, report: Report = unreported
+    ) -> None:
+        self.runs: list[Run] = []
+        self._pipeline, self._workload = pipeline, workload
+        self._batch, self._report = batch, report
+
+    def warm_up(self, num_runs: int) -> None:
+        """Runs that are not counted: engines are opened, and libraries choose how to compute."""
+        for number in range(num_runs):
+            self._report(f"warm-up {number + 1} of {num_runs}")
+            timed(self._pipeline, self._workload.request_of(number, self._batch))
+
+    def __call__(self, number: int) -> Run:
+        self._report(f"run {number + 1}")
+        run = timed(self._pipeline, self._workload.request_of(number, self._batch))
+        if self.runs and run.target != self.target:
+            raise SdrtError(
+                f"the target changed from {self.target} to {run.target} while it was measured: "
+                "name the one to measure with --target"
+            )
+        self.runs.append(run)
+        return run
+
+    @property
+    def target(self) -> str:
+        """Where they were served."""
+        return self.runs[0].target
