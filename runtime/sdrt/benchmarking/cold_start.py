@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrt.benchmarking.figures import Figure
-from sdrt.benchmarking.workload import Workload
+from sdrt.benchmarking.workload import SETTINGS, Workload
 from sdrt.errors import SdrtError
 
 EVENTS = {  # of the process, and what they are called when they are over
@@ -21,9 +21,6 @@ EVENTS = {  # of the process, and what they are called when they are over
     "first image": "cold start to first image",
 }
 _MEMORY = {"peak memory": "peak memory", "GPU memory": "GPU memory in use"}
-_REQUEST_FIELDS = (
-    *("prompt", "height", "width", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
-)
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def cold_start(workload: Workload) -> ColdStart:
 
     Raises `SdrtError` with what that process says if it fails.
     """
-    request = {name: getattr(workload.request, name) for name in _REQUEST_FIELDS}
+    request = {name: getattr(workload.request, name) for name in SETTINGS}
     opening = {"bundle": workload.bundle, "target": workload.target}
     events = _events({"open": opening, "request": request})
     last = events["first image"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 from typing import Any, Protocol
 
 from sdrt.benchmarking.early_stopping import queries_needed, trusted_percentile
@@ -44,6 +45,10 @@ class Scenario(Protocol):
     @property
     def batch(self) -> int:
         """How many images a query asks for."""
+
+    @property
+    def extent(self) -> Extent:
+        """How many images at least."""
 
     def measure(self, run: Run, clock: Clock) -> Outcome: ...
 
@@ -156,7 +161,8 @@ def scenario_figures(
 ) -> Iterator[Figure]:
     """Runs the scenario on the workload's bundle. Every figure's notes hold the verdict."""
     with workload.open() as pipeline:
-        serve = Served(pipeline, workload, scenario.batch, report)
+        num_runs = ceil(scenario.extent.queries / scenario.batch)
+        serve = Served(pipeline, workload, scenario.batch, num_runs, report)
         serve.warm_up(warmup)
         outcome = scenario.measure(serve, clock or WallClock())
     for figure in outcome.figures:

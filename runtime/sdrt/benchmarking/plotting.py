@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,11 +37,15 @@ def save_plot(path: Path, title: str, figures: Sequence[Figure]) -> None:
     """Draws what can be drawn of the figures, a panel for each kind, into a PNG."""
     from matplotlib.figure import Figure as Canvas
 
-    by_name = {figure.name: figure for figure in figures if figure.values}
+    by_name = {figure.name: figure for figure in figures}
     panels = [draw for applies, draw in _PANELS if applies(by_name)]
-    canvas = Canvas(figsize=(_PANEL[0] * len(panels), _PANEL[1]), dpi=_DPI, layout="constrained")
-    canvas.suptitle(title, fontsize=11, x=0.01, ha="left")
-    for axes, draw in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    num_columns = min(2, len(panels))
+    num_rows = ceil(len(panels) / num_columns)
+    size = _PANEL[0] * num_columns, _PANEL[1] * num_rows
+    canvas = Canvas(figsize=size, dpi=_DPI, layout="constrained")
+    canvas.suptitle(title, fontsize=10, x=0.01, ha="left")
+    for number, draw in enumerate(panels, start=1):
+        axes = canvas.add_subplot(num_rows, num_columns, number)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes, by_name)
     with appearing_file(path) as draft:
@@ -56,7 +61,10 @@ def _draw_stages(axes: Axes, figures: ByName) -> None:
     labels = [f" {quantity(stage.summary.p50, 's')}" for stage in stages]
     axes.bar_label(bars, labels, padding=3)
     axes.margins(x=0.25)
-    axes.set(title=f"One image: {quantity(figures['image'].summary.p50, 's')}", xlabel="seconds")
+    axes.set(
+        title=f"One image: {quantity(figures['image'].summary.p50, 's')}",
+        xlabel="seconds (lines: quartiles)",
+    )
 
 
 def _draw_steps(axes: Axes, figures: ByName) -> None:
@@ -69,22 +77,33 @@ def _draw_steps(axes: Axes, figures: ByName) -> None:
 def _draw_batches(axes: Axes, figures: ByName) -> None:
     """The median, and half of the samples along the line."""
     batches = [figure for figure in figures.values() if _is_batch(figure)]
-    names = [str(figure.notes["batch"]) for figure in batches]
-    rates = [figure.summary.p50 for figure in batches]
-    bars = axes.bar(names, rates, color=_BLUE, width=0.6, yerr=_spread(batches), ecolor=_GREY)
-    axes.bar_label(bars, [f"{rate:.3g}" for rate in rates], padding=3)
+    for position, figure in enumerate(batches):
+        if figure.refusal:
+            axes.text(position, 0, "refused", rotation=90, ha="center", va="bottom")
+            continue
+        rate = figure.summary.p50
+        bar = axes.bar(position, rate, 0.6, color=_BLUE, yerr=_spread([figure]), ecolor=_GREY)
+        axes.bar_label(bar, [f"{rate:.3g}"], padding=3)
+    axes.set_xticks(range(len(batches)), [str(figure.notes["batch"]) for figure in batches])
     axes.margins(y=0.15)
-    axes.set(title="Batches", xlabel="images made at once", ylabel="images per second")
+    axes.set(
+        title="Batches",
+        xlabel="images made at once (lines: quartiles)",
+        ylabel="images per second",
+    )
 
 
 def _draw_cold_start(axes: Axes, figures: ByName) -> None:
     """From the start of the process to each event, one after another."""
     before = 0.0
-    for colour, (event, name) in zip((_GREY, _ORANGE, _BLUE), EVENTS.items(), strict=True):
+    for position, (colour, name) in enumerate(
+        zip((_GREY, _ORANGE, _BLUE), EVENTS.values(), strict=True)
+    ):
         end = figures[name].summary.p50
-        axes.barh([f"to {event}"], [end - before], left=before, color=colour)
-        axes.text(end, f"to {event}", f" {quantity(end, 's')}", va="center")
+        axes.barh(position, end - before, left=before, color=colour)
+        axes.text(end, position, f" {quantity(end, 's')}", va="center")
         before = end
+    axes.set_yticks(range(len(EVENTS)), [f"to {event}" for event in EVENTS])
     axes.invert_yaxis()
     axes.margins(x=0.2)
     axes.set(title="Cold start", xlabel="seconds from the start of the process")
@@ -99,9 +118,9 @@ def _draw_latencies(axes: Axes, figures: ByName) -> None:
     _draw_percentiles(axes, ordered, "s")
     if bound := latency.notes.get("latency_bound"):
         axes.axvline(bound, color=_GREY, linestyle="--", label=f"bound {bound:g} s")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(edgecolor="none", loc="lower right")
     axes.set(
-        title=latency.notes["verdict"].partition(":")[0],
+        title=f"{latency.notes['scenario']}: {latency.notes['verdict'].partition(':')[0]}",
         xlabel="seconds from the arrival of a query",
         ylabel="queries served (%)",
         xlim=(0, None),
@@ -119,11 +138,14 @@ def _draw_percentiles(axes: Axes, values: Sequence[float], unit: str) -> None:
 
 
 def _stages(figures: ByName) -> list[Figure]:
-    return [figure for figure in figures.values() if figure.notes.get("part of") == "image"]
+    """Those that can be seen as bars."""
+    least = figures["image"].summary.p50 / 1000
+    stages = [figure for figure in figures.values() if figure.notes.get("part_of") == "image"]
+    return [stage for stage in stages if stage.summary.p50 > least]
 
 
 def _is_batch(figure: Figure) -> bool:
-    return figure.unit == "images/s"
+    return figure.unit == "images/s" and "batch" in figure.notes
 
 
 def _spread(figures: Sequence[Figure]) -> list[list[float]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import sdrt
 from sdrt.benchmarking.figures import Figure, row_of
+from sdrt.benchmarking.workload import SETTINGS
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
 from sdrt.request import Request
@@ -19,10 +20,6 @@ from sdrt_engines import Target, backend_of
 from sdrt_engines.nvidia_driver import gpus
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.processor import this_processor, usable_cores
-
-_SETTINGS = (
-    *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
-)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Context:
 
 def context_of(name: str, bundle: Bundle, request: Request) -> Context:
     """What is true now, on this machine, of a request with every None resolved."""
-    settings = {field: getattr(request, field) for field in _SETTINGS}
+    settings = {field: getattr(request, field) for field in SETTINGS}
     settings["scheduler"] = request.scheduler or bundle.scheduler_config["_class_name"]
     return Context(
         bundle={"name": name, "digest": json.loads(bundle.manifest.to_json())["digest"]},

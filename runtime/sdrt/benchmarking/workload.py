@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -12,6 +12,11 @@ from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline
 from sdrt.request import MAX_SEED, Request
 from sdrt.timings import Timings
+
+# The fields of a request that a workload sets.
+SETTINGS = (
+    *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
+)
 
 Report: TypeAlias = Callable[[str], None]  # takes what is being done, a few words
 
@@ -58,28 +63,29 @@ def timed(pipeline: Pipeline, request: Request) -> Run:
     return Run(stream.result.timings, steps, stream.result.engine)
 
 
+@dataclass
 class Served:
     """Serves the requests of a workload by their numbers, all on one target.
 
     Raises `SdrtError` if "auto" goes on with another target: samples of two of them mean nothing.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, workload: Workload, batch: int = 1, report: Report = unreported
-    ) -> None:
-        self.runs: list[Run] = []
-        self._pipeline, self._workload = pipeline, workload
-        self._batch, self._report = batch, report
+    pipeline: Pipeline
+    workload: Workload
+    batch: int = 1  # images of a request
+    num_runs: int = 0  # that are expected
+    report: Report = unreported
+    runs: list[Run] = field(default_factory=list)
 
     def warm_up(self, num_runs: int) -> None:
         """Runs that are not counted: engines are opened, and libraries choose how to compute."""
         for number in range(num_runs):
-            self._report(f"warm-up {number + 1} of {num_runs}")
-            timed(self._pipeline, self._workload.request_of(number, self._batch))
+            self.report(f"warm-up {number + 1} of {num_runs}")
+            timed(self.pipeline, self.workload.request_of(number, self.batch))
 
     def __call__(self, number: int) -> Run:
-        self._report(f"run {number + 1}")
-        run = timed(self._pipeline, self._workload.request_of(number, self._batch))
+        self.report(f"run {number + 1} of {max(number + 1, self.num_runs)}")
+        run = timed(self.pipeline, self.workload.request_of(number, self.batch))
         if self.runs and run.target != self.target:
             raise SdrtError(
                 f"the target changed from {self.target} to {run.target} while it was measured: "

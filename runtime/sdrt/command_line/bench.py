@@ -14,22 +14,18 @@ from rich.console import Console
 
 from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.loadgen import Offline, Scenario, Server, SingleStream, scenario_figures
-from sdrt.benchmarking.profile import Profile
+from sdrt.benchmarking.overview import Overview
 from sdrt.benchmarking.rows import Context, append_row, context_of
 from sdrt.benchmarking.scenarios import Extent
-from sdrt.benchmarking.workload import Report, Workload, unreported
+from sdrt.benchmarking.workload import SETTINGS, Report, Workload, unreported
 from sdrt.command_line.bench_options import NO_SCENARIO, scenario_options
-from sdrt.command_line.bench_tables import facts_table, figures_table
+from sdrt.command_line.bench_tables import READING, facts_table, figures_table, plot_title
 from sdrt.command_line.output_files import require_writable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.request import Request
 
 Measure: TypeAlias = Callable[[Workload, Report], Iterator[Figure]]
-Plot: TypeAlias = Callable[[Sequence[Figure]], None]
-
-_REQUEST_FIELDS = (
-    *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
-)
+Plot: TypeAlias = Callable[[str, Sequence[Figure]], None]
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -47,14 +43,14 @@ def bench(options: argparse.Namespace) -> None:
             if options.json is not None:
                 append_row(options.json, context.row(figure))
     console = Console(highlight=False, markup=False, emoji=False)
-    for part in (facts_table(context, figures), "", figures_table(figures)):
+    for part in (facts_table(context, figures), "", figures_table(figures), READING):
         console.print(part)
-    plot(figures)
+    plot(plot_title(context, figures), figures)
 
 
 def _measure(options: argparse.Namespace, values: dict[str, Any]) -> Measure:
     if options.scenario == NO_SCENARIO:
-        return Profile(warmup=options.warmup, **values).figures
+        return Overview(warmup=options.warmup, **values).figures
     scenario = _scenario(options, values)
     return lambda workload, report: scenario_figures(scenario, workload, options.warmup, report)
 
@@ -70,7 +66,7 @@ def _scenario(options: argparse.Namespace, values: dict[str, Any]) -> Scenario:
 
 def _prepared(options: argparse.Namespace, largest_batch: int) -> tuple[Workload, Context]:
     """The workload, whose request the bundle can do, and what all of its figures share."""
-    request = Request(**{name: getattr(options, name) for name in _REQUEST_FIELDS})
+    request = Request(**{name: getattr(options, name) for name in SETTINGS})
     workload = Workload(options.bundle, options.target, request)
     with workload.open() as pipeline:
         pipeline.generation(workload.request_of(0, largest_batch))
@@ -82,7 +78,7 @@ def _plot(options: argparse.Namespace) -> Plot:
     """What draws the figures, if that was asked for. Raises what stands in its way."""
     path: Path | None = options.plot
     if path is None:
-        return lambda figures: None
+        return lambda title, figures: None
     if options.scenario == "offline":
         raise UsageError("--plot: --scenario offline gives one number: leave --plot out")
     if path.suffix.lower() != ".png":

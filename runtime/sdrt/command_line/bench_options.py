@@ -16,7 +16,7 @@ Number = TypeVar("Number", int, float)
 
 PROMPT = "a large red circle on a white background"
 NO_SCENARIO = "none"
-_FIELDS = (*("num_inference_steps", "guidance_scale", "scheduler", "width", "height"),)
+_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height"
 
 
 def _count(text: str) -> int:
@@ -107,7 +107,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     )
     image = parser.add_argument_group("the image (default: what the bundle recommends)")
     image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
-    add_fields(image, *_FIELDS)
+    add_fields(image, *_IMAGE_FIELDS)
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
         "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs before (default: 1)"

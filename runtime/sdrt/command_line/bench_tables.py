@@ -10,7 +10,7 @@ from rich.table import Table
 from sdrt.benchmarking.figures import Figure, quantity
 from sdrt.benchmarking.rows import Context, versions_of
 
-_CAPTION = "p90: nine of ten samples are at least as good; of images per second, as many or more"
+READING = "p50, p90, p99: so many percent of the samples are at least as good"
 
 
 def facts_table(context: Context, figures: Sequence[Figure]) -> Table:
@@ -29,15 +29,25 @@ def facts_table(context: Context, figures: Sequence[Figure]) -> Table:
 def figures_table(figures: Sequence[Figure]) -> Table:
     """A line per figure; there is a column for p99 if one has enough samples."""
     with_p99 = any(figure.values and figure.summary.p99 is not None for figure in figures)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=_CAPTION)
-    table.caption_justify = "left"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for heading in ("p50", "p90", *(["p99"] if with_p99 else []), "samples"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for figure in figures:
-        table.add_row(figure.name.replace("_", " "), *_cells(figure, with_p99), figure.refusal or "")
+        table.add_row(
+            figure.name.replace("_", " "), *_cells(figure, with_p99), figure.refusal or ""
+        )
     return table
+
+
+def plot_title(context: Context, figures: Sequence[Figure]) -> str:
+    """The same facts in two lines."""
+    target = figures[-1].target
+    return (
+        f"{context.bundle['name']} on {target}: {_image(context.settings)}\n"
+        f"{_machine(context.machine)}; {_listed(versions_of(target))}"
+    )
 
 
 def _cells(figure: Figure, with_p99: bool) -> list[str]:

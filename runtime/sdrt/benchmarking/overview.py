@@ -15,7 +15,7 @@ from sdrt_engines import EngineError
 
 
 @dataclass(frozen=True)
-class Profile:
+class Overview:
     """How often each thing is done."""
 
     warmup: int = 1
@@ -29,7 +29,7 @@ class Profile:
             report("cold start")
             yield from cold_start_figures([cold_start(workload) for _ in range(self.cold_starts)])
         with workload.open() as pipeline:
-            serve = Served(pipeline, workload, report=report)
+            serve = Served(pipeline, workload, num_runs=self.runs, report=report)
             serve.warm_up(self.warmup)
             yield from image_figures([serve(number) for number in range(self.runs)])
             ran = replace(workload, target=str(pipeline.target))
@@ -46,7 +46,8 @@ def image_figures(runs: Sequence[Run]) -> Iterator[Figure]:
     yield Figure("image", "s", tuple(run.timings.total for run in runs), target)
     stages = [{**run.timings.seconds, "host": run.timings.host} for run in runs]
     for name in stages[0]:
-        yield Figure(name, "s", tuple(seconds[name] for seconds in stages), target)
+        seconds = tuple(stage[name] for stage in stages)
+        yield Figure(name, "s", seconds, target, notes={"part_of": "image"})
     # Those of an image of one step are unknown: the time before it holds other work.
     if steps := tuple(seconds for run in runs for seconds in run.steps):
         yield Figure("denoising step", "s", steps, target)
