@@ -38,7 +38,7 @@ def cold_start(workload: Workload) -> ColdStart:
     Raises `SdrtError` with what that process says if it fails.
     """
     request = {name: getattr(workload.request, name) for name in SETTINGS}
-    opening = {"bundle": workload.bundle, "target": workload.target}
+    opening = {name: getattr(workload, name) for name in ("bundle", "target", "num_threads")}
     events = _events({"open": opening, "request": request})
     last = events["first image"]
     return ColdStart(

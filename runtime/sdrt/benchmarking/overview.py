@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from sdrt.benchmarking.cold_start import cold_start, cold_start_figures
@@ -32,12 +32,12 @@ class Overview:
             serve = Served(pipeline, workload, num_runs=self.runs, report=report)
             serve.warm_up(self.warmup)
             yield from image_figures([serve(number) for number in range(self.runs)])
-            ran = replace(workload, target=str(pipeline.target))
+            named = workload.on(pipeline.target)
         # A named target: under "auto" a batch that is too large for it would go on with another.
-        with ran.open() as pipeline:
+        with named.open() as pipeline:
             for batch in self.batches:
                 report(f"batch {batch}")
-                yield batch_figure(pipeline, ran, batch, ceil(self.runs / batch))
+                yield batch_figure(pipeline, named, batch, ceil(self.runs / batch))
 
 
 def image_figures(runs: Sequence[Run]) -> Iterator[Figure]:

@@ -12,10 +12,9 @@ from typing import Any
 
 import sdrt
 from sdrt.benchmarking.figures import Figure, row_of
-from sdrt.benchmarking.workload import SETTINGS
+from sdrt.benchmarking.workload import SETTINGS, Workload
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
-from sdrt.request import Request
 from sdrt_engines import Target, backend_of
 from sdrt_engines.nvidia_driver import gpus
 from sdrt_engines.packages import installed_versions
@@ -44,12 +43,13 @@ class Context:
         }
 
 
-def context_of(name: str, bundle: Bundle, request: Request) -> Context:
-    """What is true now, on this machine, of a request with every None resolved."""
-    settings = {field: getattr(request, field) for field in SETTINGS}
-    settings["scheduler"] = request.scheduler or bundle.scheduler_config["_class_name"]
+def context_of(workload: Workload, bundle: Bundle) -> Context:
+    """What is true now, on this machine, of a workload whose request has no None left."""
+    settings = {field: getattr(workload.request, field) for field in SETTINGS}
+    settings["scheduler"] = settings["scheduler"] or bundle.scheduler_config["_class_name"]
+    settings["num_threads"] = workload.num_threads
     return Context(
-        bundle={"name": name, "digest": json.loads(bundle.manifest.to_json())["digest"]},
+        bundle={"name": workload.bundle, "digest": json.loads(bundle.manifest.to_json())["digest"]},
         settings=settings,
         machine=machine(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline
 from sdrt.request import MAX_SEED, Request
 from sdrt.timings import Timings
+from sdrt_engines import Target, backend_of
 
 # The fields of a request that a workload sets.
 SETTINGS = (
@@ -35,10 +36,16 @@ class Workload:
     bundle: str
     target: str
     request: Request
+    num_threads: int | None = None
 
     def open(self) -> Pipeline:
         """A pipeline of its own."""
-        return Pipeline.open(self.bundle, self.target)
+        return Pipeline.open(self.bundle, self.target, self.num_threads)
+
+    def on(self, target: Target) -> Workload:
+        """The same on a target that is named, so that no other takes its place."""
+        num_threads = self.num_threads if backend_of(target).on_cpu else None
+        return replace(self, target=str(target), num_threads=num_threads)
 
     def request_of(self, number: int, batch: int = 1) -> Request:
         """The request for the images of this number: their seeds follow those before them."""

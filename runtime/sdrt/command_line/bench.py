@@ -67,11 +67,11 @@ def _scenario(options: argparse.Namespace, values: dict[str, Any]) -> Scenario:
 def _prepared(options: argparse.Namespace, largest_batch: int) -> tuple[Workload, Context]:
     """The workload, whose request the bundle can do, and what all of its figures share."""
     request = Request(**{name: getattr(options, name) for name in SETTINGS})
-    workload = Workload(options.bundle, options.target, request)
+    workload = Workload(options.bundle, options.target, request, options.num_threads)
     with workload.open() as pipeline:
         pipeline.generation(workload.request_of(0, largest_batch))
         workload = replace(workload, request=pipeline.generation(request).job.request)
-        return workload, context_of(options.bundle, pipeline.bundle, workload.request)
+        return workload, context_of(workload, pipeline.bundle)
 
 
 def _plot(options: argparse.Namespace) -> Plot:

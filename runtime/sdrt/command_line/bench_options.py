@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sdrt.command_line.run_options import add_fields, number, whole_number
+from sdrt.command_line.run_options import add_fields
+from sdrt.command_line.shared_options import add_num_threads, number, whole_number
 from sdrt.errors import UsageError
 
 Number = TypeVar("Number", int, float)
@@ -105,6 +106,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", default="auto", help="what to measure (default: auto, the first that opens)"
     )
+    add_num_threads(parser)
     image = parser.add_argument_group("the image (default: what the bundle recommends)")
     image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
     add_fields(image, *_IMAGE_FIELDS)

@@ -60,9 +60,11 @@ def _cells(figure: Figure, with_p99: bool) -> list[str]:
 
 
 def _image(settings: Mapping[str, Any]) -> str:
+    threads = settings["num_threads"]
     return (
         f"{settings['width']}×{settings['height']}, {settings['num_inference_steps']} steps, "
         f"guidance scale {settings['guidance_scale']:g}, {settings['scheduler']}"
+        f"{f', {threads} threads' if threads else ''}"
     )
 
 
