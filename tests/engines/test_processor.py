@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt_engines.processor import Processor, this_processor
+from sdrt_engines.processor import Processor, this_processor, usable_cores
 
 X86 = """processor : 0
 vendor_id : AuthenticAMD

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE, _ORANGE, _GREY = "#2f6fad", "#d9822b", "#8a8f98"  # apart for colour-blind readers too
-_PANEL = 5.2, 3.6  # inches
+_PANEL = 5.25, 3.5  # inches
 _DPI = 144
 
 ByName: TypeAlias = Mapping[str, Figure]

@@ -8,7 +8,7 @@ from sdrt.benchmarking.early_stopping import queries_needed, trusted_percentile
 
 
 def convinces(num_over: int, number: int, percent: int) -> bool:
-    """Whether so few over the bound come by chance less than once in 100 times, in whole numbers."""
+    """Whether chance gives so few over the bound less than once in 100 times; whole numbers."""
     ways = sum(
         comb(number, k) * (100 - percent) ** k * percent ** (number - k)
         for k in range(num_over + 1)

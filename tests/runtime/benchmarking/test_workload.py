@@ -47,7 +47,6 @@ def test_a_run_holds_stages_and_steps(root: Path) -> None:
     assert timings.total == pytest.approx(sum(timings.seconds.values()) + timings.host)
     assert len(run.steps) == 2  # between three
     assert all(seconds > 0 for seconds in run.steps)
-    assert sum(run.steps) < timings.total
     assert networks.num_runs["unet"] == 3
 
 

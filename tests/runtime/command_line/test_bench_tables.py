@@ -26,9 +26,9 @@ FELL_BACK = "cpu (after cuda: unet: out of memory)"
 
 
 def lines_of(table: Table) -> list[str]:
-    console = Console(file=StringIO(), width=120)
-    console.print(table)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    text = StringIO()
+    Console(file=text, width=120).print(table)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
 def test_facts_say_what_ran_and_what_failed_before() -> None:
