@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdrt.benchmarking.figures import Figure
-from sdrt.benchmarking.workload import SETTINGS, Workload
+from sdrt.benchmarking.workload import SETTINGS, Workload, require_one_target
 from sdrt.errors import SdrtError
 
 EVENTS = {  # of the process, and what they are called when they are over
@@ -50,7 +50,9 @@ def cold_start(workload: Workload) -> ColdStart:
 
 def cold_start_figures(starts: Sequence[ColdStart]) -> Iterator[Figure]:
     """The seconds and the memory of new processes; memory that one does not know is left out."""
-    target = "; ".join(dict.fromkeys(start.target for start in starts))
+    target = starts[0].target
+    for start in starts:
+        require_one_target(target, start.target)
     for event, name in EVENTS.items():
         yield Figure(name, "s", tuple(start.seconds[event] for start in starts), target)
     for kind, name in _MEMORY.items():

@@ -43,3 +43,5 @@ if __name__ == "__main__":
     except sdrt.SdrtError as error:
         _write("error", message=str(error))
         sys.exit(1)
+    except KeyboardInterrupt:  # the terminal sends it to both processes; the other one reports it
+        sys.exit(130)

@@ -69,7 +69,7 @@ class SingleStream:
         needed = queries_needed(1, _P90)
         text = f"the 90th percentile latency is {quantity(p90, 's')}"
         if trusted is None:
-            reason = f"{text}, but {len(ordered)} queries do not tell: --queries {needed} would"
+            reason = f"{text}, but {len(ordered)} queries are too few to tell: --queries {needed}"
         else:
             reason = f"{text}, and at most {quantity(trusted, 's')} with 99% confidence"
         facts = {"scenario": "single-stream", "p90": p90, "early_stopping_p90": trusted}
@@ -146,8 +146,8 @@ class Server:
         needed = queries_needed(self._num_over(latencies), _P99)
         if len(latencies) < needed:
             return False, (
-                f"{text}, but {len(latencies)} queries do not tell: --queries {needed} would, if "
-                "all the others are within the bound"
+                f"{text}, but {len(latencies)} queries are too few to tell: --queries {needed} do "
+                "if no others exceed the bound"
             )
         return True, text
 
@@ -155,7 +155,6 @@ class Server:
 def scenario_figures(
     scenario: Scenario,
     workload: Workload,
-    warmup: int,
     report: Report = unreported,
     clock: Clock | None = None,
 ) -> Iterator[Figure]:
@@ -163,7 +162,7 @@ def scenario_figures(
     with workload.open() as pipeline:
         num_runs = ceil(scenario.extent.queries / scenario.batch)
         serve = Served(pipeline, workload, scenario.batch, num_runs, report)
-        serve.warm_up(warmup)
+        serve.warm_up()
         outcome = scenario.measure(serve, clock or WallClock())
     for figure in outcome.figures:
         yield replace(figure, target=serve.target, notes=outcome.facts)

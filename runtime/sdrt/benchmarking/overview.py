@@ -18,7 +18,6 @@ from sdrt_engines import EngineError
 class Overview:
     """How often each thing is done."""
 
-    warmup: int = 1
     runs: int = 5  # images; of a larger batch, as many runs as make so many images
     batches: tuple[int, ...] = (1, 2, 4)
     cold_starts: int = 1
@@ -30,7 +29,7 @@ class Overview:
             yield from cold_start_figures([cold_start(workload) for _ in range(self.cold_starts)])
         with workload.open() as pipeline:
             serve = Served(pipeline, workload, num_runs=self.runs, report=report)
-            serve.warm_up(self.warmup)
+            serve.warm_up()
             yield from image_figures([serve(number) for number in range(self.runs)])
             named = workload.on(pipeline.target)
         # A named target: under "auto" a batch that is too large for it would go on with another.
@@ -55,14 +54,14 @@ def image_figures(runs: Sequence[Run]) -> Iterator[Figure]:
 
 
 def batch_figure(pipeline: Pipeline, workload: Workload, batch: int, num_runs: int) -> Figure:
-    """Images per second if so many are made at once, after a run that is not counted.
+    """Images per second if so many are made at once.
 
     A batch that the target does not run, such as one without a plan or too large for its memory,
     gives a figure that says so.
     """
     name, serve = f"batch {batch}", Served(pipeline, workload, batch)
     try:
-        serve.warm_up(1)
+        serve.warm_up()
         runs = [serve(number) for number in range(num_runs)]
     except (EngineError, NonFiniteError) as error:
         refusal = " ".join(str(error).split())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sdrt.benchmarking.cold_start import EVENTS
 from sdrt.benchmarking.figures import Figure, quantity
-from sdrt.benchmarking.statistics import percentile
 from sdrt.errors import SdrtError
 from sdrt.files.atomic import appearing_file
 
@@ -68,9 +67,11 @@ def _draw_stages(axes: Axes, figures: ByName) -> None:
 
 
 def _draw_steps(axes: Axes, figures: ByName) -> None:
-    milliseconds = [1000 * value for value in figures["denoising step"].values]
+    steps = figures["denoising step"]
+    milliseconds = [1000 * value for value in steps.values]
     axes.hist(milliseconds, bins=min(40, max(10, len(milliseconds) // 5)), color=_BLUE)
-    _draw_percentiles(axes, milliseconds, "ms")
+    _draw_percentiles(axes, steps, scale=1000)
+    axes.legend(frameon=False)
     axes.set(title="Denoising steps", xlabel="milliseconds", ylabel="steps", xlim=(0, None))
 
 
@@ -115,9 +116,9 @@ def _draw_latencies(axes: Axes, figures: ByName) -> None:
     ordered = sorted(latency.values)
     shares = [100 * (number + 1) / len(ordered) for number in range(len(ordered))]
     axes.step([0.0, *ordered], [0.0, *shares], where="post", color=_BLUE)
-    _draw_percentiles(axes, ordered, "s")
+    _draw_percentiles(axes, latency)
     if bound := latency.notes.get("latency_bound"):
-        axes.axvline(bound, color=_GREY, linestyle="--", label=f"bound {bound:g} s")
+        axes.axvline(bound, color=_GREY, linewidth=3, label=f"bound {bound:g} s")
     axes.legend(edgecolor="none", loc="lower right")
     axes.set(
         title=f"{latency.notes['scenario']}: {latency.notes['verdict'].partition(':')[0]}",
@@ -128,13 +129,13 @@ def _draw_latencies(axes: Axes, figures: ByName) -> None:
     )
 
 
-def _draw_percentiles(axes: Axes, values: Sequence[float], unit: str) -> None:
-    ordered = sorted(values)
-    for share, style in ((0.5, "-"), (0.9, ":")):
-        value = percentile(ordered, share)
-        label = f"p{100 * share:.0f} {value:.3g} {unit}"
-        axes.axvline(value, color=_ORANGE, linestyle=style, label=label)
-    axes.legend(frameon=False)
+def _draw_percentiles(axes: Axes, figure: Figure, scale: float = 1.0) -> None:
+    summary = figure.summary
+    percentiles = {"p50": summary.p50, "p90": summary.p90, "p99": summary.p99}
+    for (name, value), style in zip(percentiles.items(), ("-", "--", ":"), strict=True):
+        if value is not None:
+            label = f"{name} {quantity(value, figure.unit)}"
+            axes.axvline(scale * value, color=_ORANGE, linestyle=style, label=label)
 
 
 def _stages(figures: ByName) -> list[Figure]:

@@ -47,7 +47,7 @@ def context_of(workload: Workload, bundle: Bundle) -> Context:
     """What is true now, on this machine, of a workload whose request has no None left."""
     settings = {field: getattr(workload.request, field) for field in SETTINGS}
     settings["scheduler"] = settings["scheduler"] or bundle.scheduler_config["_class_name"]
-    settings["num_threads"] = workload.num_threads
+    settings |= {"num_threads": workload.num_threads, "warmup": workload.warmup}
     return Context(
         bundle={"name": workload.bundle, "digest": json.loads(bundle.manifest.to_json())["digest"]},
         settings=settings,

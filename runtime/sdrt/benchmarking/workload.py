@@ -28,15 +28,16 @@ def unreported(doing: str) -> None:
 
 @dataclass(frozen=True)
 class Workload:
-    """A bundle by its path or name, the target asked for, and the request: one image, with a seed.
+    """A bundle by its path or name, the target asked for, and the request for one image.
 
-    Every run makes other images of the same prompt.
+    Every run has seeds of its own, which count up from the request's.
     """
 
     bundle: str
     target: str
     request: Request
     num_threads: int | None = None
+    warmup: int = 1  # runs before those that count
 
     def open(self) -> Pipeline:
         """A pipeline of its own."""
@@ -48,7 +49,7 @@ class Workload:
         return replace(self, target=str(target), num_threads=num_threads)
 
     def request_of(self, number: int, batch: int = 1) -> Request:
-        """The request for the images of this number: their seeds follow those before them."""
+        """The request of a run: its seeds follow those of the run before."""
         seed = ((self.request.seed or 0) + number * batch) % (MAX_SEED - batch)
         return replace(self.request, seed=seed, num_images_per_prompt=batch)
 
@@ -70,12 +71,18 @@ def timed(pipeline: Pipeline, request: Request) -> Run:
     return Run(stream.result.timings, steps, stream.result.engine)
 
 
+def require_one_target(first: str, last: str) -> None:
+    """Raises `SdrtError` if "auto" has gone on with another: their samples are not one figure's."""
+    if first != last:
+        raise SdrtError(
+            f"the target changed from {first} to {last} while it was measured: name the one to "
+            "measure with --target"
+        )
+
+
 @dataclass
 class Served:
-    """Serves the requests of a workload by their numbers, all on one target.
-
-    Raises `SdrtError` if "auto" goes on with another target: samples of two of them mean nothing.
-    """
+    """Serves the requests of a workload by their numbers, all on one target."""
 
     pipeline: Pipeline
     workload: Workload
@@ -84,21 +91,17 @@ class Served:
     report: Report = unreported
     runs: list[Run] = field(default_factory=list)
 
-    def warm_up(self, num_runs: int) -> None:
+    def warm_up(self) -> None:
         """Runs that are not counted: engines are opened, and libraries choose how to compute."""
-        for number in range(num_runs):
-            self.report(f"warm-up {number + 1} of {num_runs}")
+        for number in range(self.workload.warmup):
+            self.report(f"warm-up {number + 1} of {self.workload.warmup}")
             timed(self.pipeline, self.workload.request_of(number, self.batch))
 
     def __call__(self, number: int) -> Run:
         self.report(f"run {number + 1} of {max(number + 1, self.num_runs)}")
         run = timed(self.pipeline, self.workload.request_of(number, self.batch))
-        if self.runs and run.target != self.target:
-            raise SdrtError(
-                f"the target changed from {self.target} to {run.target} while it was measured: "
-                "name the one to measure with --target"
-            )
         self.runs.append(run)
+        require_one_target(self.target, run.target)
         return run
 
     @property

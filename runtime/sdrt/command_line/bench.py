@@ -50,9 +50,8 @@ def bench(options: argparse.Namespace) -> None:
 
 def _measure(options: argparse.Namespace, values: dict[str, Any]) -> Measure:
     if options.scenario == NO_SCENARIO:
-        return Overview(warmup=options.warmup, **values).figures
-    scenario = _scenario(options, values)
-    return lambda workload, report: scenario_figures(scenario, workload, options.warmup, report)
+        return Overview(**values).figures
+    return partial(scenario_figures, _scenario(options, values))
 
 
 def _scenario(options: argparse.Namespace, values: dict[str, Any]) -> Scenario:
@@ -67,7 +66,9 @@ def _scenario(options: argparse.Namespace, values: dict[str, Any]) -> Scenario:
 def _prepared(options: argparse.Namespace, largest_batch: int) -> tuple[Workload, Context]:
     """The workload, whose request the bundle can do, and what all of its figures share."""
     request = Request(**{name: getattr(options, name) for name in SETTINGS})
-    workload = Workload(options.bundle, options.target, request, options.num_threads)
+    workload = Workload(
+        options.bundle, options.target, request, options.num_threads, options.warmup
+    )
     with workload.open() as pipeline:
         pipeline.generation(workload.request_of(0, largest_batch))
         workload = replace(workload, request=pipeline.generation(request).job.request)

@@ -29,7 +29,7 @@ def _count_or_zero(text: str) -> int:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(word) for word in text.split(","))
+    return tuple(dict.fromkeys(_count(word) for word in text.split(",")))
 
 
 def _seconds(text: str) -> float:
@@ -112,7 +112,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add_fields(image, *_IMAGE_FIELDS)
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
-        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs before (default: 1)"
+        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that do not count (1)"
     )
     measured.add_argument(
         "--scenario",

@@ -43,11 +43,19 @@ def test_a_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_memory_that_is_unknown_has_no_figure() -> None:
     seconds = {"ready": 0.25, "first step": 0.5, "first image": 1.0}
     known = ColdStart(seconds, {"peak memory": 3_000_000, "GPU memory": 2_000_000}, "cuda")
-    unknown = ColdStart(seconds, {"peak memory": 5_000_000}, "cpu (after cuda: out of memory)")
+    unknown = ColdStart(seconds, {"peak memory": 5_000_000}, "cuda")
     figures = {figure.name: figure for figure in cold_start_figures([known, unknown])}
     assert list(figures)[-1] == "peak memory"
     assert figures["peak memory"].values == (3.0, 5.0)
     assert figures["cold start to first step"].values == (0.5, 0.5)
-    (both,) = {figure.target for figure in figures.values()}
-    assert both == "cuda; cpu (after cuda: out of memory)"
+    assert {figure.target for figure in figures.values()} == {"cuda"}
     assert "GPU memory in use" in {figure.name for figure in cold_start_figures([known])}
+
+
+def test_processes_on_two_targets_are_an_error() -> None:
+    seconds = {"ready": 0.25, "first step": 0.5, "first image": 1.0}
+    starts = [ColdStart(seconds, {}, target) for target in ("cuda", "cpu (after cuda: busy)")]
+    with pytest.raises(
+        SdrtError, match=r"the target changed from cuda to cpu \(after cuda: busy\)"
+    ):
+        list(cold_start_figures(starts))

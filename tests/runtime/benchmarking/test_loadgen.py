@@ -30,8 +30,8 @@ def test_too_few_queries_make_a_single_stream_invalid() -> None:
     assert not outcome.valid
     assert "early_stopping_p90" not in outcome.facts
     assert outcome.verdict == (
-        "INVALID: the 90th percentile latency is 500 ms, but 3 queries do not tell: --queries 64 "
-        "would"
+        "INVALID: the 90th percentile latency is 500 ms, but 3 queries are too few to tell: "
+        "--queries 64"
     )
 
 
@@ -75,8 +75,8 @@ def test_few_queries_do_not_tell_even_if_they_are_fast(num_over: int, needed: in
     completions = [12.0] * num_over + [1.0] * (num_queries - num_over)
     outcome = server(num_queries).outcome([0.0] * num_queries, completions)
     assert outcome.verdict == (
-        f"INVALID: the 99th percentile latency is 1.00 s, the bound 10 s, but 200 queries do not "
-        f"tell: --queries {needed} would, if all the others are within the bound"
+        f"INVALID: the 99th percentile latency is 1.00 s, the bound 10 s, but 200 queries are "
+        f"too few to tell: --queries {needed} do if no others exceed the bound"
     )
 
 
@@ -119,7 +119,7 @@ def test_on_a_bundle(
     request = Request("a red circle", num_inference_steps=2, seed=0)
     said: list[str] = []
     workload = Workload(str(bundle), "cpu", request)
-    figures = list(scenario_figures(scenario, workload, 1, said.append))
+    figures = list(scenario_figures(scenario, workload, said.append))
     assert [figure.name for figure in figures] == names
     assert {figure.target for figure in figures} == {"cpu"}
     assert all(figure.notes["verdict"] for figure in figures)

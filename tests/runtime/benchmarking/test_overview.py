@@ -62,7 +62,7 @@ def test_a_batch_that_is_refused_says_so(unet, reason: str, tmp_path: Path) -> N
 def test_the_figures_of_a_bundle(tmp_path: Path) -> None:
     root = write_toy_bundle(tmp_path / "toy")
     said: list[str] = []
-    overview = Overview(warmup=1, runs=3, batches=(1, 2), cold_starts=0)
+    overview = Overview(runs=3, batches=(1, 2), cold_starts=0)
     figures = list(overview.figures(Workload(str(root), "auto", REQUEST), said.append))
     assert {figure.name: len(figure.values) for figure in figures} == {
         **dict.fromkeys(("image", "loading", "text_encoder", "denoiser", "vae_decoder", "host"), 3),

@@ -32,6 +32,7 @@ def test_a_row_says_what_its_figure_depends_on(tmp_path: Path) -> None:
         "scheduler": "DDIMScheduler",
         "seed": 1,
         "num_threads": 2,
+        "warmup": 1,
     }
     manifest = json.loads((root / "sdrt.json").read_text())
     assert row["bundle"] == {"name": str(root), "digest": manifest["digest"]}

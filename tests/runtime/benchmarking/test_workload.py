@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def test_a_run_holds_stages_and_steps(root: Path) -> None:
 
 def test_runs_that_warm_up_are_not_kept(root: Path) -> None:
     networks = Networks()
-    serve = Served(pipeline_of(root, networks, guidance_scale=1.0), WORKLOAD)
-    serve.warm_up(2)
+    serve = Served(pipeline_of(root, networks, guidance_scale=1.0), replace(WORKLOAD, warmup=2))
+    serve.warm_up()
     assert serve.runs == []
     assert networks.num_runs["vae_decoder"] == 2
 
