@@ -15,7 +15,7 @@ from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.workload import SETTINGS, Workload, require_one_target
 from sdrt.errors import SdrtError
 
-EVENTS = {  # of the process, and what they are called when they are over
+EVENTS = {  # of the process, and the figures of the seconds that pass before them
     "ready": "cold start to ready",
     "first step": "cold start to first step",
     "first image": "cold start to first image",

@@ -119,7 +119,7 @@ def _draw_latencies(axes: Axes, figures: ByName) -> None:
     _draw_percentiles(axes, latency)
     if bound := latency.notes.get("latency_bound"):
         axes.axvline(bound, color=_GREY, linewidth=3, label=f"bound {bound:g} s")
-    axes.legend(edgecolor="none", loc="lower right")
+    axes.legend(edgecolor="none")  # where it covers least
     axes.set(
         title=f"{latency.notes['scenario']}: {latency.notes['verdict'].partition(':')[0]}",
         xlabel="seconds from the arrival of a query",
