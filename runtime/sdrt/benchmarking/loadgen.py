@@ -15,6 +15,7 @@ from sdrt.benchmarking.scenarios import (
     Extent,
     InOrder,
     Run,
+    Serve,
     WallClock,
     all_at_once,
     one_by_one,
@@ -118,11 +119,14 @@ class Server:
         return poisson_arrivals(self.rate, self.extent, self.seed)
 
     def measure(self, run: Run, clock: Clock) -> Outcome:
+        return self.served_by(InOrder(run, clock))
+
+    def served_by(self, serve: Serve) -> Outcome:
+        """The verdict on whoever serves the arrivals, in any order and any number at once."""
         arrivals = self.arrivals
-        return self.outcome(arrivals, InOrder(run, clock)(arrivals))
+        return self.outcome(arrivals, serve(arrivals))
 
     def outcome(self, arrivals: Sequence[float], completions: Sequence[float]) -> Outcome:
-        """The verdict on whoever served these arrivals, at once or in whatever order."""
         latencies = [end - start for start, end in zip(arrivals, completions, strict=True)]
         valid, reason = self._verdict(latencies)
         facts = {

@@ -89,6 +89,7 @@ def _draw_batches(axes: Axes, figures: ByName) -> None:
     axes.margins(y=0.15)
     axes.set(
         title="Batches",
+        xlim=(-0.6, len(batches) - 0.4),
         xlabel="images made at once (lines: quartiles)",
         ylabel="images per second",
     )

@@ -98,7 +98,7 @@ def test_whoever_serves_the_arrivals_is_judged_alike() -> None:
         return [start + 1.0 for start in starts for _ in range(2)]
 
     scenario = server(460)
-    outcome = scenario.outcome(scenario.arrivals, in_pairs(scenario.arrivals))
+    outcome = scenario.served_by(in_pairs)
     latency, _ = outcome.figures
     assert latency.values[1] == 1.0
     assert latency.values[0] == pytest.approx(1.0 + scenario.arrivals[1])
