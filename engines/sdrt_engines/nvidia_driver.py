@@ -61,6 +61,31 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(_gpu(driver, index) for index in range(count.value))
 
 
+def memory_in_use() -> int | None:
+    """Bytes in use on the GPUs that this process computes on, by all processes; None if it computes
+    on none.
+    """
+    driver = _driver()
+    used = [memory_in_use_on(driver, index) for index in range(len(gpus()))]
+    return sum(filter(None, used)) or None
+
+
+def memory_in_use_on(driver: Any, index: int) -> int | None:
+    """The same of one GPU, as its driver says."""
+    device, flags, active = ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active))
+    if not active.value:
+        return None
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    driver.cuCtxPushCurrent_v2(context)
+    failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+    driver.cuDevicePrimaryCtxRelease_v2(device)
+    return None if failed else total.value - free.value
+
+
 def _gpu(driver: Any, index: int) -> Gpu:
     device, memory = ctypes.c_int(), ctypes.c_size_t()
     major, minor = ctypes.c_int(), ctypes.c_int()

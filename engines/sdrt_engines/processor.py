@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,13 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
         name=facts.get("model name") or arm or platform.processor() or platform.machine(),
         flags=frozenset((facts.get("flags") or facts.get("Features") or "").split()),
     )
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _facts(cpuinfo: Path) -> dict[str, str]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 import pytest
 
-from sdrt_engines.processor import Processor, this_processor
+from sdrt_engines.processor import Processor, this_processor, usable_cores
 
 X86 = """processor : 0
 vendor_id : AuthenticAMD
@@ -63,3 +64,15 @@ def test_other_abilities_or_another_name_are_another_identity(
     text: str, same: bool, tmp_path: Path
 ) -> None:
     assert (processor_of(text, tmp_path).identity == processor_of(X86, tmp_path).identity) == same
+
+
+def test_as_many_cores_are_usable_as_this_process_may_run_on() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system does not restrict processes to cores")
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)

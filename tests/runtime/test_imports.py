@@ -11,6 +11,7 @@ HEAVY = (
     "cv2",
     "diffusers",
     "huggingface_hub",
+    "matplotlib",
     "onnx",
     "onnxruntime",
     "onnxscript",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from sdrt_engines import BACKENDS, Backend, Target
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
-from sdrt_engines.processor import this_processor
+from sdrt_engines.processor import this_processor, usable_cores
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,9 @@ def _cpu() -> Cpu:
     processor = this_processor()
     return Cpu(
         name=processor.name,
-        cores=len(os.sched_getaffinity(0)) if _knows_affinity() else os.cpu_count() or 1,
+        cores=usable_cores(),
         bfloat16=processor.bfloat16,
     )
-
-
-def _knows_affinity() -> bool:
-    return hasattr(os, "sched_getaffinity")  # not on macOS
 
 
 def _facts(found: Diagnosis) -> Table:

@@ -1,4 +1,4 @@
-"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `doctor`.
+"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `bench`, `doctor`.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
 the traceback.
@@ -77,6 +77,12 @@ def _verify(options: argparse.Namespace) -> None:
     verify(options.bundle, options.target, options.num_threads, as_json=options.json)
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from sdrt.command_line.bench import bench
+
+    bench(options)
+
+
 def _doctor(options: argparse.Namespace) -> None:
     from sdrt.command_line.doctor import doctor
 
@@ -93,5 +99,6 @@ _COMMANDS: Mapping[str, Command] = {
     "build": _build,
     "inspect": _inspect,
     "verify": _verify,
+    "bench": _bench,
     "doctor": _doctor,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import sdrt
+from sdrt.command_line.bench_options import add_bench
 from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads
 from sdrt.errors import UsageError, did_you_mean
@@ -155,5 +156,6 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show what a bundle holds"),
     "verify": (_add_verify, "compare a target with the CPU"),
+    "bench": (add_bench, "measure how fast a target is"),
     "doctor": (_add_doctor, "show which targets open here"),
 }

@@ -5,15 +5,14 @@ parameters.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from sdrt.command_line.control_options import controls_from_options
+from sdrt.command_line.output_files import require_writable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.metadata.parameters import REQUEST_FIELDS, parameters_from_result
 from sdrt.metadata.png import read_parameters, save_png
@@ -87,24 +86,8 @@ def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
     if request.num_images > 1:
         paths = [output.with_stem(f"{output.stem}-{i + 1}") for i in range(request.num_images)]
     for path in paths:
-        _require_writable(path)
+        require_writable(path, "-o", "a PNG")
     return tuple(paths)
-
-
-def _require_writable(path: Path) -> None:
-    """Writes a temporary file: permissions say nothing for root, or on a read-only disk."""
-    try:
-        if path.is_dir():
-            raise SdrtError(f"{path}: is a folder, expected the name of a PNG to write")
-        if not path.parent.is_dir():
-            raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise SdrtError(f"{path}: this file is write-protected: choose another name with -o")
-        TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise SdrtError(
-            f"{path}: cannot be written: {error.strerror}: choose another place with -o"
-        ) from error
 
 
 def _take(steps: Iterator[Step], *, show: bool) -> None:

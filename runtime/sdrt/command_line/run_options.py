@@ -115,6 +115,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 
+def add_fields(group: argparse._ActionsContainer, *names: str) -> None:
+    """Adds the options of `sdrt run` that set these fields of a request."""
+    for field in _FIELDS:
+        if field.field in names:
+            field.add_to(group)
+
+
 def _add_images(group: argparse._ArgumentGroup) -> None:
     for field in _IMAGE_FIELDS:
         field.add_to(group)

@@ -1,0 +1,86 @@
+"""How long a new process takes to its first image, and the memory that it takes up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdrt.benchmarking.figures import Figure
+from sdrt.benchmarking.workload import SETTINGS, Workload, require_one_target
+from sdrt.errors import SdrtError
+
+EVENTS = {  # of the process, and the figures of the seconds that pass before them
+    "ready": "cold start to ready",
+    "first step": "cold start to first step",
+    "first image": "cold start to first image",
+}
+_MEMORY = {"peak memory": "peak memory", "GPU memory": "GPU memory in use"}
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """One new process: seconds from its start to each event, and bytes of memory, if known."""
+
+    seconds: Mapping[str, float]
+    memory: Mapping[str, int]
+    target: str
+
+
+def cold_start(workload: Workload) -> ColdStart:
+    """Starts Python, imports sdrt, opens the bundle and makes one image, in a new process.
+
+    Raises `SdrtError` with what that process says if it fails.
+    """
+    request = {name: getattr(workload.request, name) for name in SETTINGS}
+    opening = {name: getattr(workload, name) for name in ("bundle", "target", "num_threads")}
+    events = _events({"open": opening, "request": request})
+    last = events["first image"]
+    return ColdStart(
+        seconds={event: events[event]["seconds"] for event in EVENTS},
+        memory={name: last[name] for name in _MEMORY if last[name] is not None},
+        target=last["target"],
+    )
+
+
+def cold_start_figures(starts: Sequence[ColdStart]) -> Iterator[Figure]:
+    """The seconds and the memory of new processes; memory that one does not know is left out."""
+    target = starts[0].target
+    for start in starts:
+        require_one_target(target, start.target)
+    for event, name in EVENTS.items():
+        yield Figure(name, "s", tuple(start.seconds[event] for start in starts), target)
+    for kind, name in _MEMORY.items():
+        if all(kind in start.memory for start in starts):
+            megabytes = tuple(start.memory[kind] / 1e6 for start in starts)
+            yield Figure(name, "MB", megabytes, target)
+
+
+def _events(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the process says, by event; `seconds` is when, from its start."""
+    command = [sys.executable, "-P", "-m", "sdrt.benchmarking.first_image", json.dumps(arguments)]
+    path = os.pathsep.join(filter(None, sys.path))  # the process imports what this one imports
+    events: dict[str, dict[str, Any]] = {}
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            seconds = time.perf_counter() - start
+            if line.startswith('{"event"'):  # libraries may write lines of their own
+                event = json.loads(line)
+                events[event["event"]] = {**event, "seconds": seconds}
+    if "error" in events:
+        raise SdrtError(events["error"]["message"])
+    if "first image" not in events:
+        raise SdrtError(
+            f"the process that measures the cold start ended with {process.returncode} before its "
+            "first image: try `sdrt run`, or leave this out with --cold-starts 0"
+        )
+    return events

@@ -1,0 +1,47 @@
+"""A process that opens a bundle and makes one image, and says when it got how far.
+
+Run by `cold_start`, which takes the time: each line of the output is an event that has just come,
+as JSON. What is imported here counts, so it is what a product imports.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import sdrt
+
+
+def main(arguments: dict[str, Any]) -> None:
+    """Writes the events `ready`, `first step` and `first image`; the last has what was used."""
+    with sdrt.Pipeline.open(**arguments["open"]) as pipeline:
+        _write("ready")
+        stream = pipeline.stream(sdrt.Request(**arguments["request"]))
+        for step in stream:
+            if step.index == 0:
+                _write("first step")
+        _write("first image", target=stream.result.engine, **_memory())
+
+
+def _memory() -> dict[str, int | None]:
+    """Bytes; read before anything is closed."""
+    from sdrt.benchmarking.memory import peak_memory
+    from sdrt_engines.nvidia_driver import memory_in_use
+
+    return {"peak memory": peak_memory(), "GPU memory": memory_in_use()}
+
+
+def _write(event: str, **facts: object) -> None:
+    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except sdrt.SdrtError as error:
+        _write("error", message=str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:  # the terminal sends it to both processes; the other one reports it
+        sys.exit(130)

@@ -1,0 +1,110 @@
+"""What is measured: a request to a bundle on a target, run once or many times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TypeAlias
+
+from sdrt.errors import SdrtError
+from sdrt.pipeline import Pipeline
+from sdrt.request import MAX_SEED, Request
+from sdrt.timings import Timings
+from sdrt_engines import Target, backend_of
+
+# The fields of a request that a workload sets.
+SETTINGS = (
+    *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
+)
+
+Report: TypeAlias = Callable[[str], None]  # takes what is being done, a few words
+
+
+def unreported(doing: str) -> None:
+    """Says nothing of it."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A bundle by its path or name, the target asked for, and the request for one image.
+
+    Every run has seeds of its own, which count up from the request's.
+    """
+
+    bundle: str
+    target: str
+    request: Request
+    num_threads: int | None = None
+    warmup: int = 1  # runs before those that count
+
+    def open(self) -> Pipeline:
+        """A pipeline of its own."""
+        return Pipeline.open(self.bundle, self.target, self.num_threads)
+
+    def on(self, target: Target) -> Workload:
+        """The same on a target that is named, so that no other takes its place."""
+        num_threads = self.num_threads if backend_of(target).on_cpu else None
+        return replace(self, target=str(target), num_threads=num_threads)
+
+    def request_of(self, number: int, batch: int = 1) -> Request:
+        """The request of a run: its seeds follow those of the run before."""
+        seed = ((self.request.seed or 0) + number * batch) % (MAX_SEED - batch)
+        return replace(self.request, seed=seed, num_images_per_prompt=batch)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request that was served: its stages, its steps and where it ran."""
+
+    timings: Timings
+    steps: tuple[float, ...]  # seconds from each step to the next
+    target: str  # as in `Result.engine`
+
+
+def timed(pipeline: Pipeline, request: Request) -> Run:
+    """Serves the request."""
+    stream = pipeline.stream(request)
+    ends = [time.perf_counter() for _ in stream]
+    steps = tuple(after - before for before, after in pairwise(ends))
+    return Run(stream.result.timings, steps, stream.result.engine)
+
+
+def require_one_target(first: str, last: str) -> None:
+    """Raises `SdrtError` if "auto" has gone on with another: their samples are not one figure's."""
+    if first != last:
+        raise SdrtError(
+            f"the target changed from {first} to {last} while it was measured: name the one to "
+            "measure with --target"
+        )
+
+
+@dataclass
+class Served:
+    """Serves the requests of a workload by their numbers, all on one target."""
+
+    pipeline: Pipeline
+    workload: Workload
+    batch: int = 1  # images of a request
+    num_runs: int = 0  # that are expected
+    report: Report = unreported
+    runs: list[Run] = field(default_factory=list)
+
+    def warm_up(self) -> None:
+        """Runs that are not counted: engines are opened, and libraries choose how to compute."""
+        for number in range(self.workload.warmup):
+            self.report(f"warm-up {number + 1} of {self.workload.warmup}")
+            timed(self.pipeline, self.workload.request_of(number, self.batch))
+
+    def __call__(self, number: int) -> Run:
+        self.report(f"run {number + 1} of {max(number + 1, self.num_runs)}")
+        run = timed(self.pipeline, self.workload.request_of(number, self.batch))
+        self.runs.append(run)
+        require_one_target(self.target, run.target)
+        return run
+
+    @property
+    def target(self) -> str:
+        """Where they were served."""
+        return self.runs[0].target

@@ -1,0 +1,160 @@
+"""The options of `sdrt bench`, and which of them go with which scenario."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sdrt.command_line.run_options import add_fields
+from sdrt.command_line.shared_options import add_num_threads, number, whole_number
+from sdrt.errors import UsageError
+
+Number = TypeVar("Number", int, float)
+
+PROMPT = "a large red circle on a white background"
+NO_SCENARIO = "none"
+_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height"
+
+
+def _count(text: str) -> int:
+    return _at_least(1, whole_number(text), "a whole number of at least 1")
+
+
+def _count_or_zero(text: str) -> int:
+    return _at_least(0, whole_number(text), "a whole number of at least 0")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_count(word) for word in text.split(",")))
+
+
+def _seconds(text: str) -> float:
+    return _at_least(0, number(text), "a number of at least 0")
+
+
+def _positive(text: str) -> float:
+    return _at_least(math.ulp(0), number(text), "a number greater than 0")
+
+
+def _at_least(low: Number, value: Number, expected: str) -> Number:
+    if low <= value < math.inf:  # so not NaN
+        return value
+    raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class _Option:
+    """An option that some scenarios know, with its default in each of them."""
+
+    name: str
+    metavar: str
+    type: Any
+    help: str
+    defaults: Mapping[str, Any]  # by scenario
+
+
+_OPTIONS = (
+    _Option("--runs", "N", _count, "images that are measured (default: 5)", {NO_SCENARIO: 5}),
+    _Option(
+        "--batches",
+        "N,N",
+        _counts,
+        "numbers of images made at once (default: 1,2,4)",
+        {NO_SCENARIO: (1, 2, 4)},
+    ),
+    _Option(
+        "--cold-starts",
+        "N",
+        _count_or_zero,
+        "new processes, each with one image (default: 1)",
+        {NO_SCENARIO: 1},
+    ),
+    _Option(
+        "--queries",
+        "N",
+        _count,
+        "at least so many images (default: single-stream 64, offline 24, server 459, the fewest "
+        "that can be valid)",
+        {"single-stream": 64, "offline": 24, "server": 459},
+    ),
+    _Option(
+        "--duration",
+        "SECONDS",
+        _seconds,
+        "go on for at least so long (default: 0)",
+        {"single-stream": 0.0, "offline": 0.0, "server": 0.0},
+    ),
+    _Option("--batch", "N", _count, "images made at once (default: 1)", {"offline": 1}),
+    _Option("--rate", "X", _positive, "queries per second, on average", {"server": None}),
+    _Option(
+        "--latency-bound",
+        "SECONDS",
+        _positive,
+        "that 99%% of the queries must keep (default: 20)",
+        {"server": 20.0},
+    ),
+)
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `sdrt bench`."""
+    parser.add_argument("bundle", help='a bundle folder, or "demo"')
+    parser.add_argument(
+        "--target", default="auto", help="what to measure (default: auto, the first that opens)"
+    )
+    add_num_threads(parser)
+    image = parser.add_argument_group("the image (default: what the bundle recommends)")
+    image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
+    add_fields(image, *_IMAGE_FIELDS)
+    measured = parser.add_argument_group("what is measured")
+    measured.add_argument(
+        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that do not count (1)"
+    )
+    measured.add_argument(
+        "--scenario",
+        choices=("single-stream", "offline", "server"),
+        default=NO_SCENARIO,
+        help="measure as MLPerf's loadgen does, in place of stages, batches and cold start",
+    )
+    for option in _OPTIONS:
+        measured.add_argument(
+            option.name, type=option.type, metavar=option.metavar, help=option.help
+        )
+    measured.add_argument(
+        "--seed", type=_count_or_zero, default=0, metavar="N", help="of images and arrivals (0)"
+    )
+    _add_outputs(parser.add_argument_group("output"))
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--json", type=Path, metavar="FILE", help="append a JSON line per figure to this file"
+    )
+    group.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the figures (pip install 'sdrt[plot]')"
+    )
+
+
+def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The values of the options that go with the scenario. UsageError if another one is given."""
+    scenario, values = options.scenario, {}
+    for option in _OPTIONS:
+        name = option.name.removeprefix("--").replace("-", "_")
+        given = getattr(options, name)
+        if scenario in option.defaults:
+            values[name] = option.defaults[scenario] if given is None else given
+        elif given is not None:
+            raise UsageError(f"{option.name} goes with {_listed(option.defaults)}: leave it out")
+    if scenario == "server" and values["rate"] is None:
+        raise UsageError("--scenario server needs --rate: give the queries per second")
+    return values
+
+
+def _listed(scenarios: Mapping[str, Any]) -> str:
+    if NO_SCENARIO in scenarios:
+        return "no --scenario"
+    return f"--scenario {' or '.join(scenarios)}"

@@ -1,0 +1,30 @@
+"""Whether a file can be written, found out before any work is done for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from sdrt.errors import SdrtError
+
+
+def require_writable(path: Path, option: str, kind: str) -> None:
+    """Raises `SdrtError` naming the option that chooses another file; `kind` is what is written.
+
+    Writes a temporary file: permissions say nothing for root, or on a read-only disk.
+    """
+    try:
+        if path.is_dir():
+            raise SdrtError(f"{path}: is a folder, expected the name of {kind} to write")
+        if not path.parent.is_dir():
+            raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise SdrtError(
+                f"{path}: this file is write-protected: choose another name with {option}"
+            )
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SdrtError(
+            f"{path}: cannot be written: {error.strerror}: choose another place with {option}"
+        ) from error
