@@ -9,6 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 REQUIREMENTS = HERE / "requirements"
+STAMP = "ingredients.txt"
 
 
 def python_of(work: Path, name: str) -> Path:
@@ -19,12 +20,18 @@ def python_of(work: Path, name: str) -> Path:
 def make_environments(work: Path) -> None:
     """Makes those that are missing, and those whose ingredients have changed."""
     for path in sorted(REQUIREMENTS.glob("*.txt")):
-        stamp = work / "environments" / path.stem / "ingredients.txt"
+        stamp = work / "environments" / path.stem / STAMP
         wanted = ingredients(path)
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
             print(f"making the environment {path.stem}", flush=True)
             make_environment(python_of(work, path.stem), path)
             stamp.write_text(wanted, encoding="utf-8")
+
+
+def measured_commit(work: Path) -> str:
+    """The commit of sdrt that its environment holds."""
+    stamp = work / "environments" / "sdrt" / STAMP
+    return stamp.read_text(encoding="utf-8").splitlines()[-1]
 
 
 def ingredients(requirements: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from recording import machine
 
 from peers.contestants import ORACLE, SHORT, Contestant, Question
-from peers.environments import python_of, sdrt_commit
+from peers.environments import measured_commit, python_of
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
@@ -85,7 +85,7 @@ def visited(visit: Visit, race: Race) -> dict[str, Any]:
         "threads": race.num_threads,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "sdrt_commit": sdrt_commit(),
+        "sdrt_commit": measured_commit(race.work),
         "peak_mib": round(ended.usage.ru_maxrss / 1024),
         "whole_process": round(ended.end - ended.begin, 3),
         "processor_time": round(ended.usage.ru_utime + ended.usage.ru_stime, 1),
