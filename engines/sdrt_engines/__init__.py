@@ -23,6 +23,7 @@ from sdrt_engines.target import (
     Target,
     backend_of,
     resolve_target,
+    variants_of,
 )
 from sdrt_engines.tensor import DTYPES, Array, DeviceArray, Signature, TensorSpec, to_host
 
@@ -61,4 +62,5 @@ __all__ = [
     "signature_from_onnx",
     "size_of",
     "to_host",
+    "variants_of",
 ]

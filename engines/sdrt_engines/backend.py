@@ -74,6 +74,7 @@ class Backend:
     open: Callable[[Source, Settings, int | None], Engine]
     runs: Runs
     on_cpu: bool = False  # whether it computes on threads of the CPU
+    num_threads: int | None = None  # how many "auto" opens it with; None: the library's choice
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
     architectures: tuple[str, ...] = ()  # that something can be built for
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it; the last on Arm
+_CPUINFO = Path("/proc/cpuinfo")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Processor:
         return f"{self.name}, {platform.machine()}, {digest[:16]}"
 
 
-def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+def this_processor(cpuinfo: Path = _CPUINFO) -> Processor:
     """The first core; on Linux alone it is known what it can do."""
     facts = _facts(cpuinfo)
     arm = " ".join(facts[key] for key in ("CPU implementer", "CPU part") if key in facts)
@@ -43,16 +47,45 @@ def this_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
     )
 
 
-def usable_cores() -> int:
-    """How many cores this process may run on."""
+def usable_cores(quota: Path = _QUOTA) -> int:
+    """The logical cores that this process may use: those that it is bound to, and no more than the
+    processor time that its container is given."""
+    bound, given = len(_usable()), _cores_of_quota(quota)
+    return bound if given is None else min(bound, given)
+
+
+def num_physical_cores(cpuinfo: Path = _CPUINFO, usable: Set[int] | None = None) -> int | None:
+    """The physical cores among those that this process is bound to; None where the system does not
+    say."""
+    usable = _usable() if usable is None else usable
+    cores = [core for core in _cores(cpuinfo) if int(core.get("processor", -1)) in usable]
+    places = {(core.get("physical id"), core.get("core id")) for core in cores}
+    return None if not places or (None, None) in places else len(places)
+
+
+def _usable() -> Set[int]:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _cores_of_quota(quota: Path) -> int | None:
+    """A container's share of processor time, in cores; None without a limit."""
+    try:
+        share, period = map(int, quota.read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # there is no such file, or it says "max"
+        return None
+    return max(math.ceil(share / period), 1)
 
 
 def _facts(cpuinfo: Path) -> dict[str, str]:
+    return next(_cores(cpuinfo), {})
+
+
+def _cores(cpuinfo: Path) -> Iterator[dict[str, str]]:
+    """What Linux says of each logical core."""
     if not cpuinfo.exists():
-        return {}
-    first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
-    pairs = (line.split(":", 1) for line in first.splitlines())
-    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+        return
+    for block in cpuinfo.read_text(encoding="utf-8").strip().split("\n\n"):
+        pairs = (line.split(":", 1) for line in block.splitlines())
+        yield {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}

@@ -72,6 +72,12 @@ def backend_of(target: Target) -> Backend:
     return _BY_NAME[target.backend]
 
 
+def variants_of(backend: Backend) -> tuple[Target, ...]:
+    """Its targets, one for each precision that is chosen at run time, the default first."""
+    others = (Target(backend.name, precision=other) for other in backend.precisions[1:])
+    return Target(backend.name), *others
+
+
 def _known_target(name: str) -> str:
     """What to write instead of an unknown backend's name."""
     if name == "auto":
@@ -114,10 +120,7 @@ class Resolution:
         except TargetError:
             raise error from None
         _log().warning("target %s failed, going on with %s: %s", self.target, found.target, error)
-        refusals = self.refusals + found.refusals
-        return replace(
-            self, target=found.target, refusals=refusals, failures=failures, others=found.others
-        )
+        return replace(found, refusals=self.refusals + found.refusals, failures=failures)
 
     def __str__(self) -> str:
         failed = "; ".join(f"{failure.target}: {failure.reason}" for failure in self.failures)
@@ -134,7 +137,7 @@ def resolve_target(
     """
     require_num_threads(num_threads)
     if target == "auto":
-        return replace(_fastest(backends), num_threads=num_threads)
+        return _fastest(_with_threads(backends, num_threads))
     target = Target.parse(target) if isinstance(target, str) else target
     backend = next(backend for backend in backends if backend.name == target.backend)
     if num_threads is not None and not backend.on_cpu:
@@ -147,13 +150,23 @@ def resolve_target(
     return Resolution(target, num_threads=num_threads)
 
 
+def _with_threads(backends: Backends, num_threads: int | None) -> Backends:
+    """The backends with the number of threads that the caller gave, if one was given."""
+    if num_threads is None:
+        return backends
+    return [replace(backend, num_threads=num_threads) for backend in backends]
+
+
 def _fastest(backends: Backends) -> Resolution:
     refusals: list[Refusal] = []
     for index, backend in enumerate(backends):
         target = Target(backend.name)
         reason = backend.refusal(target)
         if reason is None:
-            return Resolution(target, tuple(refusals), others=backends[index + 1 :])
+            others = backends[index + 1 :]
+            return Resolution(
+                target, tuple(refusals), others=others, num_threads=backend.num_threads
+            )
         _log().info("target %s does not open: %s", target, reason)
         refusals.append(Refusal(target, reason))
     reasons = "; ".join(f"{refusal.target}: {refusal.reason}" for refusal in refusals)

@@ -16,6 +16,7 @@ from sdrt.job import job_from_request
 from sdrt.request import Request
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
+from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.evaluation import checked_answer
 from sdrt.text.clip_tokenizer import ClipTokenizer
@@ -56,7 +57,9 @@ class Pipeline:
         does not open or has no use for `num_threads`.
         """
         opened = Bundle.open(bundle)
-        return cls(opened, resolve(opened, target, num_threads=num_threads))
+        resolution = resolve(opened, target, num_threads=num_threads)
+        warn_if_slower(opened, resolution.target)
+        return cls(opened, resolution)
 
     @property
     def target(self) -> Target:

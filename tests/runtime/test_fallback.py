@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -53,6 +54,7 @@ def failing_pipeline(
         for component in bundle.manifest.components
         if component.name not in functions
     }
+    others = [replace(backend, num_threads=num_threads) for backend in others]
     resolution = Resolution(GPU, others=others, num_threads=num_threads)
     return Pipeline(bundle, resolution, engines | functions)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console
 from rich.table import Table
 
 import sdrt
-from sdrt_engines import BACKENDS, Backend, Target
+from sdrt.bundle.folder import Bundle
+from sdrt.command_line.bundle_diagnosis import diagnosis_of_bundle, print_bundle
+from sdrt.files.records import json_from_record
+from sdrt_engines import BACKENDS, Backend, Target, variants_of
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
@@ -47,31 +50,34 @@ class Diagnosis:
     cpu: Cpu
     gpus: tuple[Gpu, ...]
     cuda: str | None  # the newest version that the driver supports
-    auto: str | None  # the target that "auto" takes, before it has seen a bundle
+    auto: str | None  # the target that "auto" takes, for the bundle if there is one
     targets: tuple[TargetState, ...]
     notes: tuple[str, ...]
 
 
-def doctor(*, as_json: bool) -> None:
-    """Prints the diagnosis. A target that does not open is not an error."""
+def doctor(path: str | None = None, *, as_json: bool) -> None:
+    """Prints the diagnosis, that of the bundle at `path` included. A target that does not open is
+    not an error."""
+    bundle = None if path is None else diagnosis_of_bundle(Bundle.open(path))
     found = diagnosis()
+    if bundle is not None:
+        found = replace(found, auto=bundle.auto)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+        document = asdict(found) | ({} if bundle is None else {"bundle": json_from_record(bundle)})
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         return
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(_facts(found))
-    console.print()
-    console.print(_targets(found))
-    for note in found.notes:
+    _print(found, console)
+    if bundle is not None:
         console.print()
-        console.print(note, soft_wrap=True)
+        print_bundle(bundle, console, [state.reason for state in found.targets if state.reason])
 
 
 def diagnosis() -> Diagnosis:
     """Examines this machine and the packages installed on it."""
     cuda = cuda_version()
     targets = tuple(
-        _state(backend, target) for backend in BACKENDS for target in _variants(backend)
+        _state(backend, target) for backend in BACKENDS for target in variants_of(backend)
     )
     return Diagnosis(
         sdrt=sdrt.__version__,
@@ -86,9 +92,13 @@ def diagnosis() -> Diagnosis:
     )
 
 
-def _variants(backend: Backend) -> list[Target]:
-    others = backend.precisions[1:]
-    return [Target(backend.name), *(Target(backend.name, precision=other) for other in others)]
+def _print(found: Diagnosis, console: Console) -> None:
+    console.print(_facts(found))
+    console.print()
+    console.print(_targets(found))
+    for note in found.notes:
+        console.print()
+        console.print(note, soft_wrap=True)
 
 
 def _state(backend: Backend, target: Target) -> TargetState:

@@ -1,4 +1,5 @@
-"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `bench`, `doctor`.
+"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `tune`,
+`bench`, `doctor`.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
 the traceback.
@@ -86,7 +87,13 @@ def _bench(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> None:
     from sdrt.command_line.doctor import doctor
 
-    doctor(as_json=options.json)
+    doctor(options.bundle, as_json=options.json)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from sdrt.command_line.tune import tune
+
+    tune(options)
 
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
@@ -100,5 +107,6 @@ _COMMANDS: Mapping[str, Command] = {
     "inspect": _inspect,
     "verify": _verify,
     "bench": _bench,
+    "tune": _tune,
     "doctor": _doctor,
 }

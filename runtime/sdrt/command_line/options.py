@@ -11,6 +11,7 @@ import sdrt
 from sdrt.command_line.bench_options import add_bench
 from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads
+from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
@@ -147,6 +148,9 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "bundle", nargs="?", help="also what auto takes for this bundle, and what sdrt tune found"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -156,6 +160,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show what a bundle holds"),
     "verify": (_add_verify, "compare a target with the CPU"),
+    "tune": (add_tune, "measure which target is the fastest here, for --target auto"),
     "bench": (add_bench, "measure how fast a target is"),
     "doctor": (_add_doctor, "show which targets open here"),
 }

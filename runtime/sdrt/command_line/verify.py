@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
+from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
 from sdrt.verification.verdict import Verdict, verify_component
 from sdrt_engines import Target
@@ -26,6 +27,7 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
     """
     bundle = Bundle.open(path)
     resolved = resolve(bundle, target, num_threads=num_threads).target
+    warn_if_slower(bundle, resolved)
     verdicts = [
         verify_component(bundle, component.name, resolved, num_threads=num_threads)
         for component in bundle.manifest.components

@@ -16,6 +16,7 @@ from sdrt.ask import Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES
+from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
@@ -124,11 +125,16 @@ def resolve(
     num_threads: int | None = None,
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and what it needs is in
-    the bundle. `"auto"` is the fastest of them.
+    the bundle. `"auto"` is the fastest that is admitted, as far as `sdrt tune` measured it, with
+    its best number of threads unless `num_threads` is given.
 
     Raises what `resolve_target` does.
     """
-    checked = [replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends]
+    checked: Backends = [
+        replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
+    ]
+    if target == "auto":
+        checked = backends_for_auto(bundle, checked)
     return resolve_target(target, checked, num_threads=num_threads)
 
 
@@ -149,7 +155,7 @@ def open_engine(
     """The component called `name`, ready to run on `target`; its files are verified."""
     component = bundle.component(name)
     resolution = resolve(bundle, target, num_threads=num_threads)
-    return runnable(bundle.root, component, resolution.target).open(num_threads)
+    return runnable(bundle.root, component, resolution.target).open(resolution.num_threads)
 
 
 def open_reference(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Engine:

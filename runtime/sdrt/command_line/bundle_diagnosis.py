@@ -1,0 +1,83 @@
+"""What `sdrt doctor BUNDLE` adds: what `auto` takes for the bundle here, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from sdrt.bundle.folder import Bundle
+from sdrt.command_line.verdict_tables import print_verdict
+from sdrt.targets.engines import resolve
+from sdrt.targets.tuned import Tuning
+from sdrt.targets.tuned_file import verdicts_on
+from sdrt_engines import TargetError
+
+_UNTUNED = "not tuned on this machine: `sdrt tune {}` measures which target is the fastest"
+_STALE = "{} does not count: {}: run `sdrt tune` again"
+
+
+@dataclass(frozen=True)
+class VerdictState:
+    """A verdict of `sdrt tune` that lies in the cache; `fault` says why it does not hold."""
+
+    path: str
+    fault: str | None
+    verdict: Tuning | None  # None if it cannot be read
+
+
+@dataclass(frozen=True)
+class RefusedTarget:
+    """A target that `auto` passed over."""
+
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BundleDiagnosis:
+    """What holds for one bundle on this machine."""
+
+    path: str
+    auto: str | None  # the target that it takes
+    num_threads: int | None  # None: the library's choice
+    passed_over: tuple[RefusedTarget, ...]
+    verdicts: tuple[VerdictState, ...]
+    error: str | None = None  # why "auto" takes none
+
+
+def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
+    path = str(bundle.root)
+    verdicts = tuple(
+        VerdictState(str(found.path), found.fault, found.tuning) for found in verdicts_on(bundle)
+    )
+    try:
+        resolution = resolve(bundle)
+    except TargetError as error:
+        return BundleDiagnosis(path, None, None, (), verdicts, str(error))
+    refused = (RefusedTarget(str(each.target), each.reason) for each in resolution.refusals)
+    target, num_threads = str(resolution.target), resolution.num_threads
+    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts)
+
+
+def print_bundle(found: BundleDiagnosis, console: Console, known: Collection[str]) -> None:
+    """What `auto` passes over for a reason that is not `known` yet, and the verdicts."""
+    if found.error is not None:
+        console.print(found.error, soft_wrap=True)
+    for refused in found.passed_over:
+        if refused.reason not in known:
+            console.print(f"auto passes over {refused.target}: {refused.reason}", soft_wrap=True)
+    if not found.verdicts:
+        console.print(_UNTUNED.format(found.path), soft_wrap=True)
+    for state in found.verdicts:
+        _print_state(state, console)
+
+
+def _print_state(state: VerdictState, console: Console) -> None:
+    if state.fault is not None:
+        console.print(_STALE.format(state.path, state.fault), soft_wrap=True)
+    elif state.verdict is not None:
+        console.print(f"tuned {state.verdict.created}: {state.path}", soft_wrap=True)
+        console.print()
+        print_verdict(state.verdict, console)

@@ -1,0 +1,75 @@
+"""What `auto` tries on a bundle, in which order, with how many threads: as `sdrt tune` measured it
+on this machine, else in the order of the backends.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sdrt.bundle.folder import Bundle
+from sdrt.targets.admission import refusal_of_built, refusal_of_measured
+from sdrt.targets.tuned_file import tuning_of
+from sdrt_engines import Backend, Backends, Settings, Target
+
+if TYPE_CHECKING:
+    from sdrt.targets.tuned import Tuning
+
+
+def backends_for_auto(bundle: Bundle, backends: Backends) -> Backends:
+    """The backends that `auto` takes the first of: those that were measured, the fastest first,
+    then the others in their order. Each refuses what is not admitted, and has its best number of
+    threads.
+    """
+    tuning = tuning_of(bundle)
+    if tuning is None:
+        return [_by_build(bundle, backend) for backend in backends]
+    places = {found.target: place for place, found in enumerate(tuning.ranking())}
+    in_order = sorted(backends, key=lambda backend: places.get(backend.name, len(places)))
+    return [_by_verdict(bundle, backend, tuning) for backend in in_order]
+
+
+def slowness_warning(tuning: Tuning, target: Target) -> str | None:
+    """Says so if a backend was measured to be faster in its default precision than as `target`."""
+    default = Target(target.backend)
+    seconds, fewer = tuning.seconds_on(target), tuning.seconds_on(default)
+    if seconds is None or fewer is None or seconds <= fewer:
+        return None
+    return (
+        f"{target} takes {seconds / fewer:.2g} times as long as {default} on this processor "
+        f"(sdrt tune): use {default}"
+    )
+
+
+def warn_if_slower(bundle: Bundle, target: Target) -> None:
+    """Warns of a named target that was measured to be slower than its backend's default."""
+    if target == Target(target.backend):
+        return
+    tuning = tuning_of(bundle)
+    message = tuning and slowness_warning(tuning, target)
+    if message:
+        warnings.warn(message, stacklevel=3)
+
+
+def _by_verdict(bundle: Bundle, backend: Backend, tuning: Tuning) -> Backend:
+    found = tuning.of(Target(backend.name))
+    if found is None:
+        return _by_build(bundle, backend)
+    refused = _also_refusing(backend, lambda: refusal_of_measured(found))
+    return replace(refused, num_threads=found.best.num_threads if found.best else None)
+
+
+def _by_build(bundle: Bundle, backend: Backend) -> Backend:
+    return _also_refusing(backend, partial(refusal_of_built, bundle, backend))
+
+
+def _also_refusing(backend: Backend, reason: Callable[[], str | None]) -> Backend:
+    """The backend with one more reason, which is asked for if it has no other."""
+
+    def refusal(target: Settings) -> str | None:
+        return backend.refusal(target) or reason()
+
+    return replace(backend, refusal=refusal)
