@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from sdrt_engines.processor import Processor, this_processor, usable_cores
+from sdrt_engines.processor import (
+    Processor,
+    num_physical_cores,
+    this_processor,
+    usable_cores,
+)
 
 X86 = """processor : 0
 vendor_id : AuthenticAMD
@@ -66,13 +72,47 @@ def test_other_abilities_or_another_name_are_another_identity(
     assert (processor_of(text, tmp_path).identity == processor_of(X86, tmp_path).identity) == same
 
 
-def test_as_many_cores_are_usable_as_this_process_may_run_on() -> None:
+def test_as_many_cores_are_usable_as_this_process_may_run_on(tmp_path: Path) -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system does not restrict processes to cores")
     before = os.sched_getaffinity(0)
-    assert usable_cores() == len(before)
+    assert usable_cores(tmp_path / "gone") == len(before)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert usable_cores() == 1
+        assert usable_cores(tmp_path / "gone") == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+HYPERTHREADS = "\n\n".join(
+    f"processor : {number}\nphysical id : 0\ncore id : {number // 2}" for number in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    ("usable", "count"), [(range(8), 4), ((0, 2, 4), 3), ((0, 1), 1), ((99,), None)]
+)
+def test_physical_cores_are_those_that_may_be_used(
+    usable: Iterable[int], count: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").write_text(HYPERTHREADS)
+    assert num_physical_cores(tmp_path / "cpuinfo", set(usable)) == count
+
+
+@pytest.mark.parametrize("text", ["", ARM])
+def test_physical_cores_may_be_unknown(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert num_physical_cores(tmp_path / "cpuinfo", {0}) is None
+
+
+def test_a_container_may_have_less_than_its_cores(tmp_path: Path) -> None:
+    all_cores = usable_cores(tmp_path / "gone")
+    assert all_cores >= 1
+    for text, count in (
+        ("max 100000\n", all_cores),
+        ("100000 100000\n", 1),
+        ("1000 100000\n", 1),
+        ("102400000 100000\n", all_cores),
+    ):
+        (tmp_path / "cpu.max").write_text(text)
+        assert usable_cores(tmp_path / "cpu.max") == count

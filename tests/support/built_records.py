@@ -20,7 +20,11 @@ PROFILE = Profile({"sample": (Range.of(2), Range.of(4), Range(8, 8, 16), Range(8
 
 
 def write_half_graph(
-    root: Path, component: Component, precision: str = "fp16", backend: str = "cuda"
+    root: Path,
+    component: Component,
+    precision: str = "fp16",
+    backend: str = "cuda",
+    psnr: float | None = None,
 ) -> HalfGraph:
     """A graph of a backend's own; its record lies next to it."""
     path = root / graph_folder(backend, component.name) / "model.onnx"
@@ -33,20 +37,24 @@ def write_half_graph(
         promoted=(),
         policy=1,
         fusions=1,
-        psnr=None,
+        psnr=psnr,
     )
     path.with_name(HalfGraph.RECORD_NAME).write_text(graph.to_json())
     return graph
 
 
 def write_plan(
-    root: Path, ingredients: Ingredients, created: str = "2026-01-01", backend: str = "tensorrt-rtx"
+    root: Path,
+    ingredients: Ingredients,
+    created: str = "2026-01-01",
+    backend: str = "tensorrt-rtx",
+    psnr: float | None = 60.5,
 ) -> Path:
     """A plan, with its record; the record's path."""
     path = root / plan_path(backend, ingredients)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"plan")
-    return write_record(root, PlanRecord(ingredients, record_file(root, path), 60.5, created))
+    return write_record(root, PlanRecord(ingredients, record_file(root, path), psnr, created))
 
 
 def ingredients_of(root: Path, component: Component, precision: str = "fp16") -> Ingredients:

@@ -106,7 +106,7 @@ _COMMANDS: Mapping[str, Command] = {
     "build": _build,
     "inspect": _inspect,
     "verify": _verify,
-    "bench": _bench,
     "tune": _tune,
+    "bench": _bench,
     "doctor": _doctor,
 }

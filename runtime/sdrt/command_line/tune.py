@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,7 +22,7 @@ from sdrt.tuning.candidates import Candidate, candidates_of, default_num_threads
 from sdrt.tuning.measuring import measures_of
 from sdrt.tuning.rounds import Measures, Part, Plan
 from sdrt.tuning.tune import tune as measured_verdict
-from sdrt.tuning.workload import workload_of
+from sdrt.tuning.workload import Workload, workload_of
 from sdrt_engines import Target
 from sdrt_engines.threads import require_num_threads
 
@@ -35,8 +35,10 @@ def tune(options: argparse.Namespace) -> None:
     if options.forget:
         _forget(bundle)
         return
-    require_writable(tuning_folder(bundle))  # measuring takes minutes
-    verdict = _measured(bundle, plan_from_options(options, bundle))
+    plan = plan_from_options(options, bundle)
+    workloads = {shape: workload_of(bundle, shape) for shape in plan.shapes}
+    require_writable(tuning_folder(bundle))  # before: measuring takes minutes
+    verdict = _measured(bundle, plan, workloads)
     path = write_tuning(bundle, verdict)
     if options.json:
         sys.stdout.write(json.dumps(json_from_record(verdict), indent=2, allow_nan=False) + "\n")
@@ -48,7 +50,7 @@ def tune(options: argparse.Namespace) -> None:
 
 def _forget(bundle: Bundle) -> None:
     path = forget_tuning(bundle)
-    sys.stdout.write(f"removed {path}\n" if path else "this bundle was not tuned here\n")
+    sys.stdout.write(f"removed {path}\n" if path else "this bundle was not tuned on this machine\n")
 
 
 def plan_from_options(options: argparse.Namespace, bundle: Bundle) -> Plan:
@@ -79,8 +81,7 @@ def shapes_from_options(options: argparse.Namespace, bundle: Bundle) -> tuple[Sh
     return tuple(dict.fromkeys(shapes))
 
 
-def _measured(bundle: Bundle, plan: Plan) -> Tuning:
-    workloads = {shape: workload_of(bundle, shape) for shape in plan.shapes}
+def _measured(bundle: Bundle, plan: Plan, workloads: Mapping[Shape, Workload]) -> Tuning:
     num_steps = workloads[plan.shapes[0]].num_steps
     measures = measures_of(bundle, workloads)
     if not sys.stderr.isatty():

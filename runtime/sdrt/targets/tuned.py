@@ -157,13 +157,14 @@ class Tuning:
         )
 
     def _require_every_shape(self, found: TunedTarget) -> None:
-        counts = {len(trial.steps) for trial in found.trials if trial.error is None}
+        counts = [len(trial.steps) for trial in found.trials if trial.error is None]
         if found.error is None:
-            counts.add(len(found.ends))
-        if counts - {len(self.shapes)}:
-            raise BundleError(
-                f"{found.target}: got times for {max(counts)} shapes, expected {len(self.shapes)}"
-            )
+            counts.append(len(found.ends))
+        for count in counts:
+            if count != len(self.shapes):
+                raise BundleError(
+                    f"{found.target}: got times at {count} shapes, expected {len(self.shapes)}"
+                )
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
