@@ -1,4 +1,4 @@
-"""All backends, in the order in which the target `auto` tries them.
+"""All backends, in the order in which the target `auto` tries them until it knows better.
 
 GPUs come first. ONNX Runtime comes before OpenVINO: it is there on every machine, and which of the
 two is faster depends on the processor.

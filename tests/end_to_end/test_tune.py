@@ -95,13 +95,14 @@ def test_the_doctor_explains(toy: Bundle, capsys: Capture) -> None:
     tuned_with(toy, AMD | {"openvino": 1.0}, {"openvino:bf16": 48.0})
     assert main(["doctor", str(toy.root)]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[-7:] == [
+    assert lines[-8:] == [
         "512×512, 50 steps",
         "target         threads  s per step     ±  s per image     PSNR  auto",
         "cpu            default        4.60  0.00       231.10  float32  admitted",
         "openvino       default        1.00  0.00        51.10  float32  takes it",
         "openvino:bf16  default        2.20  0.00       111.10    48 dB  no: it computes in bf16: "
         "name it to use it",
+        "",
         "openvino:bf16 takes 2.2 times as long as openvino on this processor (sdrt tune): use "
         "openvino",
         "auto takes openvino",

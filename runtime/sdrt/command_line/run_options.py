@@ -109,7 +109,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     _add_images(parser.add_argument_group("pictures"))
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
-        "--target", default="auto", help="where to run (default: auto, the first that opens here)"
+        "--target", default="auto", help="where to run (default: auto, the fastest by sdrt tune)"
     )
     add_num_threads(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")

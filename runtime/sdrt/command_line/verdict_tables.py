@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sdrt.targets.admission import refusal_of_measured
 from sdrt.targets.auto import slowness_warning
-from sdrt.targets.tuned import Trial, TunedTarget, Tuning
+from sdrt.targets.tuned import StepTime, Trial, TunedTarget, Tuning
 from sdrt_engines import Target
 
 _HEADINGS = ("threads", "s per step", "±", "s per image", "PSNR")
@@ -64,14 +64,13 @@ def _rows(tuning: Tuning, found: TunedTarget, index: int) -> Iterator[tuple[str,
         if trial.error is not None:
             yield _threads(trial), "", "", "", "", f"failed: {trial.error}"
             continue
-        step = trial.steps[index]
-        times = _threads(trial), _seconds(step.seconds), _seconds(step.spread)
+        times = _threads(trial), *_step_time(trial.steps[index])
         if trial is not found.best:
             yield *times, "", "", ""
         elif found.error is not None:
             yield *times, "", "", f"failed: {found.error}"
         else:
-            image = _seconds(tuning.seconds_per_image(found)[index])
+            image = f"{tuning.seconds_per_image(found)[index]:.2f}"
             yield *times, image, _decibels(found), _admission(tuning, found)
 
 
@@ -79,8 +78,9 @@ def _threads(trial: Trial) -> str:
     return "default" if trial.num_threads is None else str(trial.num_threads)
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.4f}" if seconds < 0.1 else f"{seconds:.2f}"
+def _step_time(step: StepTime) -> tuple[str, str]:
+    digits = 4 if step.seconds < 0.1 else 2
+    return f"{step.seconds:.{digits}f}", f"{step.spread:.{digits}f}"
 
 
 def _decibels(found: TunedTarget) -> str:

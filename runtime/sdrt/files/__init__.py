@@ -1,1 +1,1 @@
-"""Atomic writes, locks, and JSON field by field. Knows nothing about bundles."""
+"""Atomic writes, locks, JSON field by field, the cache folder. Knows nothing about bundles."""

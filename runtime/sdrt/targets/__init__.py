@@ -1,1 +1,2 @@
-"""How a component runs on a target (ONNX network, prepared graph or plans); opens it."""
+"""How a component runs on a target (ONNX network, prepared graph or plans), how it is opened, and
+what `auto` takes."""
