@@ -53,8 +53,9 @@ class Pipeline:
 
         Under "auto" a request whose target fails goes on with the next fastest, and so do those
         that follow it. `num_threads` is for targets on the CPU, which without it use every physical
-        core. Raises `BundleError` for a missing or broken bundle, `TargetError` for a target that
-        does not open or has no use for `num_threads`.
+        core, or under "auto" as many as `sdrt tune` found best. Warns of a target that `sdrt tune`
+        found slower than the same one in float32. Raises `BundleError` for a missing or broken
+        bundle, `TargetError` for a target that does not open or has no use for `num_threads`.
         """
         opened = Bundle.open(bundle)
         resolution = resolve(opened, target, num_threads=num_threads)

@@ -9,9 +9,11 @@ import pytest
 
 from sdrt import Bundle, Pipeline
 from sdrt.command_line.main import main
+from sdrt.command_line.tune import shown
 from sdrt.targets.tuned_file import tuning_path
+from sdrt.tuning.rounds import measured
 from support.backends import skip_unless_it_opens
-from support.invented_times import AMD, INTEL, tuned_with
+from support.invented_times import AMD, INTEL, invented, plan_for, tuned_with
 from support.refusals import Capture, refusal
 from support.toy_bundle import write_toy_bundle
 
@@ -86,6 +88,13 @@ def test_a_network_that_fails_is_an_error_with_its_reason(tmp_path: Path, capsys
         "sdrt: no target could be measured, nothing was recorded: cpu: unet: "
     )
     assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_showing_the_progress_changes_nothing(toy: Bundle, capsys: Capture) -> None:
+    plan = plan_for(toy, list(INTEL))
+    with shown(invented(INTEL), plan) as measures:
+        assert measured(plan, measures) == measured(plan, invented(INTEL))
+    assert capsys.readouterr().out == ""
 
 
 # --- the doctor

@@ -56,8 +56,8 @@ class Diagnosis:
 
 
 def doctor(path: str | None = None, *, as_json: bool) -> None:
-    """Prints the diagnosis, that of the bundle at `path` included. A target that does not open is
-    not an error."""
+    """Prints the diagnosis, and that of the bundle at `path`. A target that does not open is not an
+    error."""
     bundle = None if path is None else diagnosis_of_bundle(Bundle.open(path))
     found = diagnosis()
     if bundle is not None:

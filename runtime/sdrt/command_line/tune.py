@@ -86,12 +86,12 @@ def _measured(bundle: Bundle, plan: Plan, workloads: Mapping[Shape, Workload]) -
     measures = measures_of(bundle, workloads)
     if not sys.stderr.isatty():
         return measured_verdict(bundle, plan, measures, num_steps)
-    with _shown(measures, plan) as shown:
-        return measured_verdict(bundle, plan, shown, num_steps)
+    with shown(measures, plan) as watched:
+        return measured_verdict(bundle, plan, watched, num_steps)
 
 
 @contextmanager
-def _shown(measures: Measures, plan: Plan) -> Iterator[Measures]:
+def shown(measures: Measures, plan: Plan) -> Iterator[Measures]:
     """The same measures, with a bar on stderr that says what is measured, and disappears."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     console = Console(stderr=True)

@@ -63,7 +63,7 @@ def refusal_of_psnr(psnr: float | None) -> str | None:
     if psnr is None or psnr >= MIN_PSNR:
         return None
     return (
-        f"it is {psnr:.0f} dB from float32, expected {MIN_PSNR:.0f} dB or more: build it in "
+        f"it is {psnr:.1f} dB from float32, expected {MIN_PSNR:.0f} dB or more: build it in "
         "another precision, or name it to use it all the same"
     )
 

@@ -49,8 +49,8 @@ def warn_if_slower(bundle: Bundle, target: Target) -> None:
     if target == Target(target.backend):
         return
     tuning = tuning_of(bundle)
-    message = tuning and slowness_warning(tuning, target)
-    if message:
+    message = None if tuning is None else slowness_warning(tuning, target)
+    if message is not None:
         warnings.warn(message, stacklevel=3)
 
 

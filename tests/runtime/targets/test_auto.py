@@ -120,7 +120,7 @@ def test_before_tuning_the_build_s_figure_refuses_and_a_named_target_opens(bundl
     assert resolution.target == Target("cpu")
     far = "unet: it is {} dB from float32, expected 30 dB or more: build it in another precision, "
     far += "or name it to use it all the same"
-    assert reasons(resolution) == {"tensorrt-rtx": far.format(12), "cuda": far.format(29)}
+    assert reasons(resolution) == {"tensorrt-rtx": far.format(12.0), "cuda": far.format(29.0)}
     for name in ("tensorrt-rtx", "cuda"):
         assert resolve(bundle, name, backends).target == Target(name)
 

@@ -191,7 +191,7 @@ def test_a_truncated_verdict_counts_as_none(length: int, bundle: Bundle, tuning:
 
 
 @pytest.mark.parametrize("content", [b"[]", b'"tuned"', b"\xff\xfe", b"[" * 100_000])
-def test_what_is_no_verdict_counts_as_none(content: bytes, bundle: Bundle, tuning: Tuning) -> None:
+def test_any_other_file_counts_as_none(content: bytes, bundle: Bundle, tuning: Tuning) -> None:
     tuning_path(bundle).write_bytes(content)
     assert fault_of(bundle)
 
