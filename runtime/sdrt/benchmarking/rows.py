@@ -59,7 +59,7 @@ def context_of(workload: Workload, bundle: Bundle) -> Context:
 def machine() -> dict[str, Any]:
     """What the figures are measured on; `gpus` is left out if there are none."""
     found = {
-        "cpu": this_processor().name,
+        "processor": this_processor().name,
         "cores": usable_cores(),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -71,7 +71,7 @@ def _image(settings: Mapping[str, Any]) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     gpus = "".join(f", {gpu}" for gpu in machine.get("gpus", ()))
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{gpus}; {machine['system']}, "
+        f"{machine['processor']}, {machine['cores']} cores{gpus}; {machine['system']}, "
         f"Python {machine['python']}"
     )
 
