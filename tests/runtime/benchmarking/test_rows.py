@@ -51,7 +51,7 @@ def test_versions_are_those_behind_the_target_that_ran(target: str) -> None:
 
 def test_the_machine() -> None:
     found = machine()
-    assert found["cpu"]
+    assert found["processor"]
     assert found["cores"] >= 1
     assert found["python"] == platform.python_version()
     assert found.get("gpus") != []
