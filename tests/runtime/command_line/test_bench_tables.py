@@ -19,7 +19,13 @@ CONTEXT = Context(
         "scheduler": "euler",
         "num_threads": 4,
     },
-    machine={"processor": "EPYC", "cores": 8, "system": "Linux", "python": "3.11.7", "gpus": ["H100"]},
+    machine={
+        "processor": "EPYC",
+        "cores": 8,
+        "system": "Linux",
+        "python": "3.11.7",
+        "gpus": ["H100"],
+    },
     date="2026-11-26T20:00:00+00:00",
 )
 FELL_BACK = "cpu (after cuda: unet: out of memory)"
