@@ -16,6 +16,7 @@ class Contestant:
     name: str
     environment: str
     model: str  # a folder of `models.py`
+    precision: str  # that it computes in: "fp32", "bf16", "int8" (weights), "fp16"
     options: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("text", "image")
     time_limit: float = 900.0  # seconds of a process
@@ -53,40 +54,44 @@ NUM_LONG = 4  # the fastest of all are asked LONG
 NUM_FURTHER = 2  # the fastest peers are asked FURTHER, as our targets are
 
 
-def ours(target: str) -> Contestant:
+def ours(target: str, precision: str) -> Contestant:
     kinds: tuple[Kind, ...] = ("text", "image", "control")
     options = {"target": target}
-    return Contestant(f"sdrt {target}", "sdrt", "bundle", options, kinds)
+    return Contestant(f"sdrt {target}", "sdrt", "bundle", precision, options, kinds)
 
 
-def on_torch(name: str, **options: Any) -> Contestant:
+def on_torch(precision: str, *, compiled: bool = False) -> Contestant:
     kinds: tuple[Kind, ...] = ("text", "image", "control")
-    return Contestant(f"diffusers {name}", "diffusers", "checkpoint", options, kinds)
+    name = f"diffusers {precision}" + (", torch.compile" if compiled else "")
+    options = {"dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision], "compile": compiled}
+    return Contestant(name, "diffusers", "checkpoint", precision, options, kinds)
 
 
-def genai(name: str, model: str, precision: str) -> Contestant:
-    options = {"precision": precision}
-    return Contestant(f"OpenVINO GenAI {name}", "openvino-genai", model, options)
+def genai(name: str, model: str, precision: str, hint: str) -> Contestant:
+    options = {"precision": hint}
+    return Contestant(f"OpenVINO GenAI {name}", "openvino-genai", model, precision, options)
 
 
 CONTESTANTS: Sequence[Contestant] = (
-    ours("cpu"),
-    ours("openvino"),
-    ours("openvino:bf16"),
-    genai("f32", "openvino", "f32"),
-    genai("bf16", "openvino", "bf16"),
-    genai("int8", "openvino-int8", "bf16"),
-    Contestant("optimum-onnx", "optimum-onnx", "optimum-onnx"),
-    Contestant("optimum-intel bf16", "optimum-intel", "openvino", {"precision": "bf16"}),
-    on_torch("fp32", dtype="float32"),
-    on_torch("bf16", dtype="bfloat16"),
-    on_torch("bf16, torch.compile", dtype="bfloat16", compile=True),
+    ours("cpu", "fp32"),
+    ours("openvino", "fp32"),
+    ours("openvino:bf16", "bf16"),
+    genai("f32", "openvino", "fp32", "f32"),
+    genai("bf16", "openvino", "bf16", "bf16"),
+    genai("int8", "openvino-int8", "int8", "bf16"),
+    Contestant("optimum-onnx", "optimum-onnx", "optimum-onnx", "fp32"),
+    Contestant("optimum-intel bf16", "optimum-intel", "openvino", "bf16", {"precision": "bf16"}),
+    on_torch("fp32"),
+    on_torch("bf16"),
+    on_torch("bf16", compiled=True),
     Contestant(
         "stable-diffusion.cpp f16",
         "stable-diffusion-cpp",
         "checkpoint",
+        "fp16",
         kinds=("text",),
         time_limit=240.0,
     ),
 )
 ORACLE = "diffusers fp32"  # whose images the others' are compared with
+PRECISIONS = {contestant.name: contestant.precision for contestant in CONTESTANTS}

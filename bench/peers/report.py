@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from recording import RESULTS
 
-from peers.contestants import FURTHER, LONG, ORACLE, SHORT
+from peers.contestants import FURTHER, LONG, ORACLE, PRECISIONS, SHORT, Question
 
 DOCS = Path(__file__).parents[2] / "docs"
 Row = Mapping[str, Any]
@@ -150,20 +150,37 @@ def version_table(rows: Sequence[Row]) -> str:
 
 
 def losses(rows: Sequence[Row]) -> str:
-    """Each peer that is faster than our fastest target at the same question."""
+    """Who draws an image faster than the fastest target of ours that computes in the same."""
     lines = []
     for question in (SHORT, LONG, *FURTHER):
-        asked = answered([row for row in rows if row["question"]["name"] == question.name])
-        names = {row["contestant"] for row in asked}
-        images = {name: figure(answered(asked, name), lambda row: row["image"]) for name in names}
-        ours = {name: image for name, image in images.items() if name.startswith("sdrt")}
-        if not ours:
-            continue
-        best = min(ours, key=lambda name: ours[name])
-        faster = sorted(name for name in images if images[name] < ours[best])
-        text = ", ".join(f"{name} ({images[name] / ours[best]:.2f} of its time)" for name in faster)
-        lines.append(f"- {question.name}: {text or 'nobody'} is faster than {best}.")
-    return "## Who is faster than sdrt\n\n" + "\n".join(lines)
+        images = images_of(rows, question)
+        for precision in ("fp32", "bf16"):
+            if equal := {name: images[name] for name in images if PRECISIONS[name] == precision}:
+                lines.append(f"- {question.name}, {precision}: {comparison(equal)}.")
+    return "## Who is faster than sdrt, at equal precision\n\n" + "\n".join(lines)
+
+
+def images_of(rows: Sequence[Row], question: Question) -> dict[str, float]:
+    """The seconds of an image by contestant, of those that answered the question."""
+    asked = answered([row for row in rows if row["question"]["name"] == question.name])
+    names = {row["contestant"] for row in asked}
+    return {name: figure(answered(asked, name), lambda row: row["image"]) for name in names}
+
+
+def comparison(images: Mapping[str, float]) -> str:
+    ours = [name for name in images if name.startswith("sdrt")]
+    best = min(ours, key=lambda name: images[name])
+    faster = sorted(
+        (name for name in images if images[name] < images[best]), key=lambda name: images[name]
+    )
+    if faster:
+        texts = [f"{name} ({images[name] / images[best]:.2f} of its time)" for name in faster]
+        return f"faster than {best}: {', '.join(texts)}"
+    rivals = [name for name in images if name not in ours]
+    if not rivals:
+        return f"{best} had no rival"
+    second = min(rivals, key=lambda name: images[name])
+    return f"{best} takes {images[best] / images[second]:.2f} of the time of the next, {second}"
 
 
 def answered(rows: Sequence[Row], name: str | None = None) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import tempfile
 import time
@@ -23,6 +24,7 @@ from peers.environments import measured_commit, python_of
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
+INDUCTOR = "inductor"  # the folder of the kernels that torch.compile makes
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "OPENVINO_TELEMETRY_OPT_OUT": "1",
@@ -41,7 +43,8 @@ class Visit:
 
     @property
     def cold(self) -> bool:
-        """Whether the model's files are taken out of the system's file cache before."""
+        """Whether the model's files are taken out of the system's file cache before, and compiled
+    kernels are removed."""
         return self.round == 1 and self.question == SHORT
 
     @property
@@ -74,6 +77,7 @@ def visited(visit: Visit, race: Race) -> dict[str, Any]:
     model = race.work / "models" / visit.contestant.model
     if visit.cold:
         evict(model)
+        shutil.rmtree(race.work / INDUCTOR, ignore_errors=True)
     ended = run_program(visit, race, job_of(visit, race))
     row = {
         "bench": "peers",
@@ -138,7 +142,7 @@ def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
     """Waits for the process, or ends it at its time limit."""
     program = PROGRAMS / visit.contestant.program
     command = [python_of(race.work, visit.contestant.environment), program, json.dumps(job)]
-    cache = {"TORCHINDUCTOR_CACHE_DIR": str(race.work / "inductor")}
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(race.work / INDUCTOR)}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begin = time.time()
         process = subprocess.Popen(

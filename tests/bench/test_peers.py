@@ -143,14 +143,21 @@ def test_a_process_is_ended_at_its_time_limit():
 
 def test_the_page_holds_losses_as_well_as_wins():
     text = page(all_short())
-    assert "OpenVINO GenAI bf16 (0.94 of its time) is faster than sdrt openvino:bf16" in text
+    assert (
+        "- 4 steps, bf16: faster than sdrt openvino:bf16: OpenVINO GenAI bf16 (0.94 of its time)."
+    ) in text
+    assert (
+        "- 4 steps, fp32: sdrt openvino takes 0.90 of the time of the next, OpenVINO GenAI f32."
+    ) in text
     line = next(line for line in text.splitlines() if line.startswith("| sdrt cpu"))
     assert "4.50 (4.50 to 4.50) | 0.56 |" in line
 
 
 def test_the_page_says_who_failed():
-    text = page([*all_short(), row("another", error="it was ended at its time limit")])
-    assert "| another | it was ended at its time limit |" in text
+    text = page(
+        [*all_short(), row("stable-diffusion.cpp f16", error="it was ended at its time limit")]
+    )
+    assert "| stable-diffusion.cpp f16 | it was ended at its time limit |" in text
 
 
 def test_a_step_is_the_median_of_a_row():
