@@ -44,7 +44,7 @@ class Visit:
     @property
     def cold(self) -> bool:
         """Whether the model's files are taken out of the system's file cache before, and compiled
-    kernels are removed."""
+        kernels are removed."""
         return self.round == 1 and self.question == SHORT
 
     @property
