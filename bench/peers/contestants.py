@@ -19,6 +19,7 @@ class Contestant:
     precision: str  # that it computes in: "fp32", "bf16", "int8" (weights), "fp16"
     options: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("text", "image")
+    reads: tuple[str, ...] = ("",)  # the folders of the model that text to image reads
     time_limit: float = 900.0  # seconds of a process
 
     @property
@@ -54,10 +55,11 @@ NUM_LONG = 4  # the fastest of all are asked LONG
 NUM_FURTHER = 2  # the fastest peers are asked FURTHER, as our targets are
 
 
-def ours(target: str, precision: str) -> Contestant:
+def ours(target: str, precision: str, graphs: str = "") -> Contestant:
     kinds: tuple[Kind, ...] = ("text", "image", "control")
+    reads = tuple(f"{graphs}{name}" for name in ("text_encoder", "unet", "vae_decoder"))
     options = {"target": target}
-    return Contestant(f"sdrt {target}", "sdrt", "bundle", precision, options, kinds)
+    return Contestant(f"sdrt {target}", "sdrt", "bundle", precision, options, kinds, reads)
 
 
 def on_torch(precision: str, *, compiled: bool = False) -> Contestant:
@@ -73,7 +75,7 @@ def genai(name: str, model: str, precision: str, hint: str) -> Contestant:
 
 
 CONTESTANTS: Sequence[Contestant] = (
-    ours("cpu", "fp32"),
+    ours("cpu", "fp32", "engines/cpu/"),
     ours("openvino", "fp32"),
     ours("openvino:bf16", "bf16"),
     genai("f32", "openvino", "fp32", "f32"),

@@ -78,7 +78,7 @@ def heading(question: str) -> str:
 
 def short_table(rows: Sequence[Row]) -> str:
     asked = [row for row in rows if row["question"]["name"] == SHORT.name]
-    warm, cold = split_by(asked, lambda row: not row["cold"])
+    warm, cold = ([row for row in asked if row.get("files") == files] for files in ("warm", "cold"))
     baseline = figure(answered(asked, ORACLE), step_of)
     lines = []
     for name in fastest_first(asked):
@@ -224,10 +224,6 @@ def seconds(rows: Sequence[Row], *path: str) -> str:
 def decibels(rows: Sequence[Row]) -> str:
     values = [row["psnr"] for row in rows if row.get("psnr") is not None]
     return f"{median(values):.0f}" if values else ""
-
-
-def split_by(rows: Sequence[Row], test: Callable[[Row], bool]) -> tuple[list[Row], list[Row]]:
-    return [row for row in rows if test(row)], [row for row in rows if not test(row)]
 
 
 def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -44,7 +44,7 @@ class Visit:
     @property
     def cold(self) -> bool:
         """Whether the model's files are taken out of the system's file cache before, and compiled
-        kernels are removed."""
+        kernels are removed; else the files are read before."""
         return self.round == 1 and self.question == SHORT
 
     @property
@@ -78,6 +78,8 @@ def visited(visit: Visit, race: Race) -> dict[str, Any]:
     if visit.cold:
         evict(model)
         shutil.rmtree(race.work / INDUCTOR, ignore_errors=True)
+    else:
+        read([model / folder for folder in visit.contestant.reads])
     ended = run_program(visit, race, job_of(visit, race))
     row = {
         "bench": "peers",
@@ -85,7 +87,7 @@ def visited(visit: Visit, race: Race) -> dict[str, Any]:
         "contestant": visit.contestant.name,
         "question": asdict(visit.question),
         "round": visit.round,
-        "cold": visit.cold,
+        "files": "cold" if visit.cold else "warm",
         "threads": race.num_threads,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -180,6 +182,15 @@ def evict(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fdatasync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(folders: Sequence[Path]) -> None:
+    """Puts the files of the folders into the system's file cache."""
+    for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
 
 
 def images_path(contestant: str, question: Question, race: Race) -> Path:

@@ -48,7 +48,7 @@ def row(contestant, question=SHORT, number=1, **facts):
         "contestant": contestant,
         "question": {"name": question.name},
         "round": number,
-        "cold": number == 1,
+        "files": "cold" if number == 1 else "warm",
         "threads": 2,
         "machine": {"cpu": "a processor", "cores": 2, "system": "Linux", "python": "3.11"},
         "sdrt_commit": "abc",
