@@ -155,7 +155,8 @@ def losses(rows: Sequence[Row]) -> str:
     for question in (SHORT, LONG, *FURTHER):
         images = images_of(rows, question)
         for precision in ("fp32", "bf16"):
-            if equal := {name: images[name] for name in images if PRECISIONS[name] == precision}:
+            equal = {name: images[name] for name in images if PRECISIONS[name] == precision}
+            if any(map(is_ours, equal)):
                 lines.append(f"- {question.name}, {precision}: {comparison(equal)}.")
     return "## Who is faster than sdrt, at equal precision\n\n" + "\n".join(lines)
 
@@ -168,7 +169,7 @@ def images_of(rows: Sequence[Row], question: Question) -> dict[str, float]:
 
 
 def comparison(images: Mapping[str, float]) -> str:
-    ours = [name for name in images if name.startswith("sdrt")]
+    ours = list(filter(is_ours, images))
     best = min(ours, key=lambda name: images[name])
     faster = sorted(
         (name for name in images if images[name] < images[best]), key=lambda name: images[name]
@@ -181,6 +182,10 @@ def comparison(images: Mapping[str, float]) -> str:
         return f"{best} had no rival"
     second = min(rivals, key=lambda name: images[name])
     return f"{best} takes {images[best] / images[second]:.2f} of the time of the next, {second}"
+
+
+def is_ours(name: str) -> bool:
+    return name.startswith("sdrt")
 
 
 def answered(rows: Sequence[Row], name: str | None = None) -> list[Row]:
@@ -243,7 +248,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes = figure_.subplots()
     for place, name in enumerate(names):
         steps = [step_of(row) for row in answered(asked, name)]
-        color = OURS if name.startswith("sdrt") else THEIRS
+        color = OURS if is_ours(name) else THEIRS
         axes.barh(place, median(steps), color=color, height=0.65)
         axes.plot(steps, [place] * len(steps), "o", color="black", markersize=3)
         axes.annotate(

@@ -160,6 +160,12 @@ def test_the_page_says_who_failed():
     assert "| stable-diffusion.cpp f16 | it was ended at its time limit |" in text
 
 
+@pytest.mark.parametrize("name", [ORACLE, "sdrt cpu", "OpenVINO GenAI bf16"])
+def test_there_is_a_page_as_soon_as_there_is_a_row(name):
+    assert f"| {name} |" in page([row(name)])
+    assert f"| {name} |" in page([row(name), row(name, LONG)])
+
+
 def test_a_step_is_the_median_of_a_row():
     assert step_of({"steps": [1.0, 9.0, 2.0]}) == 2.0
 
