@@ -46,9 +46,9 @@ SHORT = Question("4 steps", steps=4)
 LONG = Question("20 steps", steps=20)
 FURTHER = (
     Question("image to image", steps=4, first_steps=2, kind="image"),  # at strength 0.5: 2 steps
+    Question("ControlNet", steps=2, kind="control"),
     Question("batch of 2", steps=2, num_images=2),
     Question("batch of 4", steps=2, num_images=4),
-    Question("ControlNet", steps=2, kind="control"),
 )
 NUM_ROUNDS = 3  # of SHORT, for everyone
 NUM_LONG = 4  # the fastest of all are asked LONG

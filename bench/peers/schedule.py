@@ -80,8 +80,8 @@ def further_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[
     ranked = fastest_first(rows)
     for contestant in ranked[:NUM_LONG]:
         yield Visit(contestant, LONG, 1)
-    peers = [contestant for contestant in ranked if not contestant.ours]
-    asked = [each for each in CONTESTANTS if each.ours] + peers[:NUM_FURTHER]
+    peers = [contestant for contestant in ranked if not contestant.ours][:NUM_FURTHER]
+    asked = [contestant for contestant in ranked if contestant.ours or contestant in peers]
     for question in FURTHER:
         for contestant in asked:
             if question.kind in contestant.kinds:

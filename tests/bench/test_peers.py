@@ -98,12 +98,13 @@ def test_the_four_fastest_make_the_long_image():
 
 def test_our_targets_and_the_two_fastest_peers_are_asked_further():
     visits = [visit for visit in missing_visits(all_short()) if visit.question in FURTHER]
-    ours = [contestant.name for contestant in CONTESTANTS if contestant.ours]
-    for question in FURTHER[:3]:
+    ours = ["sdrt openvino:bf16", "sdrt openvino", "sdrt cpu"]  # the fastest first
+    peers = ["OpenVINO GenAI bf16", "optimum-intel bf16"]
+    for question in FURTHER:
         asked = [visit.contestant.name for visit in visits if visit.question == question]
-        assert asked == [*ours, "OpenVINO GenAI bf16", "optimum-intel bf16"]
-    with_control = [visit.contestant.name for visit in visits if visit.question.kind == "control"]
-    assert with_control == ours  # these two peers have no ControlNets
+        assert [name for name in asked if name in ours] == ours
+        with_peers = question.kind != "control"  # these two have no ControlNets
+        assert [name for name in asked if name not in ours] == (peers if with_peers else [])
 
 
 def test_nothing_is_left_when_all_is_measured():
