@@ -22,17 +22,20 @@ from sdrt_engines.packages import installed_versions
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default="demo")
+    parser.add_argument("--runs", default="3", help="as of sdrt tune")
     options = parser.parse_args()
     with alone_on_the_machine(), tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
-        verdict = verdict_of(options.bundle, cache)
+        verdict = verdict_of(options.bundle, options.runs, cache)
         seconds = time.perf_counter() - start
-    whole = Measurement(f"sdrt tune {options.bundle}", "s", (seconds,), installed_versions("sdrt"))
+    whole = Measurement(
+        f"sdrt tune, {options.runs} runs", "s", (seconds,), installed_versions("sdrt")
+    )
     record("tuning", [*measurements_of(verdict), whole])
 
 
-def verdict_of(bundle: str, cache: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sdrt", "tune", bundle, "--json"]
+def verdict_of(bundle: str, runs: str, cache: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "sdrt", "tune", bundle, "--runs", runs, "--json"]
     environment = os.environ | {"SDRT_CACHE": cache}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return json.loads(done.stdout)
@@ -47,7 +50,11 @@ def measurements_of(verdict: dict[str, Any]) -> list[Measurement]:
             "s",
             (trial["steps"][0]["seconds"],),
             verdict["conditions"]["packages"],
-            {"shape": shape, "half of the range": trial["steps"][0]["spread"]},
+            {
+                "shape": shape,
+                "half of the range": trial["steps"][0]["spread"],
+                "PSNR": found["psnr"],
+            },
         )
         for found in verdict["targets"]
         for trial in found["trials"]

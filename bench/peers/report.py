@@ -129,12 +129,11 @@ def question_table(asked: Sequence[Row]) -> str:
             f"{row['image']:.1f}",
             f"{step_of(row):.2f}" if row["steps"] else "",
             f"{row['peak_mib']:,}",
-            decibels([row]),
         )
         for row in sorted(answered(asked), key=lambda row: row["image"])
     ]
-    lines += [(name, reason, *[""] * 3) for name, reason in failures(asked)]
-    headings = ("", "whole, s", "a step, s", "peak memory, MiB", f"dB from {ORACLE}")
+    lines += [(name, reason, *[""] * 2) for name, reason in failures(asked)]
+    headings = ("", "whole, s", "a step, s", "peak memory, MiB")
     return table(headings, lines)
 
 
