@@ -42,23 +42,24 @@ def verdict_of(bundle: str, runs: str, cache: str) -> dict[str, Any]:
 
 
 def measurements_of(verdict: dict[str, Any]) -> list[Measurement]:
-    """Of a step at the first shape, by target and number of threads."""
-    shape = "{width}×{height}, batch {batch}".format(**verdict["shapes"][0])
+    """Of a step at the first shape, by target and number of threads. What is None is left out of
+    the verdict."""
+    shape = "{width}×{height}".format(**verdict["shapes"][0])
     return [
         Measurement(
-            f"{found['target']}, {trial['num_threads'] or 'default'} threads, one step",
+            f"{found['target']}, {trial.get('num_threads', 'default')} threads, one step",
             "s",
             (trial["steps"][0]["seconds"],),
             verdict["conditions"]["packages"],
             {
                 "shape": shape,
-                "half of the range": trial["steps"][0]["spread"],
-                "PSNR": found["psnr"],
+                "half of the range": trial["steps"][0].get("spread", 0.0),
+                "PSNR": found.get("psnr"),
             },
         )
         for found in verdict["targets"]
         for trial in found["trials"]
-        if trial["error"] is None
+        if "error" not in trial
     ]
 
 
