@@ -1,4 +1,4 @@
-"""From process start to picture: `sdrt run demo` beside diffusers, same weights, same picture.
+"""From process start to picture: `sdrt run demo` and diffusers, same weights, same picture.
 
 Both are whole processes, started in turn; the first round warms the disk's cache and is not
 counted. The two pictures are compared, so that the race is between equals.

@@ -1,4 +1,4 @@
-"""How long `import sdrt` takes, beside bare Python, numpy, and what it is an alternative to.
+"""How long `import sdrt` takes, compared with bare Python, numpy, and what it is an alternative to.
 
 Every round starts one new interpreter per statement, so that all see the same machine. What is
 recorded is the time over bare Python of the same round.

@@ -1,4 +1,4 @@
-"""What `pip install sdrt` puts on a disk, beside what diffusers needs to do the same job.
+"""What `pip install sdrt` puts on a disk, compared with what diffusers needs to do the same job.
 
 Both go into new, empty environments; what is counted is the bytes of the files that pip installs,
 without compiled bytecode and without pip itself.

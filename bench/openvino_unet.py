@@ -61,7 +61,7 @@ def in_a_process(
 def measurements_of(
     figures: dict[str, dict[str, list[float]]], num_threads: int | None
 ) -> list[Measurement]:
-    beside = median(figures["sdrt cpu"]["steps"])
+    reference = median(figures["sdrt cpu"]["steps"])
     packages = installed_versions("sdrt", "onnxruntime", "openvino", "torch", "diffusers")
     return [
         Measurement(
@@ -70,7 +70,7 @@ def measurements_of(
             tuple(found["steps"]),
             packages,
             {
-                "beside sdrt cpu": round(median(found["steps"]) / beside, 3),
+                "of sdrt cpu": round(median(found["steps"]) / reference, 3),
                 "to open, with the first step": f"{found['first'][0]:.1f} s",
                 "processor time": f"{median(found['processor']):.1f} s",
                 "threads": num_threads or "default",
@@ -226,7 +226,7 @@ def overhead() -> Measurement:
                 alone = timed(lambda: request.infer(values, share_inputs=True))
                 differences.append((ours - alone) * 1e6)
     packages = installed_versions("sdrt", "openvino")
-    notes = {"target": TARGET, "beside": "openvino alone"}
+    notes = {"target": TARGET, "compared with": "openvino alone"}
     return Measurement(
         "what our engine adds to a run", "µs", tuple(differences[200:]), packages, notes
     )

@@ -22,7 +22,7 @@ from sdrt_engines.processor import this_processor
 
 RESULTS = Path(__file__).parent / "results"
 
-# A process that may not write bytecode compiles every import anew; no user's process does.
+# A process that may not write bytecode compiles every import again; no user's process does.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

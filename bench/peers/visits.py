@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -21,6 +22,7 @@ from recording import machine
 
 from peers.contestants import ORACLE, SHORT, Contestant, Question
 from peers.environments import measured_commit, python_of
+from sdrt import arrays
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
@@ -202,7 +204,6 @@ def psnr_of(visit: Visit, race: Race) -> float | None:
     oracle = images_path(ORACLE, visit.question, race)
     if visit.contestant.name == ORACLE or not oracle.exists():
         return None
-    expected = np.load(oracle).astype(float)
-    got = np.load(images_path(visit.contestant.name, visit.question, race)).astype(float)
-    error = float(np.mean((expected - got) ** 2))
-    return None if error == 0 else round(10 * np.log10(255**2 / error), 1)
+    got = np.load(images_path(visit.contestant.name, visit.question, race))
+    found = arrays.psnr_of(np.load(oracle), got)
+    return round(found, 1) if math.isfinite(found) else None

@@ -25,7 +25,7 @@ def bytes_of(dtype: np.dtype[Any], shape: Shape) -> int:
 
 @dataclass
 class Slot:
-    """Device memory for one tensor: kept while what it must hold fits, made anew when it grows."""
+    """Device memory for one tensor: kept while what it must hold fits, made again when it grows."""
 
     allocate: Callable[[int], int]  # bytes → address
     free: Callable[[int], None]
@@ -52,7 +52,7 @@ class Slot:
 class Blocks:
     """Device memory that outputs own for a while: what one gives back, the next of its size takes.
 
-    That is safe on one stream: what reads a block comes there before what fills it anew.
+    That is safe on one stream: what reads a block comes there before what fills it again.
     """
 
     allocate: Callable[[int], int]  # bytes → address

@@ -32,7 +32,7 @@ def engine_from_onnx(
     num_threads: int | None = None,
     prepared: bool = False,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the CPU; weights in files beside it are found.
+    """The network in the ONNX file at `path`, on the CPU; weights in files next to it are found.
 
     `name` begins error messages, by default it is the path. `num_threads` None leaves the choice
     to onnxruntime: one thread per physical core that this process may use. `prepared` says that

@@ -49,7 +49,7 @@ def cuda_engine_from_onnx(
     half: bool = False,
     cuda_graph: bool = True,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the first GPU; weights beside it are found.
+    """The network in the ONNX file at `path`, on the first GPU; weights next to it are found.
 
     `half` says that the graph computes in half precision. `cuda_graph` records the work of a shape
     once and replays it, if all shapes of the outputs follow from those of the inputs and no part of

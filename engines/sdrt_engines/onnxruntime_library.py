@@ -79,7 +79,7 @@ def _reason(error: Exception) -> str:
 def _way_out(error: Exception) -> str:
     """What to do about an error of onnxruntime."""
     if "external" in str(error).lower():
-        return "its weights beside it are missing or cut short: copy the whole folder again"
+        return "the weights next to it are missing or cut short: copy the whole folder again"
     if is_out_of_memory(error):
         return "there is not enough memory: take a smaller size or batch, or end other programs"
     return "export it again, or update onnxruntime"

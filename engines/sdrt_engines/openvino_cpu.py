@@ -48,7 +48,7 @@ def openvino_engine_from_onnx(
     name: str | None = None,
     num_threads: int | None = None,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the CPU; weights in files beside it are found.
+    """The network in the ONNX file at `path`, on the CPU; weights in files next to it are found.
 
     "bf16" computes matrix products and convolutions in bfloat16, where the CPU can, and whatever
     the weights are stored in. `name` begins error messages, by default it is the path.
@@ -147,7 +147,7 @@ def _reason(error: Exception) -> str:
 
 def _way_out(error: Exception) -> str:
     if "externally stored" in str(error):
-        return "its weights beside it are missing or cut short: copy the whole folder again"
+        return "the weights next to it are missing or cut short: copy the whole folder again"
     if is_out_of_memory(error):
         return "there is not enough memory: take a smaller size or batch, or end other programs"
     return "use target 'cpu', export it again, or update openvino"

@@ -22,7 +22,7 @@ _IN_GRAPH = 1024  # bytes; larger tensors go to the data file
 
 
 def prepare_onnx(source: Path, model: Path) -> None:
-    """Writes the network in the ONNX file `source` to `model`, and its weights beside that.
+    """Writes the network in the ONNX file `source` to `model`, and its weights next to that.
 
     EngineError when the source is broken or memory is short.
     """

@@ -168,7 +168,7 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
         ):
             raise RequestError(
                 f"{role}: got {_text(picture.size)} pixels for a picture of {_text(frame.size)}: "
-                "say how it shall fit: resize crop, pad or stretch"
+                "say how it is to fit: resize crop, pad or stretch"
             )
         elif frame.resize == "crop":
             _check_narrow(role, picture.size, frame.size)

@@ -1,4 +1,4 @@
-"""The demo model on OpenVINO beside the CPU backend, which is the oracle."""
+"""The demo model on OpenVINO compared with the CPU backend, which is the oracle."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user stands, beside a bundle and some pictures."""
+    """Where the user stands, next to a bundle and some pictures."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     picture(64, 48).save("in.png")

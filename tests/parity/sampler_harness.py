@@ -1,4 +1,4 @@
-"""Any sampler beside diffusers' scheduler: same timesteps, sigmas, and latents after every step.
+"""Any sampler against diffusers' scheduler: same timesteps, sigmas, and latents after every step.
 
 A family adds rows with `cases` and calls `check_case` on each.
 """

@@ -1,4 +1,4 @@
-"""ControlNet beside diffusers: several nets, scales, windows, guess mode; pictures and masks."""
+"""ControlNet against diffusers: several nets, scales, windows, guess mode; pictures and masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in demo bundle beside diffusers on the checkpoint that it was exported from."""
+"""The built-in demo bundle against diffusers on the checkpoint that it was exported from."""
 
 from __future__ import annotations
 

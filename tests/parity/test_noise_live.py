@@ -1,4 +1,4 @@
-"""TorchNoise beside a live torch.Generator("cpu")."""
+"""TorchNoise against a live torch.Generator("cpu")."""
 
 import numpy as np
 import pytest

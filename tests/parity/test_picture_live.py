@@ -1,4 +1,4 @@
-"""Image to image and inpainting beside diffusers' pipelines."""
+"""Image to image and inpainting against diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def image_to_image(recipe: str, scheduler: str | None = None, **options: Any) ->
 
 
 def inpainting(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    """diffusers takes the model's size if it is told no other, sdrt the picture's."""
+    """diffusers takes the model's size if it is given no other, sdrt the picture's."""
     width, height = options.pop("size", (32, 32))
     pictures = {"image": picture(width, height), "mask_image": mask(width, height)}
     sizes = {"width": width, "height": height}

@@ -1,4 +1,4 @@
-"""Whole pipelines beside diffusers' StableDiffusionPipeline, on the same checkpoint."""
+"""Whole pipelines against diffusers' StableDiffusionPipeline, on the same checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options, tables and the small pieces beside live diffusers, torch and scipy."""
+"""Options, tables and the small pieces against live diffusers, torch and scipy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sampler beside live diffusers."""
+"""Every sampler against live diffusers."""
 
 from collections.abc import Iterator
 from typing import Any

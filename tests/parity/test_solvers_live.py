@@ -1,4 +1,4 @@
-"""DPM-Solver, UniPC and DEIS beside live diffusers."""
+"""DPM-Solver, UniPC and DEIS against live diffusers."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""ClipTokenizer beside transformers' CLIPTokenizerFast, token by token."""
+"""ClipTokenizer against transformers' CLIPTokenizerFast, token by token."""
 
 import warnings
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ CONFIGS: dict[str, dict[str, Mapping[str, object]]] = {
             "pad_token": "!",
             "added_tokens_decoder": SAVED_SD2,
         },
-        "special_tokens_map.json": {"pad_token": EOS},  # not read beside added_tokens_decoder
+        "special_tokens_map.json": {"pad_token": EOS},  # not read if there is added_tokens_decoder
     },
     "textual inversion": {
         "tokenizer_config.json": {**SD1_CONFIG, "added_tokens_decoder": INVERSION},

@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """The bundle, with ControlNets of 1 and 5 channels beside that of 3."""
+    """The bundle, with ControlNets of 1 and 5 channels next to that of 3."""
     bundle = Bundle.open(folder)
     edges = bundle.component("controlnet_edges")
     others = tuple(
@@ -91,7 +91,7 @@ def inpainting_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict_first(feeds: dict[str, Array]) -> dict[str, Array]:
-    """An inpainting UNet that leaves what lies beside alone."""
+    """An inpainting UNet that leaves what lies next to it alone."""
     return predict({**feeds, "sample": feeds["sample"][:, :4]})
 
 
@@ -334,7 +334,7 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
         ),
         ({"image": PICTURE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
         ({"image": PICTURE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
-        ({"image": PICTURE, "width": 128}, "say how it shall fit: resize crop, pad or stretch"),
+        ({"image": PICTURE, "width": 128}, "say how it is to fit: resize crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(

@@ -85,7 +85,7 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
         (
             {"image": picture(64, 96), "width": 64, "height": 64},
-            "image: got 64×96 pixels for a picture of 64×64: say how it shall fit: resize crop, "
+            "image: got 64×96 pixels for a picture of 64×64: say how it is to fit: resize crop, "
             "pad or stretch",
         ),
         (

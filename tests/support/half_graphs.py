@@ -26,7 +26,7 @@ def write_network(
     shape: Sequence[int | str] = ("batch", 4),
     outputs: Sequence[str] = ("y",),
 ) -> Path:
-    """From the float32 `x` to the float32 `outputs`; weights of a page or more lie beside it."""
+    """From the float32 `x` to the float32 `outputs`; weights of a page or more lie next to it."""
     graph = helper.make_graph(
         list(nodes),
         "tiny",

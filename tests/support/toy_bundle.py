@@ -141,14 +141,14 @@ def write_toy_bundle(
 
 def _component(root: Path, name: str, nan: bool) -> Component:
     weights = _weights(nan)[name]
-    beside = name.startswith("unet")  # shapes are worked out from the weights of the others
+    outside = name.startswith("unet")  # shapes are worked out from the weights of the others
     model = FILES.get(name, f"{name}/model.onnx")
     file = root / model
     file.parent.mkdir(exist_ok=True)
-    network = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if beside else None)
+    network = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if outside else None)
     file.write_bytes(network)
     paths = [model]
-    if beside:
+    if outside:
         data = file.with_name(WEIGHTS)
         data.write_bytes(b"".join(array.tobytes() for array in weights.values()))
         paths.append(data.relative_to(root).as_posix())

@@ -31,7 +31,7 @@ from sdrt_export.demo.unet import latents_of_scenes, new_unet, train_unet
 from sdrt_export.demo.vae import train_vae
 from sdrt_export.exporting import DEFAULTS_NAME
 
-CONTROLNET = "controlnet_edges"  # its folder beside the UNet's
+CONTROLNET = "controlnet_edges"  # its folder next to the UNet's
 # High guidance over-exposes what was trained down to pure noise.
 DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 20}
 

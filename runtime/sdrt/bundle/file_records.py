@@ -41,7 +41,7 @@ def verify_file(root: Path, record: FileRecord) -> Path:
 
 @contextmanager
 def verified_meanwhile(root: Path, records: Iterable[FileRecord]) -> Iterator[None]:
-    """Verifies files while the block loads them: small ones before, large ones beside it.
+    """Verifies files while the block loads them: small ones before, large ones meanwhile.
 
     BundleError where a file is not the recorded one; it takes the place of what the block raises.
     """

@@ -15,7 +15,7 @@ from sdrt_engines import signature_from_onnx
 
 MODEL_INDEX = "model_index.json"
 MODEL_NAME = "model.onnx"
-CONTROLLED_NAME = "controlled.onnx"  # beside it: the UNet that takes the residuals of ControlNets
+CONTROLLED_NAME = "controlled.onnx"  # next to it: the UNet that takes the residuals of ControlNets
 
 
 def manifest_from_folder(root: Path) -> Manifest:

@@ -65,7 +65,7 @@ def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _draft_of(target: Path, draft: Path | None = None) -> Iterator[Path]:
-    """A hidden path beside `target`, so on the same disk.
+    """A hidden path next to `target`, so on the same disk.
 
     After an error nothing is left there, nor of the parent folders that were made for it.
     """

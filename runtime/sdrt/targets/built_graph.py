@@ -1,5 +1,5 @@
-"""A backend's own graph of a network, beside the bundle's: `engines/<backend>/<component>/`, with a
-record of what made it.
+"""A backend's own graph of a network, next to the bundle's: `engines/<backend>/<component>/`, with
+a record of what made it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engine files of a bundle: `engines/<backend>/<component>-<key>.plan`, a record beside each.
+"""Engine files of a bundle: `engines/<backend>/<component>-<key>.plan`, a record next to each.
 
 The key is a hash over everything that made the plan, so another ingredient is another file. That a
 file exists proves nothing: the record holds its hash, which is compared before use.
@@ -35,7 +35,7 @@ class Ingredients:
     promoted: tuple[str, ...]  # nodes that running the network made float32
     policy: int  # version of the precision policy
     profiles: tuple[Profile, ...]
-    flags: Mapping[str, Any]  # what the builder was told besides
+    flags: Mapping[str, Any]  # what else the builder was given
     library: str  # "tensorrt_rtx"
     library_version: str
     architectures: tuple[str, ...]  # empty: whatever the library builds for unasked
@@ -58,7 +58,7 @@ class PlanRecord:
 
     ingredients: Ingredients
     plan: FileRecord  # relative to the bundle
-    psnr: float | None  # dB beside float32, executed on the CPU; None: nothing was changed
+    psnr: float | None  # dB against float32, executed on the CPU; None: nothing was changed
     created: str  # ISO 8601
     build: Mapping[str, Any] = field(default_factory=dict)  # seconds, peak memory: for people
 
@@ -129,7 +129,7 @@ def records_of(root: Path, backend: str, component: str | None = None) -> Iterat
 
 
 def built_fields(text: str | bytes, version: int) -> JsonFields:
-    """A record of what was built; BundleError where it is none of this version."""
+    """A record of what was built; BundleError if it is of another version."""
     fields = JsonFields.parse(text)
     if fields.integer("record_version") != version:
         raise BundleError(

@@ -96,7 +96,7 @@ class TunedTarget:
 
 @dataclass(frozen=True)
 class Machine:
-    """What times depend on, besides software."""
+    """What times depend on, apart from software."""
 
     processor: str
     num_cores: int  # that a process may use

@@ -56,7 +56,7 @@ class TokenizerConfig:
 
     @classmethod
     def from_folder(cls, folder: Path) -> TokenizerConfig:
-        """Reads tokenizer_config.json and what older checkpoints keep beside; any may be missing.
+        """Reads tokenizer_config.json and the files of older checkpoints; any may be missing.
 
         Raises BundleError for a file that is not what it should be.
         """

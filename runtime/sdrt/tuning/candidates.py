@@ -34,7 +34,7 @@ def candidates_of(
     num_threads: Sequence[NumThreads],
     backends: Backends = BACKENDS,
 ) -> Mapping[Target, tuple[Candidate, ...]]:
-    """The targets, or if there are none all that open here, those included that `auto` never takes.
+    """The targets, or without any all that open here, with those that `auto` never takes.
 
     TargetError if a named one does not open, or none does.
     """

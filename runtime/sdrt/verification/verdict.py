@@ -1,4 +1,4 @@
-"""Each network of a bundle on a target beside the CPU in float32, on the same seeded inputs."""
+"""Each network of a bundle on a target, compared with the CPU in float32 on seeded inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad checkpoints: each is told in one line, before any work, and with the way out."""
+"""Bad checkpoints: each is reported in one line, before any work, and with the way out."""
 
 import json
 import re
@@ -118,7 +118,7 @@ def test_a_single_file_is_refused_with_the_way_to_convert_it(
 
 
 def test_the_conversions_are_python(folder: Path, tmp_path: Path) -> None:
-    """As far as that can be told without running them."""
+    """As far as that is known without running them."""
     (folder / UNET_WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
     (tmp_path / "model.ckpt").write_bytes(b"")
     for message in (refusal(folder), refusal(tmp_path / "model.ckpt")):

@@ -1,4 +1,4 @@
-"""Bad ControlNets: each is told in one line, before any work, and with the way out."""
+"""Bad ControlNets: each is reported in one line, before any work, and with the way out."""
 
 import json
 import os

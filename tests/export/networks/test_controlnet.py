@@ -1,4 +1,4 @@
-"""ControlNets and the UNet that they control beside diffusers, at sizes that were never traced."""
+"""ControlNets and the UNet that they control against diffusers, at sizes never traced."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every network beside diffusers and transformers themselves, at sizes that were never traced."""
+"""Every network against diffusers and transformers themselves, at sizes that were never traced."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.export
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
-# As tracers write x.reshape(B, -1, 3): the batch is asked for and the rest is put beside it.
+# As tracers write x.reshape(B, -1, 3): the batch is asked for and the rest is put next to it.
 SPLIT = f"""{HEAD}
 split (float[b, l, 6] x) => (float[p, q, 3] y) {{
     shape = Shape(x)

@@ -193,7 +193,7 @@ def test_a_folder_changes_when_the_change_is_whole(house: Path) -> None:
     assert (house / "sdrt.json").read_text() == "new"
     expected = ["attic", "attic/new", "cellar", "cellar/old", "porch", "porch/new", "sdrt.json"]
     assert entries(house) == expected
-    assert entries(house.parent)[0] == "house", "nothing is left beside it"
+    assert entries(house.parent)[0] == "house", "nothing is left next to it"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, FileNotFoundError])

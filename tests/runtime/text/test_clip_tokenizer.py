@@ -1,4 +1,4 @@
-"""ClipTokenizer by itself; tests/parity/test_tokenizer_live.py holds it beside transformers."""
+"""ClipTokenizer by itself; tests/parity/test_tokenizer_live.py compares it with transformers."""
 
 import json
 import shutil
