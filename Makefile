@@ -1,6 +1,6 @@
 # The same commands for people and for CI: plain make and /bin/sh.
 #
-#   make demo        installs the lean package and draws a picture with the built-in model
+#   make demo        installs the lean package and draws an image with the built-in model
 #   make check       format, lint, types, import rules
 #   make measure     lengths of functions and files, held to their limits
 #   make test        the default, export and parity tests
@@ -22,7 +22,7 @@ NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
-	@echo "The picture is $(CURDIR)/demo.png"
+	@echo "The image is $(CURDIR)/demo.png"
 
 check: .venv/installed
 	.venv/bin/ruff format --check .

@@ -1,6 +1,6 @@
 """Builds TensorRT-RTX plans of Stable Diffusion 1.5 and a ControlNet at full size, without a GPU.
 
-For Ampere, Ada and Blackwell at once, 512x512, one picture. Weights are random. Takes minutes, and
+For Ampere, Ada and Blackwell at once, 512x512, one image. Weights are random. Takes minutes, and
 16 GB of disk; with --bundle the bundle is given, and left with its plans.
 """
 

@@ -2,7 +2,7 @@
 
 Runs a bundle's engines in turn on the same random inputs, with guidance (two rows): the UNet; the
 UNet that takes residuals, with zeros pinned; the ControlNet; and of the ControlNet the part that
-sees the picture alone and would give the same at every step.
+sees the image alone and would give the same at every step.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def runs_of(
     )
     embedding = embedding_engine(bundle, net_name, num_threads)
     feeds = seeded_inputs(bundle, net_name)
-    picture = {names.CONTROLNET_COND: feeds[names.CONTROLNET_COND]}
+    image = {names.CONTROLNET_COND: feeds[names.CONTROLNET_COND]}
     denoised = {spec.name: feeds[spec.name] for spec in plain.signature.inputs}
     zeros = {
         name: controlled.pin(name, feeds[names.earlier(name)])
@@ -96,12 +96,12 @@ def runs_of(
         "UNet": lambda: plain.run(denoised),
         "UNet with residuals of zero": lambda: controlled.run({**denoised, **zeros}),
         "ControlNet": lambda: net.run(of_net),
-        "its embedding of the picture": lambda: embedding.run(picture),
+        "its embedding of the image": lambda: embedding.run(image),
     }
 
 
 def embedding_engine(bundle: sdrt.Bundle, net_name: str, num_threads: int | None) -> Engine:
-    """The part of a ControlNet's graph from the picture to its last convolution before the sum."""
+    """The part of a ControlNet's graph from the image to its last convolution before the sum."""
     model = onnx.load(bundle.root / bundle.component(net_name).model)
     end = next(
         node.output[0]

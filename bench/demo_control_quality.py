@@ -33,7 +33,7 @@ def main() -> None:
     rows, sheets = [], []
     with sdrt.Pipeline.open(options.bundle, target="cpu") as pipeline:
         for scale in options.scales:
-            pictures = [
+            images = [
                 np.asarray(
                     pipeline(
                         pair.prompt,
@@ -44,7 +44,7 @@ def main() -> None:
                 )
                 for i, pair in enumerate(pairs)
             ]
-            scores = score_control(zip(pairs, pictures, strict=True))
+            scores = score_control(zip(pairs, images, strict=True))
             notes = {
                 "pairs": len(pairs),
                 "prompts that ask for another shape": num_other_shapes,
@@ -64,7 +64,7 @@ def main() -> None:
                     notes,
                 ),
             ]
-            sheets.append(pictures)
+            sheets.append(images)
     record("demo_control_quality", rows)
     if options.sheet:
         outlines = [pair.outline for pair in pairs]

@@ -21,13 +21,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--scheduler", help="another one than the bundle's")
-    parser.add_argument("--sheet", type=Path, help="also write all pictures as one PNG")
+    parser.add_argument("--sheet", type=Path, help="also write all images as one PNG")
     options = parser.parse_args()
 
     rng = np.random.default_rng(2026)
     scenes = [ALL_SCENES[i] for i in rng.choice(len(ALL_SCENES), options.prompts, replace=False)]
     with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
-        pictures = [
+        images = [
             np.asarray(image)
             for start in range(0, len(scenes), BATCH)
             for image in pipeline(
@@ -37,7 +37,7 @@ def main() -> None:
                 scheduler=options.scheduler,
             ).images
         ]
-    agreements = [sight(p).agreement(scene) for p, scene in zip(pictures, scenes, strict=True)]
+    agreements = [sight(p).agreement(scene) for p, scene in zip(images, scenes, strict=True)]
     shares = {name: np.mean([a[name] for a in agreements]) for name in ATTRIBUTES}
     shares["all four"] = np.mean([all(a.values()) for a in agreements])
     notes = {"prompts": len(scenes), "steps": STEPS, "scheduler": options.scheduler or "default"}
@@ -49,7 +49,7 @@ def main() -> None:
         ],
     )
     if options.sheet:
-        rows = [np.concatenate(pictures[i : i + 20], 1) for i in range(0, len(pictures) - 19, 20)]
+        rows = [np.concatenate(images[i : i + 20], 1) for i in range(0, len(images) - 19, 20)]
         Image.fromarray(np.concatenate(rows)).save(options.sheet)
 
 

@@ -1,7 +1,7 @@
-"""From process start to picture: `sdrt run demo` and diffusers, same weights, same picture.
+"""From process start to image: `sdrt run demo` and diffusers, same weights, same image.
 
 Both are whole processes, started in turn; the first round warms the disk's cache and is not
-counted. The two pictures are compared, so that the race is between equals.
+counted. The two images are compared, so that the race is between equals.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
         ][1:]
         difference = largest_difference(ours, theirs)
     if difference > TOLERANCE:
-        sys.exit(f"the pictures differ by {difference}/255, expected at most {TOLERANCE}/255")
+        sys.exit(f"the images differ by {difference}/255, expected at most {TOLERANCE}/255")
 
     sdrt_times, diffusers_times = zip(*times, strict=True)
     ratios = tuple(a / b for a, b in times)
@@ -105,7 +105,7 @@ def seconds(command: list[str]) -> float:
 
 
 def largest_difference(a: Path, b: Path) -> int:
-    """Between two pictures' pixels, of 255."""
+    """Between two images' pixels, of 255."""
     pixels = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (a, b))
     first, second = pixels
     return int(np.abs(first - second).max())

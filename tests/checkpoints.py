@@ -137,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
         vae={"latent_channels": 8, "scaling_factor": 0.5},
     ),
 }
-# An inpainting UNet wants a mask and a masked picture besides the prompt.
+# An inpainting UNet wants a mask and a masked image besides the prompt.
 TEXT_TO_IMAGE = tuple(name for name in RECIPES if name != "inpaint")
 
 
@@ -306,7 +306,7 @@ def _stir_norms_and_biases(model: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def _listen_to_text(unet: UNet2DConditionModel) -> None:
-    """Makes the prompt count in the picture, which with fresh weights it hardly does."""
+    """Makes the prompt count in the image, which with fresh weights it hardly does."""
     for name, weight in unet.named_parameters():
         if "attn2.to_" in name and weight.ndim == 2:
             weight *= 3
@@ -314,7 +314,7 @@ def _listen_to_text(unet: UNet2DConditionModel) -> None:
 
 @torch.no_grad()
 def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-    """Scales the last convolutions: predictions of spread 1, pictures that use their range."""
+    """Scales the last convolutions: predictions of spread 1, images that use their range."""
     sample = torch.randn(1, unet.config.in_channels, 16, 16)
     context = torch.randn(1, MAX_LENGTH, unet.config.cross_attention_dim)
     unet.conv_out.weight /= unet(sample, 500, context).sample.std()
@@ -324,20 +324,20 @@ def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
 
 @torch.no_grad()
 def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
-    """What training would fill: fresh ControlNets look at no picture and add nothing."""
+    """What training would fill: fresh ControlNets look at no image and add nothing."""
     config, embedding = controlnet.config, controlnet.controlnet_cond_embedding
     sample = torch.randn(2, config.in_channels, 16, 16)
     context = torch.randn(2, MAX_LENGTH, config.cross_attention_dim)
     scale = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
-    picture = torch.rand(2, config.conditioning_channels, 16 * scale, 16 * scale)
+    image = torch.rand(2, config.conditioning_channels, 16 * scale, 16 * scale)
     for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
         layer.weight.normal_(std=2 / math.sqrt(layer.weight[0].numel()))
-    embedding.conv_out.weight *= controlnet.conv_in(sample).std() / embedding(picture).std()
+    embedding.conv_out.weight *= controlnet.conv_in(sample).std() / embedding(image).std()
 
     outlets = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for outlet in outlets:
         outlet.weight.normal_()
-    down, mid = controlnet(sample, 500, context, picture, return_dict=False)
+    down, mid = controlnet(sample, 500, context, image, return_dict=False)
     for outlet, residual, skip in zip(outlets, (*down, mid), _skips_of(unet, context), strict=True):
         factor = 0.2 * skip.std() / residual.std()
         outlet.weight *= factor

@@ -55,7 +55,7 @@ def tiny_bundle(
 def tiny_controlnets(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], dict[str, Path]]:
-    """Writes two ControlNets for a recipe: "edges" takes pictures of 3 channels, "depth" of 1."""
+    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1."""
     root = tmp_path_factory.mktemp("controlnets")
 
     @cache

@@ -40,7 +40,7 @@ def _images(context: Context, batch: int) -> None:
         contestants["diffusers compiled"] = compiled_pipeline(context)
     times: dict[str, list[float]] = defaultdict(list)
     notes: dict[str, Any] = {}
-    pictures: dict[str, Array] = {}
+    images: dict[str, Array] = {}
     for name, pipeline in contestants.items():
         draw_images(context, name, pipeline, batch, 3)
         wait(context)
@@ -50,7 +50,7 @@ def _images(context: Context, batch: int) -> None:
             result = draw_images(context, name, pipeline, batch, 2 if context.small else STEPS)
             wait(context)
             times[name].append(time.perf_counter() - start)
-            pictures[name] = np.asarray(result.images[0])
+            images[name] = np.asarray(result.images[0])
             if name.startswith("sdrt"):
                 notes[name] = _stages(result, batch)
     for name, values in times.items():
@@ -58,7 +58,7 @@ def _images(context: Context, batch: int) -> None:
             f"image 512², {STEPS} steps, batch {batch}, {name}",
             "s",
             values,
-            psnr_to_eager=round(psnr(pictures["diffusers eager"], pictures[name]), 1),
+            psnr_to_eager=round(psnr(images["diffusers eager"], images[name]), 1),
             **notes.get(name, {}),
         )
 

@@ -33,14 +33,14 @@ folder = Path(sys.argv[1])
 folder.mkdir()
 draws = [torch.randn(4, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(8)]
 np.save(folder / "noise.npy", torch.stack(draws).numpy())
-picture = Image.new("RGB", (512, 512), "black")
-ImageDraw.Draw(picture).rectangle((128, 96, 384, 416), outline="white", width=3)
-picture.save(folder / "picture.png")
+image = Image.new("RGB", (512, 512), "black")
+ImageDraw.Draw(image).rectangle((128, 96, 384, 416), outline="white", width=3)
+image.save(folder / "image.png")
 """
 
 
 def inputs(work: Path, folder: Path) -> None:
-    """The start noise of image i, and a picture: an outline, for ControlNet and as an image."""
+    """The start noise of image i, and an image: an outline, for ControlNet and as an image."""
     run(sys.executable, "-c", INPUTS, folder)
 
 

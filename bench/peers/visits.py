@@ -127,7 +127,7 @@ def job_of(visit: Visit, race: Race) -> dict[str, Any]:
         "model": str(models / visit.contestant.model),
         "controlnet": str(models / "controlnet"),
         "noise": str(models / "inputs" / "noise.npy"),
-        "picture": str(models / "inputs" / "picture.png"),
+        "image": str(models / "inputs" / "image.png"),
         "images": str(images_path(visit.contestant.name, question, race)),
         "first_steps": question.first_steps,
         "steps": question.steps,

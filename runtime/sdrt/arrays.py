@@ -25,13 +25,13 @@ def psnr_of(expected: Array, got: Array) -> float:
 
 
 def require_finite(component: str, array: npt.NDArray[Any]) -> None:
-    """The guard between networks: NaN never becomes a black picture.
+    """The guard between networks: NaN never becomes a black image.
 
     Raises `NonFiniteError`, naming the component, where its output holds NaN or infinity.
     """
     if not np.isfinite(array).all():
         raise NonFiniteError(
             f"{component}: {np.count_nonzero(~np.isfinite(array))} of {array.size} output values "
-            "are NaN or infinite, so there is no picture to hand over; use target cpu, or export "
+            "are NaN or infinite, so there is no image to hand over; use target cpu, or export "
             "the checkpoint again"
         )

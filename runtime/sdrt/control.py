@@ -10,7 +10,7 @@ import numpy as np
 from sdrt.errors import RequestError
 from sdrt.images.annotators import annotate, require_annotator
 from sdrt.images.framing import Frame, Size
-from sdrt.images.reading import Picture, PictureSource, array_from_image, picture_from_source
+from sdrt.images.reading import ImageSource, InputImage, array_from_image, input_image_from_source
 from sdrt.limits import Between
 from sdrt_engines import Array
 
@@ -29,18 +29,18 @@ class Control:
     `_end`. Raises `RequestError`.
     """
 
-    image: PictureSource | Array
+    image: ImageSource | Array
     scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
     annotate: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", _picture_or_copy(self.image))
+        object.__setattr__(self, "image", _image_or_copy(self.image))
         if self.annotate is not None:
             require_annotator(self.annotate)
-            if self.picture is None:
-                raise RequestError("control: got an annotator for an array, expected a picture")
+            if self.input_image is None:
+                raise RequestError("control: got an annotator for an array, expected an image")
         for name, limits in LIMITS.items():
             limits.check(f"control {name}", getattr(self, name))
         if self.start >= self.end:
@@ -50,9 +50,9 @@ class Control:
             )
 
     @property
-    def picture(self) -> Picture | None:
+    def input_image(self) -> InputImage | None:
         """The image, unless an array was given."""
-        return None if isinstance(self.image, np.ndarray) else cast(Picture, self.image)
+        return None if isinstance(self.image, np.ndarray) else cast(InputImage, self.image)
 
     @property
     def size(self) -> Size:
@@ -60,7 +60,7 @@ class Control:
         if isinstance(self.image, np.ndarray):
             height, width, _ = self.image.shape
             return width, height
-        return cast(Picture, self.image).size
+        return cast(InputImage, self.image).size
 
     def is_active(self, step: int, num_steps: int) -> bool:
         """Whether the whole step is inside the window, as diffusers counts."""
@@ -73,10 +73,10 @@ class Control:
             return self._from_array(self.image, num_channels, frame)
         if num_channels not in (1, 3):
             raise RequestError(
-                f"control image: this ControlNet takes {num_channels} channels, not a picture: "
+                f"control image: this ControlNet takes {num_channels} channels, not an image: "
                 f"give an array (height, width, {num_channels}) in 0..1"
             )
-        framed = frame(cast(Picture, self.image).image)
+        framed = frame(cast(InputImage, self.image).image)
         if self.annotate is not None:  # last: resizing would fade lines of one pixel
             framed = annotate(self.annotate, framed)
         return array_from_image(framed if num_channels == 3 else framed.convert("L"))
@@ -91,10 +91,10 @@ class Control:
         return np.ascontiguousarray(array.transpose(2, 0, 1)[None])
 
 
-def _picture_or_copy(image: PictureSource | Array) -> Picture | Array:
+def _image_or_copy(image: ImageSource | Array) -> InputImage | Array:
     if isinstance(image, np.ndarray):
         return _checked_copy(image)
-    return picture_from_source(image, "control image")
+    return input_image_from_source(image, "control image")
 
 
 def _checked_copy(array: Array) -> Array:

@@ -27,7 +27,7 @@ class SamplerError(SdrtError):
 
 
 class NonFiniteError(SdrtError):
-    """A network's output holds NaN or infinity, so there is no picture to hand over."""
+    """A network's output holds NaN or infinity, so there is no image to hand over."""
 
 
 class UsageError(SdrtError):

@@ -146,10 +146,10 @@ def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedul
 def _start(
     request: Request, settings: Settings, frame: Frame, schedule: Schedule, family: Family
 ) -> StartKind:
-    if request.picture is None:
+    if request.input_image is None:
         return FromNoise()
     index = first_index(schedule, settings.num_inference_steps, settings.strength)
-    pixels = array_from_image(frame(request.picture.image))  # (1, 3, H, W)
+    pixels = array_from_image(frame(request.input_image.image))  # (1, 3, H, W)
     if request.mask is None:
         return FromImage(pixels, index)
     return Inpaint(
@@ -183,8 +183,8 @@ def _controlnet(
 
 def _finish(request: Request, frame: Frame) -> Callable[[Image], Image]:
     """Pastes an image back where it is a part of a larger one."""
-    if frame.box is None or request.picture is None or request.mask is None:
+    if frame.box is None or request.input_image is None or request.mask is None:
         return lambda image: image
     return partial(
-        paste_back, picture=request.picture.image, mask=request.mask.image, box=frame.box
+        paste_back, image=request.input_image.image, mask=request.mask.image, box=frame.box
     )

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.images.framing import Resize
-from sdrt.images.reading import Picture, PictureSource, picture_from_source
+from sdrt.images.reading import ImageSource, InputImage, input_image_from_source
 from sdrt.limits import MAX_SIDE, RECOMMENDED, Between
 
 MAX_SEED = 2**64 - 1
@@ -65,12 +65,12 @@ class Request:
     clip_skip: int | None = None
     timesteps: Sequence[int] | None = None
     sigmas: Sequence[float] | None = None
-    image: PictureSource | None = None
-    mask_image: PictureSource | None = None  # white is generated, black stays
+    image: ImageSource | None = None
+    mask_image: ImageSource | None = None  # white is generated, black stays
     strength: float | None = None  # 0..1, the share of the steps; None: 0.8, with a mask 1
     padding_mask_crop: int | None = None  # pixels
     resize: Resize | None = None
-    control: Mapping[str, Control | PictureSource] = field(default_factory=dict)
+    control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False  # ControlNets see the positive prompt only; deep residuals count more
 
     def __post_init__(self) -> None:
@@ -95,8 +95,8 @@ class Request:
         lists = {name: getattr(self, name) for name in _LISTS if _is_list(getattr(self, name))}
         return {
             **{name: tuple(values) for name, values in lists.items()},
-            "image": _picture_or_none(self.image, "image"),
-            "mask_image": _picture_or_none(self.mask_image, "mask_image"),
+            "image": _input_image_or_none(self.image, "image"),
+            "mask_image": _input_image_or_none(self.mask_image, "mask_image"),
             "control": _controls_from_mapping(self.control),
         }
 
@@ -128,14 +128,14 @@ class Request:
         return num_prompts * self.num_images_per_prompt
 
     @property
-    def picture(self) -> Picture | None:
+    def input_image(self) -> InputImage | None:
         """`image`, which has been read."""
-        return cast(Picture | None, self.image)
+        return cast(InputImage | None, self.image)
 
     @property
-    def mask(self) -> Picture | None:
+    def mask(self) -> InputImage | None:
         """`mask_image`, which has been read."""
-        return cast(Picture | None, self.mask_image)
+        return cast(InputImage | None, self.mask_image)
 
     @property
     def controls(self) -> Mapping[str, Control]:
@@ -151,8 +151,8 @@ class Request:
                 raise RequestError(f"{name} was given without {needed}: give both, or neither")
 
     def _check_mask(self) -> None:
-        if self.picture and self.mask and self.picture.size != self.mask.size:
-            got, expected = ("{}×{}".format(*picture.size) for picture in (self.mask, self.picture))
+        if self.input_image and self.mask and self.input_image.size != self.mask.size:
+            got, expected = ("{}×{}".format(*image.size) for image in (self.mask, self.input_image))
             raise RequestError(
                 f"mask_image: got {got} pixels, expected {expected} as the image has: white where "
                 "it is to be painted, black elsewhere"
@@ -166,11 +166,11 @@ class Request:
                 f"resize: got {self.resize!r}, {did_you_mean(str(self.resize), get_args(Resize))}"
             )
         if not (self.image or self.control):
-            raise RequestError("resize was given without a picture: give image or control, too")
+            raise RequestError("resize was given without an image: give image or control, too")
         if self.padding_mask_crop is not None:
             raise RequestError(
                 "resize and padding_mask_crop were both given: the latter cuts its own part out of "
-                "the picture, so give one of them"
+                "the image, so give one of them"
             )
 
     def _repeat(self, texts: str | Sequence[str]) -> tuple[str, ...]:
@@ -200,8 +200,8 @@ def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _picture_or_none(source: PictureSource | None, role: str) -> Picture | None:
-    return None if source is None else picture_from_source(source, role)
+def _input_image_or_none(source: ImageSource | None, role: str) -> InputImage | None:
+    return None if source is None else input_image_from_source(source, role)
 
 
 def _controls_from_mapping(control: object) -> dict[str, Control]:

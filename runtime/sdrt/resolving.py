@@ -14,7 +14,7 @@ from sdrt.bundle.manifest import RESIDUALS
 from sdrt.errors import RequestError, nearest
 from sdrt.images.framing import MAX_DISPROPORTION, Frame, Size, disproportion, same_proportions
 from sdrt.images.masks import crop_box
-from sdrt.images.reading import Picture
+from sdrt.images.reading import InputImage
 from sdrt.limits import MAX_SIDE
 from sdrt.request import Request
 
@@ -75,15 +75,15 @@ def _size(request: Request, bundle: Bundle) -> Size:
     else the model's."""
     size = bundle.defaults["width"], bundle.defaults["height"]
     if request.padding_mask_crop is None:
-        pictures = (request.picture, *request.controls.values())
-        given = [picture.size for picture in pictures if picture]
+        images = (request.input_image, *request.controls.values())
+        given = [image.size for image in images if image]
         multiple = bundle.family.latents.pixel_multiple
         if given:
             width, height = (max(side // multiple, 1) * multiple for side in given[0])
             size = width, height
             if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
                 raise RequestError(
-                    f"the picture has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
+                    f"the image has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
                     "each side: give height and width"
                 )
     return _first(request.width, size[0]), _first(request.height, size[1])
@@ -108,7 +108,7 @@ def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
             "bundle"
         )
-    if request.picture:
+    if request.input_image:
         _check_vae_encoder(bundle)
     steps, strength = settings.num_inference_steps, settings.strength
     if int(steps * strength) < 1:
@@ -122,8 +122,7 @@ def _check_vae_encoder(bundle: Bundle) -> None:
     encoder = bundle.find("vae encoder")
     if encoder is None:
         raise RequestError(
-            "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
-            "again"
+            "image: this bundle has no vae_encoder, which reads images: export the checkpoint again"
         )
     outputs = [spec.name for spec in encoder.signature.outputs]
     if names.LATENT_PARAMETERS not in outputs:
@@ -154,33 +153,33 @@ def _check_control(request: Request, bundle: Bundle) -> None:
 
 
 def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
-    """Whether each picture fits the size as it is, or something says how it is made to fit."""
-    pictures = {"image": request.picture}
+    """Whether each image fits the size as it is, or something says how it is made to fit."""
+    images = {"image": request.input_image}
     for name, control in request.controls.items():
-        pictures[f"control image '{name}'"] = control.picture
-    for role, picture in pictures.items():
-        if picture is None:
+        images[f"control image '{name}'"] = control.input_image
+    for role, image in images.items():
+        if image is None:
             continue
         if frame.box is not None:
-            _check_same_size(role, picture, request.picture)
+            _check_same_size(role, image, request.input_image)
         elif frame.resize is None and not same_proportions(
-            picture.size, frame.size, bundle.family.latents.vae_scale_factor
+            image.size, frame.size, bundle.family.latents.vae_scale_factor
         ):
             raise RequestError(
-                f"{role}: got {_text(picture.size)} pixels for a picture of {_text(frame.size)}: "
+                f"{role}: got {_text(image.size)} pixels for an image of {_text(frame.size)}: "
                 "say how it is to fit: resize crop, pad or stretch"
             )
         elif frame.resize == "crop":
-            _check_narrow(role, picture.size, frame.size)
+            _check_narrow(role, image.size, frame.size)
     if frame.box is not None:
         left, top, right, bottom = frame.box
         _check_narrow("padding_mask_crop", (right - left, bottom - top), frame.size)
 
 
-def _check_same_size(role: str, picture: Picture, image: Picture | None) -> None:
-    if image is not None and picture.size != image.size:
+def _check_same_size(role: str, control: InputImage, image: InputImage | None) -> None:
+    if image is not None and control.size != image.size:
         raise RequestError(
-            f"{role}: got {_text(picture.size)} pixels, expected {_text(image.size)} as the image "
+            f"{role}: got {_text(control.size)} pixels, expected {_text(image.size)} as the image "
             "has, because padding_mask_crop cuts the same part out of both"
         )
 
@@ -189,7 +188,7 @@ def _check_narrow(role: str, part: Size, size: Size) -> None:
     """What is cut to other proportions is enlarged first, and a strip to more than memory holds."""
     if disproportion(part, size) > MAX_DISPROPORTION:
         raise RequestError(
-            f"{role}: got {_text(part)} pixels for a picture of {_text(size)}, which would cut "
+            f"{role}: got {_text(part)} pixels for an image of {_text(size)}, which would cut "
             f"away all but a {disproportion(part, size):.0f}th: give it other proportions"
         )
 

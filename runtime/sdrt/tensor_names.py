@@ -1,7 +1,7 @@
 """The names of every network's tensors, and of the networks: optimum's, written once.
 
 Shapes: B batch, L tokens, D width of the text encoder, C latent channels, (h, w) latent size,
-(H, W) picture size.
+(H, W) image size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
 LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
 
-# ControlNet: takes what the UNet takes, and a picture in 0..1. Its N outputs are the controlled
+# ControlNet: takes what the UNet takes, and an image in 0..1. Its N outputs are the controlled
 # UNet's inputs of the same names: its residuals, scaled, and added to those of the nets before it
 CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
 CONDITIONING_SCALE: Final = "conditioning_scale"  # (B, N): the factor of each residual

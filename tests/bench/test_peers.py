@@ -174,12 +174,12 @@ def test_a_step_is_the_median_of_a_row():
 @pytest.mark.parametrize("kind", ["text", "image", "control"])
 def test_our_program_draws_with_the_demo_model(kind, tmp_path):
     """The program that peers' ones resemble, with the bundle and the protocol as they are."""
-    picture = Path(__file__).parents[2] / "docs" / "square_outline.png"
+    image = Path(__file__).parents[2] / "docs" / "square_outline.png"
     job = {
         "model": "demo",
         "controlnet": "",
         "noise": "",
-        "picture": str(picture),
+        "image": str(image),
         "images": str(tmp_path / "images.npy"),
         "first_steps": 2,
         "steps": 4,

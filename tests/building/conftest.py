@@ -23,7 +23,7 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Built:
     """A copy of the demo bundle, every network of which was built by `sdrt build`: for one to two
-    pictures of 64 pixels, on Ada. Copy it before changing it."""
+    images of 64 pixels, on Ada. Copy it before changing it."""
     root = tmp_path_factory.mktemp("built") / "demo"
     shutil.copytree(DEMO_FOLDER, root, ignore=shutil.ignore_patterns("engines"))
     outcome = run_sdrt(

@@ -68,7 +68,7 @@ def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     assert verify_component(bundle, name, Target("cpu")).passed
 
 
-def test_pictures_are_the_same(root: Path) -> None:
+def test_images_are_the_same(root: Path) -> None:
     images = [
         sdrt.Pipeline.open(bundle, "cpu")("a blue star", seed=3, num_inference_steps=4).images[0]
         for bundle in (root, DEMO_FOLDER)

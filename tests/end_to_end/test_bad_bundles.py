@@ -147,7 +147,7 @@ def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture)
     write_toy_bundle(folder / "broken", nan_from=component)
     message = refusal(["run", "broken", "a red circle", "--steps", "1"], folder, capsys)
     assert message.startswith(f"{component}: ")
-    assert "output values are NaN or infinite, so there is no picture to hand over" in message
+    assert "output values are NaN or infinite, so there is no image to hand over" in message
 
 
 def test_a_full_disk(folder: Path) -> None:

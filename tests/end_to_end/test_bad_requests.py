@@ -1,4 +1,4 @@
-"""Wrong usage, requests that cannot be met, and pictures that cannot be read: one line each."""
+"""Wrong usage, requests that cannot be met, and images that cannot be read: one line each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import sdrt
-from support.pictures import picture
+from support.images import sample_image
 from support.refusals import DRAW, Capture, refusal
 
 NET = ["export", "--controlnet"]
@@ -31,7 +31,7 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),
         ([*DRAW, "--width", "9.5"], "argument -W/--width: got '9.5', expected a whole number"),
         ([*DRAW, "--resize", "corp"], "argument --resize: got 'corp', did you mean 'crop'? (see"),
-        ([*DRAW, "--control", "edges"], "--control: got 'edges', expected NAME=PICTURE"),
+        ([*DRAW, "--control", "edges"], "--control: got 'edges', expected NAME=IMAGE"),
         ([*DRAW, "--control-scale", "edges=1"], "--control-scale: got edges=1, there is no --con"),
         ([*DRAW, "--eta", "much"], "argument --eta: got 'much', expected a number (see sdrt run"),
         (
@@ -122,7 +122,7 @@ def test_impossible_requests(
 
 
 def half_a_jpeg(path: Path) -> None:
-    picture(64, 64).save(path, "JPEG")
+    sample_image(64, 64).save(path, "JPEG")
     path.write_bytes(path.read_bytes()[:2000])
 
 
@@ -162,15 +162,15 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
-            "image: got 96×64 pixels for a picture of 64×64: say how it is to fit: resize crop, ",
+            "image: got 96×64 pixels for an image of 64×64: say how it is to fit: resize crop, ",
         ),
-        (["--resize", "crop"], "resize was given without a picture: give image or control, too"),
+        (["--resize", "crop"], "resize was given without an image: give image or control, too"),
         ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
         ([CONTROL, "pose=in.png"], "control: no ControlNet 'pose': this bundle has edges"),
         ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
         (
             [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
-            "control image 'edges': got 96×64 pixels for a picture of 64×64: say how it is to fit",
+            "control image 'edges': got 96×64 pixels for an image of 64×64: say how it is to fit",
         ),
         (
             [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],
@@ -187,11 +187,9 @@ def half_a_jpeg(path: Path) -> None:
         (["--guess-mode"], "guess_mode was given without control: give both, or neither"),
     ],
 )
-def test_impossible_pictures(
-    options: list[str], message: str, folder: Path, capsys: Capture
-) -> None:
-    picture(64, 64).save("in.png")
-    picture(96, 64).save("wide.png")
+def test_impossible_images(options: list[str], message: str, folder: Path, capsys: Capture) -> None:
+    sample_image(64, 64).save("in.png")
+    sample_image(96, 64).save("wide.png")
     (folder / "empty.png").touch()
     half_a_jpeg(folder / "half.jpg")
     if "large.png" in options:

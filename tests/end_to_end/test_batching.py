@@ -17,9 +17,9 @@ from sdrt.targets.engines import Engines
 from sdrt.targets.evaluation import evaluate
 from sdrt_engines import resolve_target
 from support.backends import skip_unless_it_opens
-from support.pictures import picture
+from support.images import sample_image
 
-EDGES, OTHER = picture(64, 64), picture(64, 64, seed=1)
+EDGES, OTHER = sample_image(64, 64), sample_image(64, 64, seed=1)
 SIZE = {"width": 64, "height": 64}
 REQUESTS = {
     "ddim": Request("a red circle", seed=1, num_inference_steps=5, scheduler="ddim", **SIZE),

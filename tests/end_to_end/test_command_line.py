@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def batch(folder: Path) -> Outcome:
-    """Two pictures in one process, with every option that a scheduler other than DDIM takes."""
+    """Two images in one process, with every option that a scheduler other than DDIM takes."""
     options = []
     for name, value in BATCH.items():
         if name != "prompt":
@@ -72,7 +72,7 @@ def batch(folder: Path) -> Outcome:
     return run_sdrt("run", "demo", PROMPT, *options, *count, "-o", "out.png", folder=folder)
 
 
-def test_a_batch_is_one_picture_per_seed(batch: Outcome, folder: Path) -> None:
+def test_a_batch_is_one_image_per_seed(batch: Outcome, folder: Path) -> None:
     assert batch.code == 0
     assert batch.out == ("out-1.png", "out-2.png")
     assert sorted(path.name for path in folder.iterdir()) == ["out-1.png", "out-2.png"]
@@ -107,7 +107,7 @@ def test_rich_is_loaded_for_a_terminal_only(batch: Outcome) -> None:
 
 
 @pytest.mark.parametrize(("name", "seed"), [("out-1.png", 7), ("out-2.png", 8)])
-def test_every_picture_says_how_it_was_made(
+def test_every_image_says_how_it_was_made(
     batch: Outcome, folder: Path, name: str, seed: int
 ) -> None:
     with Image.open(folder / name) as image:
@@ -120,7 +120,7 @@ def test_every_picture_says_how_it_was_made(
         )
 
 
-def test_a_picture_of_a_batch_can_be_made_alone(
+def test_an_image_of_a_batch_can_be_made_alone(
     batch: Outcome, folder: Path, tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone.png"
@@ -132,7 +132,7 @@ def test_a_picture_of_a_batch_can_be_made_alone(
 
 @pytest.fixture(scope="module")
 def single(folder: Path) -> Path:
-    """One picture that draws fresh noise in every step, at the place that sdrt chooses."""
+    """One image that draws fresh noise in every step, at the place that sdrt chooses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         size = ["-W", "64", "-H", "64", "--steps", "3", "-s", "4294967296"]
@@ -140,7 +140,7 @@ def single(folder: Path) -> Path:
     return folder / "sdrt-4294967296.png"
 
 
-def test_a_picture_is_reproduced_bit_for_bit(
+def test_an_image_is_reproduced_bit_for_bit(
     single: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     again = tmp_path / "again.png"
@@ -149,7 +149,7 @@ def test_a_picture_is_reproduced_bit_for_bit(
     assert capfd.readouterr() == ("", "")
 
 
-def test_one_option_overrides_what_the_picture_says(
+def test_one_option_overrides_what_the_image_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_toy_bundle(tmp_path / "toy")
@@ -163,7 +163,7 @@ def test_one_option_overrides_what_the_picture_says(
     assert (pixels(Path("one.png")) != pixels(Path("other.png"))).any()
 
 
-def test_pictures_of_other_programs_lend_their_parameters(
+def test_images_of_other_programs_lend_their_parameters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = PngInfo()

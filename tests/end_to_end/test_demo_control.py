@@ -17,7 +17,7 @@ def pipeline():
 
 
 def _draw(pipeline, pairs, **settings):
-    """Each pair and its picture; pair i has seed 2000 + i."""
+    """Each pair and its image; pair i has seed 2000 + i."""
     for i, pair in enumerate(pairs):
         control = {"edges": sdrt.Control(Image.fromarray(pair.outline), **settings)}
         image = pipeline(pair.prompt, control=control, seed=2000 + i, num_inference_steps=20)

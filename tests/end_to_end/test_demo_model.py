@@ -17,7 +17,7 @@ def pipeline():
 
 
 def _draw(pipeline, scenes, **keywords):
-    """Each scene and its picture; scene i has seed 1000 + i."""
+    """Each scene and its image; scene i has seed 1000 + i."""
     for start in range(0, len(scenes), BATCH):
         batch = scenes[start : start + BATCH]
         prompts = [caption_from_scene(scene) for scene in batch]
@@ -31,7 +31,7 @@ def _scenes(num, seed):
 
 
 @pytest.mark.parametrize("num_prompts", [48, pytest.param(200, marks=pytest.mark.full)])
-def test_the_pictures_are_what_was_asked_for(pipeline, num_prompts):
+def test_the_images_are_what_was_asked_for(pipeline, num_prompts):
     shares = score(_draw(pipeline, _scenes(num_prompts, seed=2026)))
     assert {name: share for name, share in shares.items() if share < 0.95 and name != "all"} == {}
     assert shares["all"] >= 0.90
@@ -41,12 +41,12 @@ def test_the_pictures_are_what_was_asked_for(pipeline, num_prompts):
 @pytest.mark.parametrize("scheduler", ["euler", "dpmpp_2m", "unipc", "heun"])
 def test_other_samplers_draw_it_too(pipeline, scheduler):
     shares = score(_draw(pipeline, _scenes(24, seed=5), scheduler=scheduler))
-    assert shares["all"] >= 0.75  # of 24 pictures: far from what chance or a wrong schedule gives
+    assert shares["all"] >= 0.75  # of 24 images: far from what chance or a wrong schedule gives
 
 
 def test_grounds_are_flat_and_edges_clean(pipeline):
-    """Away from the shape the picture is one colour: few pixels stray from their border's."""
-    for _, picture in _draw(pipeline, _scenes(16, seed=6)):
-        border = np.concatenate([picture[:3].reshape(-1, 3), picture[-3:].reshape(-1, 3)])
+    """Away from the shape the image is one colour: few pixels stray from their border's."""
+    for _, image in _draw(pipeline, _scenes(16, seed=6)):
+        border = np.concatenate([image[:3].reshape(-1, 3), image[-3:].reshape(-1, 3)])
         distance = np.linalg.norm(border.astype(float) - np.median(border, axis=0), axis=1)
         assert np.mean(distance > 40) < 0.1

@@ -1,11 +1,11 @@
-"""Figures, outline pictures and captions that the demo's ControlNet learns from."""
+"""Figures, outline images and captions that the demo's ControlNet learns from."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sdrt_export.demo.drawing import (
-    PICTURE_SIZE,
+    IMAGE_SIZE,
     Placement,
     mask_from_scene,
     outlines_at,
@@ -19,15 +19,15 @@ from sdrt_export.demo.outlines import (
     described,
     draw_figure,
     draw_figure_caption,
-    draw_outline_picture,
-    edge_picture_from_mask,
+    draw_outline_image,
+    edge_image_from_mask,
     edges_of,
+    image_from_outlines,
+    image_of_figure,
     main,
-    picture_from_outlines,
-    picture_of_figure,
 )
 
-MIDDLE = (PICTURE_SIZE / 2, PICTURE_SIZE / 2)
+MIDDLE = (IMAGE_SIZE / 2, IMAGE_SIZE / 2)
 
 
 def _figures(num):
@@ -35,16 +35,16 @@ def _figures(num):
     return [draw_figure(rng) for _ in range(num)]
 
 
-def _touches_border(picture):
-    return picture[0].any() or picture[-1].any() or picture[:, 0].any() or picture[:, -1].any()
+def _touches_border(image):
+    return image[0].any() or image[-1].any() or image[:, 0].any() or image[:, -1].any()
 
 
-def test_figures_lie_wholly_inside_the_picture_and_differ():
+def test_figures_lie_wholly_inside_the_image_and_differ():
     figures = _figures(200)
     for figure in figures:
         assert figure.mask.max() == 1
         assert not _touches_border(figure.mask)
-        assert not _touches_border(picture_from_outlines(figure.outlines, width=3))
+        assert not _touches_border(image_from_outlines(figure.outlines, width=3))
         assert RADII[0] <= figure.placement.radius <= RADII[1]
         assert abs(figure.placement.turn) <= LARGEST_TURN
     assert {figure.shape for figure in figures} == set(SHAPES)
@@ -63,7 +63,7 @@ def test_a_turn_goes_clockwise_about_the_centre():
 @pytest.mark.parametrize(("width", "smooth"), [(1, False), (1, True), (2, True), (3, False)])
 def test_lines_lie_on_the_edge_of_the_mask(shape, width, smooth):
     figure = Figure(shape, Placement((61.3, 66.8), 33.0, 0.2))
-    lines = picture_from_outlines(figure.outlines, width, smooth=smooth)
+    lines = image_from_outlines(figure.outlines, width, smooth=smooth)
     rows, columns = np.nonzero(lines > 40)
     outlines = np.concatenate([_dense(outline) for outline in figure.outlines])
     pixels = np.stack([columns, rows], axis=1) + 0.5  # of each the middle
@@ -83,14 +83,14 @@ def _dense(outline):
 
 def test_smooth_lines_have_shades_and_hard_ones_have_none():
     outlines = Figure("circle", Placement(MIDDLE, 30.0)).outlines
-    assert set(np.unique(picture_from_outlines(outlines, smooth=False))) == {0, 255}
-    assert len(np.unique(picture_from_outlines(outlines, smooth=True))) > 4
+    assert set(np.unique(image_from_outlines(outlines, smooth=False))) == {0, 255}
+    assert len(np.unique(image_from_outlines(outlines, smooth=True))) > 4
 
 
 def test_wider_lines_are_wider():
     outlines = Figure("heart", Placement(MIDDLE, 30.0)).outlines
     for smooth in (False, True):
-        light = [picture_from_outlines(outlines, w, smooth=smooth).mean() for w in (1, 2, 3)]
+        light = [image_from_outlines(outlines, w, smooth=smooth).mean() for w in (1, 2, 3)]
         assert light[0] * 1.5 < light[1] < light[2] * 0.8
 
 
@@ -102,7 +102,7 @@ def test_edges_are_the_rim_of_the_inside():
     np.testing.assert_array_equal(edges_of(inside), rim)
 
 
-def test_the_edge_of_the_picture_is_no_edge():
+def test_the_edge_of_the_image_is_no_edge():
     inside = np.zeros((6, 6), bool)
     inside[:, :3] = True
     only_the_right_side = np.zeros((6, 6), bool)
@@ -112,23 +112,23 @@ def test_the_edge_of_the_picture_is_no_edge():
 
 def test_a_ring_has_two_edges():
     mask = mask_from_scene(Scene("ring", "red", "white", "large"))
-    middle_row = edge_picture_from_mask(mask)[PICTURE_SIZE // 2]
+    middle_row = edge_image_from_mask(mask)[IMAGE_SIZE // 2]
     assert np.count_nonzero(middle_row) == 4
 
 
 def test_every_style_of_outline_is_drawn():
     rng = np.random.default_rng(22)
     figure = Figure("star", Placement(MIDDLE, 36.0))
-    pictures = [draw_outline_picture(figure, rng) for _ in range(60)]
-    assert {(p.shape, p.dtype.name, p.max()) for p in pictures} == {((128, 128), "uint8", 255)}
-    assert len({p.tobytes() for p in pictures}) == 7  # smooth and hard in three widths, edges
+    images = [draw_outline_image(figure, rng) for _ in range(60)]
+    assert {(p.shape, p.dtype.name, p.max()) for p in images} == {((128, 128), "uint8", 255)}
+    assert len({p.tobytes() for p in images}) == 7  # smooth and hard in three widths, edges
 
 
-def test_a_picture_has_the_scenes_colours_and_the_figures_place():
+def test_an_image_has_the_scenes_colours_and_the_figures_place():
     figure = Figure("square", Placement((40.0, 80.0), 20.0))
-    picture = picture_of_figure(figure, Scene("star", "white", "black", "large", "top"))
-    assert (picture[80, 40] == 245).all()
-    assert (picture[20, 64] == 15).all()
+    image = image_of_figure(figure, Scene("star", "white", "black", "large", "top"))
+    assert (image[80, 40] == 245).all()
+    assert (image[20, 64] == 15).all()
 
 
 def test_a_figure_is_described_in_its_own_words_and_the_scenes_colours():
@@ -164,8 +164,8 @@ def test_the_command_line_draws_one_outline(tmp_path, monkeypatch):
     path = tmp_path / "square.png"
     monkeypatch.setattr("sys.argv", ["outlines", "square", str(path)])
     main()
-    picture = np.asarray(Image.open(path))
-    assert picture.shape == (PICTURE_SIZE, PICTURE_SIZE)
-    rows, columns = np.nonzero(picture)
+    image = np.asarray(Image.open(path))
+    assert image.shape == (IMAGE_SIZE, IMAGE_SIZE)
+    rows, columns = np.nonzero(image)
     assert rows.min() == columns.min() and rows.max() == columns.max()  # a square, in the middle
-    assert rows.min() + rows.max() == PICTURE_SIZE - 1
+    assert rows.min() + rows.max() == IMAGE_SIZE - 1

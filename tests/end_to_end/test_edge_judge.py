@@ -1,14 +1,14 @@
-"""The measure of following an outline is itself measured: true, spoilt and wrong pictures."""
+"""The measure of following an outline is itself measured: true, spoilt and wrong images."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sdrt_export.demo.drawing import PICTURE_SIZE
+from sdrt_export.demo.drawing import IMAGE_SIZE
 from sdrt_export.demo.edge_judge import edge_agreement, held_out_pairs, score_control
 from sdrt_export.demo.grammar import RGB
-from sdrt_export.demo.outlines import Figure, edge_picture_from_mask, picture_of_figure
+from sdrt_export.demo.outlines import Figure, edge_image_from_mask, image_of_figure
 
 PAIRS = held_out_pairs(60)
 
@@ -19,26 +19,26 @@ def _moved(figure, x, y):
 
 
 def _draw(figures):
-    """Each pair and the picture of its figure in the prompt's colours."""
+    """Each pair and the image of its figure in the prompt's colours."""
     return [
-        (pair, picture_of_figure(figure, pair.scene))
+        (pair, image_of_figure(figure, pair.scene))
         for pair, figure in zip(PAIRS, figures, strict=True)
     ]
 
 
-def test_true_pictures_agree_with_every_style_of_outline():
-    pictures = _draw([pair.figure for pair in PAIRS])
-    scores = score_control(pictures)
+def test_true_images_agree_with_every_style_of_outline():
+    images = _draw([pair.figure for pair in PAIRS])
+    scores = score_control(images)
     assert scores["edge_iou"] > 0.98
     assert scores["colours"] == 1
-    assert min(edge_agreement(pair.outline, picture) for pair, picture in pictures) > 0.85
+    assert min(edge_agreement(pair.outline, image) for pair, image in images) > 0.85
 
 
 def test_noise_and_blur_change_little():
     rng = np.random.default_rng(31)
     spoilt = []
-    for pair, picture in _draw([pair.figure for pair in PAIRS]):
-        soft = (picture.astype(float) + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+    for pair, image in _draw([pair.figure for pair in PAIRS]):
+        soft = (image.astype(float) + np.roll(image, 1, 0) + np.roll(image, 1, 1)) / 3
         noisy = (soft + rng.normal(0, 8, soft.shape)).clip(0, 255).astype(np.uint8)
         spoilt.append((pair, noisy))
     scores = score_control(spoilt)
@@ -76,7 +76,7 @@ def test_exchanged_colours_are_wrong_but_the_edges_right():
     exchanged = [
         (
             pair,
-            picture_of_figure(
+            image_of_figure(
                 pair.figure, replace(pair.scene, colour=pair.scene.ground, ground=pair.scene.colour)
             ),
         )
@@ -87,23 +87,23 @@ def test_exchanged_colours_are_wrong_but_the_edges_right():
     assert scores["colours"] == 0
 
 
-def test_an_empty_picture_agrees_with_nothing():
-    empty = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), RGB["yellow"], np.uint8)
+def test_an_empty_image_agrees_with_nothing():
+    empty = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["yellow"], np.uint8)
     assert edge_agreement(PAIRS[0].outline, empty) == 0
 
 
 def test_half_an_outline_is_half_an_agreement():
     """The rim of a square, and only its upper half as outline: all of that and half of the rim,
     with the two rows that are still within the tolerance, are matched."""
-    picture = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), RGB["white"], np.uint8)
-    picture[32:96, 32:96] = RGB["red"]
-    outline = edge_picture_from_mask((picture[..., 1] < 100).astype(np.float32))
-    assert edge_agreement(outline, picture) == 1
+    image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["white"], np.uint8)
+    image[32:96, 32:96] = RGB["red"]
+    outline = edge_image_from_mask((image[..., 1] < 100).astype(np.float32))
+    assert edge_agreement(outline, image) == 1
     outline[64:] = 0
     rim = 4 * 63
     intersection = (rim / 2 + rim / 2 + 4) / 2
     expected = intersection / (intersection + rim / 2 - 4)
-    assert edge_agreement(outline, picture) == pytest.approx(expected)
+    assert edge_agreement(outline, image) == pytest.approx(expected)
 
 
 def test_held_out_pairs_are_always_the_same_and_mostly_contradict_their_outlines():

@@ -1,32 +1,32 @@
-"""The judge of the demo model is itself judged: on true pictures, spoilt ones and wrong ones."""
+"""The judge of the demo model is itself judged: on true images, spoilt ones and wrong ones."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sdrt_export.demo.drawing import PICTURE_SIZE, draw_shift, picture_from_scene
+from sdrt_export.demo.drawing import IMAGE_SIZE, draw_shift, image_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, COLOURS, POSITIONS, RGB, SHAPES, Scene
 from sdrt_export.demo.judge import ATTRIBUTES, score, sight
 
 SCENE = Scene("star", "blue", "yellow", "medium", "left")
 
 
-def _true_pictures(num):
+def _true_images(num):
     rng = np.random.default_rng(11)
     chosen = rng.choice(len(ALL_SCENES), num, replace=False)
-    return [(ALL_SCENES[i], picture_from_scene(ALL_SCENES[i], draw_shift(rng))) for i in chosen]
+    return [(ALL_SCENES[i], image_from_scene(ALL_SCENES[i], draw_shift(rng))) for i in chosen]
 
 
-def test_true_pictures_are_read_without_an_error():
-    assert score(_true_pictures(600)) == dict.fromkeys((*ATTRIBUTES, "all"), 1.0)
+def test_true_images_are_read_without_an_error():
+    assert score(_true_images(600)) == dict.fromkeys((*ATTRIBUTES, "all"), 1.0)
 
 
 def test_noise_and_blur_do_not_change_the_verdict():
     rng = np.random.default_rng(12)
     spoilt = []
-    for scene, picture in _true_pictures(200):
-        soft = (picture.astype(float) + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+    for scene, image in _true_images(200):
+        soft = (image.astype(float) + np.roll(image, 1, 0) + np.roll(image, 1, 1)) / 3
         noisy = soft + rng.normal(0, 8, soft.shape)
         spoilt.append((scene, noisy.clip(0, 255).astype(np.uint8)))
     assert score(spoilt)["all"] >= 0.99
@@ -43,13 +43,13 @@ def test_noise_and_blur_do_not_change_the_verdict():
 )
 def test_exactly_the_wrong_attribute_is_found(attribute, others):
     for other in others:
-        picture = picture_from_scene(replace(SCENE, **{attribute: other}))
-        wrong = [name for name, right in sight(picture).agreement(SCENE).items() if not right]
+        image = image_from_scene(replace(SCENE, **{attribute: other}))
+        wrong = [name for name, right in sight(image).agreement(SCENE).items() if not right]
         assert wrong == [attribute]
 
 
 def test_an_empty_ground_has_no_shape():
-    empty = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), RGB["yellow"], np.uint8)
+    empty = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["yellow"], np.uint8)
     assert sight(empty).shape is None
     assert score([(SCENE, empty)]) == {
         "colour": 0,
@@ -61,5 +61,5 @@ def test_an_empty_ground_has_no_shape():
 
 
 def test_pure_noise_is_not_the_scene():
-    noise = np.random.default_rng(13).integers(0, 256, (PICTURE_SIZE, PICTURE_SIZE, 3))
+    noise = np.random.default_rng(13).integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3))
     assert not all(sight(noise.astype(np.uint8)).agreement(SCENE).values())

@@ -18,7 +18,7 @@ from sdrt_engines import Array, DeviceArray, Engine, Feed, Pinned, resolve_targe
 from sdrt_engines.onnxruntime_cuda import BoundEngine
 from sdrt_engines.shape_profiles import Profile, Range
 from support.host_gpu import HostGpu
-from support.pictures import picture
+from support.images import sample_image
 
 BUNDLE = sdrt.Bundle.open("demo")
 NAMES = ("unet_controlled", "controlnet_edges")
@@ -95,13 +95,13 @@ def plans() -> Iterator[dict[str, Engine]]:
 
 
 def drawn(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
-    control = {"edges": Control(picture(64, 64), scale=0.7, start=0.2, end=0.6)}
+    control = {"edges": Control(sample_image(64, 64), scale=0.7, start=0.2, end=0.6)}
     result = pipeline(PROMPT, control=control, seed=3, num_inference_steps=5, **keywords)
     return np.stack([np.asarray(image) for image in result.images])
 
 
 @pytest.mark.parametrize("guess_mode", [False, True])
-def test_the_picture_is_the_one_without(guess_mode: bool, engines: dict[str, Observed]) -> None:
+def test_the_image_is_the_one_without(guess_mode: bool, engines: dict[str, Observed]) -> None:
     target = resolve_target("cpu")
     with sdrt.Pipeline(BUNDLE, target, engines) as bound, sdrt.Pipeline(BUNDLE, target) as plain:
         got = drawn(bound, guess_mode=guess_mode)
@@ -109,11 +109,11 @@ def test_the_picture_is_the_one_without(guess_mode: bool, engines: dict[str, Obs
 
 
 @pytest.mark.parametrize("guess_mode", [False, True])
-def test_plans_draw_the_picture_of_the_cpu(guess_mode: bool, plans: dict[str, Engine]) -> None:
+def test_plans_draw_the_image_of_the_cpu(guess_mode: bool, plans: dict[str, Engine]) -> None:
     target = resolve_target("cpu")
     keywords = {
         "guess_mode": guess_mode,
-        "image": picture(64, 64, seed=1),
+        "image": sample_image(64, 64, seed=1),
         "num_images_per_prompt": 2,
     }
     with sdrt.Pipeline(BUNDLE, target, plans) as simulated, sdrt.Pipeline(BUNDLE, target) as plain:

@@ -19,7 +19,7 @@ from support.backends import skip_unless_it_opens
 SCENES = [ALL_SCENES[i] for i in np.random.default_rng(4).choice(len(ALL_SCENES), 6, replace=False)]
 
 
-def pictures(target: str) -> np.ndarray:
+def images(target: str) -> np.ndarray:
     """One per scene, (N, 128, 128, 3)."""
     prompts = [caption_from_scene(scene) for scene in SCENES]
     with sdrt.Pipeline.open("demo", target) as pipeline:
@@ -30,12 +30,12 @@ def pictures(target: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
-    return pictures("cpu")
+    return images("cpu")
 
 
-def test_float32_draws_the_same_picture(expected: np.ndarray) -> None:
+def test_float32_draws_the_same_image(expected: np.ndarray) -> None:
     skip_unless_it_opens("openvino")
-    difference = pictures("openvino").astype(int) - expected
+    difference = images("openvino").astype(int) - expected
     assert abs(difference).max() <= 2
 
 
@@ -65,12 +65,12 @@ def test_a_row_is_the_same_alone_in_a_batch_and_after_other_shapes() -> None:
 
 def test_bfloat16_draws_what_was_asked_for(expected: np.ndarray) -> None:
     skip_unless_it_opens("openvino:bf16")
-    drawn = pictures("openvino:bf16")
+    drawn = images("openvino:bf16")
     squared = (drawn.astype(float) - expected) ** 2
     psnr = 10 * np.log10(255**2 / squared.mean(axis=(1, 2, 3)))
     assert psnr.min() >= 30
     assert squared.any()  # it is another arithmetic, or bf16 was not what ran
-    assert [sight(picture) for picture in drawn] == [sight(picture) for picture in expected]
+    assert [sight(image) for image in drawn] == [sight(image) for image in expected]
 
 
 def test_the_command_line_draws_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,12 +52,12 @@ def test_diffusers_draws_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
     checkpoint = checkpoint_from_source(folder)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline(
+    image = pipeline(
         "a red circle", height=64, width=64, num_inference_steps=2, output_type="np"
     ).images
 
     assert checkpoint.family.name == "stable-diffusion-1"
-    assert 0.1 < picture.std() < 0.5
+    assert 0.1 < image.std() < 0.5
 
 
 def test_a_controlnet_fits_the_checkpoint(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def case(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a pipeline made: the latents after each step, and the pictures."""
+    """What a pipeline made: the latents after each step, and the images."""
 
     timesteps: Sequence[float]
     latents: Sequence[np.ndarray]  # (B, C, h, w) each
@@ -129,7 +129,7 @@ def pixels(images: Iterable[Image]) -> np.ndarray:
 def assert_same(ours: Drawn, theirs: Drawn) -> None:
     np.testing.assert_allclose(ours.timesteps, theirs.timesteps, rtol=0, atol=1e-4)
     assert_same_latents(ours.latents[-1], theirs.latents[-1])
-    assert_same_pictures(ours.images, theirs.images)
+    assert_same_images(ours.images, theirs.images)
 
 
 def assert_same_latents(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -138,9 +138,9 @@ def assert_same_latents(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert abs(ours - theirs).max() <= 1e-3 * max(1.0, abs(theirs).max())
 
 
-def assert_same_pictures(ours: np.ndarray, theirs: np.ndarray) -> None:
+def assert_same_images(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert ours.shape == theirs.shape
-    assert theirs.std() > 5, "a flat picture proves nothing"
+    assert theirs.std() > 5, "a flat image proves nothing"
     assert abs(ours.astype(int) - theirs).max() <= 2
 
 

@@ -149,7 +149,7 @@ def _scheduler(name: str, options: str) -> Any:
 
 
 def first_latents(case: Case, schedule: Schedule) -> np.ndarray:
-    """Where the run starts: noise, or a noised picture when it starts in the middle."""
+    """Where the run starts: noise, or a noised image when it starts in the middle."""
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     if not case.start:
         return noise * np.float32(schedule.init_noise_sigma)

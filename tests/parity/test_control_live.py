@@ -1,4 +1,4 @@
-"""ControlNet against diffusers: several nets, scales, windows, guess mode; pictures and masks."""
+"""ControlNet against diffusers: several nets, scales, windows, guess mode; images and masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from parity.pictures import mask, picture
+from parity.parity_images import mask, sample_image
 from parity.pipeline_harness import (
     BLURRY,
     CIRCLE,
@@ -40,7 +40,7 @@ Nets: TypeAlias = Callable[[str, tuple[str, ...]], Any]  # recipe, names -> diff
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
 SCHEDULERS = ("euler", "ddim", "dpmpp_2m", "unipc", "pndm", "lcm", "heun", "euler_a")
-EDGES, DEPTH = picture(32, 32, seed=1), picture(32, 32, seed=2).convert("L")
+EDGES, DEPTH = sample_image(32, 32, seed=1), sample_image(32, 32, seed=2).convert("L")
 
 
 def controlled(
@@ -65,7 +65,7 @@ def controlled(
 
 
 def as_theirs(name: str, image: Image.Image) -> Image.Image | torch.Tensor:
-    """diffusers makes RGB of every picture, so a net with one channel needs a tensor."""
+    """diffusers makes RGB of every image, so a net with one channel needs a tensor."""
     return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
 
 
@@ -100,8 +100,8 @@ TEXT_TO_IMAGE = [
     controlled("classic", "euler", prompt=[CIRCLE, STAR], negative_prompt=[BLURRY, ""]),
     controlled("classic", "euler", num_images_per_prompt=2, guidance_scale=1.0),
     # sizes
-    controlled("classic", None, ("edges", Control(picture(44, 24, seed=1)))),
-    controlled("deep", None, ("edges", Control(picture(72, 104, seed=1)))),
+    controlled("classic", None, ("edges", Control(sample_image(44, 24, seed=1)))),
+    controlled("deep", None, ("edges", Control(sample_image(72, 104, seed=1)))),
     # scales and windows
     controlled("classic", "ddim", edges(0.3)),
     controlled("classic", "ddim", edges(1.7, end=0.6)),
@@ -120,19 +120,21 @@ TEXT_TO_IMAGE = [
         for scale in (1.0, 4.0)
     ),
 ]
-WITH_PICTURE = [
+WITH_IMAGE = [
     *(
-        controlled("classic", scheduler, image=picture(32, 32), strength=strength)
+        controlled("classic", scheduler, image=sample_image(32, 32), strength=strength)
         for scheduler in ("euler", "ddim", "unipc")
         for strength in (0.4, 0.75, 1.0)
     ),
     controlled(
-        "classic", "ddim", edges(0.6, end=0.7), depth(), image=picture(32, 32), strength=0.8
+        "classic", "ddim", edges(0.6, end=0.7), depth(), image=sample_image(32, 32), strength=0.8
     ),
-    controlled("classic", "ddim", edges(), guess_mode=True, image=picture(32, 32), strength=0.8),
-    controlled("deep", None, image=picture(32, 32), strength=0.6, num_images_per_prompt=2),
+    controlled(
+        "classic", "ddim", edges(), guess_mode=True, image=sample_image(32, 32), strength=0.8
+    ),
+    controlled("deep", None, image=sample_image(32, 32), strength=0.6, num_images_per_prompt=2),
 ]
-MASKED = {"image": picture(32, 32), "mask_image": mask(32, 32), "height": 32, "width": 32}
+MASKED = {"image": sample_image(32, 32), "mask_image": mask(32, 32), "height": 32, "width": 32}
 WITH_MASK = [
     *(
         controlled(recipe, scheduler, **MASKED, strength=strength)
@@ -152,7 +154,7 @@ def test_text_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: 
     assert_alike(case, StableDiffusionControlNetPipeline, controlled_ours, theirs, nets)
 
 
-@pytest.mark.parametrize("case", WITH_PICTURE, ids=str)
+@pytest.mark.parametrize("case", WITH_IMAGE, ids=str)
 def test_image_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
     assert_alike(case, StableDiffusionControlNetImg2ImgPipeline, controlled_ours, theirs, nets)
 

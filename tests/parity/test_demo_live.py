@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 import sdrt_export
 from sdrt import Control, Pipeline, Result
-from sdrt_export.demo.drawing import picture_from_scene
+from sdrt_export.demo.drawing import image_from_scene
 from sdrt_export.demo.grammar import Scene
 
 pytestmark = pytest.mark.parity
@@ -40,22 +40,22 @@ REQUESTS = [
 ]
 
 
-PICTURE = Image.fromarray(picture_from_scene(Scene("circle", "red", "white", "large")))
-MASK = Image.new("L", PICTURE.size)
+IMAGE = Image.fromarray(image_from_scene(Scene("circle", "red", "white", "large")))
+MASK = Image.new("L", IMAGE.size)
 ImageDraw.Draw(MASK).rectangle((0, 0, 63, 127), fill=255)
-OUTLINE = Image.new("RGB", PICTURE.size)
+OUTLINE = Image.new("RGB", IMAGE.size)
 ImageDraw.Draw(OUTLINE).rectangle((40, 30, 90, 80), outline="white", width=2)
 # diffusers' pipeline, what both are given, what each is given in its own words
-WITH_PICTURES = {
+WITH_IMAGES = {
     "image to image": (
         StableDiffusionImg2ImgPipeline,
-        {"image": PICTURE, "strength": 0.6, "num_inference_steps": 10},
+        {"image": IMAGE, "strength": 0.6, "num_inference_steps": 10},
         {},
         {},
     ),
     "inpainting": (
         StableDiffusionInpaintPipeline,
-        {"image": PICTURE, "mask_image": MASK, "num_inference_steps": 6},
+        {"image": IMAGE, "mask_image": MASK, "num_inference_steps": 6},
         {},
         {"height": 128, "width": 128},
     ),
@@ -67,7 +67,7 @@ WITH_PICTURES = {
     ),
     "inpainting with control": (
         StableDiffusionControlNetInpaintPipeline,
-        {"image": PICTURE, "mask_image": MASK, "num_inference_steps": 6},
+        {"image": IMAGE, "mask_image": MASK, "num_inference_steps": 6},
         {"control": {"edges": Control(OUTLINE, start=0.3)}},
         {
             "control_image": OUTLINE,
@@ -93,17 +93,15 @@ def theirs() -> StableDiffusionPipeline:
 
 
 @pytest.mark.parametrize("options", REQUESTS, ids=str)
-def test_same_picture(
+def test_same_image(
     ours: Pipeline, theirs: StableDiffusionPipeline, options: dict[str, Any]
 ) -> None:
-    assert_same_picture(ours(**options, seed=7), theirs, options)
+    assert_same_image(ours(**options, seed=7), theirs, options)
 
 
-@pytest.mark.parametrize("name", WITH_PICTURES)
-def test_same_picture_from_pictures(
-    name: str, ours: Pipeline, theirs: StableDiffusionPipeline
-) -> None:
-    kind, options, our_words, their_words = WITH_PICTURES[name]
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_same_image_from_images(name: str, ours: Pipeline, theirs: StableDiffusionPipeline) -> None:
+    kind, options, our_words, their_words = WITH_IMAGES[name]
     parts = dict(theirs.components)
     if "control" in our_words:
         parts["controlnet"] = ControlNetModel.from_pretrained(
@@ -112,10 +110,10 @@ def test_same_picture_from_pictures(
     pipe = kind(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     options = {"prompt": PROMPTS[1]} | options
-    assert_same_picture(ours(**options, **our_words, seed=7), pipe, options | their_words)
+    assert_same_image(ours(**options, **our_words, seed=7), pipe, options | their_words)
 
 
-def assert_same_picture(result: Result, theirs: Any, options: dict[str, Any]) -> None:
+def assert_same_image(result: Result, theirs: Any, options: dict[str, Any]) -> None:
     latents: list[np.ndarray] = []
 
     def note(pipe: object, index: int, t: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Optimum's UNet takes one timestep, a float32 scalar; ours takes one for each row. There, a pipeline
 feeds ours a vector of one ("might be inefficient", it warns), which the graph spreads over the
-rows, so the picture is the same.
+rows, so the image is the same.
 """
 
 from __future__ import annotations
@@ -74,19 +74,19 @@ def pixels(images: Sequence[Any]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
-def test_their_folder_gives_the_same_picture_here(
+def test_their_folder_gives_the_same_image_here(
     optimum_folder: Path, draw_there: Draw, request_: dict[str, Any]
 ) -> None:
     pipe = Pipeline.open(optimum_folder, target="cpu")
     assert pipe.bundle.component("unet").signature.inputs[1].shape == ()  # the scalar timestep
     ours = pixels(pipe(**request_, seed=0, num_inference_steps=5).images)
     theirs = draw_there(**request_)
-    assert theirs.std() > 5, "a flat picture proves nothing"
+    assert theirs.std() > 5, "a flat image proves nothing"
     assert abs(ours - theirs).max() <= 2
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
-def test_our_folder_gives_the_same_picture_there(
+def test_our_folder_gives_the_same_image_there(
     tiny_bundle: Callable[[str], Path], draw_there: Draw, request_: dict[str, Any]
 ) -> None:
     with warnings.catch_warnings():

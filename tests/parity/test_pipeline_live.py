@@ -29,7 +29,7 @@ from parity.pipeline_harness import (
     Ours,
     Theirs,
     assert_same,
-    assert_same_pictures,
+    assert_same_images,
     case,
     drawn_by_diffusers,
     drawn_by_us,
@@ -73,12 +73,12 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_same_picture(case: Case, ours: Ours, theirs: Theirs) -> None:
+def test_same_image(case: Case, ours: Ours, theirs: Theirs) -> None:
     expected = drawn_by_diffusers(theirs(case.recipe, case.scheduler), case)
     assert_same(drawn_by_us(ours(case.recipe), case), expected)
 
 
-def test_same_picture_of_a_prompt_that_is_too_long(ours: Ours, theirs: Theirs) -> None:
+def test_same_image_of_a_prompt_that_is_too_long(ours: Ours, theirs: Theirs) -> None:
     long = case("deep", prompt=LONG, negative_prompt=LONG[::-1])
     with pytest.warns(TruncatedPromptWarning):
         drawn = drawn_by_us(ours("deep"), long)
@@ -159,8 +159,8 @@ def test_same_previews(scheduler: str, ours: Ours, theirs: Theirs) -> None:
     pipe(**request, generator=generators(2))
     steps = list(ours("classic").stream(**request, scheduler=scheduler, seed=SEED))
     assert len(steps) == len(expected)
-    for step, pictures in zip(steps, expected, strict=True):
-        assert_same_pictures(pixels(step.preview()), pictures)
+    for step, images in zip(steps, expected, strict=True):
+        assert_same_images(pixels(step.preview()), images)
 
 
 def prediction_in(output: Any) -> torch.Tensor:
@@ -170,8 +170,8 @@ def prediction_in(output: Any) -> torch.Tensor:
 
 def decoded(pipe: Any, latents: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        pictures = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
-    return pixels(pipe.image_processor.postprocess(pictures))
+        images = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    return pixels(pipe.image_processor.postprocess(images))
 
 
 def test_a_cancelled_request_leaves_no_trace(ours: Ours, theirs: Theirs) -> None:

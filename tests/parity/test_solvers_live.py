@@ -64,7 +64,7 @@ def one_by_one(scheduler: str, *variants: Mapping[str, Any], **more: Any) -> Ite
 
 
 def dpm_algorithms(scheduler: str, names: list[str]) -> Iterator[Case]:
-    """Every algorithm × solver type × order; noise prediction can't end in the picture itself."""
+    """Every algorithm × solver type × order; noise prediction can't end in the image itself."""
     both = ["epsilon", "v_prediction"]
     for algorithm, kind, order in product(names, ["midpoint", "heun"], [1, 2, 3]):
         if (algorithm, order) == ("sde-dpmsolver", 3):

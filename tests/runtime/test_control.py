@@ -13,9 +13,9 @@ from PIL import Image
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.images.framing import Frame
-from support.pictures import picture
+from support.images import sample_image
 
-EDGES = picture(32, 16)
+EDGES = sample_image(32, 16)
 FRAME = Frame((32, 16))
 
 
@@ -48,7 +48,7 @@ FRAME = Frame((32, 16))
         ({"image": np.full((8, 8, 3), np.nan)}, "with values from nan to nan, expected 0 to 1"),
         (
             {"image": np.zeros((8, 8, 3)), "annotate": "canny"},
-            "control: got an annotator for an array, expected a picture",
+            "control: got an annotator for an array, expected an image",
         ),
     ],
 )
@@ -69,8 +69,8 @@ def test_an_array_that_changes_later_does_not_change_the_control() -> None:
 def test_a_path_is_kept(tmp_path: Path) -> None:
     EDGES.save(tmp_path / "edges.png")
     given = Control(tmp_path / "edges.png")
-    assert given.picture is not None
-    assert given.picture.path == str(tmp_path / "edges.png")
+    assert given.input_image is not None
+    assert given.input_image.path == str(tmp_path / "edges.png")
     assert given.size == (32, 16)
 
 
@@ -105,7 +105,7 @@ def test_a_step_counts_where_it_lies_wholly_inside_the_window(
 # --- what a net sees
 
 
-def test_pictures_are_conditioning_in_0_to_1() -> None:
+def test_images_are_conditioning_in_0_to_1() -> None:
     colour = Control(EDGES).conditioning(3, FRAME)
     assert (colour.shape, colour.dtype) == ((1, 3, 16, 32), np.float32)
     np.testing.assert_array_equal(colour[0].transpose(1, 2, 0) * 255, np.asarray(EDGES))
@@ -113,7 +113,7 @@ def test_pictures_are_conditioning_in_0_to_1() -> None:
     np.testing.assert_array_equal(grey[0, 0] * 255, np.asarray(EDGES.convert("L")))
 
 
-def test_pictures_take_the_request_s_size() -> None:
+def test_images_take_the_request_s_size() -> None:
     assert Control(EDGES).conditioning(3, Frame((64, 24), "crop")).shape == (1, 3, 24, 64)
 
 
@@ -129,7 +129,7 @@ def test_arrays_are_taken_as_they_are(num_channels: int, dtype: type) -> None:
 @pytest.mark.parametrize(
     ("image", "num_channels", "frame", "message"),
     [
-        (EDGES, 5, FRAME, "this ControlNet takes 5 channels, not a picture: give an array (height"),
+        (EDGES, 5, FRAME, "this ControlNet takes 5 channels, not an image: give an array (height"),
         (np.zeros((16, 32, 3)), 5, FRAME, "got an array (16, 32, 3), expected (16, 32, 5)"),
         (np.zeros((32, 16, 3)), 3, FRAME, "got an array (32, 16, 3), expected (16, 32, 3)"),
         (
@@ -149,7 +149,7 @@ def test_what_does_not_fit_a_net_is_told(
 
 
 def test_annotating_comes_after_resizing() -> None:
-    """A line of one pixel would be grey after its picture were made smaller."""
+    """A line of one pixel would be grey after its image were made smaller."""
     square = Image.new("RGB", (256, 128))
     square.paste("white", (64, 32, 192, 96))
     conditioning = Control(square, annotate="canny").conditioning(1, Frame((64, 32)))

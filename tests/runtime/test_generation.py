@@ -1,4 +1,4 @@
-"""Pictures, masks and ControlNets on their way through networks that are Python functions."""
+"""Images, masks and ControlNets on their way through networks that are Python functions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from support.function_networks import (
     Networks,
     control,
     controlnet,
-    encode_picture,
+    encode_image,
     predict,
     predict_controlled,
 )
-from support.pictures import mask, picture
+from support.images import mask, sample_image
 from support.toy_bundle import write_toy_bundle
 
-PICTURE, EDGES = picture(64, 48), picture(64, 48, seed=1)
+IMAGE, EDGES = sample_image(64, 48), sample_image(64, 48, seed=1)
 MASK = mask(64, 48, (16, 8, 40, 32))
 SHORT = {"num_inference_steps": 4, "seed": 0}
 NETS = {"edges": 3, "depth": 1, "normals": 5}  # their channels
@@ -42,7 +42,7 @@ NETS = {"edges": 3, "depth": 1, "normals": 5}  # their channels
 def all_networks(**others: Any) -> Networks:
     return Networks(
         **{
-            "vae_encoder": (VAE_ENCODER, encode_picture),
+            "vae_encoder": (VAE_ENCODER, encode_image),
             "unet_controlled": (CONTROLLED_UNET, predict_controlled),
             **{f"controlnet_{name}": (controlnet(count), control) for name, count in NETS.items()},
         }
@@ -115,30 +115,30 @@ def test_with_control_the_plain_unet_is_not_opened(folder: Path, networks: Netwo
 # --- image to image
 
 
-def test_the_picture_is_encoded_once_in_minus_1_to_1(pipe: Pipeline, networks: Networks) -> None:
-    result = pipe([CIRCLE, STAR], image=PICTURE, strength=0.5, **SHORT)
+def test_the_image_is_encoded_once_in_minus_1_to_1(pipe: Pipeline, networks: Networks) -> None:
+    result = pipe([CIRCLE, STAR], image=IMAGE, strength=0.5, **SHORT)
     (feeds,) = networks.feeds["vae_encoder"]
-    expected = np.asarray(PICTURE, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+    expected = np.asarray(IMAGE, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
     np.testing.assert_allclose(feeds["sample"], expected, atol=1e-6)
     assert networks.num_runs["unet"] == 2
-    assert {image.size for image in result.images} == {PICTURE.size}
+    assert {image.size for image in result.images} == {IMAGE.size}
     assert result.timings.seconds["vae_encoder"] > 0
 
 
-def test_steps_are_counted_from_where_the_picture_begins(pipe: Pipeline) -> None:
-    steps = list(pipe.stream(CIRCLE, image=PICTURE, strength=0.75, **SHORT))
+def test_steps_are_counted_from_where_the_image_begins(pipe: Pipeline) -> None:
+    steps = list(pipe.stream(CIRCLE, image=IMAGE, strength=0.75, **SHORT))
     assert [(step.index, step.total) for step in steps] == [(0, 3), (1, 3), (2, 3)]
     assert [step.timestep for step in steps] == [501, 251, 1]
     assert all(len(step.preview()) == 1 for step in steps)
 
 
-def test_a_small_strength_stays_near_the_picture(pipe: Pipeline) -> None:
+def test_a_small_strength_stays_near_the_image(pipe: Pipeline) -> None:
     near, far = (
-        pipe(CIRCLE, image=PICTURE, strength=strength, num_inference_steps=20, seed=0).latents
+        pipe(CIRCLE, image=IMAGE, strength=strength, num_inference_steps=20, seed=0).latents
         for strength in (0.05, 1)
     )
-    latents = encode_picture(
-        {"sample": np.asarray(PICTURE, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1}
+    latents = encode_image(
+        {"sample": np.asarray(IMAGE, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1}
     )["latent_parameters"][:, :4]
     scaled = latents * 0.13
     assert abs(near - scaled).mean() < abs(far - scaled).mean() / 2
@@ -147,11 +147,11 @@ def test_a_small_strength_stays_near_the_picture(pipe: Pipeline) -> None:
 @pytest.mark.parametrize(
     "keywords",
     [
-        {"image": PICTURE, "strength": 0.6},
-        {"image": PICTURE, "mask_image": MASK, "strength": 0.6},
-        {"image": PICTURE, "mask_image": MASK},
+        {"image": IMAGE, "strength": 0.6},
+        {"image": IMAGE, "mask_image": MASK, "strength": 0.6},
+        {"image": IMAGE, "mask_image": MASK},
         {"control": {"edges": Control(EDGES, 0.7)}},
-        {"image": PICTURE, "control": {"edges": EDGES, "depth": EDGES}, "guess_mode": True},
+        {"image": IMAGE, "control": {"edges": EDGES, "depth": EDGES}, "guess_mode": True},
     ],
 )
 def test_an_image_of_a_batch_can_be_made_again_alone(
@@ -168,48 +168,46 @@ def test_an_image_of_a_batch_can_be_made_again_alone(
 # --- inpainting
 
 
-def test_latents_outside_the_mask_become_the_picture_s(pipe: Pipeline) -> None:
+def test_latents_outside_the_mask_become_the_image_s(pipe: Pipeline) -> None:
     one, other = (
-        pipe(prompt, image=PICTURE, mask_image=MASK, **SHORT).latents for prompt in (CIRCLE, STAR)
+        pipe(prompt, image=IMAGE, mask_image=MASK, **SHORT).latents for prompt in (CIRCLE, STAR)
     )
     painted = np.asarray(MASK)[::8, ::8] > 0  # (h, w)
     assert (one == other).all(axis=(0, 1))[~painted].all()
     assert (one != other).any(axis=(0, 1))[painted].all()
 
 
-def test_a_black_mask_gives_the_picture_again(pipe: Pipeline) -> None:
-    black = Image.new("L", PICTURE.size)
+def test_a_black_mask_gives_the_image_again(pipe: Pipeline) -> None:
+    black = Image.new("L", IMAGE.size)
     drawn = [
-        pipe(prompt, image=PICTURE, mask_image=black, **SHORT).latents for prompt in (CIRCLE, STAR)
+        pipe(prompt, image=IMAGE, mask_image=black, **SHORT).latents for prompt in (CIRCLE, STAR)
     ]
     np.testing.assert_array_equal(*drawn)
 
 
-def test_a_white_mask_at_full_strength_leaves_nothing_of_the_picture(
+def test_a_white_mask_at_full_strength_leaves_nothing_of_the_image(
     pipe: Pipeline, networks: Networks
 ) -> None:
-    white = Image.new("L", PICTURE.size, 255)
+    white = Image.new("L", IMAGE.size, 255)
     one, other = (
-        pipe(CIRCLE, image=image, mask_image=white, **SHORT).latents for image in (PICTURE, EDGES)
+        pipe(CIRCLE, image=image, mask_image=white, **SHORT).latents for image in (IMAGE, EDGES)
     )
     np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("strength", "encodings"), [(1.0, 1), (0.5, 2)])
-def test_an_inpainting_unet_is_shown_mask_and_masked_picture(
+def test_an_inpainting_unet_is_shown_mask_and_masked_image(
     strength: float, encodings: int, inpainting_folder: Path
 ) -> None:
     networks = all_networks(unet=(INPAINTING_UNET, predict_first))
     pipe = pipeline_of(inpainting_folder, networks)
-    pipe(CIRCLE, image=PICTURE, mask_image=MASK, strength=strength, **SHORT)
+    pipe(CIRCLE, image=IMAGE, mask_image=MASK, strength=strength, **SHORT)
     encoded = networks.feeds["vae_encoder"]
     assert len(encoded) == encodings
     masked = encoded[-1]["sample"][0].transpose(1, 2, 0)
     painted = np.asarray(MASK) > 0
     assert (masked[painted] == 0).all()
-    np.testing.assert_allclose(
-        masked[~painted], np.asarray(PICTURE)[~painted] / 127.5 - 1, atol=1e-6
-    )
+    np.testing.assert_allclose(masked[~painted], np.asarray(IMAGE)[~painted] / 127.5 - 1, atol=1e-6)
     for feeds in networks.feeds["unet"]:
         assert feeds["sample"].shape == (2, 9, 6, 8)
         np.testing.assert_array_equal(feeds["sample"][:, 4], painted[None, ::8, ::8].repeat(2, 0))
@@ -219,16 +217,16 @@ def test_an_inpainting_unet_with_control(inpainting_folder: Path) -> None:
     both = Signature((*INPAINTING_UNET.inputs, *RESIDUALS), UNET.outputs)
     networks = all_networks(unet_controlled=(both, predict_first))
     pipe = pipeline_of(inpainting_folder, networks)
-    pipe(CIRCLE, image=PICTURE, mask_image=MASK, control={"edges": EDGES}, **SHORT)
+    pipe(CIRCLE, image=IMAGE, mask_image=MASK, control={"edges": EDGES}, **SHORT)
     assert networks.feeds["controlnet_edges"][0]["sample"].shape == (2, 4, 6, 8)
 
 
 def test_around_a_mask_it_is_drawn_larger_and_pasted_back(
     pipe: Pipeline, networks: Networks
 ) -> None:
-    result = pipe(CIRCLE, image=PICTURE, mask_image=MASK, padding_mask_crop=4, **SHORT)
+    result = pipe(CIRCLE, image=IMAGE, mask_image=MASK, padding_mask_crop=4, **SHORT)
     assert networks.feeds["vae_encoder"][0]["sample"].shape == (1, 3, 128, 128)
-    drawn, before, white = (np.asarray(each) for each in (result.images[0], PICTURE, MASK))
+    drawn, before, white = (np.asarray(each) for each in (result.images[0], IMAGE, MASK))
     assert drawn.shape == before.shape
     np.testing.assert_array_equal(drawn[white == 0], before[white == 0])
     assert (drawn[white > 0] != before[white > 0]).any()
@@ -268,7 +266,7 @@ def test_control_at_scale_zero_changes_nothing(pipe: Pipeline, networks: Network
 
 def test_windows_are_shares_of_the_steps_that_are_taken(pipe: Pipeline, networks: Networks) -> None:
     half = {"edges": Control(EDGES, end=0.5)}
-    pipe(CIRCLE, image=PICTURE, strength=0.5, control=half, num_inference_steps=8, seed=0)
+    pipe(CIRCLE, image=IMAGE, strength=0.5, control=half, num_inference_steps=8, seed=0)
     timesteps = [feeds["timestep"][0] for feeds in networks.feeds["controlnet_edges"]]
     assert timesteps == [376, 251]  # of 376, 251, 126, 1
 
@@ -288,11 +286,11 @@ def test_threads_do_not_disturb_each_other(pipe: Pipeline) -> None:
         for seed, prompt in enumerate((CIRCLE, STAR))
         for keywords in (
             {"width": 64, "height": 48},
-            {"image": PICTURE},
-            {"image": PICTURE, "mask_image": MASK},
-            {"image": PICTURE, "mask_image": MASK, "padding_mask_crop": 4},
+            {"image": IMAGE},
+            {"image": IMAGE, "mask_image": MASK},
+            {"image": IMAGE, "mask_image": MASK, "padding_mask_crop": 4},
             {"control": {"edges": Control(EDGES, end=0.5), "depth": EDGES}},
-            {"control": {"edges": EDGES}, "image": PICTURE, "guess_mode": True},
+            {"control": {"edges": EDGES}, "image": IMAGE, "guess_mode": True},
         )
     ]
     one_after_another = [pipe(request).images[0].tobytes() for request in requests]
@@ -302,11 +300,11 @@ def test_threads_do_not_disturb_each_other(pipe: Pipeline) -> None:
 
 
 def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
-    given = [PICTURE, MASK, EDGES]
+    given = [IMAGE, MASK, EDGES]
     before = [image.tobytes() for image in given]
     array = np.full((48, 64, 5), 0.5, np.float32)
     nets = {"edges": Control(EDGES, 0.5), "normals": Control(array, 0.5)}
-    pipe(CIRCLE, image=PICTURE, mask_image=MASK, control=nets, **SHORT)
+    pipe(CIRCLE, image=IMAGE, mask_image=MASK, control=nets, **SHORT)
     assert [image.tobytes() for image in given] == before
     assert (array == 0.5).all()
 
@@ -318,23 +316,23 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
     ("keywords", "message"),
     [
         ({"control": {"egdes": EDGES}}, "control: no ControlNet 'egdes', did you mean 'edges'?"),
-        ({"control": {"normals": EDGES}}, "this ControlNet takes 5 channels, not a picture"),
+        ({"control": {"normals": EDGES}}, "this ControlNet takes 5 channels, not an image"),
         (
             {"control": {"normals": np.zeros((48, 64, 3))}},
             "control image: got an array (48, 64, 3), expected (48, 64, 5)",
         ),
         (
             {
-                "image": PICTURE,
+                "image": IMAGE,
                 "mask_image": MASK,
                 "padding_mask_crop": 4,
                 "control": {"normals": np.zeros((128, 128, 5))},
             },
             "and no padding_mask_crop",
         ),
-        ({"image": PICTURE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
-        ({"image": PICTURE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
-        ({"image": PICTURE, "width": 128}, "say how it is to fit: resize crop, pad or stretch"),
+        ({"image": IMAGE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
+        ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
+        ({"image": IMAGE, "width": 128}, "say how it is to fit: resize crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(
@@ -349,7 +347,7 @@ def test_impossible_requests_are_refused_before_anything_runs(
 @pytest.mark.parametrize("component", ["vae_encoder", "unet_controlled", "controlnet_edges"])
 def test_a_broken_number_aborts_and_names_the_component(component: str, folder: Path) -> None:
     functions: dict[str, tuple[Signature, Callable]] = {
-        "vae_encoder": (VAE_ENCODER, encode_picture),
+        "vae_encoder": (VAE_ENCODER, encode_image),
         "unet_controlled": (CONTROLLED_UNET, predict_controlled),
         "controlnet_edges": (controlnet(3), control),
     }
@@ -360,4 +358,4 @@ def test_a_broken_number_aborts_and_names_the_component(component: str, folder: 
 
     pipe = pipeline_of(folder, all_networks(**{component: (signature, broken)}))
     with pytest.raises(NonFiniteError, match=f"^{component}: "):
-        pipe(CIRCLE, image=PICTURE, control={"edges": EDGES}, **SHORT)
+        pipe(CIRCLE, image=IMAGE, control={"edges": EDGES}, **SHORT)

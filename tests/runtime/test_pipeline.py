@@ -1,4 +1,4 @@
-"""Text to image over networks that are Python functions: every number in a picture is traceable."""
+"""Text to image over networks that are Python functions: every number in an image is traceable."""
 
 import math
 import shutil
@@ -57,7 +57,7 @@ def pipe(folder: Path, networks: Networks) -> Pipeline:
 # --- what goes where ---
 
 
-def test_a_picture_has_the_size_that_was_asked_for(pipe):
+def test_an_image_has_the_size_that_was_asked_for(pipe):
     result = pipe(CIRCLE, width=64, height=24, num_inference_steps=2, seed=0)
     assert result.images[0].size == (64, 24)
     assert result.images[0].mode == "RGB"
@@ -190,7 +190,7 @@ def test_steps_count_up_and_end_with_the_result(pipe):
     assert stream.result.seeds == (0,)
 
 
-def test_previews_approach_the_picture(pipe):
+def test_previews_approach_the_image(pipe):
     stream = pipe.stream([CIRCLE, STAR], num_inference_steps=6, seed=3)
     previews = [pixels(step.preview()) for step in stream]
     images = pixels(stream.result.images)

@@ -9,9 +9,9 @@ from PIL import Image
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.request import Request
-from support.pictures import mask, picture
+from support.images import mask, sample_image
 
-PICTURE, MASK = picture(24, 16), mask(24, 16, (0, 0, 8, 8))
+IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -45,28 +45,28 @@ PICTURE, MASK = picture(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"strength": 0}, "strength was given without image: give both, or neither"),
         ({"mask_image": MASK}, "mask_image was given without image: give both, or neither"),
         (
-            {"image": PICTURE, "padding_mask_crop": 0},
+            {"image": IMAGE, "padding_mask_crop": 0},
             "padding_mask_crop was given without mask_image: give both, or neither",
         ),
-        ({"image": PICTURE, "mask_image": MASK, "padding_mask_crop": -1}, "padding_mask_crop: got"),
+        ({"image": IMAGE, "mask_image": MASK, "padding_mask_crop": -1}, "padding_mask_crop: got"),
         ({"guess_mode": True}, "guess_mode was given without control: give both, or neither"),
         ({"guess_mode": 1}, "guess_mode: got 1, expected True or False"),
-        ({"image": PICTURE, "resize": "corp"}, "resize: got 'corp', did you mean 'crop'?"),
-        ({"image": PICTURE, "resize": 5}, "resize: got 5, known: crop, pad, stretch"),
-        ({"resize": "crop"}, "resize was given without a picture: give image or control, too"),
+        ({"image": IMAGE, "resize": "corp"}, "resize: got 'corp', did you mean 'crop'?"),
+        ({"image": IMAGE, "resize": 5}, "resize: got 5, known: crop, pad, stretch"),
+        ({"resize": "crop"}, "resize was given without an image: give image or control, too"),
         (
-            {"image": PICTURE, "mask_image": MASK, "padding_mask_crop": 8, "resize": "crop"},
+            {"image": IMAGE, "mask_image": MASK, "padding_mask_crop": 8, "resize": "crop"},
             "resize and padding_mask_crop were both given",
         ),
         (
-            {"image": PICTURE, "mask_image": picture(16, 24)},
+            {"image": IMAGE, "mask_image": sample_image(16, 24)},
             "mask_image: got 16×24 pixels, expected 24×16 as the image has: white where",
         ),
         ({"image": "gone.png"}, "image: 'gone.png' cannot be read: No such file or directory"),
-        ({"image": [PICTURE]}, "image: got a list, expected a PIL image or the path"),
-        ({"image": PICTURE, "mask_image": 3}, "mask_image: got a int, expected a PIL image"),
-        ({"control": PICTURE}, "control: got a Image, expected a dict of ControlNets' names"),
-        ({"control": {5: PICTURE}}, "control: got 5, expected the name of a ControlNet"),
+        ({"image": [IMAGE]}, "image: got a list, expected a PIL image or the path"),
+        ({"image": IMAGE, "mask_image": 3}, "mask_image: got a int, expected a PIL image"),
+        ({"control": IMAGE}, "control: got a Image, expected a dict of ControlNets' names"),
+        ({"control": {5: IMAGE}}, "control: got 5, expected the name of a ControlNet"),
         ({"control": {"edges": None}}, "control image: got a NoneType"),
         (
             {"guidence_scale": 3},
@@ -114,16 +114,16 @@ def test_a_list_that_changes_later_does_not_change_the_request():
     assert request.prompts == ("a", "b")
 
 
-def test_pictures_are_read_when_the_request_is_made(tmp_path):
-    PICTURE.save(tmp_path / "in.png")
+def test_images_are_read_when_the_request_is_made(tmp_path):
+    IMAGE.save(tmp_path / "in.png")
     request = Request("a", image=tmp_path / "in.png", control={"edges": str(tmp_path / "in.png")})
     (tmp_path / "in.png").unlink()
-    assert request.picture.size == request.controls["edges"].size == (24, 16)
-    assert replace(request, seed=1).picture is request.picture
+    assert request.input_image.size == request.controls["edges"].size == (24, 16)
+    assert replace(request, seed=1).input_image is request.input_image
 
 
 def test_a_dict_that_changes_later_does_not_change_the_request():
-    controls = {"edges": Control(PICTURE)}
+    controls = {"edges": Control(IMAGE)}
     request = Request("a", control=controls)
     controls.clear()
     assert list(request.controls) == ["edges"]
@@ -131,9 +131,9 @@ def test_a_dict_that_changes_later_does_not_change_the_request():
 
 @pytest.mark.parametrize("colour", [0, 255])
 def test_masks_of_one_colour_are_masks(colour):
-    request = Request("a", image=PICTURE, mask_image=Image.new("L", PICTURE.size, colour))
+    request = Request("a", image=IMAGE, mask_image=Image.new("L", IMAGE.size, colour))
     assert request.mask.image.getextrema() == ((colour, colour),) * 3
 
 
-def test_one_picture_serves_all_prompts():
-    assert Request(["a", "b"], image=PICTURE, strength=0.5).num_images == 2
+def test_one_image_serves_all_prompts():
+    assert Request(["a", "b"], image=IMAGE, strength=0.5).num_images == 2

@@ -15,11 +15,11 @@ from sdrt.errors import RequestError
 from sdrt.request import Request
 from sdrt.resolving import frame_of, settings_of
 from sdrt_engines import Signature
+from support.images import mask, sample_image
 from support.onnx_writer import spec
-from support.pictures import mask, picture
 from support.toy_bundle import write_toy_bundle
 
-PICTURE = picture(128, 128)  # the bundle's own size
+IMAGE = sample_image(128, 128)  # the bundle's own size
 MASK = mask(128, 128, (32, 48, 64, 80))
 
 
@@ -50,17 +50,17 @@ def refusal(bundle: Bundle, **keywords: Any) -> str:
     ("keywords", "size"),
     [
         ({}, (128, 128)),
-        ({"image": picture(64, 96)}, (64, 96)),
-        ({"image": picture(67, 500)}, (64, 496)),
-        ({"image": picture(1, 1)}, (8, 8)),
-        ({"control": {"edges": picture(64, 96)}}, (64, 96)),
+        ({"image": sample_image(64, 96)}, (64, 96)),
+        ({"image": sample_image(67, 500)}, (64, 496)),
+        ({"image": sample_image(1, 1)}, (8, 8)),
+        ({"control": {"edges": sample_image(64, 96)}}, (64, 96)),
         ({"control": {"edges": np.zeros((40, 64, 5))}}, (64, 40)),
-        ({"image": picture(80, 64), "control": {"edges": picture(160, 128)}}, (80, 64)),
-        ({"image": picture(64, 96), "width": 32, "height": 48}, (32, 48)),
-        ({"image": picture(64, 96), "width": 32, "height": 32, "resize": "pad"}, (32, 32)),
+        ({"image": sample_image(80, 64), "control": {"edges": sample_image(160, 128)}}, (80, 64)),
+        ({"image": sample_image(64, 96), "width": 32, "height": 48}, (32, 48)),
+        ({"image": sample_image(64, 96), "width": 32, "height": 32, "resize": "pad"}, (32, 32)),
     ],
 )
-def test_the_size_is_the_first_picture_s(
+def test_the_size_is_the_first_image_s(
     keywords: dict[str, Any], size: tuple[int, int], bundle: Bundle
 ) -> None:
     request = resolved(Request("a red circle", **keywords), bundle)
@@ -69,7 +69,10 @@ def test_the_size_is_the_first_picture_s(
 
 def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
     request = Request(
-        "a", image=picture(400, 300), mask_image=mask(400, 300, (8, 8, 24, 16)), padding_mask_crop=4
+        "a",
+        image=sample_image(400, 300),
+        mask_image=mask(400, 300, (8, 8, 24, 16)),
+        padding_mask_crop=4,
     )
     settings = settings_of(request, bundle)
     assert (settings.width, settings.height) == (128, 128)
@@ -80,39 +83,39 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
     ("keywords", "message"),
     [
         (
-            {"image": picture(8200, 8)},
-            "the picture has 8200×8 pixels, expected 8192 at most on each side: give height and",
+            {"image": sample_image(8200, 8)},
+            "the image has 8200×8 pixels, expected 8192 at most on each side: give height and",
         ),
         (
-            {"image": picture(64, 96), "width": 64, "height": 64},
-            "image: got 64×96 pixels for a picture of 64×64: say how it is to fit: resize crop, "
+            {"image": sample_image(64, 96), "width": 64, "height": 64},
+            "image: got 64×96 pixels for an image of 64×64: say how it is to fit: resize crop, "
             "pad or stretch",
         ),
         (
-            {"image": PICTURE, "control": {"edges": picture(64, 96)}},
-            "control image 'edges': got 64×96 pixels for a picture of 128×128: say how",
+            {"image": IMAGE, "control": {"edges": sample_image(64, 96)}},
+            "control image 'edges': got 64×96 pixels for an image of 128×128: say how",
         ),
         (
             {
-                "image": PICTURE,
+                "image": IMAGE,
                 "mask_image": MASK,
                 "padding_mask_crop": 4,
-                "control": {"edges": picture(64, 64)},
+                "control": {"edges": sample_image(64, 64)},
             },
             "control image 'edges': got 64×64 pixels, expected 128×128 as the image has, because",
         ),
         (
-            {"image": picture(1, 4096), "resize": "crop", "width": 64, "height": 64},
-            "image: got 1×4096 pixels for a picture of 64×64, which would cut away all but a "
+            {"image": sample_image(1, 4096), "resize": "crop", "width": 64, "height": 64},
+            "image: got 1×4096 pixels for an image of 64×64, which would cut away all but a "
             "4096th: give it other proportions",
         ),
         (
             {
-                "image": picture(8, 4096),
+                "image": sample_image(8, 4096),
                 "mask_image": mask(8, 4096, (0, 0, 8, 4096)),
                 "padding_mask_crop": 0,
             },
-            "padding_mask_crop: got 8×4096 pixels for a picture of 128×128, which would cut",
+            "padding_mask_crop: got 8×4096 pixels for an image of 128×128, which would cut",
         ),
     ],
 )
@@ -127,10 +130,10 @@ def test_what_does_not_fit_is_told(keywords: dict[str, Any], message: str, bundl
     ("keywords", "strength"),
     [
         ({}, None),
-        ({"image": PICTURE}, 0.8),
-        ({"image": PICTURE, "mask_image": MASK}, 1.0),
-        ({"image": PICTURE, "strength": 0.3}, 0.3),
-        ({"image": PICTURE, "strength": 1}, 1),
+        ({"image": IMAGE}, 0.8),
+        ({"image": IMAGE, "mask_image": MASK}, 1.0),
+        ({"image": IMAGE, "strength": 0.3}, 0.3),
+        ({"image": IMAGE, "strength": 1}, 1),
     ],
 )
 def test_strength_is_diffusers_s(
@@ -141,7 +144,7 @@ def test_strength_is_diffusers_s(
 
 @pytest.mark.parametrize("strength", [0, 0.0199, 1e-9])
 def test_a_strength_that_leaves_no_step_is_told(strength: float, bundle: Bundle) -> None:
-    message = refusal(bundle, image=PICTURE, strength=strength, num_inference_steps=50)
+    message = refusal(bundle, image=IMAGE, strength=strength, num_inference_steps=50)
     assert message == (
         f"strength: got {strength:g}, which of 50 steps leaves none to take: give at least 0.02, "
         "or more steps"
@@ -150,9 +153,9 @@ def test_a_strength_that_leaves_no_step_is_told(strength: float, bundle: Bundle)
 
 @pytest.mark.parametrize("num_steps", [1, 3, 7, 49, 50, 300, 999, 1000])
 def test_the_strength_that_is_advised_leaves_a_step(num_steps: int, bundle: Bundle) -> None:
-    message = refusal(bundle, image=PICTURE, strength=0, num_inference_steps=num_steps)
+    message = refusal(bundle, image=IMAGE, strength=0, num_inference_steps=num_steps)
     advised = float(message.partition("at least ")[2].partition(",")[0])
-    request = Request("a", image=PICTURE, strength=advised, num_inference_steps=num_steps)
+    request = Request("a", image=IMAGE, strength=advised, num_inference_steps=num_steps)
     assert resolved(request, bundle).strength == advised
     assert advised < 1 / num_steps + 0.001 + 1e-9
 
@@ -160,11 +163,11 @@ def test_the_strength_that_is_advised_leaves_a_step(num_steps: int, bundle: Bund
 # --- what a bundle cannot do
 
 
-def test_a_bundle_that_reads_no_pictures(bundle: Bundle) -> None:
-    assert refusal(without(bundle, "vae_encoder"), image=PICTURE) == (
-        "image: this bundle has no vae_encoder, which reads pictures: export the checkpoint again"
+def test_a_bundle_that_reads_no_images(bundle: Bundle) -> None:
+    assert refusal(without(bundle, "vae_encoder"), image=IMAGE) == (
+        "image: this bundle has no vae_encoder, which reads images: export the checkpoint again"
     )
-    resolved(Request("a", control={"edges": PICTURE}), without(bundle, "vae_encoder"))
+    resolved(Request("a", control={"edges": IMAGE}), without(bundle, "vae_encoder"))
 
 
 def test_a_bundle_whose_encoder_has_sampled_already(bundle: Bundle) -> None:
@@ -177,13 +180,13 @@ def test_a_bundle_whose_encoder_has_sampled_already(bundle: Bundle) -> None:
         for each in bundle.manifest.components
     )
     older_bundle = Bundle(bundle.root, replace(bundle.manifest, components=older))
-    assert refusal(older_bundle, image=PICTURE) == (
+    assert refusal(older_bundle, image=IMAGE) == (
         "image: this bundle's vae_encoder gives latent_sample (an older optimum's), expected "
         "latent_parameters: export the checkpoint again"
     )
 
 
-@pytest.mark.parametrize("keywords", [{}, {"image": PICTURE}])
+@pytest.mark.parametrize("keywords", [{}, {"image": IMAGE}])
 def test_an_inpainting_bundle_needs_a_mask(
     keywords: dict[str, Any], bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -193,24 +196,24 @@ def test_an_inpainting_bundle_needs_a_mask(
 
 
 def test_an_unknown_controlnet_is_told_with_those_that_are_known(bundle: Bundle) -> None:
-    assert refusal(bundle, control={"egdes": PICTURE}) == (
+    assert refusal(bundle, control={"egdes": IMAGE}) == (
         "control: no ControlNet 'egdes', did you mean 'edges'? this bundle has edges"
     )
-    assert refusal(bundle, control={"depth": PICTURE}) == (
+    assert refusal(bundle, control={"depth": IMAGE}) == (
         "control: no ControlNet 'depth': this bundle has edges"
     )
 
 
 def test_a_bundle_without_controlnets(bundle: Bundle) -> None:
     lean = without(bundle, "controlnet_edges")
-    assert refusal(lean, control={"edges": Control(PICTURE)}) == (
+    assert refusal(lean, control={"edges": Control(IMAGE)}) == (
         "control: got 'edges', but this bundle has no ControlNet: add one with `sdrt export "
         f"--controlnet edges=PATH --into {bundle.root}`"
     )
 
 
 def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
-    assert refusal(without(bundle, "unet_controlled"), control={"edges": PICTURE}) == (
+    assert refusal(without(bundle, "unet_controlled"), control={"edges": IMAGE}) == (
         "control: this bundle's UNet takes no residuals (optimum exports none that does): export "
         "the checkpoint with sdrt"
     )

@@ -1,4 +1,4 @@
-"""A pipeline's networks as Python functions: every number in a picture is traceable."""
+"""A pipeline's networks as Python functions: every number in an image is traceable."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def controlnet(num_channels: int) -> Signature:
     return Signature((*UNET.inputs, cond, scale, *earlier), RESIDUALS)
 
 
-def encode_picture(feeds: dict[str, Array]) -> dict[str, Array]:
+def encode_image(feeds: dict[str, Array]) -> dict[str, Array]:
     """The upper left pixel of every eight by eight; log-variances of -2."""
     small = feeds["sample"][:, [0, 1, 2, 0], ::8, ::8]
     return {"latent_parameters": np.concatenate([small, np.full_like(small, -2)], axis=1)}
 
 
 def control(feeds: dict[str, Array]) -> dict[str, Array]:
-    """The control picture's brightness, at the residuals' sizes, scaled and added."""
+    """The control image's brightness, at the residuals' sizes, scaled and added."""
     scales = feeds["conditioning_scale"].T[..., None, None, None]  # (N, B, 1, 1, 1)
     return {
         name: feeds[f"earlier.{name}"] + scale * residual

@@ -1,5 +1,5 @@
 """Writes a bundle of real networks that load in a millisecond: a table of words, a product, an
-enlargement, a picture made smaller. Its pictures mean nothing, and it runs like any other bundle.
+enlargement, an image made smaller. Its images mean nothing, and it runs like any other bundle.
 """
 
 from __future__ import annotations

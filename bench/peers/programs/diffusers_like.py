@@ -12,11 +12,11 @@ from protocol import Draw, Drawing, Job, bytes_of
 
 def drawing_with(pipe: Any, job: Job) -> Draw:
     pipe.set_progress_bar_config(disable=True)
-    picture = Image.open(job.picture).convert("RGB")
+    image = Image.open(job.image).convert("RGB")
     inputs = {
         "text": {"height": job.size, "width": job.size},
-        "image": {"image": picture, "strength": job.strength},
-        "control": {"image": picture, "height": job.size, "width": job.size},
+        "image": {"image": image, "strength": job.strength},
+        "control": {"image": image, "height": job.size, "width": job.size},
     }[job.kind]
     encode_prompt, decode = pipe.encode_prompt, pipe.vae.decode
 

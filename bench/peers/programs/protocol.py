@@ -33,7 +33,7 @@ class Job:
     guidance_scale: float
     strength: float  # of image to image
     noise: str  # (8, 4, size/8, size/8) float32 normals in an .npy file: torch's with seed 0
-    picture: str  # a PNG: the input image, and the control image
+    image: str  # a PNG: the input image, and the control image
     controlnet: str  # a folder, for peers that take it apart from the model
     images: str  # where the measured images are left, (B, H, W, 3) uint8 in an .npy file
     options: Mapping[str, Any]  # the contestant's own

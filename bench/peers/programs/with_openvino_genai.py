@@ -49,8 +49,8 @@ def open_pipeline(job: Job) -> Draw:
     inputs: list[Any] = [job.prompt]
     keywords: dict[str, Any] = {"height": job.size, "width": job.size}
     if job.kind == "image":
-        picture = np.asarray(Image.open(job.picture).convert("RGB"))[None]
-        inputs.append(openvino.Tensor(picture))
+        image = np.asarray(Image.open(job.image).convert("RGB"))[None]
+        inputs.append(openvino.Tensor(image))
         keywords = {"strength": job.strength}
 
     def draw(drawing: Drawing) -> np.ndarray:

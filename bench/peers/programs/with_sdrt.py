@@ -12,8 +12,8 @@ def open_pipeline(job: Job) -> Draw:
     pipeline = sdrt.Pipeline.open(job.model, job.options["target"], num_threads=job.num_threads)
     inputs = {
         "text": {},
-        "image": {"image": job.picture, "strength": job.strength},
-        "control": {"control": {"edges": sdrt.Control(job.picture)}},
+        "image": {"image": job.image, "strength": job.strength},
+        "control": {"control": {"edges": sdrt.Control(job.image)}},
     }[job.kind]
 
     def draw(drawing: Drawing) -> np.ndarray:

@@ -21,7 +21,7 @@ class BuildOptions:
 
     components: tuple[str, ...] = ()  # names of networks; empty: all
     precision: HalfType | None = None  # None: fp16, if the builder takes a precision
-    shapes: tuple[str, ...] = ()  # as `PictureShapes.parse` reads them; empty: the model's own size
+    shapes: tuple[str, ...] = ()  # as `ImageShapes.parse` reads them; empty: the model's own size
     batch: str = "1"  # as `Range.parse` reads it
     prune: bool = False  # remove other plans of these networks for the target
 

@@ -41,7 +41,7 @@ from sdrt_engines.tensorrt_plan import (
 )
 from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
-from sdrt_export.building.picture_shapes import PictureShapes, ShapesWanted, profiles_of_component
+from sdrt_export.building.image_shapes import ImageShapes, ShapesWanted, profiles_of_component
 from sdrt_export.building.workplace import (
     WORK,
     build_alone,
@@ -216,7 +216,7 @@ def _architectures(compiler: _Compiler, target: Target) -> tuple[str, ...]:
 def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> ShapesWanted:
     factor = bundle.family.latents.vae_scale_factor
     width, height = bundle.family.native_size
-    parsed = tuple(map(PictureShapes.parse, shapes or [f"{width}x{height}"]))
+    parsed = tuple(map(ImageShapes.parse, shapes or [f"{width}x{height}"]))
     for shape in parsed:
         shape.require_multiple(factor)
     try:

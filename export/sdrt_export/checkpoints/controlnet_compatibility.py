@@ -72,7 +72,7 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
             f"it takes text vectors of {width}, the UNet of {expected} (cross_attention_dim): "
             "it is made for another version of Stable Diffusion"
         )
-    # An inpainting UNet takes a mask and a picture too, but gives plain latents, and diffusers'
+    # An inpainting UNet takes a mask and an image too, but gives plain latents, and diffusers'
     # inpainting pipeline hands those to the ControlNet.
     channels = size(controlnet, "in_channels", _LATENT_CHANNELS)
     expected = size(host.unet, "out_channels", _LATENT_CHANNELS)
@@ -85,7 +85,7 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
     scale = 1 << (len(levels) - 1)
     if scale != host.pixels_per_latent:
         yield (
-            f"it scales pictures down by {scale} (conditioning_embedding_out_channels), the VAE by "
+            f"it scales images down by {scale} (conditioning_embedding_out_channels), the VAE by "
             f"{host.pixels_per_latent}: it is made for another VAE"
         )
 

@@ -1,4 +1,4 @@
-"""Draws the README's picture of outlines and what the built-in model makes of them.
+"""Draws the README's image of outlines and what the built-in model makes of them.
 
 python -m sdrt_export.demo.control_sheet docs/control.png
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 import sdrt
 from sdrt_export.demo.drawing import Placement
-from sdrt_export.demo.outlines import Figure, OutlinePicture, picture_from_outlines
+from sdrt_export.demo.outlines import Figure, OutlineImage, image_from_outlines
 from sdrt_export.demo.sheet import sheet
 
 # The words ask for another shape at another place: the outline wins, the colours are the prompt's.
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
-    outlines = [picture_from_outlines(figure.outlines) for figure, _ in PAIRS]
+    outlines = [image_from_outlines(figure.outlines) for figure, _ in PAIRS]
     with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
         results = [
             pipeline(
@@ -55,15 +55,15 @@ def main() -> None:
 
 
 def control_sheet(
-    pairs: list[tuple[OutlinePicture, npt.NDArray[np.uint8]]],
+    pairs: list[tuple[OutlineImage, npt.NDArray[np.uint8]]],
 ) -> npt.NDArray[np.uint8]:
     """Outline and result side by side, three such pairs a row."""
     tiles = [tile for outline, result in pairs for tile in (in_colour(outline), result)]
     return sheet(tiles)
 
 
-def in_colour(outline: OutlinePicture) -> npt.NDArray[np.uint8]:
-    """The same picture (128, 128) with three channels."""
+def in_colour(outline: OutlineImage) -> npt.NDArray[np.uint8]:
+    """The same image (128, 128) with three channels."""
     return np.repeat(outline[..., None], 3, axis=2)
 
 

@@ -27,9 +27,9 @@ from sdrt_export.demo.loop import Schedule, train
 from sdrt_export.demo.outlines import (
     draw_figure,
     draw_figure_caption,
-    draw_outline_picture,
+    draw_outline_image,
     draw_scene,
-    picture_of_figure,
+    image_of_figure,
 )
 
 FOLLOWING = Schedule(num_steps=3600, learning_rate=1e-3, num_warmup_steps=100)
@@ -75,16 +75,16 @@ def latents_of_figures(
 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         pairs = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
-        pictures = [picture_of_figure(*pair) for pair in pairs]
+        images = [image_of_figure(*pair) for pair in pairs]
         masks = [figure.mask for figure, _ in pairs]
         captions = [
             draw_figure_caption(*pair, rng) for pair in pairs for _ in range(CAPTIONS_PER_LATENT)
         ]
         outlines = [
-            [draw_outline_picture(figure, rng) for _ in range(OUTLINES_PER_FIGURE)]
+            [draw_outline_image(figure, rng) for _ in range(OUTLINES_PER_FIGURE)]
             for figure, _ in pairs
         ]
-        encoded = encode_captioned(vae, tokenizer, pictures, masks, captions)
+        encoded = encode_captioned(vae, tokenizer, images, masks, captions)
         return *encoded, torch.from_numpy(np.stack(outlines))
 
     path = work / "controlled-latents"

@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 from sdrt_export.demo.drawing import Mask
 from sdrt_export.demo.loop import num_processes, rank
 from sdrt_export.demo.text import tokens_from_captions
-from sdrt_export.demo.vae import tensor_from_pictures
+from sdrt_export.demo.vae import tensor_from_images
 
 LATENT_SIZE = 16
 BATCH = 64
@@ -88,18 +88,18 @@ def drawn_once(
 def encode_captioned(
     vae: AutoencoderKL,
     tokenizer: CLIPTokenizer,
-    pictures: list[npt.NDArray[np.uint8]],
+    images: list[npt.NDArray[np.uint8]],
     masks: list[Mask],
     captions: list[str],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Samples, weights and tokens of a batch, as in `Latents`; captions image by image."""
     cells = functional.adaptive_max_pool2d(torch.from_numpy(np.stack(masks)), LATENT_SIZE)
     with torch.no_grad():
-        samples = vae.encode(tensor_from_pictures(np.stack(pictures))).latent_dist.mode()
+        samples = vae.encode(tensor_from_images(np.stack(images))).latent_dist.mode()
     return (
         samples,
         1 + SHAPE_WEIGHT * cells[:, None],
-        tokens_from_captions(tokenizer, captions).view(len(pictures), CAPTIONS_PER_LATENT, -1),
+        tokens_from_captions(tokenizer, captions).view(len(images), CAPTIONS_PER_LATENT, -1),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of scenes, 128×128, drawn at four times the size and averaged down for clean edges."""
+"""Images of scenes, 128×128, drawn at four times the size and averaged down for clean edges."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 
 from sdrt_export.demo.grammar import RGB, Colour, Position, Scene, Shape, Size
 
-PICTURE_SIZE = 128  # pixels
+IMAGE_SIZE = 128  # pixels
 RADIUS: dict[Size, float] = {"small": 22.0, "medium": 30.0, "large": 40.0}  # pixels
-MARGIN = 5.0  # pixels between a shape and the edge of the picture
+MARGIN = 5.0  # pixels between a shape and the edge of the image
 JITTER = 3.0  # pixels that a shape may lie off its place, either way
 FARTHEST = 32.0  # pixels from the centre to a shape at an edge, if it is small enough
 
@@ -69,16 +69,16 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
 def place_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
     """Where the scene's words put its shape, moved by `shift` (x, y)."""
     radius = RADIUS[scene.size]
-    reach = min(FARTHEST, PICTURE_SIZE / 2 - radius - MARGIN)
+    reach = min(FARTHEST, IMAGE_SIZE / 2 - radius - MARGIN)
     x, y = (
-        PICTURE_SIZE / 2 + reach * d + s
+        IMAGE_SIZE / 2 + reach * d + s
         for d, s in zip(_DIRECTION[scene.position], shift, strict=True)
     )
     return Placement((x, y), radius)
 
 
 def position_from_offset(x: float, y: float) -> Position:
-    """The word for a place so many pixels off the picture's centre."""
+    """The word for a place so many pixels off the image's centre."""
     if max(abs(x), abs(y)) < 9:
         return "centre"
     if abs(x) > abs(y):
@@ -87,7 +87,7 @@ def position_from_offset(x: float, y: float) -> Position:
 
 
 def outlines_at(shape: Shape, placement: Placement) -> tuple[Points, ...]:
-    """The shape's outlines (n, 2) in pixels, where the picture's upper left corner is (0, 0)."""
+    """The shape's outlines (n, 2) in pixels, where the image's upper left corner is (0, 0)."""
     cos, sin = np.cos(placement.turn), np.sin(placement.turn)
     turned = np.array([(cos, sin), (-sin, cos)]) * placement.radius
     return tuple(outline @ turned + placement.centre for outline in outlines_from_shape(shape))
@@ -97,18 +97,18 @@ def mask_from_outlines(outlines: tuple[Points, ...]) -> Mask:
     """How much of each pixel lies inside the first outline, and outside the second if there is
     one; (128, 128) in 0..1.
     """
-    canvas = Image.new("L", (PICTURE_SIZE * OVERSAMPLING,) * 2)
+    canvas = Image.new("L", (IMAGE_SIZE * OVERSAMPLING,) * 2)
     pen = ImageDraw.Draw(canvas)
     for fill, outline in zip((255, 0), outlines, strict=False):
         pen.polygon([tuple(corner) for corner in outline * OVERSAMPLING], fill=fill)
     return np.asarray(canvas.reduce(OVERSAMPLING), dtype=np.float32) / np.float32(255)
 
 
-def picture_from_mask(mask: Mask, colour: Colour, ground: Colour) -> npt.NDArray[np.uint8]:
-    """The picture, (128, 128, 3) in 0..255."""
+def image_from_mask(mask: Mask, colour: Colour, ground: Colour) -> npt.NDArray[np.uint8]:
+    """The image, (128, 128, 3) in 0..255."""
     covered = mask[..., None]
-    picture = covered * np.array(RGB[colour]) + (1 - covered) * np.array(RGB[ground])
-    pixels: npt.NDArray[np.uint8] = np.rint(picture).astype(np.uint8)
+    image = covered * np.array(RGB[colour]) + (1 - covered) * np.array(RGB[ground])
+    pixels: npt.NDArray[np.uint8] = np.rint(image).astype(np.uint8)
     return pixels
 
 
@@ -117,11 +117,11 @@ def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Ma
     return mask_from_outlines(outlines_at(scene.shape, place_scene(scene, shift)))
 
 
-def picture_from_scene(
+def image_from_scene(
     scene: Scene, shift: tuple[float, float] = (0.0, 0.0)
 ) -> npt.NDArray[np.uint8]:
-    """The picture, (128, 128, 3) in 0..255."""
-    return picture_from_mask(mask_from_scene(scene, shift), scene.colour, scene.ground)
+    """The image, (128, 128, 3) in 0..255."""
+    return image_from_mask(mask_from_scene(scene, shift), scene.colour, scene.ground)
 
 
 def draw_shift(rng: np.random.Generator) -> tuple[float, float]:

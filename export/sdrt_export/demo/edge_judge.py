@@ -1,7 +1,7 @@
-"""How well a picture of the demo model follows an outline. No learned parts.
+"""How well an image of the demo model follows an outline. No learned parts.
 
-The edges of the picture are where the judge parts object and ground; the outline is the control
-picture's white pixels, whatever the width of its lines.
+The edges of the image are where the judge parts object and ground; the outline is the control
+image's white pixels, whatever the width of its lines.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sdrt_export.demo.drawing import PICTURE_SIZE
+from sdrt_export.demo.drawing import IMAGE_SIZE
 from sdrt_export.demo.grammar import Scene, caption_from_scene
 from sdrt_export.demo.judge import part, sight
 from sdrt_export.demo.outlines import (
     Figure,
-    OutlinePicture,
+    OutlineImage,
     draw_figure,
-    draw_outline_picture,
+    draw_outline_image,
     draw_scene,
     edges_of,
 )
@@ -34,7 +34,7 @@ class ControlPair:
     """An outline and a prompt. The prompt's colours count; what else it says is mostly untrue."""
 
     figure: Figure
-    outline: OutlinePicture
+    outline: OutlineImage
     scene: Scene
 
     @property
@@ -48,20 +48,20 @@ def held_out_pairs(num_pairs: int) -> list[ControlPair]:
     rngs = [np.random.default_rng([_HELD_OUT, i]) for i in range(num_pairs)]
     figures = [(draw_figure(rng), rng) for rng in rngs]
     return [
-        ControlPair(figure, draw_outline_picture(figure, rng), draw_scene(rng))
+        ControlPair(figure, draw_outline_image(figure, rng), draw_scene(rng))
         for figure, rng in figures
     ]
 
 
-def edge_agreement(outline: OutlinePicture, picture: npt.NDArray[np.uint8]) -> float:
-    """Intersection over union of outline (128, 128) and the edges in `picture` (128, 128, 3).
+def edge_agreement(outline: OutlineImage, image: npt.NDArray[np.uint8]) -> float:
+    """Intersection over union of outline (128, 128) and the edges in `image` (128, 128, 3).
 
     A pixel of either is matched when the other has a pixel within `TOLERANCE`, as the crow flies.
     The intersection is the mean number of matched pixels of the two, so that neither thick lines
     nor jagged edges count twice; the union is the intersection and all unmatched pixels of both.
-    It is 0 when there is no edge in the picture.
+    It is 0 when there is no edge in the image.
     """
-    lines, edges = outline > 127, edges_of(part(picture).mask)
+    lines, edges = outline > 127, edges_of(part(image).mask)
     matched_lines = lines & _dilated(edges)
     matched_edges = edges & _dilated(lines)
     intersection = (matched_lines.sum() + matched_edges.sum()) / 2
@@ -72,13 +72,13 @@ def edge_agreement(outline: OutlinePicture, picture: npt.NDArray[np.uint8]) -> f
 def score_control(
     results: Iterable[tuple[ControlPair, npt.NDArray[np.uint8]]],
 ) -> dict[str, float]:
-    """`edge_iou`, the mean edge agreement, and `colours`, the share of pictures in which
+    """`edge_iou`, the mean edge agreement, and `colours`, the share of images in which
     object and ground both have the prompt's colours.
     """
     agreements, colours = [], []
-    for pair, picture in results:
-        right = sight(picture).agreement(pair.scene)
-        agreements.append(edge_agreement(pair.outline, picture))
+    for pair, image in results:
+        right = sight(image).agreement(pair.scene)
+        agreements.append(edge_agreement(pair.outline, image))
         colours.append(right["colour"] and right["ground"])
     return {"edge_iou": float(np.mean(agreements)), "colours": float(np.mean(colours))}
 
@@ -92,5 +92,5 @@ def _dilated(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         for dx in reach:
             if dy**2 + dx**2 <= TOLERANCE**2:
                 y, x = TOLERANCE + dy, TOLERANCE + dx
-                grown |= padded[y : y + PICTURE_SIZE, x : x + PICTURE_SIZE]
+                grown |= padded[y : y + IMAGE_SIZE, x : x + IMAGE_SIZE]
     return grown

@@ -1,6 +1,6 @@
-"""What a picture of the demo model shows: ground, colour, shape, place. No learned parts.
+"""What an image of the demo model shows: ground, colour, shape, place. No learned parts.
 
-The judge sees a picture and nothing else; what it reads off is compared with the scene that was
+The judge sees an image and nothing else; what it reads off is compared with the scene that was
 asked for.
 """
 
@@ -13,14 +13,14 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from sdrt_export.demo.drawing import PICTURE_SIZE, mask_from_scene, position_from_offset
+from sdrt_export.demo.drawing import IMAGE_SIZE, mask_from_scene, position_from_offset
 from sdrt_export.demo.grammar import COLOURS, RGB, SHAPES, Colour, Position, Scene, Shape
 
 ATTRIBUTES = ("colour", "ground", "shape", "position")
 
 _PALETTE = np.array([RGB[colour] for colour in COLOURS], dtype=np.float32)  # (8, 3)
 _TEMPLATE_SIZE = 48  # pixels of the square that every shape is scaled to before it is compared
-_SMALLEST_AREA = 0.006  # of the picture: anything smaller is a speck, not a shape
+_SMALLEST_AREA = 0.006  # of the image: anything smaller is a speck, not a shape
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Parting:
-    """A picture parted into object and ground."""
+    """An image parted into object and ground."""
 
     ground: npt.NDArray[np.float32]  # (3,) in 0..255
     colour: npt.NDArray[np.float32] | None  # (3,) of the object; None where there is none
     mask: npt.NDArray[np.bool_]  # (128, 128), true on the object
 
 
-def part(picture: npt.NDArray[np.uint8]) -> Parting:
-    """Parts one picture (128, 128, 3) in 0..255 where a pixel is as far from the ground's colour as
+def part(image: npt.NDArray[np.uint8]) -> Parting:
+    """Parts one image (128, 128, 3) in 0..255 where a pixel is as far from the ground's colour as
     from the object's.
     """
-    pixels = picture.astype(np.float32)
+    pixels = image.astype(np.float32)
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
     ground = np.median(border, axis=0)
     mask = np.linalg.norm(pixels - ground, axis=-1) > 60
@@ -63,9 +63,9 @@ def part(picture: npt.NDArray[np.uint8]) -> Parting:
     return Parting(ground, colour, mask) if mask.mean() >= _SMALLEST_AREA else nothing
 
 
-def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
-    """Looks at one picture (128, 128, 3) in 0..255."""
-    parting = part(picture)
+def sight(image: npt.NDArray[np.uint8]) -> Sighting:
+    """Looks at one image (128, 128, 3) in 0..255."""
+    parting = part(image)
     ground = _nearest_colour(parting.ground)
     if parting.colour is None:
         return Sighting(ground, None, None, None)
@@ -78,8 +78,8 @@ def sight(picture: npt.NDArray[np.uint8]) -> Sighting:
 
 
 def score(pairs: Iterable[tuple[Scene, npt.NDArray[np.uint8]]]) -> dict[str, float]:
-    """The share of pictures in which each attribute is right, and `all` four together."""
-    agreements = [sight(picture).agreement(scene) for scene, picture in pairs]
+    """The share of images in which each attribute is right, and `all` four together."""
+    agreements = [sight(image).agreement(scene) for scene, image in pairs]
     shares = {name: float(np.mean([a[name] for a in agreements])) for name in ATTRIBUTES}
     return shares | {"all": float(np.mean([all(a.values()) for a in agreements]))}
 
@@ -89,10 +89,10 @@ def _nearest_colour(rgb: npt.NDArray[np.float32]) -> Colour:
 
 
 def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
-    """Where the bounding box's centre lies, seen from the picture's centre."""
+    """Where the bounding box's centre lies, seen from the image's centre."""
     top, bottom, left, right = _bounding_box(mask)
     return position_from_offset(
-        (left + right) / 2 - PICTURE_SIZE / 2, (top + bottom) / 2 - PICTURE_SIZE / 2
+        (left + right) / 2 - IMAGE_SIZE / 2, (top + bottom) / 2 - IMAGE_SIZE / 2
     )
 
 
@@ -116,10 +116,8 @@ def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     offsets = (np.arange(_TEMPLATE_SIZE) + 0.5) / _TEMPLATE_SIZE - 0.5
     rows = np.floor((top + bottom) / 2 + offsets * side).astype(int)
     columns = np.floor((left + right) / 2 + offsets * side).astype(int)
-    padded = np.pad(mask, PICTURE_SIZE // 2)
-    box: npt.NDArray[np.bool_] = padded[
-        np.ix_(rows + PICTURE_SIZE // 2, columns + PICTURE_SIZE // 2)
-    ]
+    padded = np.pad(mask, IMAGE_SIZE // 2)
+    box: npt.NDArray[np.bool_] = padded[np.ix_(rows + IMAGE_SIZE // 2, columns + IMAGE_SIZE // 2)]
     return box
 
 

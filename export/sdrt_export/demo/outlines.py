@@ -1,8 +1,8 @@
-"""Outline pictures for the demo's ControlNet: white lines on black, 128×128, any place and size.
+"""Outline images for the demo's ControlNet: white lines on black, 128×128, any place and size.
 
     python -m sdrt_export.demo.outlines square docs/square_outline.png
 
-draws one of a shape in the middle of the picture.
+draws one of a shape in the middle of the image.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from sdrt_export.demo.drawing import (
+    IMAGE_SIZE,
     OVERSAMPLING,
-    PICTURE_SIZE,
     RADIUS,
     Mask,
     Placement,
     Points,
+    image_from_mask,
     mask_from_outlines,
     outlines_at,
-    picture_from_mask,
     position_from_offset,
 )
 from sdrt_export.demo.grammar import ALL_SCENES, SHAPES, Scene, Shape, draw_caption
 
 RADII = (18.0, 42.0)  # pixels, the least and the largest
 LARGEST_TURN = np.radians(20)
-MARGIN = 4.0  # pixels between an outline and the edge of the picture
+MARGIN = 4.0  # pixels between an outline and the edge of the image
 LINE_WIDTHS = (1, 2, 3)  # pixels
 
-OutlinePicture = npt.NDArray[np.uint8]  # (128, 128), 0 or 255 where the lines are hard
+OutlineImage = npt.NDArray[np.uint8]  # (128, 128), 0 or 255 where the lines are hard
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One shape anywhere in the picture; colours are the scene's business."""
+    """One shape anywhere in the image; colours are the scene's business."""
 
     shape: Shape
     placement: Placement
@@ -56,37 +56,37 @@ class Figure:
 
 
 def draw_figure(rng: np.random.Generator) -> Figure:
-    """A random shape of random size and turn, at a random place wholly inside the picture."""
+    """A random shape of random size and turn, at a random place wholly inside the image."""
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
     radius, turn = rng.uniform(*RADII), rng.uniform(-LARGEST_TURN, LARGEST_TURN)
     around_origin = outlines_at(shape, Placement((0.0, 0.0), radius, turn))[0]
     least = MARGIN - around_origin.min(axis=0)
-    largest = PICTURE_SIZE - MARGIN - around_origin.max(axis=0)
+    largest = IMAGE_SIZE - MARGIN - around_origin.max(axis=0)
     x, y = rng.uniform(least, largest)
     return Figure(shape, Placement((float(x), float(y)), float(radius), float(turn)))
 
 
-def picture_of_figure(figure: Figure, scene: Scene) -> npt.NDArray[np.uint8]:
+def image_of_figure(figure: Figure, scene: Scene) -> npt.NDArray[np.uint8]:
     """The figure in the scene's two colours, (128, 128, 3) in 0..255."""
-    return picture_from_mask(figure.mask, scene.colour, scene.ground)
+    return image_from_mask(figure.mask, scene.colour, scene.ground)
 
 
-def draw_outline_picture(figure: Figure, rng: np.random.Generator) -> OutlinePicture:
+def draw_outline_image(figure: Figure, rng: np.random.Generator) -> OutlineImage:
     """The figure's outlines in one of the styles that users bring: smooth or hard lines of one to
     three pixels, or the edge pixels that an edge detector finds.
     """
     style, width = rng.integers(3), LINE_WIDTHS[int(rng.integers(len(LINE_WIDTHS)))]
     if style == 0:
-        return edge_picture_from_mask(figure.mask)
-    return picture_from_outlines(figure.outlines, width, smooth=bool(style == 1))
+        return edge_image_from_mask(figure.mask)
+    return image_from_outlines(figure.outlines, width, smooth=bool(style == 1))
 
 
-def picture_from_outlines(
+def image_from_outlines(
     outlines: tuple[Points, ...], width: int = 2, *, smooth: bool = True
-) -> OutlinePicture:
+) -> OutlineImage:
     """Lines of `width` pixels along the outlines."""
     scale = OVERSAMPLING if smooth else 1
-    canvas = Image.new("L", (PICTURE_SIZE * scale,) * 2)
+    canvas = Image.new("L", (IMAGE_SIZE * scale,) * 2)
     pen = ImageDraw.Draw(canvas)
     for outline in outlines:
         closed = np.floor(np.concatenate([outline, outline[:2]]) * scale)  # the pixels it meets
@@ -94,13 +94,13 @@ def picture_from_outlines(
     return np.asarray(canvas.reduce(scale) if smooth else canvas)
 
 
-def edge_picture_from_mask(mask: Mask) -> OutlinePicture:
+def edge_image_from_mask(mask: Mask) -> OutlineImage:
     """The pixels of the shape that touch the ground: one pixel wide and hard, as Canny's edges."""
     return np.where(edges_of(mask > 0.5), np.uint8(255), np.uint8(0))
 
 
 def edges_of(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The pixels inside of which one of the four neighbours, within the picture, is outside."""
+    """The pixels inside of which one of the four neighbours, within the image, is outside."""
     padded = np.pad(inside, 1, mode="edge")
     surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     edges: npt.NDArray[np.bool_] = inside & ~surrounded
@@ -122,7 +122,7 @@ def draw_figure_caption(figure: Figure, scene: Scene, rng: np.random.Generator) 
 def described(figure: Figure, scene: Scene) -> Scene:
     """The scene in the figure's own words, with the colours of `scene`."""
     size = min(RADIUS, key=lambda name: abs(RADIUS[name] - figure.placement.radius))
-    x, y = np.array(figure.placement.centre) - PICTURE_SIZE / 2
+    x, y = np.array(figure.placement.centre) - IMAGE_SIZE / 2
     return Scene(figure.shape, scene.colour, scene.ground, size, position_from_offset(x, y))
 
 
@@ -137,8 +137,8 @@ def main() -> None:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    middle = Placement((PICTURE_SIZE / 2, PICTURE_SIZE / 2), RADIUS["medium"])
-    lines = picture_from_outlines(outlines_at(arguments.shape, middle))
+    middle = Placement((IMAGE_SIZE / 2, IMAGE_SIZE / 2), RADIUS["medium"])
+    lines = image_from_outlines(outlines_at(arguments.shape, middle))
     Image.fromarray(lines).save(arguments.output, optimize=True)
 
 

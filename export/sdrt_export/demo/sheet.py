@@ -1,4 +1,4 @@
-"""Draws the README's picture with the built-in model.
+"""Draws the README's image with the built-in model.
 
 python -m sdrt_export.demo.sheet docs/demo.png
 """
@@ -27,7 +27,7 @@ PROMPTS = (
     "a black diamond on a white background",
     "a large green ring on a purple background",
 )
-COLUMNS, GAP = 6, 4  # pictures, pixels
+COLUMNS, GAP = 6, 4  # images, pixels
 
 
 def main() -> None:
@@ -40,11 +40,11 @@ def main() -> None:
     Image.fromarray(sheet([np.asarray(image) for image in images])).save(output, optimize=True)
 
 
-def sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures (h, w, 3) in rows of `COLUMNS`, with white gaps between them; white fills the last
+def sheet(images: list[np.ndarray]) -> np.ndarray:
+    """Images (h, w, 3) in rows of `COLUMNS`, with white gaps between them; white fills the last
     row.
     """
-    framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in pictures]
+    framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in images]
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % COLUMNS)
     rows = [framed[i : i + COLUMNS] for i in range(0, len(framed), COLUMNS)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])[:-GAP, :-GAP]

@@ -21,7 +21,7 @@ from sdrt_export.demo.denoising import (
     encode_captioned,
     v_prediction_loss,
 )
-from sdrt_export.demo.drawing import draw_shift, mask_from_scene, picture_from_scene
+from sdrt_export.demo.drawing import draw_shift, image_from_scene, mask_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES, draw_caption
 from sdrt_export.demo.loop import Schedule, train
 from sdrt_export.demo.text import HIDDEN_SIZE
@@ -52,12 +52,12 @@ def latents_of_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
         shifts = [draw_shift(rng) for _ in scenes]
-        pictures = list(map(picture_from_scene, scenes, shifts))
+        images = list(map(image_from_scene, scenes, shifts))
         masks = list(map(mask_from_scene, scenes, shifts))
         captions = [
             draw_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_LATENT)
         ]
-        return encode_captioned(vae, tokenizer, pictures, masks, captions)
+        return encode_captioned(vae, tokenizer, images, masks, captions)
 
     return Latents(*drawn_once(work / "latents", encode, NUM_LATENTS // BATCH, seed=1))
 

@@ -1,4 +1,4 @@
-"""The demo's AutoencoderKL: 128×128 pictures to latents 4×16×16 of zero mean and unit spread, and
+"""The demo's AutoencoderKL: 128×128 images to latents 4×16×16 of zero mean and unit spread, and
 back.
 """
 
@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
-from sdrt_export.demo.drawing import PICTURE_SIZE, draw_shift, mask_from_scene, picture_from_scene
+from sdrt_export.demo.drawing import IMAGE_SIZE, draw_shift, image_from_scene, mask_from_scene
 from sdrt_export.demo.grammar import ALL_SCENES
 from sdrt_export.demo.loop import Schedule, num_processes, train
 
@@ -24,7 +24,7 @@ KL_WEIGHT = (
 # edge.
 CROPS = Schedule(num_steps=2800, learning_rate=2e-3)
 WHOLE = Schedule(num_steps=250, learning_rate=4e-4, num_warmup_steps=20)
-CROP_SIZE = PICTURE_SIZE // 2
+CROP_SIZE = IMAGE_SIZE // 2
 BATCH = 16
 
 
@@ -39,61 +39,61 @@ def new_vae() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,
-        sample_size=PICTURE_SIZE,
+        sample_size=IMAGE_SIZE,
         scaling_factor=1.0,
     )
 
 
-def train_vae(work: Path, num_pictures: int = 6000) -> AutoencoderKL:
+def train_vae(work: Path, num_images: int = 6000) -> AutoencoderKL:
     """Trains the autoencoder, or goes on with the run kept in `work`; the result's latents are
     normalised.
     """
     torch.manual_seed(0)
     vae = new_vae().to(memory_format=torch.channels_last)
-    pictures, centres = _draw_pictures(num_pictures)
+    images, centres = _draw_images(num_images)
 
     def loss_of_crops(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(num_pictures, size=BATCH // num_processes())
+        chosen = rng.integers(num_images, size=BATCH // num_processes())
         corners = _draw_corners(centres[chosen], rng)
         crops = [
-            pictures[i, y : y + CROP_SIZE, x : x + CROP_SIZE]
+            images[i, y : y + CROP_SIZE, x : x + CROP_SIZE]
             for i, (x, y) in zip(chosen, corners, strict=True)
         ]
-        return vae_loss(vae, tensor_from_pictures(np.stack(crops)))
+        return vae_loss(vae, tensor_from_images(np.stack(crops)))
 
     def loss_of_whole(step: int, rng: np.random.Generator) -> torch.Tensor:
         return vae_loss(
             vae,
-            tensor_from_pictures(
-                pictures[rng.integers(num_pictures, size=BATCH // 2 // num_processes())]
+            tensor_from_images(
+                images[rng.integers(num_images, size=BATCH // 2 // num_processes())]
             ),
         )
 
     average = train("VAE, crops", vae, loss_of_crops, CROPS, work / "vae_crops.pt")
     vae.load_state_dict(average.state_dict())
-    average = train("VAE, whole pictures", vae, loss_of_whole, WHOLE, work / "vae_whole.pt")
-    normalize_latents(average, tensor_from_pictures(pictures[:256]))
+    average = train("VAE, whole images", vae, loss_of_whole, WHOLE, work / "vae_whole.pt")
+    normalize_latents(average, tensor_from_images(images[:256]))
     return average
 
 
-def vae_loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
+def vae_loss(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
     """Absolute and squared error of the reconstruction, and the KL divergence per latent
     element."""
-    posterior = vae.encode(pictures).latent_dist
+    posterior = vae.encode(images).latent_dist
     rebuilt = vae.decode(posterior.sample()).sample
-    error = functional.l1_loss(rebuilt, pictures) + functional.mse_loss(rebuilt, pictures)
+    error = functional.l1_loss(rebuilt, images) + functional.mse_loss(rebuilt, images)
     num_elements = posterior.mean[0].numel()
     return error + KL_WEIGHT * posterior.kl().mean() / num_elements
 
 
 @torch.no_grad()
-def normalize_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
+def normalize_latents(vae: AutoencoderKL, images: torch.Tensor) -> None:
     """Rescales the two 1×1 convolutions around the latents so that each channel has mean 0 and
     spread 1.
 
-    The pictures stay what they were; the UNet gets latents that need no scaling factor.
+    The images stay what they were; the UNet gets latents that need no scaling factor.
     """
-    latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in pictures.split(32)])
+    latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in images.split(32)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     encode, decode = vae.quant_conv, vae.post_quant_conv
     num_channels = mean.numel()
@@ -104,31 +104,31 @@ def normalize_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
     decode.weight *= std[None, :, None, None]
 
 
-def tensor_from_pictures(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
+def tensor_from_images(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     """`(B, h, w, 3)` in 0..255 to `(B, 3, h, w)` in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _draw_pictures(num_pictures: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Pictures `(n, 128, 128, 3)` and the centres `(n, 2)` of their shapes, (x, y) in
+def _draw_images(num_images: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Images `(n, 128, 128, 3)` and the centres `(n, 2)` of their shapes, (x, y) in
     pixels."""
     rng = np.random.default_rng(0)
-    pictures = np.empty((num_pictures, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
-    centres = np.empty((num_pictures, 2), np.int64)
-    for i in range(num_pictures):
+    images = np.empty((num_images, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    centres = np.empty((num_images, 2), np.int64)
+    for i in range(num_images):
         scene, shift = ALL_SCENES[rng.integers(len(ALL_SCENES))], draw_shift(rng)
-        pictures[i] = picture_from_scene(scene, shift)
+        images[i] = image_from_scene(scene, shift)
         rows, columns = np.nonzero(mask_from_scene(scene, shift))
         centres[i] = columns.mean(), rows.mean()
-    return pictures, centres
+    return images, centres
 
 
 def _draw_corners(
     centres: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Upper left corners `(n, 2)` of crops that hold the shape's centre and lie inside the
-    picture.
+    image.
     """
     inside = rng.integers(8, CROP_SIZE - 8, size=centres.shape)
-    corners: npt.NDArray[np.int64] = np.clip(centres - inside, 0, PICTURE_SIZE - CROP_SIZE)
+    corners: npt.NDArray[np.int64] = np.clip(centres - inside, 0, IMAGE_SIZE - CROP_SIZE)
     return corners

@@ -25,9 +25,9 @@ class VaeDecoder(Network):
         self.model.encoder = self.model.quant_conv = None
         config, scale = model.config, _scale_of_vae(model)
         latents = ("batch", config.latent_channels, "height", "width")
-        picture = ("batch", config.out_channels, f"{scale}*height", f"{scale}*width")
+        image = ("batch", config.out_channels, f"{scale}*height", f"{scale}*width")
         self.signature = Signature(
-            (float32(names.LATENT_SAMPLE, *latents),), (float32(names.SAMPLE, *picture),)
+            (float32(names.LATENT_SAMPLE, *latents),), (float32(names.SAMPLE, *image),)
         )
 
     def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
@@ -56,10 +56,10 @@ class VaeEncoder(Network):
         super().__init__(model)
         self.model.decoder = self.model.post_quant_conv = None
         config, scale = model.config, _scale_of_vae(model)
-        picture = ("batch", config.in_channels, "height", "width")
+        image = ("batch", config.in_channels, "height", "width")
         parameters = ("batch", 2 * config.latent_channels, f"height/{scale}", f"width/{scale}")
         self.signature = Signature(
-            (float32(names.SAMPLE, *picture),), (float32(names.LATENT_PARAMETERS, *parameters),)
+            (float32(names.SAMPLE, *image),), (float32(names.LATENT_PARAMETERS, *parameters),)
         )
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:

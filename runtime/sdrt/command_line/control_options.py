@@ -16,7 +16,7 @@ def controls_from_options(
 ) -> dict[str, Control]:
     """The controls that a PNG records, changed and extended by the options."""
     values = recorded_controls(recorded)
-    for name, path in _pairs("--control", "PICTURE", options.control):
+    for name, path in _pairs("--control", "IMAGE", options.control):
         values.setdefault(name, {})["image"] = path
     for option, form, texts, fields_from_text in (
         ("--control-scale", "X", options.control_scale, _scale),
@@ -31,8 +31,7 @@ def controls_from_options(
     for name, control in values.items():
         if "image" not in control:
             raise UsageError(
-                f"control '{name}': the PNG does not name its picture: give "
-                f"--control {name}=PICTURE"
+                f"control '{name}': the PNG does not name its image: give --control {name}=IMAGE"
             )
     return {name: Control(**control) for name, control in values.items()}
 

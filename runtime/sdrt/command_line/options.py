@@ -109,11 +109,11 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WIDTHxHEIGHT",
-        help="of pictures, or from..to as 512x512..1024x1024; may be repeated (default: the size "
+        help="of images, or from..to as 512x512..1024x1024; may be repeated (default: the size "
         "that the model was trained for)",
     )
     parser.add_argument(
-        "--batch", default="1", metavar="N", help="pictures at once, or from..to as 1..4"
+        "--batch", default="1", metavar="N", help="images at once, or from..to as 1..4"
     )
     parser.add_argument(
         "--precision",

@@ -41,7 +41,7 @@ class _Field:
 
 _TEXT = _Kind("TEXT")
 _NAME = _Kind("NAME")
-_IMAGE = _Kind("PICTURE")
+_IMAGE = _Kind("IMAGE")
 _COUNT = _Kind("N", whole_number)
 _NUMBER = _Kind("X", number)
 
@@ -71,12 +71,12 @@ _FIELDS = (
     _Field("clip_skip", _COUNT, "leave out that many of the text encoder's last layers"),
 )
 _IMAGE_FIELDS = (
-    _Field("image", _IMAGE, "begin with this picture"),
+    _Field("image", _IMAGE, "begin with this image"),
     _Field(
         "mask_image", _IMAGE, "generate only where this one is white", ("--mask", "--mask-image")
     ),
     _Field(
-        "strength", _NUMBER, "0..1, how much of the picture changes (default: 0.8, with a mask 1)"
+        "strength", _NUMBER, "0..1, how much of the image changes (default: 0.8, with a mask 1)"
     ),
     _Field(
         "padding_mask_crop",
@@ -85,10 +85,10 @@ _IMAGE_FIELDS = (
     ),
 )
 _CONTROL_OPTIONS = {  # each may be repeated: of what form, and what for
-    "--control": ("NAME=PICTURE", "generate along this picture"),
+    "--control": ("NAME=IMAGE", "generate along this image"),
     "--control-scale": ("NAME=X", "how much it counts (default: 1)"),
     "--control-window": ("NAME=START:END", "from which to which share of the steps (0:1)"),
-    "--annotate": ("NAME=ANNOTATOR", "make the control picture from it first, with canny"),
+    "--annotate": ("NAME=ANNOTATOR", "make the control image from it first, with canny"),
 }
 
 
@@ -106,7 +106,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     for field in _FIELDS:
         field.add_to(parser)
-    _add_images(parser.add_argument_group("pictures"))
+    _add_images(parser.add_argument_group("images"))
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
         "--target", default="auto", help="where to run (default: auto, the fastest by sdrt tune)"
@@ -126,7 +126,7 @@ def _add_images(group: argparse._ArgumentGroup) -> None:
     for field in _IMAGE_FIELDS:
         field.add_to(group)
     group.add_argument(
-        "--resize", choices=get_args(Resize), help="how pictures are brought to another shape"
+        "--resize", choices=get_args(Resize), help="how images are brought to another shape"
     )
 
 
@@ -136,5 +136,5 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--guess-mode",
         action=argparse.BooleanOptionalAction,
-        help="let the control pictures decide where the prompt says nothing",
+        help="let the control images decide where the prompt says nothing",
     )

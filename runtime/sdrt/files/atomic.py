@@ -21,7 +21,7 @@ def appearing_folder(
     """A new folder to fill. It stands at `path` once the block succeeds; an error removes it.
 
     What is at `path` is left alone unless `replace` is set, and even then it must hold the file
-    `proof` that shows that sdrt made it: a mistyped path should not cost anybody their pictures.
+    `proof` that shows that sdrt made it: a mistyped path should not cost anybody their images.
     The old folder stays whole until the new one is. SdrtError when `path` is taken or not writable,
     or when the disk is full.
     """

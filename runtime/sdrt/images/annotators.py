@@ -53,6 +53,6 @@ def _opencv() -> Any:
     except ImportError as error:
         raise RequestError(
             "annotator canny needs OpenCV, which is not installed: pip install 'sdrt[annotate]', "
-            "or give an edge picture of your own"
+            "or give an edge image of your own"
         ) from error
     return cv2

@@ -72,13 +72,13 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
             canvas.paste(strip, (x, 0))
 
 
-def same_proportions(picture: Size, size: Size, tolerance: int) -> bool:
-    """Whether the picture can be scaled to within `tolerance` pixels of both sides of `size`."""
-    across, down = (wanted / given for wanted, given in zip(size, picture, strict=True))
-    return abs(across - down) < tolerance / picture[0] + tolerance / picture[1]
+def same_proportions(image: Size, size: Size, tolerance: int) -> bool:
+    """Whether the image can be scaled to within `tolerance` pixels of both sides of `size`."""
+    across, down = (wanted / given for wanted, given in zip(size, image, strict=True))
+    return abs(across - down) < tolerance / image[0] + tolerance / image[1]
 
 
-def disproportion(picture: Size, size: Size) -> float:
+def disproportion(image: Size, size: Size) -> float:
     """The ratio of the two aspect ratios, at least 1."""
-    ratio = picture[0] / picture[1] * size[1] / size[0]
+    ratio = image[0] / image[1] * size[1] / size[0]
     return max(ratio, 1 / ratio)

@@ -59,14 +59,14 @@ def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int
     return first + under, min(last + under, limit)
 
 
-def paste_back(drawn: Image, picture: Image, mask: Image, box: Box) -> Image:
-    """The picture with `drawn`, the image generated for `box`, where the mask is white.
+def paste_back(drawn: Image, image: Image, mask: Image, box: Box) -> Image:
+    """The image with `drawn`, the image generated for `box`, where the mask is white.
 
     Grey parts are blended; black parts keep their pixels exactly.
     """
     from PIL.Image import composite
 
     left, top, right, bottom = box
-    painted = picture.copy()
+    painted = image.copy()
     painted.paste(fitted(drawn, (right - left, bottom - top), "crop"), (left, top))
-    return composite(painted, picture, mask.convert("L"))
+    return composite(painted, image, mask.convert("L"))

@@ -22,7 +22,7 @@ MAX_PIXELS = 2**26  # a small file can decompress to more than fits in memory
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class InputImage:
     """An input image, upright and in RGB, and the path that it came from."""
 
     image: Image
@@ -30,17 +30,17 @@ class Picture:
 
     def __repr__(self) -> str:
         width, height = self.image.size
-        return f"<Picture {width}×{height}{f' {self.path}' if self.path else ''}>"
+        return f"<InputImage {width}×{height}{f' {self.path}' if self.path else ''}>"
 
     @property
     def size(self) -> Size:
         return self.image.size
 
 
-PictureSource: TypeAlias = "Picture | Image | str | PathLike[str]"
+ImageSource: TypeAlias = "InputImage | Image | str | PathLike[str]"
 
 
-def picture_from_source(source: PictureSource, role: str) -> Picture:
+def input_image_from_source(source: ImageSource, role: str) -> InputImage:
     """The image at a path, or a PIL image, rotated as its EXIF says.
 
     Transparent parts become white, 16 bits per channel become 8. Raises `RequestError`, which
@@ -49,12 +49,12 @@ def picture_from_source(source: PictureSource, role: str) -> Picture:
     """
     from PIL import Image
 
-    if isinstance(source, Picture):
+    if isinstance(source, InputImage):
         return source
     if isinstance(source, Image.Image):
         with translate_errors(role, "the image"):
             check_pixel_count(source, role)
-            return Picture(_upright_rgb(source))
+            return InputImage(_upright_rgb(source))
     if isinstance(source, str | PathLike):
         path = fspath(source)
         with (
@@ -63,7 +63,7 @@ def picture_from_source(source: PictureSource, role: str) -> Picture:
             Image.open(file) as image,
         ):
             check_pixel_count(image, role)
-            return Picture(_upright_rgb(image), path)
+            return InputImage(_upright_rgb(image), path)
     raise RequestError(
         f"{role}: got a {type(source).__name__}, expected a PIL image or the path of an image"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from sdrt.control import Control
 from sdrt.errors import RequestError
-from sdrt.images.reading import Picture
+from sdrt.images.reading import InputImage
 from sdrt.request import Request
 from sdrt.result import Result
 
@@ -43,7 +43,7 @@ def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[
 
 def _plain(value: Any) -> Any:
     """A value of a request as JSON can hold it."""
-    if isinstance(value, Picture):
+    if isinstance(value, InputImage):
         return value.path and str(Path(value.path).resolve())
     if isinstance(value, Mapping):
         return {name: json_from_control(control) for name, control in value.items()} or None
@@ -71,7 +71,7 @@ def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def json_from_control(control: Control) -> dict[str, Any]:
     """The fields of a control; its image as a path, left out if it came from none."""
     values = {
-        "image": control.picture and control.picture.path,
+        "image": control.input_image and control.input_image.path,
         "scale": control.scale,
         "start": control.start,
         "end": control.end,

@@ -87,7 +87,7 @@ class ClipTokenizer:
         if dropped:
             warnings.warn(
                 f"the prompt is longer than the {self.max_length} tokens that the text encoder "
-                f"reads; this part has no influence on the picture: {dropped!r}",
+                f"reads; this part has no influence on the image: {dropped!r}",
                 TruncatedPromptWarning,
                 stacklevel=2,
             )

@@ -49,21 +49,21 @@ def workload_of(bundle: Bundle, shape: Shape) -> Workload:
 
 
 def _request(bundle: Bundle, shape: Shape) -> Request:
-    """Text to image; of a denoiser that is made for inpainting, a picture of which all is new."""
+    """Text to image; of a denoiser that is made for inpainting, an image of which all is new."""
     inpaints = bundle.family.denoiser.extra_channels == "mask"
-    picture = _white_picture(shape) if inpaints else None
+    image = _white_image(shape) if inpaints else None
     return Request(
         PROMPT,
         width=shape.width,
         height=shape.height,
         num_images_per_prompt=shape.batch,
         seed=0,
-        image=picture,
-        mask_image=picture,
+        image=image,
+        mask_image=image,
     )
 
 
-def _white_picture(shape: Shape) -> Image:
+def _white_image(shape: Shape) -> Image:
     from PIL.Image import new
 
     return new("RGB", (shape.width, shape.height), "white")

@@ -210,7 +210,7 @@ def test_another_kind_is_told(
         ),
         (
             {"conditioning_embedding_out_channels": [4, 4, 8, 8]},
-            "it scales pictures down by 8 (conditioning_embedding_out_channels), the VAE by 2: it "
+            "it scales images down by 8 (conditioning_embedding_out_channels), the VAE by 2: it "
             "is made for another VAE",
         ),
         ({"downsample_padding": 0}, "it has downsample_padding=0, expected 1, as the UNet has"),

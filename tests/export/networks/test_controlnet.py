@@ -45,26 +45,26 @@ def conditions(unet: UNet2DConditionModel, channels: int) -> list[torch.Tensor]:
     ]
 
 
-def control_picture(channels: int, scale: int = 8) -> torch.Tensor:
+def control_image(channels: int, scale: int = 8) -> torch.Tensor:
     """The same in whatever order tests run; `scale` pixels a latent."""
     shape = (ODD.batch, channels, scale * ODD.height, scale * ODD.width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(3))
 
 
 @every_recipe
-def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
+def test_a_controlled_image_is_diffusers(name: str, tmp_path: Path) -> None:
     """Through both graphs: what the net gives is what the UNet takes, under the same names."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name)
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     latents, *rest = conditions(unet, unet.config.out_channels)
-    picture = control_picture(3, scale)
+    image = control_image(3, scale)
     sample, *_ = conditions(unet, unet.config.in_channels)
     extra = {}
     if name == "lcm":
         shape = (ODD.batch, unet.config.time_cond_proj_dim)
         extra["timestep_cond"] = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        down, mid = net(latents, *rest, picture, return_dict=False)
+        down, mid = net(latents, *rest, image, return_dict=False)
         plain = unet(sample, *rest, **extra).sample
         expected = unet(
             sample,
@@ -79,7 +79,7 @@ def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     network = ControlNet(net, "edges")
-    inputs = (latents, *rest, picture, *at_scale_1(network))
+    inputs = (latents, *rest, image, *at_scale_1(network))
     residuals = run_exported(network, write_onnx(network, folders[0])[0], *inputs)
     assert network.name == "controlnet_edges"
     for got, residual in zip(residuals.values(), (*down, mid), strict=True):
@@ -105,13 +105,13 @@ def test_a_controlled_picture_is_diffusers(name: str, tmp_path: Path) -> None:
 def test_every_kind_of_controlnet(channels: int, options: dict[str, Any], tmp_path: Path) -> None:
     unet, net = tiny_pipeline("deep").unet, new_controlnet("deep", channels, **options)
     inputs = conditions(unet, 4)
-    picture = control_picture(channels)
+    image = control_image(channels)
     with torch.no_grad():
-        down, mid = net(*inputs, picture, return_dict=False)
+        down, mid = net(*inputs, image, return_dict=False)
 
     network = ControlNet(net, "x")
     model = write_onnx(network, tmp_path)[0]
-    got = run_exported(network, model, *inputs, picture, *at_scale_1(network))
+    got = run_exported(network, model, *inputs, image, *at_scale_1(network))
 
     assert [*got] == [*(f"down_block_residuals.{i}" for i in range(9)), "mid_block_residual"]
     for skip, residual, array in zip(network_skips(net), (*down, mid), got.values(), strict=True):
@@ -124,14 +124,14 @@ def network_skips(net: torch.nn.Module) -> tuple[Skip, ...]:
     return skips_from_config(net.config)
 
 
-def test_a_picture_in_another_order_of_channels_is_another_picture() -> None:
+def test_an_image_in_another_order_of_channels_is_another_image() -> None:
     """The tests above would pass with channels that count for nothing."""
     net = new_controlnet("deep")
     inputs = conditions(tiny_pipeline("deep").unet, 4)
-    picture = control_picture(3)
+    image = control_image(3)
     with torch.no_grad():
-        (first, *_), _ = net(*inputs, picture, return_dict=False)
-        (other, *_), _ = net(*inputs, picture.flip(1), return_dict=False)
+        (first, *_), _ = net(*inputs, image, return_dict=False)
+        (other, *_), _ = net(*inputs, image.flip(1), return_dict=False)
     assert (first - other).std() > 0.05 * first.std()
 
 
@@ -214,18 +214,18 @@ def test_nets_are_summed_as_diffusers_sums_them(options: dict[str, Any], tmp_pat
     """Two nets one after the other: what the first gives goes into the second."""
     nets = [new_controlnet("deep", 1), new_controlnet("deep", 3, **options)]
     inputs = conditions(tiny_pipeline("deep").unet, 4)
-    pictures = [control_picture(channels) for channels in (1, 3)]
+    images = [control_image(channels) for channels in (1, 3)]
     scales = [0.3, -1.5]
     with torch.no_grad():
-        down, mid = MultiControlNetModel(nets)(*inputs, pictures, scales, return_dict=False)
+        down, mid = MultiControlNetModel(nets)(*inputs, images, scales, return_dict=False)
 
     networks = [ControlNet(net, f"net{i}") for i, net in enumerate(nets)]
     factors, *earlier = at_scale_1(networks[0])
-    for network, picture, scale in zip(networks, pictures, scales, strict=True):
+    for network, image, scale in zip(networks, images, scales, strict=True):
         folder = tmp_path / network.name
         folder.mkdir()
         model = write_onnx(network, folder)[0]
-        got = run_exported(network, model, *inputs, picture, scale * factors, *earlier)
+        got = run_exported(network, model, *inputs, image, scale * factors, *earlier)
         earlier = [torch.from_numpy(array) for array in got.values()]
 
     for residual, array in zip((*down, mid), got.values(), strict=True):
@@ -236,12 +236,12 @@ def test_each_residual_has_a_factor_of_its_own(tmp_path: Path) -> None:
     """As guess mode needs it, and nothing more stands behind the last convolutions."""
     network = ControlNet(new_controlnet("classic"), "x")
     inputs = conditions(tiny_pipeline("classic").unet, 4)
-    picture = control_picture(3, network.scale)
+    image = control_image(3, network.scale)
     model = write_onnx(network, tmp_path)[0]
     ones, *zeros = at_scale_1(network)
     factors = torch.arange(1.0, ones.numel() + 1).reshape(ones.shape)  # (B, N)
     plain, scaled = (
-        run_exported(network, model, *inputs, picture, scale, *zeros) for scale in (ones, factors)
+        run_exported(network, model, *inputs, image, scale, *zeros) for scale in (ones, factors)
     )
     for factor, (name, array) in zip(factors.numpy().T, plain.items(), strict=True):
         np.testing.assert_array_equal(scaled[name], factor[:, None, None, None] * array)
@@ -264,10 +264,10 @@ def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
         block.register_forward_hook(lambda block, inputs, output: kept.append(output))
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     latents, *rest = conditions(unet, unet.config.out_channels)
-    picture = control_picture(1, scale)
+    image = control_image(1, scale)
     with torch.no_grad():
         unet(*conditions(unet, unet.config.in_channels))
-        down, mid = net(latents, *rest, picture, return_dict=False)
+        down, mid = net(latents, *rest, image, return_dict=False)
     skips = [x for output in kept for x in (output[1] if isinstance(output, tuple) else (output,))]
     for residual, skip in zip(down, skips[: len(down)], strict=True):
         assert 0.05 < residual.std() / skip.std() < 0.5

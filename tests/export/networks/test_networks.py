@@ -96,11 +96,11 @@ def test_vae_decoder(name: str, tmp_path: Path) -> None:
 def test_vae_encoder(name: str, tmp_path: Path) -> None:
     vae = tiny_pipeline(name).vae
     random = torch.Generator().manual_seed(3)
-    pictures = torch.rand(3, 3, 40, 72, generator=random) * 2 - 1
+    images = torch.rand(3, 3, 40, 72, generator=random) * 2 - 1
     with torch.no_grad():
-        expected = vae.encode(pictures).latent_dist.parameters
+        expected = vae.encode(images).latent_dist.parameters
 
-    assert_near(expected, run(VaeEncoder(vae), tmp_path, pictures)["latent_parameters"])
+    assert_near(expected, run(VaeEncoder(vae), tmp_path, images)["latent_parameters"])
 
 
 def test_weights_that_are_equal_are_told_apart(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from sdrt.command_line.control_options import controls_from_options
 from sdrt.control import Control
 from sdrt.errors import RequestError, SdrtError, UsageError
 from sdrt.metadata.parameters import json_from_control
-from support.pictures import picture
+from support.images import sample_image
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("edges.png", "depth.png"):
-        picture(16, 8).save(name)
+        sample_image(16, 8).save(name)
     return tmp_path
 
 
@@ -51,8 +51,8 @@ def test_each_controlnet_has_its_own_options() -> None:
 def test_a_path_may_hold_an_equals_sign(folder: Path) -> None:
     (folder / "edges.png").rename("a=b.png")
     controls = controls_from_options(options(control=["edges=a=b.png"]), {})
-    assert controls["edges"].picture is not None
-    assert controls["edges"].picture.path == "a=b.png"
+    assert controls["edges"].input_image is not None
+    assert controls["edges"].input_image.path == "a=b.png"
 
 
 def test_options_change_and_join_what_a_png_says() -> None:
@@ -79,7 +79,7 @@ def test_a_control_comes_back_from_its_json(folder: Path) -> None:
     assert json_from_control(again) == said
 
 
-@pytest.mark.parametrize("image", [picture(8, 8), np.zeros((8, 8, 5))])
+@pytest.mark.parametrize("image", [sample_image(8, 8), np.zeros((8, 8, 5))])
 def test_what_came_from_no_file_has_no_path(image: Any) -> None:
     assert json_from_control(Control(image)) == {"scale": 1.0, "start": 0.0, "end": 1.0}
 
@@ -87,9 +87,9 @@ def test_what_came_from_no_file_has_no_path(image: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"control": ["edges"]}, "--control: got 'edges', expected NAME=PICTURE"),
-        ({"control": ["=edges.png"]}, "--control: got '=edges.png', expected NAME=PICTURE"),
-        ({"control": ["edges="]}, "--control: got 'edges=', expected NAME=PICTURE"),
+        ({"control": ["edges"]}, "--control: got 'edges', expected NAME=IMAGE"),
+        ({"control": ["=edges.png"]}, "--control: got '=edges.png', expected NAME=IMAGE"),
+        ({"control": ["edges="]}, "--control: got 'edges=', expected NAME=IMAGE"),
         (
             {"control": ["edges=edges.png", "edges=depth.png"]},
             "--control: 'edges' is given twice: give it once",
@@ -131,7 +131,7 @@ def test_wrong_usage(given: dict[str, list[str]], message: str) -> None:
         (
             {"edges": {"scale": 1}},
             UsageError,
-            "control 'edges': the PNG does not name its picture: give --control edges=PICTURE",
+            "control 'edges': the PNG does not name its image: give --control edges=IMAGE",
         ),
         ({"edges": {"image": "gone.png"}}, RequestError, "control image: 'gone.png' cannot be re"),
         ({"edges": {"image": "edges.png", "scale": "x"}}, RequestError, "control scale: got 'x'"),

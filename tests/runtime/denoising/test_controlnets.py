@@ -13,9 +13,9 @@ from sdrt.denoising.conditioning import GUIDED, UNGUIDED, Conditioning
 from sdrt.denoising.controlnets import ControlChain, ControlNet
 from sdrt.images.framing import Frame
 from support.function_networks import controlnet
-from support.pictures import picture
+from support.images import sample_image
 
-EDGES = picture(32, 16)
+EDGES = sample_image(32, 16)
 FRAME = Frame((32, 16))
 SAMPLE = np.random.default_rng(0).standard_normal((4, 4, 2, 4), np.float32)  # two images, guided
 TEXT = np.random.default_rng(1).standard_normal((4, 77, 3), np.float32)

@@ -16,8 +16,8 @@ from sdrt.samplers.protocol import Call
 from sdrt_engines import Array, Signature
 from support.asking import run_on
 from support.function_networks import INPAINTING_UNET, UNET, Networks, controlnet, predict
+from support.images import sample_image
 from support.onnx_writer import spec
-from support.pictures import picture
 
 BATCH, ROWS = 2, 4
 CALL = Call(np.random.default_rng(0).standard_normal((BATCH, 4, 2, 4), np.float32), 501)
@@ -77,7 +77,7 @@ def test_an_inpainting_unet_sees_the_extra_channels() -> None:
 
 def test_controlnets_come_first_and_see_the_latents_alone() -> None:
     extra = np.ones((BATCH, 5, 2, 4), np.float32)
-    edges = Control(picture(32, 16), scale=0.5)
+    edges = Control(sample_image(32, 16), scale=0.5)
     image = edges.conditioning(3, Frame((32, 16)))
     net = ControlNet("controlnet_edges", controlnet(3), edges, image)
     control = ControlChain([net], CONDITIONING, num_steps=2, guess_mode=False)

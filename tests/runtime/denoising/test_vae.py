@@ -12,8 +12,8 @@ from sdrt.families.family import LatentSpace
 from sdrt.images.reading import array_from_image
 from sdrt_engines import Array, FunctionEngine, Signature
 from support.asking import run_on
+from support.images import sample_image
 from support.onnx_writer import spec
-from support.pictures import picture
 
 ENCODER = Signature(
     (spec("sample", "float32", "B", 3, "H", "W"),),
@@ -49,7 +49,7 @@ def decoded(latents: Array, space: LatentSpace) -> tuple[Image, ...]:
 
 
 def test_the_posterior_is_scaled_for_the_denoiser() -> None:
-    pixels = array_from_image(picture(6, 4))
+    pixels = array_from_image(sample_image(6, 4))
     posterior = encoded(pixels, LatentSpace(3, 1, 0.5, shift_factor=0.25), np.log(4))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - 0.25) * 0.5, atol=1e-6)
     np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # the shift moves no spread
@@ -58,18 +58,18 @@ def test_the_posterior_is_scaled_for_the_denoiser() -> None:
 
 def test_channels_may_have_scales_of_their_own() -> None:
     space = LatentSpace(3, 1, 0.5, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 4.0))
-    pixels = array_from_image(picture(6, 4))
+    pixels = array_from_image(sample_image(6, 4))
     posterior = encoded(pixels, space)
     mean, std = (np.array(values)[:, None, None] for values in (space.mean, space.std))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - mean) * 0.5 / std, atol=1e-6)
     np.testing.assert_allclose(posterior.std, np.broadcast_to(0.5 / std, pixels.shape), rtol=1e-6)
     (image,) = decoded(posterior.mean, space)
-    np.testing.assert_array_equal(image, picture(6, 4))
+    np.testing.assert_array_equal(image, sample_image(6, 4))
 
 
 @pytest.mark.parametrize(("given", "used"), [(-1e9, -30), (1e9, 20)])
 def test_variances_are_kept_in_bounds(given: float, used: float) -> None:
-    posterior = encoded(array_from_image(picture(2, 2)), LatentSpace(3, 1, 1.0), given)
+    posterior = encoded(array_from_image(sample_image(2, 2)), LatentSpace(3, 1, 1.0), given)
     np.testing.assert_allclose(posterior.std, np.exp(used / 2), rtol=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_each_image_of_a_batch_has_its_own_sample() -> None:
 
 
 def test_decoding_undoes_encoding() -> None:
-    images, space = [picture(8, 8, seed=seed) for seed in (0, 1)], LatentSpace(3, 1, 0.13, 0.5)
+    images, space = [sample_image(8, 8, seed=seed) for seed in (0, 1)], LatentSpace(3, 1, 0.13, 0.5)
     latents = np.concatenate([encoded(array_from_image(image), space).mean for image in images])
     for image, got in zip(images, decoded(latents, space), strict=True):
         np.testing.assert_array_equal(got, image)

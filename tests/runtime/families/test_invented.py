@@ -25,8 +25,8 @@ from sdrt.families.family import (
 )
 from sdrt_engines import Array, Signature, resolve_target
 from support.function_networks import CIRCLE, STAR, Function, Networks
+from support.images import sample_image
 from support.onnx_writer import spec
-from support.pictures import picture
 from support.toy_bundle import write_toy_bundle
 
 CHANNELS, SCALE, WIDTH = 6, 4, 8
@@ -245,7 +245,7 @@ def test_the_denoiser_is_given_the_sizes(pipe: Pipeline, networks: Invented) -> 
 
 
 def test_latents_have_its_scale_and_shift(pipe: Pipeline, networks: Invented) -> None:
-    result = pipe(CIRCLE, image=picture(32, 24), strength=0.4, **SHORT)
+    result = pipe(CIRCLE, image=sample_image(32, 24), strength=0.4, **SHORT)
     (decoded,) = networks.feeds["painter"]
     np.testing.assert_allclose(decoded["latent_sample"], result.latents / 0.5 + 0.1, rtol=1e-6)
     assert networks.num_runs["coder"] == 1

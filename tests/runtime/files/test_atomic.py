@@ -71,13 +71,13 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "cat.png").write_text("cat")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "cat.png").write_text("cat")
     message = "holds no sdrt.json, so sdrt did not make it" if replace else "exists already: choose"
-    with pytest.raises(SdrtError, match=message), appearing_folder(pictures, replace=replace):
+    with pytest.raises(SdrtError, match=message), appearing_folder(images, replace=replace):
         pytest.fail("the block must not run")
-    assert entries(tmp_path) == ["pictures", "pictures/cat.png"]
+    assert entries(tmp_path) == ["images", "images/cat.png"]
 
 
 def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_other_trouble_in_the_block_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_a_file_replaces_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_text("old")
     with appearing_file(path) as draft:
         draft.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    assert entries(tmp_path) == ["picture.png"]
+    assert entries(tmp_path) == ["image.png"]
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/"])

@@ -1,4 +1,4 @@
-"""Control pictures made from ordinary ones."""
+"""Control images made from ordinary ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_thresholds_say_what_is_an_edge() -> None:
 
 @pytest.mark.parametrize("name", ANNOTATORS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
-def test_tiny_pictures(name: str, size: tuple[int, int]) -> None:
+def test_tiny_images(name: str, size: tuple[int, int]) -> None:
     assert annotate(name, Image.new("RGB", size)).size == size
 
 
@@ -61,5 +61,5 @@ def test_a_missing_library_is_told_with_the_way_to_get_it(monkeypatch: pytest.Mo
         annotate("canny", square())
     assert str(caught.value) == (
         "annotator canny needs OpenCV, which is not installed: pip install 'sdrt[annotate]', or "
-        "give an edge picture of your own"
+        "give an edge image of your own"
     )

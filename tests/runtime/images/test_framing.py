@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sdrt.images.framing import Frame, disproportion, fitted, same_proportions
-from support.pictures import colours, mask, picture
+from support.images import colours, mask, sample_image
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
@@ -40,7 +40,7 @@ def test_each_way_of_resizing() -> None:
 
 
 def test_a_frame_cuts_out_its_box() -> None:
-    image = picture(64, 64)
+    image = sample_image(64, 64)
     framed = Frame((16, 24), box=(8, 16, 24, 40))(image)
     np.testing.assert_array_equal(framed, image.crop((8, 16, 24, 40)))
     assert Frame((16, 24))(image).size == (16, 24)
@@ -68,7 +68,7 @@ def test_proportions_may_differ_by_less_than_a_latent(
 
 @pytest.mark.parametrize("width", [*range(1, 40), 299, 300, 301, 1023])
 @pytest.mark.parametrize("height", [1, 9, 500, 1001])
-def test_a_picture_fits_its_own_size_in_whole_latents(width: int, height: int) -> None:
+def test_an_image_fits_its_own_size_in_whole_latents(width: int, height: int) -> None:
     whole = (max(width // 8, 1) * 8, max(height // 8, 1) * 8)
     assert same_proportions((width, height), whole, 8)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sdrt.images.framing import Frame
 from sdrt.images.masks import crop_box, latent_mask, mask_from_image, paste_back
-from support.pictures import mask, picture
+from support.images import mask, sample_image
 
 
 def test_a_mask_is_ones_where_it_is_white() -> None:
@@ -36,7 +36,7 @@ def test_the_upper_left_pixel_decides_for_a_latent() -> None:
         ((20, 30, 40, 50), (64, 64), 5, (15, 25, 45, 55)),
         ((20, 30, 40, 50), (64, 32), 0, (10, 30, 50, 50)),  # widened
         ((20, 30, 40, 50), (32, 64), 0, (20, 20, 40, 60)),  # heightened
-        ((0, 0, 10, 20), (64, 64), 0, (0, 0, 20, 20)),  # moved into the picture
+        ((0, 0, 10, 20), (64, 64), 0, (0, 0, 20, 20)),  # moved into the image
         ((90, 70, 100, 80), (64, 64), 5, (85, 65, 100, 80)),
         ((0, 0, 100, 80), (64, 64), 9, (0, 0, 100, 80)),  # as far as it fits
         ((50, 40, 51, 41), (64, 64), 0, (50, 40, 51, 41)),
@@ -53,7 +53,7 @@ def test_the_box_around_a_mask(
 
 
 def test_what_was_drawn_is_pasted_back_where_the_mask_is_white() -> None:
-    image, drawn = picture(100, 80), Image.new("RGB", (64, 64), "red")
+    image, drawn = sample_image(100, 80), Image.new("RGB", (64, 64), "red")
     white = mask(100, 80, (20, 30, 40, 50))
     pasted = np.asarray(paste_back(drawn, image, white, (10, 20, 50, 60)))
     painted = np.asarray(white) > 0

@@ -1,4 +1,4 @@
-"""Input pictures: every mode and kind of file, and every one that cannot be read."""
+"""Input images: every mode and kind of file, and every one that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from sdrt.errors import RequestError
-from sdrt.images.reading import array_from_image, picture_from_source
-from support.pictures import colours, picture
+from sdrt.images.reading import array_from_image, input_image_from_source
+from support.images import colours, sample_image
 
 GREY = (128, 128, 128)
 
 
 def read(source: object) -> Image.Image:
-    return picture_from_source(source, "image").image
+    return input_image_from_source(source, "image").image
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path: Path) -> None
     assert colours(read(tmp_path / "a.png")) == {(255, 255, 255)}
 
 
-def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
-    upright = picture(16, 24)
+def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+    upright = sample_image(16, 24)
     exif = Image.Exif()
     exif[0x0112] = 6  # stored on its side
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
@@ -61,7 +61,7 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
-def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path, suffix: str) -> None:
+def test_of_an_animation_the_first_image_is_taken(tmp_path: Path, suffix: str) -> None:
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     options = {"lossless": True} if suffix == "webp" else {}
     red.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[blue], **options)
@@ -69,13 +69,13 @@ def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path, suffix: str)
 
 
 def test_paths_are_kept(tmp_path: Path) -> None:
-    picture(4, 4).save(tmp_path / "a.png")
+    sample_image(4, 4).save(tmp_path / "a.png")
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert picture_from_source(path, "image").path == str(tmp_path / "a.png")
-    given = picture_from_source(tmp_path / "a.png", "image")
-    assert picture_from_source(given, "image") is given
-    assert repr(given) == f"<Picture 4×4 {tmp_path / 'a.png'}>"
-    assert repr(picture_from_source(picture(4, 4), "image")) == "<Picture 4×4>"
+        assert input_image_from_source(path, "image").path == str(tmp_path / "a.png")
+    given = input_image_from_source(tmp_path / "a.png", "image")
+    assert input_image_from_source(given, "image") is given
+    assert repr(given) == f"<InputImage 4×4 {tmp_path / 'a.png'}>"
+    assert repr(input_image_from_source(sample_image(4, 4), "image")) == "<InputImage 4×4>"
 
 
 def test_a_callers_image_may_change_later() -> None:
@@ -105,12 +105,12 @@ def a_text(path: Path) -> None:
 
 
 def half_a_png(path: Path) -> None:
-    picture(64, 64).save(path, "PNG")
+    sample_image(64, 64).save(path, "PNG")
     path.write_bytes(path.read_bytes()[:6000])
 
 
 def half_a_jpeg(path: Path) -> None:
-    picture(64, 64).save(path, "JPEG")
+    sample_image(64, 64).save(path, "JPEG")
     path.write_bytes(path.read_bytes()[:2000])
 
 
@@ -134,7 +134,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("write", "message"), BROKEN)
-def test_what_is_no_picture_is_told(
+def test_what_is_no_image_is_told(
     write: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.img"
@@ -144,7 +144,7 @@ def test_what_is_no_picture_is_told(
     assert str(caught.value).startswith(f"image: '{path}' {message}")
 
 
-def test_a_picture_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> None:
+def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> None:
     a_hundred_megapixels(tmp_path / "in.png")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own limit is a higher one
@@ -169,7 +169,7 @@ def test_a_picture_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> N
         ),
     ],
 )
-def test_what_was_given_for_a_picture_is_told(source: object, message: str) -> None:
+def test_what_was_given_for_an_image_is_told(source: object, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(source)
     assert message in str(caught.value)
@@ -185,7 +185,7 @@ def test_an_image_that_a_caller_opened_can_be_broken_too(tmp_path: Path) -> None
 
 
 def test_arrays_are_of_channels_first() -> None:
-    image = picture(6, 4)
+    image = sample_image(6, 4)
     array = array_from_image(image)
     assert (array.shape, array.dtype) == ((1, 3, 4, 6), np.float32)
     np.testing.assert_array_equal(array[0, :, 1, 2] * 255, np.asarray(image)[1, 2])

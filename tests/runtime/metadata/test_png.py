@@ -1,4 +1,4 @@
-"""Pictures that carry their parameters: written whole, read back exactly, also from others."""
+"""Images that carry their parameters: written whole, read back exactly, also from others."""
 
 import json
 import resource
@@ -37,7 +37,7 @@ Negative prompt: blurry
 Steps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 7, Size: 512x768, Model: demo"""
 
 
-def picture_with(path: Path, **texts: str) -> Path:
+def image_with(path: Path, **texts: str) -> Path:
     info = PngInfo()
     for key, value in texts.items():
         info.add_text(key, value)
@@ -45,7 +45,7 @@ def picture_with(path: Path, **texts: str) -> Path:
     return path
 
 
-def test_a_saved_picture_has_both_texts_and_the_pixels(tmp_path: Path) -> None:
+def test_a_saved_image_has_both_texts_and_the_pixels(tmp_path: Path) -> None:
     save_png(IMAGE, tmp_path / "a.png", PARAMETERS)
     with Image.open(tmp_path / "a.png") as image:
         assert image.info["parameters"] == TEXT
@@ -53,7 +53,7 @@ def test_a_saved_picture_has_both_texts_and_the_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(IMAGE))
 
 
-def test_the_same_picture_is_the_same_file() -> None:
+def test_the_same_image_is_the_same_file() -> None:
     assert png_bytes(IMAGE, PARAMETERS) == png_bytes(IMAGE, PARAMETERS)
 
 
@@ -145,7 +145,7 @@ def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
         "Size: 512x640, Model hash: 6ce0161689, Model: v1-5-pruned, Denoising strength: 0.75, "
         'Clip skip: 2, Lora hashes: "detail: 7c6bad, other: 91ad", Version: v1.10.1'
     )
-    assert read_parameters(picture_with(tmp_path / "a.png", parameters=text)) == {
+    assert read_parameters(image_with(tmp_path / "a.png", parameters=text)) == {
         "prompt": "(masterpiece:1.2), a cat\nsecond line,",
         "negative_prompt": "bad hands,\nblurry",
         "num_inference_steps": 25,
@@ -204,7 +204,7 @@ def test_a_text_without_fields_is_a_prompt(text: str) -> None:
 
 
 def test_json_counts_more_than_the_text(tmp_path: Path) -> None:
-    path = picture_with(tmp_path / "a.png", parameters=TEXT, sdrt='{"prompt": "exact"}')
+    path = image_with(tmp_path / "a.png", parameters=TEXT, sdrt='{"prompt": "exact"}')
     assert read_parameters(path) == {"prompt": "exact"}
 
 
@@ -223,14 +223,14 @@ def test_the_bundle_s_name_is_the_model() -> None:
         ({"parameters": "a\nSteps: 1, Seed: 1, Size: big"}, "'Size: big', expected one like"),
     ],
 )
-def test_pictures_without_parameters(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+def test_images_without_parameters(tmp_path: Path, texts: dict[str, str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        read_parameters(picture_with(tmp_path / "a.png", **texts))
+        read_parameters(image_with(tmp_path / "a.png", **texts))
 
 
 def test_files_that_are_no_png(tmp_path: Path) -> None:
     IMAGE.save(tmp_path / "a.jpg")
-    (tmp_path / "b.png").write_text("not a picture")
+    (tmp_path / "b.png").write_text("not an image")
     for name in ("a.jpg", "b.png"):
         with pytest.raises(RequestError, match=f"{name} is not a PNG"):
             read_parameters(tmp_path / name)

@@ -187,7 +187,7 @@ def test_pndm_needs_four_steps_for_runge_kutta() -> None:
 
 
 @pytest.mark.parametrize("name", ["fixed_large_log", "nonsense", None])
-def test_ddpm_refuses_variances_that_give_no_picture(name: str | None) -> None:
+def test_ddpm_refuses_variances_that_give_no_image(name: str | None) -> None:
     config = SamplerConfig("DDPMScheduler", {"variance_type": name})
     with pytest.raises(SamplerError, match=r"variance_type: got .* expected one of fixed_small"):
         config.schedule(10)

@@ -84,7 +84,7 @@ def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_model_that_knows_the_picture_gets_the_picture(scheduler: str) -> None:
+def test_a_model_that_knows_the_image_gets_the_image(scheduler: str) -> None:
     flow = scheduler.startswith("FlowMatch")
     prediction_type = "flow_prediction" if flow else "v_prediction"
     options = {**STABLE_DIFFUSION, "prediction_type": "v_prediction", "clip_sample": False}
@@ -92,7 +92,7 @@ def test_a_model_that_knows_the_picture_gets_the_picture(scheduler: str) -> None
     x = random_of(SHAPE)() * np.float32(schedule.init_noise_sigma)
     latents = drive(schedule.run(x, random_of(SHAPE, 1)), oracle_of(schedule, prediction_type))
     assert latents.dtype == np.float32
-    # some schedulers stop short of sigma 0, LCM's jump is not quite to the picture
+    # some schedulers stop short of sigma 0, LCM's jump is not quite to the image
     np.testing.assert_allclose(latents, X0, atol=0.12)
 
 

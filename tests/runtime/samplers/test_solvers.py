@@ -86,7 +86,7 @@ def test_full_loop(
         (DEIS, {**A, "solver_order": 2}, 8, 315.3016, 0.41054),
     ],
 )
-def test_full_loop_from_a_noised_picture(
+def test_full_loop_from_a_noised_image(
     scheduler: str, options: Mapping[str, Any], start: int, total: float, mean: float
 ) -> None:
     schedule = schedule_of(scheduler, options)
@@ -108,7 +108,7 @@ def test_unipc_in_one_dimension(options: Mapping[str, Any], mean: float) -> None
     assert_sum_and_mean(final, None, mean)
 
 
-def test_unipc_in_one_dimension_from_a_noised_picture() -> None:
+def test_unipc_in_one_dimension_from_a_noised_image() -> None:
     schedule = schedule_of(UNIPC, UNIPC_BASE)
     x = schedule.add_noise(flat(np.arange(96)), flat(np.arange(96)[::-1]), 8)
     assert_sum_and_mean(oracle_loop(schedule, x, 8), 39.0870, 0.4072)

@@ -55,7 +55,7 @@ def test_until_tuned_the_order_is_that_of_the_backends(bundle: Bundle) -> None:
 def test_the_fastest_in_float32_comes_first(
     steps: dict[str, float], expected: list[str], bundle: Bundle
 ) -> None:
-    """On AMD `openvino:bf16` is the fastest, and not the same picture."""
+    """On AMD `openvino:bf16` is the fastest, and not the same image."""
     tuned_with(bundle, steps)
     assert order(bundle, CPUS) == expected
 

@@ -43,7 +43,7 @@ def test_a_shape_that_the_model_cannot_make_is_refused(bundle: Bundle) -> None:
         workload_of(bundle, Shape(33, 16))
 
 
-def test_an_inpainting_model_is_given_a_picture(tmp_path: Path) -> None:
+def test_an_inpainting_model_is_given_an_image(tmp_path: Path) -> None:
     bundle = Bundle.open(write_toy_bundle(tmp_path / "inpainting", unet_channels=9))
     (link,) = workload_of(bundle, SHAPE).step.chain
     assert link.changing["sample"].shape == (2, 9, 2, 4)

@@ -34,7 +34,7 @@ def with_network(bundle: Bundle, name: str, *inputs: object) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, components=components))
 
 
-def test_inputs_are_as_large_as_the_bundle_s_pictures(toy: Bundle) -> None:
+def test_inputs_are_as_large_as_the_bundle_s_images(toy: Bundle) -> None:
     shapes = {
         component.name: {
             name: feed.shape for name, feed in seeded_inputs(toy, component.name).items()
@@ -70,9 +70,9 @@ def test_texts_are_as_long_as_the_text_encoder_s() -> None:
 
 
 def test_inputs_are_what_networks_meet(toy: Bundle) -> None:
-    picture = spec("controlnet_cond", "float32", "batch", 3, "8*height", "8*width")
+    image = spec("controlnet_cond", "float32", "batch", 3, "8*height", "8*width")
     sample = spec("sample", "float32", "batch", 4, "height", "width")
-    toy = with_network(toy, "controlnet_edges", sample, spec("timestep", "int64"), picture)
+    toy = with_network(toy, "controlnet_edges", sample, spec("timestep", "int64"), image)
     toy = with_network(toy, "vae_encoder", spec("sample", "float32", "batch", 3, "h", "w"))
     ids = seeded_inputs(toy, "text_encoder")["input_ids"]
     assert (ids.dtype, ids.min() >= 0, ids.max() > 100) == (np.int64, True, True)
@@ -82,9 +82,9 @@ def test_inputs_are_what_networks_meet(toy: Bundle) -> None:
     assert control["controlnet_cond"].shape == (2, 3, 128, 128)
     assert 0 <= control["controlnet_cond"].min() < 0.1
     assert 0.9 < control["controlnet_cond"].max() <= 1
-    picture = seeded_inputs(toy, "vae_encoder")["sample"]
-    assert picture.shape == (1, 3, 128, 128)
-    assert -1 <= picture.min() < -0.9
+    image = seeded_inputs(toy, "vae_encoder")["sample"]
+    assert image.shape == (1, 3, 128, 128)
+    assert -1 <= image.min() < -0.9
 
 
 def test_residuals_have_the_sizes_of_the_latents(toy: Bundle) -> None:

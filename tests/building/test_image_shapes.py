@@ -7,7 +7,7 @@ from sdrt.families.family import Role
 from sdrt.families.known import ROLES
 from sdrt_engines import Signature, TensorSpec
 from sdrt_engines.shape_profiles import Range
-from sdrt_export.building.picture_shapes import PictureShapes, ShapesWanted, profiles_of_component
+from sdrt_export.building.image_shapes import ImageShapes, ShapesWanted, profiles_of_component
 from sdrt_export.errors import BuildError
 from support.onnx_writer import spec
 
@@ -26,7 +26,7 @@ def component(name: str, *inputs: TensorSpec) -> Component:
 
 
 def wanted(*shapes: str, batch: str = "1") -> ShapesWanted:
-    return ShapesWanted(tuple(map(PictureShapes.parse, shapes)), Range.parse(batch), 77, 8)
+    return ShapesWanted(tuple(map(ImageShapes.parse, shapes)), Range.parse(batch), 77, 8)
 
 
 def samples(name: str, *inputs: TensorSpec, of: ShapesWanted) -> list[list[str]]:
@@ -56,19 +56,19 @@ def test_texts_are_encoded_once_each() -> None:
     assert samples("text_encoder", ids, of=wanted("512x512", "64x64")) == [["1..2..2", "77"]]
 
 
-def test_the_vae_takes_one_picture_at_a_time() -> None:
+def test_the_vae_takes_one_image_at_a_time() -> None:
     of = wanted("512x768", batch="4")
     latents = spec("latent_sample", "float32", *LATENTS)
-    picture = spec("sample", "float32", "batch", 3, "height", "width")
+    image = spec("sample", "float32", "batch", 3, "height", "width")
     assert samples("vae_decoder", latents, of=of) == [["1", "4", "96", "64"]]
-    assert samples("vae_encoder", picture, of=of) == [["1", "3", "768", "512"]]
+    assert samples("vae_encoder", image, of=of) == [["1", "3", "768", "512"]]
 
 
-def test_control_pictures_and_residuals_follow_the_latents() -> None:
-    picture = spec("controlnet_cond", "float32", "batch", 3, "8*height", "8*width")
+def test_control_images_and_residuals_follow_the_latents() -> None:
+    image = spec("controlnet_cond", "float32", "batch", 3, "8*height", "8*width")
     residual = spec("mid_block_residual", "float32", "batch", 8, "ceil(height/8)", "width")
     of = wanted("504x512")
-    assert samples("controlnet_x", picture, of=of)[0] == ["2", "3", "512", "504"]
+    assert samples("controlnet_x", image, of=of)[0] == ["2", "3", "512", "504"]
     assert samples("unet_controlled", residual, of=of)[0] == ["2", "8", "8", "63"]
 
 
@@ -76,21 +76,21 @@ def test_control_pictures_and_residuals_follow_the_latents() -> None:
     "text", ["512x512", "512x768", "512x512..512x1024", "256x256..512x512..1024x1024"]
 )
 def test_shapes_are_written_as_they_are_read(text: str) -> None:
-    assert str(PictureShapes.parse(text)) == text
+    assert str(ImageShapes.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["512", "", "512x", "512x512x3", "512*512", "512x512..1024"])
 def test_what_is_no_shape_is_told(text: str) -> None:
     with pytest.raises(BuildError, match=r"--shapes"):
-        PictureShapes.parse(text)
+        ImageShapes.parse(text)
 
 
 def test_impossible_shapes_are_told() -> None:
     with pytest.raises(BuildError, match=r"--shapes 512x1024\.\.1024x512: range .*: expected MIN"):
-        PictureShapes.parse("512x1024..1024x512")
+        ImageShapes.parse("512x1024..1024x512")
 
 
 @pytest.mark.parametrize("text", ["512x513", "512x512..1024x1025"])
 def test_sizes_that_latents_do_not_have_are_told(text: str) -> None:
     with pytest.raises(BuildError, match=r"height (513|1025) is not a multiple of 8: take .* or "):
-        PictureShapes.parse(text).require_multiple(8)
+        ImageShapes.parse(text).require_multiple(8)

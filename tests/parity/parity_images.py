@@ -1,4 +1,4 @@
-"""Pictures and masks to begin with."""
+"""Images and masks to begin with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
     """Smooth colours: what is between two pixels matters little."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)

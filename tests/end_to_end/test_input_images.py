@@ -1,4 +1,4 @@
-"""`sdrt run` with pictures, masks and ControlNets, over real networks."""
+"""`sdrt run` with images, masks and ControlNets, over real networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdrt.command_line.main import main
 from support.command import run_sdrt
-from support.pictures import mask, picture
+from support.images import mask, sample_image
 from support.toy_bundle import write_toy_bundle
 
 DRAW = ["run", "bundle", "a red circle", "--steps", "4", "--seed", "3", "--target", "cpu"]
@@ -36,11 +36,11 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user stands, next to a bundle and some pictures."""
+    """Where the user stands, next to a bundle and some images."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
-    picture(64, 48).save("in.png")
-    picture(64, 48, seed=1).save("edges.png")
+    sample_image(64, 48).save("in.png")
+    sample_image(64, 48, seed=1).save("edges.png")
     mask(64, 48, (16, 8, 40, 32)).save("mask.png")
     return tmp_path
 
@@ -56,19 +56,19 @@ def pixels(path: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
-def test_a_picture_is_made_again_bit_for_bit(
+def test_an_image_is_made_again_bit_for_bit(
     options: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main([*DRAW, *options, "-o", "one.png"]) == 0
     (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")  # pictures are found where they were
+    monkeypatch.chdir(folder / "elsewhere")  # images are found where they were
     assert main(["run", "--from-image", "../one.png", "--target", "cpu", "-o", "again.png"]) == 0
     assert Path("again.png").read_bytes() == Path("../one.png").read_bytes()
     assert main([*DRAW[:1], "../bundle", *DRAW[2:], "-W", "64", "-H", "48", "-o", "plain.png"]) == 0
     assert not np.array_equal(pixels("plain.png"), pixels("../one.png"))
 
 
-def test_a_png_says_which_pictures_it_was_made_from(folder: Path) -> None:
+def test_a_png_says_which_images_it_was_made_from(folder: Path) -> None:
     assert main([*DRAW, *WAYS["all"], "--control-scale", "edges=0.5", "-o", "one.png"]) == 0
     said = recorded("one.png")
     assert said["image"] == str(folder / "in.png")
@@ -81,10 +81,10 @@ def test_a_png_says_which_pictures_it_was_made_from(folder: Path) -> None:
         assert "Denoising strength: 0.9" in image.text["parameters"]
 
 
-def test_text_to_image_says_nothing_of_pictures() -> None:
+def test_text_to_image_says_nothing_of_images() -> None:
     assert main([*DRAW, "-o", "one.png"]) == 0
-    of_pictures = {"image", "mask_image", "strength", "padding_mask_crop", "resize", "control"}
-    assert not recorded("one.png").keys() & {*of_pictures, "guess_mode"}
+    of_images = {"image", "mask_image", "strength", "padding_mask_crop", "resize", "control"}
+    assert not recorded("one.png").keys() & {*of_images, "guess_mode"}
 
 
 def test_options_change_what_a_png_says() -> None:
@@ -97,7 +97,7 @@ def test_options_change_what_a_png_says() -> None:
     assert other == one
 
 
-def test_the_picture_stays_where_the_mask_is_black() -> None:
+def test_the_image_stays_where_the_mask_is_black() -> None:
     assert main([*DRAW, *WAYS["around the mask"], "-o", "out.png"]) == 0
     kept = pixels("mask.png") == 0
     np.testing.assert_array_equal(pixels("out.png")[kept], pixels("in.png")[kept])
@@ -105,12 +105,12 @@ def test_the_picture_stays_where_the_mask_is_black() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F"])
-def test_every_kind_of_picture(mode: str) -> None:
-    grey = picture(64, 48).convert("L")
+def test_every_kind_of_image(mode: str) -> None:
+    grey = sample_image(64, 48).convert("L")
     if mode == "I;16":
         image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
     else:
-        image = (grey if mode == "F" else picture(64, 48)).convert(mode)
+        image = (grey if mode == "F" else sample_image(64, 48)).convert(mode)
     image.save("in.tif")
     options = ["--image", "in.tif", "--control", "edges=in.tif", "-o", "out.png"]
     assert main([*DRAW, *options]) == 0
@@ -134,7 +134,7 @@ def test_opencv_is_loaded_for_annotating_only(folder: Path) -> None:
 # --- what a PNG cannot say
 
 
-def test_pictures_that_are_gone_are_told(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_images_that_are_gone_are_told(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert main([*DRAW, *WAYS["image"], "-o", "one.png", "--quiet"]) == 0
     Path("in.png").unlink()
     assert main(["run", "--from-image", "one.png", "-o", "again.png"]) == 1
@@ -145,8 +145,8 @@ def test_pictures_that_are_gone_are_told(capsys: pytest.CaptureFixture[str], fol
     assert not Path("again.png").exists()
 
 
-def test_a_png_that_does_not_name_its_picture_begins_at_noise(folder: Path) -> None:
-    """A1111 writes a strength for pictures that it has enlarged, too."""
+def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> None:
+    """A1111 writes a strength for images that it has enlarged, too."""
     texts = PngInfo()
     said = "Steps: 2, Sampler: Euler, Seed: 5, Size: 64x48, Denoising strength: 0.7"
     texts.add_text("parameters", f"a red circle\n{said}")
@@ -163,7 +163,7 @@ def test_a_png_that_does_not_name_its_picture_begins_at_noise(folder: Path) -> N
     assert recorded("out.png")["strength"] == 0.7
 
 
-def test_a_large_picture_is_one_line_on_a_terminal(folder: Path) -> None:
+def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
     Image.new("1", (10_000, 10_000)).save("large.png")
     outcome = run_sdrt(*DRAW, "--image", "large.png", folder=folder)
     assert outcome.code == 1
@@ -181,7 +181,7 @@ def test_a_bundle_without_vae_encoder_is_told_before_any_network_opens(
     shutil.rmtree(bundle / "vae_encoder")
     assert main([*DRAW, *WAYS["image"], "-o", "out.png"]) == 1
     assert capsys.readouterr().err == (
-        "sdrt: image: this bundle has no vae_encoder, which reads pictures: export the checkpoint "
+        "sdrt: image: this bundle has no vae_encoder, which reads images: export the checkpoint "
         "again\n"
     )
     assert not Path("out.png").exists()

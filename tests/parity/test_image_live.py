@@ -10,7 +10,7 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipe
 from PIL import Image
 
 from checkpoints import RECIPES
-from parity.pictures import mask, picture
+from parity.parity_images import mask, sample_image
 from parity.pipeline_harness import (
     BLURRY,
     CIRCLE,
@@ -20,7 +20,7 @@ from parity.pipeline_harness import (
     Ours,
     Theirs,
     assert_same,
-    assert_same_pictures,
+    assert_same_images,
     case,
     drawn_by_diffusers,
     drawn_by_us,
@@ -48,16 +48,16 @@ BLENDING = [name for name in RECIPES if name not in ("inpaint", "wide_latents")]
 
 def image_to_image(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
     # enough steps that a strength of 0.2 leaves two
-    options = {"num_inference_steps": 10, "image": picture(32, 32)} | options
+    options = {"num_inference_steps": 10, "image": sample_image(32, 32)} | options
     return case(recipe, scheduler, **options)
 
 
 def inpainting(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    """diffusers takes the model's size if it is given no other, sdrt the picture's."""
+    """diffusers takes the model's size if it is given no other, sdrt the image's."""
     width, height = options.pop("size", (32, 32))
-    pictures = {"image": picture(width, height), "mask_image": mask(width, height)}
+    images = {"image": sample_image(width, height), "mask_image": mask(width, height)}
     sizes = {"width": width, "height": height}
-    return image_to_image(recipe, scheduler, **(pictures | sizes | options))
+    return image_to_image(recipe, scheduler, **(images | sizes | options))
 
 
 IMAGE_TO_IMAGE = [
@@ -72,10 +72,10 @@ IMAGE_TO_IMAGE = [
     image_to_image("classic", strength=0.5, guidance_scale=1.0),
     image_to_image("classic", "euler", strength=0.61, num_inference_steps=7),
     image_to_image("classic", "euler", strength=0.5, timesteps=[999, 700, 400, 100]),
-    # sizes: the picture's own, cut to whole latents, which are of 2 pixels here
-    image_to_image("classic", image=picture(44, 24)),
-    image_to_image("deep", image=picture(45, 67)),  # 8 pixels
-    image_to_image("v_prediction", image=picture(33, 50)),  # 4 pixels
+    # sizes: the image's own, cut to whole latents, which are of 2 pixels here
+    image_to_image("classic", image=sample_image(44, 24)),
+    image_to_image("deep", image=sample_image(45, 67)),  # 8 pixels
+    image_to_image("v_prediction", image=sample_image(33, 50)),  # 4 pixels
 ]
 INPAINTING = [
     *(inpainting(recipe) for recipe in BLENDING),
@@ -117,7 +117,7 @@ def test_inpainting(case: Case, ours: Ours, theirs: Theirs) -> None:
 @pytest.mark.parametrize("recipe", ["classic", "inpaint"])
 @pytest.mark.parametrize("scheduler", ["ddim", "euler_a"])
 def test_inpainting_of_a_batch(recipe: str, scheduler: str, ours: Ours, theirs: Theirs) -> None:
-    """diffusers reads each image's own random stream when it is given as many pictures."""
+    """diffusers reads each image's own random stream when it is given as many images."""
     one = inpainting(recipe, scheduler, prompt=[CIRCLE, STAR], strength=0.7)
     two = {name: [one.request[name]] * 2 for name in ("image", "mask_image")}
     pipe = inpaint_pipeline(theirs, one)
@@ -135,7 +135,7 @@ def test_padding_mask_crop(
     options = {
         "prompt": CIRCLE,
         "num_inference_steps": 4,
-        "image": picture(*size),
+        "image": sample_image(*size),
         "mask_image": mask(*size, soft=soft),
         "padding_mask_crop": padding,
     }
@@ -143,7 +143,7 @@ def test_padding_mask_crop(
     pipe = theirs(recipe, kind=StableDiffusionInpaintPipeline)
     expected = pipe(**options, generator=generators(1)).images
     assert result.images[0].size == size
-    assert_same_pictures(pixels(result.images), pixels(expected))
+    assert_same_images(pixels(result.images), pixels(expected))
     kept = np.asarray(options["mask_image"]) == 0
     np.testing.assert_array_equal(
         np.asarray(result.images[0])[kept], np.asarray(options["image"])[kept]
@@ -158,5 +158,5 @@ def test_same_resizing(
 ) -> None:
     processor = theirs("classic").image_processor
     mode = {"crop": "crop", "pad": "fill", "stretch": "default"}[resize]
-    expected = processor.resize(picture(*source), size[1], size[0], resize_mode=mode)
-    np.testing.assert_array_equal(fitted(picture(*source), size, resize), expected)
+    expected = processor.resize(sample_image(*source), size[1], size[0], resize_mode=mode)
+    np.testing.assert_array_equal(fitted(sample_image(*source), size, resize), expected)

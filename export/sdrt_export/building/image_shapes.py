@@ -22,21 +22,21 @@ from sdrt_engines.shape_profiles import Profile, Range, profile_of_signature
 from sdrt_export.errors import BuildError
 
 # Networks of these roles count height and width in pixels, all others in latents.
-_PICTURES: tuple[Role, ...] = ("vae encoder",)
+_IMAGES: tuple[Role, ...] = ("vae encoder",)
 _SINGLE: tuple[Role, ...] = ("vae encoder", "vae decoder")
 _TEXTS: tuple[Role, ...] = ("text encoder",)
 _ENDS = ("min", "opt", "max")
 
 
 @dataclass(frozen=True)
-class PictureShapes:
+class ImageShapes:
     """Images of these widths and heights, in pixels."""
 
     width: Range
     height: Range
 
     @classmethod
-    def parse(cls, text: str) -> PictureShapes:
+    def parse(cls, text: str) -> ImageShapes:
         """`512x768` (width x height), `512x512..1024x1024`, or with the best size in the middle."""
         corners = [corner.split("x") for corner in text.lower().split("..")]
         if not all(len(corner) == 2 for corner in corners):
@@ -71,7 +71,7 @@ class PictureShapes:
 class ShapesWanted:
     """The image sizes and batches that a bundle's plans should run."""
 
-    shapes: tuple[PictureShapes, ...]
+    shapes: tuple[ImageShapes, ...]
     batch: Range
     tokens: int  # of a prompt
     pixels_per_latent: int
@@ -106,6 +106,6 @@ def _rows(role: Role, batch: Range) -> Sequence[Range]:
 
 
 def _measured(role: Role, pixels: Range, pixels_per_latent: int) -> Range:
-    if role in _PICTURES:
+    if role in _IMAGES:
         return pixels
     return pixels.map(lambda size: size // pixels_per_latent)

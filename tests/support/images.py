@@ -1,4 +1,4 @@
-"""Pictures and masks to begin with, and what colours a picture has."""
+"""Images and masks to begin with, and what colours an image has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
     """Every pixel another colour."""
     random = np.random.default_rng(seed)
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
