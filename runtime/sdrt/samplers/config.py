@@ -124,6 +124,15 @@ class SamplerConfig:
         return self._entry.schedule(self.options, request)
 
     @property
+    def beyond_diffusers(self) -> tuple[str, ...]:
+        """The options that are honoured here and that this class of diffusers does not have."""
+        return tuple(
+            name
+            for name in _OF_THE_MODEL
+            if getattr(self.options, name) and name not in self._entry.options
+        )
+
+    @property
     def _entry(self) -> Scheduler:
         return SCHEDULERS[self.scheduler]
 
