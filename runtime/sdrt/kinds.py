@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any, Protocol
 
@@ -148,12 +147,10 @@ class Anything:
 
 
 def _python_number(value: object) -> int | float | None:
-    """A number of Python's; None for booleans and for what is not a real number."""
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, Real) else None
+    """The number, as Python's if it is numpy's; None for what is not a number."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, int | float) else None
 
 
 def _is_list(value: object) -> bool:
