@@ -60,7 +60,7 @@ class Request:
     guidance_rescale: float = 0.0
     num_images_per_prompt: int = 1
     seed: int | None = None  # None: a random one, which the result names
-    scheduler: str | None = None  # a short name or a diffusers class name
+    scheduler: str | None = None  # its name in any spelling; kept as sdrt's or diffusers'
     eta: float = 0.0  # DDIM's share of fresh noise
     clip_skip: int | None = None
     timesteps: Sequence[int] | None = None
@@ -91,13 +91,15 @@ class Request:
         self._check_resize()
 
     def _converted(self) -> dict[str, Any]:
-        """The fields that are not kept as given: lists may change later, and files may go."""
+        """The fields that are not kept as given: lists may change later, files may go, and a
+        scheduler has many names."""
         lists = {name: getattr(self, name) for name in _LISTS if _is_list(getattr(self, name))}
         return {
             **{name: tuple(values) for name, values in lists.items()},
             "image": _input_image_or_none(self.image, "image"),
             "mask_image": _input_image_or_none(self.mask_image, "mask_image"),
             "control": _controls_from_mapping(self.control),
+            "scheduler": _scheduler_or_none(self.scheduler),
         }
 
     @classmethod
@@ -202,6 +204,12 @@ def _is_list(value: object) -> bool:
 
 def _input_image_or_none(source: ImageSource | None, role: str) -> InputImage | None:
     return None if source is None else input_image_from_source(source, role)
+
+
+def _scheduler_or_none(name: object) -> str | None:
+    from sdrt.samplers.names import canonical_name  # most requests name none
+
+    return None if name is None else canonical_name(name)
 
 
 def _controls_from_mapping(control: object) -> dict[str, Control]:

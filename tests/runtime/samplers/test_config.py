@@ -8,7 +8,8 @@ import pytest
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
+from sdrt.samplers.names import SHORT_NAMES
+from sdrt.samplers.schedulers import SCHEDULERS
 
 # Stable Diffusion 1.5's, as published
 SD15 = {
