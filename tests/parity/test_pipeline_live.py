@@ -38,7 +38,7 @@ from parity.pipeline_harness import (
     pixels,
 )
 from sdrt import Pipeline
-from sdrt.text.clip_tokenizer import TruncatedPromptWarning
+from sdrt.notes import NoteWarning
 from sdrt_engines import FunctionEngine, resolve_target
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
@@ -80,7 +80,7 @@ def test_same_image(case: Case, ours: Ours, theirs: Theirs) -> None:
 
 def test_same_image_of_a_prompt_that_is_too_long(ours: Ours, theirs: Theirs) -> None:
     long = case("deep", prompt=LONG, negative_prompt=LONG[::-1])
-    with pytest.warns(TruncatedPromptWarning):
+    with pytest.warns(NoteWarning, match="longer than the 77 tokens"):
         drawn = drawn_by_us(ours("deep"), long)
     assert_same(drawn, drawn_by_diffusers(theirs("deep"), long))
 

@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.samplers.names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdrt.errors import SamplerError
-from sdrt.samplers.names import SHORT_NAMES, SUFFIXES, canonical_name, refusal_of, split_suffix
 from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
 from sdrt.samplers.schedulers import SCHEDULERS, Scheduler
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, canonical_name, refusal_of, split_suffix
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,15 @@ class SamplerConfig:
                     f"{self.scheduler} takes no {name}: these do: {', '.join(takers)}"
                 )
         return self._entry.schedule(self.options, request)
+
+    @property
+    def beyond_diffusers(self) -> tuple[str, ...]:
+        """The options that are honoured here and that this class of diffusers does not have."""
+        return tuple(
+            name
+            for name in _OF_THE_MODEL
+            if getattr(self.options, name) and name not in self._entry.options
+        )
 
     @property
     def _entry(self) -> Scheduler:

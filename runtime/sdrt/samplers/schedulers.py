@@ -1,7 +1,7 @@
 """The schedulers, by diffusers' class names.
 
 To add one, write its file (`OPTIONS` with the defaults of diffusers, `schedule(options, request)`,
-the coroutine), add a line here and one to `SHORT_NAMES` in `names`.
+the coroutine), add a line here and one to `SHORT_NAMES` in `sdrt.scheduler_names`.
 """
 
 from __future__ import annotations

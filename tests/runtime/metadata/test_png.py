@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdrt.errors import RequestError, SdrtError
 from sdrt.metadata.a1111 import parameters_from_text, text_from_parameters
 from sdrt.metadata.png import png_bytes, read_parameters, save_png
-from sdrt.samplers.names import SHORT_NAMES, SUFFIXES
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES
 
 IMAGE = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
 PARAMETERS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sdrt.errors import RequestError, SamplerError, nearest
@@ -131,17 +132,17 @@ def canonical_name(name: object) -> str:
 
 def find_name(name: str) -> str | None:
     """As `canonical_name`; None for a name that is unknown here."""
-    return _NAMES.get(_key(name))
+    return _names().get(_key(name))
 
 
 def refusal_of(name: str) -> str:
     """The message for a name that is unknown here."""
     key = _key(name)
-    if key in _NEAREST:
-        sampler, nearest_name = _NEAREST[key]
+    if key in _nearest_by_key():
+        sampler, nearest_name = _nearest_by_key()[key]
         return f"scheduler {name!r}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
     for schedule in _MISSING_SCHEDULES:
-        stem = _NAMES.get(key.removesuffix(_key(schedule)), "")
+        stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
             variants = ", ".join(f"'{variant}'" for variant in variants_of(stem))
             return f"scheduler {name!r}: sdrt does not have the schedule {schedule}: use {variants}"
@@ -189,8 +190,9 @@ def _refusal_of_object(given: object) -> str:
 
 def _near(key: str) -> str | None:
     """The name that a misspelt one means. All class names are alike, so they must be nearer."""
-    for names, cutoff in ((_VARIANTS, 0.75), (_CLASSES, 0.85)):
-        by_key = {other: name for other, name in _NAMES.items() if name in names}
+    variants = {variant for stem in SHORT_NAMES for variant in variants_of(stem)}
+    for names, cutoff in ((variants, 0.75), (_classes(), 0.85)):
+        by_key = {other: name for other, name in _names().items() if name in names}
         if close := nearest(key, by_key, cutoff):
             return by_key[close]
     return None
@@ -210,6 +212,22 @@ def _with_schedules(stems: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+@cache  # only a request that names a scheduler needs the tables
+def _names() -> Mapping[str, str]:
+    """Every name by key; a short name counts more than a class name without its ending."""
+    a1111 = {name.a1111: stem for stem, name in SHORT_NAMES.items() if name.a1111}
+    return {
+        **{_key(name.removesuffix("Scheduler")): name for name in _classes()},
+        **_with_schedules({stem: stem for stem in SHORT_NAMES} | a1111 | _ALIASES),
+        **{_key(name): name for name in _classes()},
+    }
+
+
+def _classes() -> set[str]:
+    return {short.scheduler for short in SHORT_NAMES.values()}
+
+
+@cache
 def _nearest_by_key() -> dict[str, tuple[str, str]]:
     """What `_MISSING` holds, by key: the sampler's name, and the nearest with the same sigmas."""
     schedules = {**_SCHEDULES, **dict.fromkeys(_MISSING_SCHEDULES, "")}
@@ -218,15 +236,3 @@ def _nearest_by_key() -> dict[str, tuple[str, str]]:
         for sampler, near in _MISSING.items()
         for schedule, suffix in schedules.items()
     }
-
-
-_CLASSES = {short.scheduler for short in SHORT_NAMES.values()}
-_VARIANTS = {variant for stem in SHORT_NAMES for variant in variants_of(stem)}
-_NAMES: Mapping[str, str] = {
-    **{_key(name.removesuffix("Scheduler")): name for name in _CLASSES},
-    **_with_schedules({stem: stem for stem in SHORT_NAMES}),
-    **_with_schedules({name.a1111: stem for stem, name in SHORT_NAMES.items() if name.a1111}),
-    **_with_schedules(_ALIASES),
-    **{_key(name): name for name in _CLASSES},
-}
-_NEAREST = _nearest_by_key()

@@ -7,14 +7,14 @@ import re
 import pytest
 
 from sdrt.errors import RequestError, SamplerError
-from sdrt.samplers.names import (
+from sdrt.samplers.schedulers import SCHEDULERS
+from sdrt.scheduler_names import (
     SHORT_NAMES,
     SUFFIXES,
     canonical_name,
     schedulers_help,
     variants_of,
 )
-from sdrt.samplers.schedulers import SCHEDULERS
 
 
 @pytest.mark.parametrize(
