@@ -71,8 +71,11 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
     [
         (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
+        (["--scheduler", "DPM++ SDE Karras"], "the nearest is 'dpmpp_2m_sde_karras'"),
+        (["--scheduler", "DDIM Karras"], "scheduler 'ddim_karras' does not exist: ddim has no use"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
+        (["--target", "gpu"], "unknown target 'gpu': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
             "tensorrt is not installed: pip install 'sdrt[tensorrt]'",

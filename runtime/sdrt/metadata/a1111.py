@@ -17,8 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.samplers.config import split_suffix
-from sdrt.samplers.schedulers import SHORT_NAMES, SUFFIXES
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -36,6 +35,10 @@ _AUTOMATIC = {
     "DPM++ 2M": "Karras",
     "DPM++ 2M SDE": "Exponential",
     "DPM++ 3M SDE": "Exponential",
+    "DPM++ 2M SDE Heun": "Exponential",
+    "DPM++ SDE": "Karras",
+    "DPM++ 2S a": "Karras",
+    "Restart": "Karras",
     "DPM2": "Karras",
     "DPM2 a": "Karras",
 }
@@ -100,7 +103,7 @@ def _split_prompts(lines: list[str]) -> tuple[str, str]:
 
 def _sampler_name(scheduler: str) -> str:
     """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is."""
-    stem, suffix = split_suffix(scheduler)
+    stem, suffix = split_suffix(find_name(scheduler) or scheduler)
     sampler = SHORT_NAMES[stem].a1111 if stem in SHORT_NAMES else None
     if sampler is None:
         return scheduler
@@ -112,11 +115,7 @@ def _short_name(sampler: str, schedule: str | None) -> str:
     if schedule == "Automatic":
         schedule = _AUTOMATIC.get(sampler)
     written = f"{sampler} {schedule}" if schedule else sampler
-    for stem, name in SHORT_NAMES.items():
-        for scheduler in (stem, *(stem + suffix for suffix in SUFFIXES)):
-            if name.a1111 and written.lower() == _sampler_name(scheduler).lower():
-                return scheduler
-    return written
+    return find_name(written) or written
 
 
 def _value_of(field: str, text: str, kind: Callable[[str], Any]) -> Any:

@@ -8,7 +8,8 @@ import pytest
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
+from sdrt.samplers.schedulers import SCHEDULERS
+from sdrt.scheduler_names import SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published
 SD15 = {
