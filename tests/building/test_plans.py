@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt.files.locking import only_one
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of

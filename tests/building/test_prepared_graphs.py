@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sdrt
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.engines import open_engine, open_reference

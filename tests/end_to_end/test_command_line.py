@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 import sdrt
-from sdrt.bundle.folder import DEMO_FOLDER
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.command_line.main import main
 from sdrt.command_line.progress import shown
 from sdrt.errors import BundleError

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest, sealed
@@ -239,6 +240,11 @@ def test_where_there_is_no_bundle_nothing_is_added(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)
+
+
+def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
+    with pytest.raises(ExportError, match=f"^'{DEMO_FOLDER}' is the built-in bundle and stays"):
+        add_controlnets(DEMO_FOLDER, nets)
 
 
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:
