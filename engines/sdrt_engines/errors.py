@@ -1,6 +1,6 @@
-"""The root of sdrt's errors, and what an engine can raise.
+"""The root of sdrt's errors, and the errors of an engine.
 
-Every message says what happened, what was got, what was expected, and what to do.
+Every message says what happened, what was given, what was expected, and what to do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class SdrtError(Exception):
-    """Everything that sdrt raises on purpose; its text is fit for one line on a terminal."""
+    """Every error that sdrt raises on purpose; its text fits on one line of a terminal."""
 
 
 class EngineError(SdrtError):
@@ -18,21 +18,21 @@ class EngineError(SdrtError):
 
 
 class TensorError(EngineError):
-    """A tensor's name, dtype or shape is not what the signature allows."""
+    """A tensor's name, dtype or shape does not match the signature."""
 
 
 class TargetError(EngineError):
-    """A target is unknown, or does not open on this machine."""
+    """A target is unknown or does not open on this machine."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library's error says so; each has words of its own for it."""
+    """True if a library's error reports a lack of memory; each library words it differently."""
     words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about the unknown `word`: the name that is meant, or all that exist."""
+    """The end of a message about an unknown `word`: the nearest known name, or all known names."""
     names = list(known)
     if near := nearest(word, names):
         return f"did you mean '{near}'?"
@@ -40,7 +40,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name that is meant by the unknown `word`, in upper or lower case, if one is near."""
+    """The known name nearest to `word`, ignoring case; None if no name is near."""
     from difflib import get_close_matches  # only errors need it
 
     by_lower = {name.lower(): name for name in known}

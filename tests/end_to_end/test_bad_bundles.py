@@ -129,7 +129,7 @@ def an_unknown_option(bundle: Path) -> None:
         (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),
         (a_changed_byte, "bundle/unet/model.onnx_data: the file has changed: got sha256 "),
         (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
-        (a_truncated_network, "bundle/unet/model.onnx: no ONNX model: "),
+        (a_truncated_network, "bundle/unet/model.onnx: not an ONNX model: "),
         (truncated_weights, "bundle/unet/model.onnx: does not load: "),
         (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown: did you mean 'EulerDiscreteSc"),
         (an_unknown_option, "beta_strat"),

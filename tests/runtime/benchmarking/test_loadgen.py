@@ -90,7 +90,7 @@ def test_one_query_has_no_rate() -> None:
     assert latency.name == "latency"
 
 
-def test_whoever_serves_the_arrivals_is_judged_alike() -> None:
+def test_every_server_is_judged_alike() -> None:
     """A server that begins a batch of two each time that two have come."""
 
     def in_pairs(arrivals: Sequence[float]) -> list[float]:

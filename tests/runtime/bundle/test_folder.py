@@ -52,7 +52,7 @@ def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
         _ = Bundle.open(root).scheduler_config
 
 
-def test_a_missing_component_tells_what_there_is(root: Path) -> None:
+def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
     bundle = Bundle.open(root)
     for use in (bundle.component, partial(open_engine, bundle), bundle.component_config):
         with pytest.raises(
@@ -168,7 +168,7 @@ def a_manifest_that_is_a_folder(path: Path) -> None:
         (a_manifest_that_is_a_folder, "{}/sdrt.json: cannot be read: Is a directory"),
     ],
 )
-def test_what_is_no_bundle_tells_the_way(
+def test_another_folder_is_reported_with_the_way_to_a_bundle(
     tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     path = tmp_path / "thing"
@@ -204,7 +204,7 @@ def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
 def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
     root = write_onnx_folder(tmp_path / "folder")
     (root / "unet/model.onnx").write_bytes(b"version https://git-lfs")
-    with pytest.raises(EngineError, match=r"unet/model\.onnx: no ONNX model"):
+    with pytest.raises(EngineError, match=r"unet/model\.onnx: not an ONNX model"):
         Bundle.open(root)
 
 

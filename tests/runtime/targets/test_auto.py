@@ -72,7 +72,7 @@ def test_a_target_that_no_longer_opens_is_passed_over(bundle: Bundle) -> None:
     assert reasons(resolution) == {"openvino": "not installed"}
 
 
-def test_a_broken_verdict_is_the_same_as_none(bundle: Bundle) -> None:
+def test_a_broken_verdict_is_ignored(bundle: Bundle) -> None:
     tuned_with(bundle, AMD)
     tuning_path(bundle).write_text("{}")
     assert order(bundle, CPUS) == ["cpu", "openvino"]

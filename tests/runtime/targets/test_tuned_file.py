@@ -58,7 +58,7 @@ def test_it_does_not_lie_in_the_bundle(bundle: Bundle) -> None:
     assert set(bundle.root.rglob("*")) == before
 
 
-def test_an_untuned_bundle_has_none(bundle: Bundle) -> None:
+def test_an_untuned_bundle_has_no_verdict(bundle: Bundle) -> None:
     assert tuning_of(bundle) is None
     assert list(verdicts_on(bundle)) == []
 
@@ -171,7 +171,7 @@ def put(field: str, value: object) -> Edit:
         (lambda document: document.pop("shapes"), "shapes: missing"),
     ],
 )
-def test_a_damaged_verdict_counts_as_none(
+def test_a_damaged_verdict_is_ignored(
     edit: Edit, message: str, bundle: Bundle, tuning: Tuning
 ) -> None:
     path = tuning_path(bundle)
@@ -184,14 +184,14 @@ def test_a_damaged_verdict_counts_as_none(
 
 
 @pytest.mark.parametrize("length", [0, 1, 200])
-def test_a_truncated_verdict_counts_as_none(length: int, bundle: Bundle, tuning: Tuning) -> None:
+def test_a_truncated_verdict_is_ignored(length: int, bundle: Bundle, tuning: Tuning) -> None:
     path = tuning_path(bundle)
     path.write_bytes(path.read_bytes()[:length])
     assert str(fault_of(bundle)).startswith("not valid JSON")
 
 
 @pytest.mark.parametrize("content", [b"[]", b'"tuned"', b"\xff\xfe", b"[" * 100_000])
-def test_any_other_file_counts_as_none(content: bytes, bundle: Bundle, tuning: Tuning) -> None:
+def test_any_other_file_is_ignored(content: bytes, bundle: Bundle, tuning: Tuning) -> None:
     tuning_path(bundle).write_bytes(content)
     assert fault_of(bundle)
 
@@ -202,7 +202,7 @@ def test_a_large_file_is_not_read(bundle: Bundle, tuning: Tuning) -> None:
     assert fault_of(bundle) == "it has more than 1048576 bytes"
 
 
-def test_a_folder_in_its_place_counts_as_none(bundle: Bundle) -> None:
+def test_a_folder_in_its_place_is_ignored(bundle: Bundle) -> None:
     tuning_path(bundle).mkdir(parents=True)
     assert str(fault_of(bundle)).startswith("it cannot be read: ")
     with pytest.raises(SdrtError, match=r"cannot be removed: .*: remove it"):
