@@ -1,4 +1,4 @@
-"""A request that has met its bundle: everything that a generation needs, and nothing left open."""
+"""A request resolved against its bundle: everything that a generation needs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a generation does, down to the names of the networks that it runs."""
+    """The work of a generation, down to the names of the networks that it runs."""
 
     request: Request  # with every None resolved
     family: Family
-    size: Size  # of the images that are generated, before anything is pasted back
+    size: Size  # of the generated images, before pasting back
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
     start: StartKind
@@ -47,7 +47,7 @@ class Job:
     denoiser: str
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
-    finish: Callable[[Image], Image]  # what is done to each image at the end
+    finish: Callable[[Image], Image]  # applied to each generated image
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Job:
 def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
     """The job of a request. `signatures` are those of the networks that will run, by name.
 
-    Raises what `resolving` raises, RequestError if an input image does not fit its network,
+    Raises the errors of `resolving`, RequestError if an input image does not fit its network,
     SamplerError for an impossible schedule, and BundleError if a network is missing.
     """
     _require_supported(bundle.family)
@@ -106,12 +106,12 @@ def _require_supported(family: Family) -> None:
 
 
 def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
-    """Those that are there. BundleError if the family cannot do without a missing one."""
+    """Those in the bundle. BundleError if a missing one is required."""
     for encoder in bundle.family.text.encoders:
         if encoder.component in signatures:
             if encoder.kind != "clip":
                 raise BundleError(
-                    f"{encoder.component}: this version of sdrt runs no {encoder.kind} encoder: "
+                    f"{encoder.component}: this sdrt does not run {encoder.kind} encoders: "
                     "use a newer sdrt"
                 )
             yield encoder.component
@@ -121,13 +121,13 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
 
 def _autoencoder(bundle: Bundle) -> Autoencoder:
     found = bundle.find("vae encoder")
-    encoder = names.VAE_ENCODER if found is None else found.name  # needed for input images only
+    encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
 
 
 def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
-    """The schedule that the bundle's configuration and the request ask for. SamplerError."""
-    from sdrt.samplers.config import SamplerConfig  # all samplers: a tenth of `import sdrt`
+    """The schedule for the bundle's configuration and the request. SamplerError."""
+    from sdrt.samplers.config import SamplerConfig  # imports all samplers: a tenth of `import sdrt`
 
     config = SamplerConfig.from_diffusers(bundle.scheduler_config)
     if request.scheduler is not None:
@@ -182,7 +182,7 @@ def _controlnet(
 
 
 def _finish(request: Request, frame: Frame) -> Callable[[Image], Image]:
-    """Pastes an image back where it is a part of a larger one."""
+    """Pastes an image back into the larger one that it is a part of."""
     if frame.box is None or request.input_image is None or request.mask is None:
         return lambda image: image
     return partial(

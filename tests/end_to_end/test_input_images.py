@@ -170,7 +170,7 @@ def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
     outcome = run_sdrt(*DRAW, "--image", "large.png", folder=folder)
     assert outcome.code == 1
     assert outcome.err == (
-        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most: make it smaller",
+        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most: reduce its size",
     )
 
 

@@ -56,7 +56,8 @@ def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
     bundle = Bundle.open(root)
     for use in (bundle.component, partial(open_engine, bundle), bundle.component_config):
         with pytest.raises(
-            BundleError, match="no component 'vae_encoder', it has text_encoder, unet, vae_decoder"
+            BundleError,
+            match=r"no component 'vae_encoder' \(found: text_encoder, unet, vae_decoder",
         ):
             use("vae_encoder")
 
@@ -160,10 +161,13 @@ def a_manifest_that_is_a_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (nothing, "no bundle at '{}': `sdrt export CHECKPOINT -o {}` makes one, 'demo' is built"),
+        (
+            nothing,
+            "no bundle at '{}': create one with `sdrt export CHECKPOINT -o {}`, or use",
+        ),
         (a_file, "'{}' is a file, expected a bundle's folder"),
-        (Path.mkdir, "'{}' holds neither sdrt.json nor model_index.json, so it is no bundle"),
-        (a_checkpoint, "'{}' is a diffusers checkpoint, expected a bundle: make one with `sdrt"),
+        (Path.mkdir, "'{}' is not a bundle, it has neither sdrt.json nor model_index.json"),
+        (a_checkpoint, "'{}' is a diffusers checkpoint, expected a bundle: create one with `sdrt"),
         (a_broken_manifest, "{}: sdrt.json: not valid JSON"),
         (a_manifest_that_is_a_folder, "{}/sdrt.json: cannot be read: Is a directory"),
     ],
@@ -222,7 +226,7 @@ def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> No
 def test_demo_is_the_bundle_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_module, "DEMO_FOLDER", tmp_path / "demo_bundle")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"`sdrt export demo -o .*demo_bundle` makes it"):
+    with pytest.raises(BundleError, match=r"create it with `sdrt export demo -o .*demo_bundle`"):
         Bundle.open("demo")
     write_bundle(tmp_path / "demo_bundle")
     assert Bundle.open("demo").root == tmp_path / "demo_bundle"

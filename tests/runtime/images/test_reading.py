@@ -129,7 +129,7 @@ BROKEN = [
     (a_text, "is not an image that Pillow can read, or it is broken"),
     (half_a_png, "cannot be read: image file is truncated"),
     (half_a_jpeg, "cannot be read: image file is truncated"),
-    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: make it smaller"),
+    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: reduce its size"),
 ]
 
 

@@ -77,7 +77,7 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("record_version", 2, "record_version: got 2, this sdrt reads 1: run `sdrt build` again"),
+        ("record_version", 2, "record_version: got 2, expected 1: run `sdrt build` again"),
         ("key", "0" * 16, "key: got '0000000000000000', the ingredients give "),
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
@@ -143,7 +143,7 @@ def test_without_plans_the_way_to_one_is_reported(tmp_path: Path) -> None:
         fitting(opened)
     assert str(raised.value) == (
         "unet: no plan of this bundle runs here: there are no plans: "
-        f"`sdrt build {tmp_path} --target tensorrt-rtx` makes one"
+        f"`sdrt build {tmp_path} --target tensorrt-rtx` builds one"
     )
 
 
