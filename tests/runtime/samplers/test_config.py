@@ -87,7 +87,7 @@ def test_corrections_go_over_what_is_given() -> None:
     assert corrected.given == {"steps_offset": 1, "beta_end": 0.012, "skip_prk_steps": True}
 
 
-def test_a_correction_that_concerns_nobody_is_left_out() -> None:
+def test_a_correction_of_other_schedulers_is_left_out() -> None:
     """It would follow the configuration to other schedulers, where diffusers does not have it."""
     corrections = {"clip_sample": False}
     euler = SamplerConfig("EulerDiscreteScheduler").corrected(corrections)
