@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,10 +142,7 @@ def _demo_manifest() -> Manifest:
 
 def _manifest_of(root: Path) -> Manifest:
     if not root.exists():
-        raise BundleError(
-            f"no bundle at '{root}': `sdrt export CHECKPOINT -o {root}` makes one, "
-            f"'{DEMO}' is built in"
-        )
+        raise BundleError(f"no bundle at '{root}': {_way_to_make(root)}, '{DEMO}' is built in")
     if not root.is_dir():
         raise BundleError(f"'{root}' is a file, expected a bundle's folder: name the folder")
     if (root / MANIFEST_NAME).exists():
@@ -160,6 +158,13 @@ def _manifest_of(root: Path) -> Manifest:
         f"'{root}' holds neither {MANIFEST_NAME} nor {MODEL_INDEX}, so it is no bundle: "
         "make one with `sdrt export CHECKPOINT -o bundle`"
     )
+
+
+def _way_to_make(root: Path) -> str:
+    looks_like_hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", root.as_posix())
+    if looks_like_hub_id and not root.parent.exists():
+        return f"if it is a checkpoint on the Hub, `sdrt export {root} -o bundle` compiles it"
+    return f"`sdrt export CHECKPOINT -o {root}` makes one"
 
 
 def _manifest_from_file(path: Path) -> Manifest:

@@ -89,7 +89,9 @@ def _require_free(target: Path, replace: bool, proof: str) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not replace:
-        raise SdrtError(f"'{target}' exists already: choose another path, or replace it")
+        raise SdrtError(
+            f"'{target}' exists already: choose another path, or replace it (--replace)"
+        )
     if not (target / proof).is_file():
         raise SdrtError(
             f"'{target}' holds no {proof}, so sdrt did not make it and does not replace it: "

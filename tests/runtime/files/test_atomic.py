@@ -74,7 +74,11 @@ def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
     images = tmp_path / "images"
     images.mkdir()
     (images / "cat.png").write_text("cat")
-    message = "holds no sdrt.json, so sdrt did not make it" if replace else "exists already: choose"
+    message = (
+        "holds no sdrt.json, so sdrt did not make it"
+        if replace
+        else "exists already: choose another path, or replace it"
+    )
     with pytest.raises(SdrtError, match=message), appearing_folder(images, replace=replace):
         pytest.fail("the block must not run")
     assert entries(tmp_path) == ["images", "images/cat.png"]
