@@ -88,7 +88,9 @@ def _require_free(target: Path, replace: bool, proof: str) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not replace:
-        raise SdrtError(f"'{target}' already exists: choose another path, or replace it")
+        raise SdrtError(
+            f"'{target}' already exists: choose another path, or replace it (--replace)"
+        )
     if not (target / proof).is_file():
         raise SdrtError(
             f"'{target}' was not made by sdrt, as it has no {proof}, and is not replaced: "

@@ -75,7 +75,9 @@ def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
     images.mkdir()
     (images / "cat.png").write_text("cat")
     message = (
-        "was not made by sdrt, as it has no sdrt.json" if replace else "already exists: choose"
+        "was not made by sdrt, as it has no sdrt.json"
+        if replace
+        else "already exists: choose another path, or replace it"
     )
     with pytest.raises(SdrtError, match=message), appearing_folder(images, replace=replace):
         pytest.fail("the block must not run")
