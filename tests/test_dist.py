@@ -1,4 +1,4 @@
-"""What `make dist` accepts in a wheel and an sdist."""
+"""The checks of `make dist` on the contents of a wheel and an sdist."""
 
 from __future__ import annotations
 

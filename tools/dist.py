@@ -55,7 +55,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 
 
 def faults_of_sdist(names: Set[str], tracked: Set[str] | None) -> Iterator[str]:
-    """What is wrong with an sdist of these files; `tracked` is None outside a git checkout."""
+    """The faults of an sdist of these files; `tracked` is None outside a git checkout."""
     if tracked is None:
         return
     yield from (f"sdist: {name} is missing" for name in sorted(tracked - names))
@@ -64,7 +64,7 @@ def faults_of_sdist(names: Set[str], tracked: Set[str] | None) -> Iterator[str]:
 
 
 def faults_of_wheel(names: Set[str], packed: Set[str]) -> Iterator[str]:
-    """What is wrong with a wheel of these files that was built from an sdist of `packed`."""
+    """The faults of a wheel of these files, built from an sdist of `packed`."""
     expected = NEEDED | {
         str(PurePosixPath(name).relative_to(PurePosixPath(package).parent))
         for package in PACKAGES
@@ -92,7 +92,7 @@ def names_in_wheel(path: Path) -> set[str]:
 
 
 def tracked_files(root: Path) -> set[str] | None:
-    """What git tracks; None if `root` is not a checkout."""
+    """The paths that git tracks; None if `root` is not a checkout."""
     if not (root / ".git").exists():
         return None
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True)
@@ -127,7 +127,7 @@ class Trial:
         return call([str(self.programs / program), *arguments], self.folder, self.environment)
 
     def refusal(self, program: str, *arguments: str) -> str:
-        """What a command that must fail writes to stderr."""
+        """The stderr of a command that must fail."""
         command = [str(self.programs / program), *arguments]
         outcome = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True

@@ -45,10 +45,10 @@ def usable_processors(affinity: Affinity | None = _AFFINITY) -> Set[int]:
 def peak_memory(
     status: Path = Path("/proc/self/status"), resource: ModuleType | None = _RESOURCE
 ) -> int | None:
-    """The most bytes that this process ever had in memory; None if the system does not say.
+    """The peak memory of this process in bytes; None if the system does not report it.
 
-    Linux counts the peak of the parent process into `getrusage` of a child that it starts, so the
-    child's own peak is read from its status.
+    On Linux, `getrusage` of a child includes the peak of the parent that started it, so the peak is
+    read from the process's status.
     """
     if status.exists():
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
@@ -66,7 +66,7 @@ def take_lock(
     fcntl: ModuleType | None = _FCNTL,
     msvcrt: ModuleType | None = _MSVCRT,
 ) -> bool:
-    """Whether this process holds the lock of an open file now. Closing the file releases it."""
+    """Locks an open file for this process; False if another has it. Closing the file unlocks it."""
     if fcntl is None:
         assert msvcrt is not None, "neither POSIX nor Windows"
         return _take_by_polling(file, msvcrt, wait)
@@ -103,10 +103,10 @@ def user_caches(platform: str = sys.platform) -> Path:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether the disk has no room, or the user's share of it is used up."""
+    """True if the disk, or the user's share of it, is full."""
     return error.errno in _DISK_FULL
 
 
 def is_in_use(error: OSError) -> bool:
-    """Whether a file may be open in a program: Windows then refuses to replace or remove it."""
+    """True if a program may have the file open: Windows then refuses to replace or remove it."""
     return isinstance(error, PermissionError)

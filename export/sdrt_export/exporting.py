@@ -36,7 +36,7 @@ from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.limits import check_recommended
+from sdrt.parameters import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     ControlNetCheckpoint,

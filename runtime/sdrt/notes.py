@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Note:
-    """One fact, as a program reads it (`code`, `field`) and as a person does (`message`)."""
+    """One fact that a user should know.
 
-    code: str  # stable, for programs: "prompt_truncated"
-    field: str | None  # what it is about: a parameter, or a part of a checkpoint
-    message: str  # one line
+    Fields:
+        code: stable, for programs, such as "prompt_truncated"
+        field: the parameter or the part of a checkpoint that it is about, or None
+        message: one line, for people
+    """
+
+    code: str
+    field: str | None
+    message: str
 
     def __str__(self) -> str:
         return self.message
 
 
 class NoteWarning(UserWarning):
-    """A note, issued as a warning to callers that do not look at notes."""
+    """Notes, issued as one warning to callers that may not look at them."""
+
+
+def warn_of_notes(notes: Sequence[Note]) -> None:
+    """One `NoteWarning` for the caller of the calling function, unless there are no notes."""
+    if notes:
+        warnings.warn("; ".join(map(str, notes)), NoteWarning, stacklevel=3)

@@ -196,7 +196,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
         (("--component", "unet2"), "no component 'unet2', it has "),
-        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx knows no 'sm99'"),
+        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx does not know 'sm99'"),
         (("--target", "auto"), "unknown target 'auto': it is whichever opens, name one of cpu, "),
         (("--target", "openvino"), "'openvino' runs a bundle's ONNX as it is and needs no build"),
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),

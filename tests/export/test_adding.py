@@ -148,7 +148,7 @@ def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> Non
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_name_that_is_taken_is_told_and_replaced_if_asked(
+def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
     plain: Path, nets: dict[str, Path]
 ) -> None:
     add_controlnets(plain, {"edges": nets["edges"]})
@@ -202,7 +202,7 @@ def test_weights_that_are_missing_are_never_made_up(
     assert first in str(caught.value)
 
 
-def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     document = json.loads((plain / "sdrt.json").read_text())
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
@@ -212,7 +212,7 @@ def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str,
     assert contents(plain) == before
 
 
-def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     """It opens, as optimum's folders do, but nobody knows its hashes."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
@@ -222,7 +222,7 @@ def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path])
         add_controlnets(plain, nets)
 
 
-def test_a_net_for_another_unet_is_told(plain: Path, tmp_path: Path) -> None:
+def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None:
     net = tiny_controlnet("classic", tmp_path / "net")
     before = contents(plain)
     with pytest.raises(

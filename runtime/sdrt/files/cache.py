@@ -1,4 +1,4 @@
-"""The folder for what sdrt remembers on a machine, and can do without."""
+"""The folder for cached data of this machine, which sdrt can do without."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VARIABLE = "SDRT_CACHE"
 
 
 def cache_folder() -> Path:
-    """`$SDRT_CACHE`, or else sdrt's folder among this user's caches. It may not exist yet.
+    """`$SDRT_CACHE`, or sdrt's folder in this user's cache folder. It may not exist yet.
 
-    SdrtError if the system knows no home folder.
+    SdrtError if the system does not know the home folder.
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).absolute()
@@ -25,8 +25,8 @@ def cache_folder() -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder if it is missing. SdrtError if files cannot be written there."""
-    from tempfile import TemporaryFile  # `import sdrt` does without it
+    """Creates the folder if it is missing. SdrtError if files cannot be written there."""
+    from tempfile import TemporaryFile  # not needed for `import sdrt`
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -51,11 +51,12 @@ def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
         _ = Bundle.open(root).scheduler_config
 
 
-def test_a_missing_component_tells_what_there_is(root: Path) -> None:
+def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
     bundle = Bundle.open(root)
     for use in (bundle.component, partial(open_engine, bundle), bundle.component_config):
         with pytest.raises(
-            BundleError, match="no component 'vae_encoder', it has text_encoder, unet, vae_decoder"
+            BundleError,
+            match=r"no component 'vae_encoder' \(found: text_encoder, unet, vae_decoder",
         ):
             use("vae_encoder")
 
@@ -159,15 +160,18 @@ def a_manifest_that_is_a_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (nothing, "no bundle at '{}': `sdrt export CHECKPOINT -o {}` makes one, 'demo' is built"),
+        (
+            nothing,
+            "no bundle at '{}': create one with `sdrt export CHECKPOINT -o {}`, or use",
+        ),
         (a_file, "'{}' is a file, expected a bundle's folder"),
-        (Path.mkdir, "'{}' holds neither sdrt.json nor model_index.json, so it is no bundle"),
-        (a_checkpoint, "'{}' is a diffusers checkpoint, expected a bundle: make one with `sdrt"),
+        (Path.mkdir, "'{}' is not a bundle, it has neither sdrt.json nor model_index.json"),
+        (a_checkpoint, "'{}' is a diffusers checkpoint, expected a bundle: create one with `sdrt"),
         (a_broken_manifest, "{}: sdrt.json: not valid JSON"),
         (a_manifest_that_is_a_folder, "{}/sdrt.json: cannot be read: Is a directory"),
     ],
 )
-def test_what_is_no_bundle_tells_the_way(
+def test_another_folder_is_reported_with_the_way_to_a_bundle(
     tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     path = tmp_path / "thing"
@@ -203,7 +207,7 @@ def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
 def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
     root = write_onnx_folder(tmp_path / "folder")
     (root / "unet/model.onnx").write_bytes(b"version https://git-lfs")
-    with pytest.raises(EngineError, match=r"unet/model\.onnx: no ONNX model"):
+    with pytest.raises(EngineError, match=r"unet/model\.onnx: not an ONNX model"):
         Bundle.open(root)
 
 
