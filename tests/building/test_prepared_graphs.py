@@ -52,6 +52,23 @@ def copy(root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(root, tmp_path / "demo"))
 
 
+def test_the_demo_is_built_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDRT_CACHE", str(tmp_path / "cache"))
+    before = sorted(DEMO_FOLDER.rglob("*"))
+    command = ("build", "demo", "--target", "cpu", "--component", NETWORK)
+    outcome = run_sdrt(*command, folder=tmp_path)
+    demo = Bundle.open("demo")
+    assert demo.root.is_relative_to(tmp_path / "cache")
+    assert outcome.out == (str(demo.root / f"engines/cpu/{NETWORK}/model.onnx"),)
+    assert runnable(demo.root, demo.component(NETWORK), Target("cpu")).prepared
+    assert sorted(DEMO_FOLDER.rglob("*")) == before
+    assert run_sdrt(*command, folder=tmp_path).out == (
+        "everything exists already, nothing was built",
+    )
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     bundle = Bundle.open(root)

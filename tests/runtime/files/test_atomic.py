@@ -149,6 +149,18 @@ def test_a_draft_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(draft))
 
 
+def test_a_file_that_a_program_has_open_is_reported(tmp_path: Path) -> None:
+    """Windows refuses to replace a file that is open or mapped."""
+    path = tmp_path / "model.onnx"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(SdrtError) as caught, appearing_file(path) as draft:
+        raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+    assert str(caught.value) == (
+        f"cannot write '{path}': Permission denied: close what has it open, or choose another path"
+    )
+    assert path.read_text(encoding="utf-8") == "old"
+
+
 def test_other_trouble_in_the_block_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="checkpoint"), appearing_folder(tmp_path / "new"):
         (tmp_path / "checkpoint").read_bytes()
