@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import docs as docs_tool
 import pytest
 from PIL import Image
 
+import docs as docs_tool
 from sdrt.command_line.main import _COMMANDS
 from sdrt.command_line.options import parser_of
 from sdrt.samplers.config import SamplerConfig
