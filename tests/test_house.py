@@ -13,9 +13,11 @@ PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(sdrt.__all__) == [
-        *("Bundle", "Control", "Pipeline", "Request", "Result", "SdrtError", "Step")
-    ]
+    classes = "Bundle Control Note Pipeline Request RequestOptions Result Step Stream Timings"
+    errors = (
+        "BundleError EngineError NonFiniteError RequestError SamplerError SdrtError TargetError"
+    )
+    assert sorted(sdrt.__all__) == sorted([*classes.split(), *errors.split(), "NoteWarning"])
 
 
 @pytest.mark.parametrize("name", sdrt.__all__)
