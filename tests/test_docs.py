@@ -187,7 +187,7 @@ def test_quoted_source_is_as_it_is(fence: Fence) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a reader tries samples: a bundle, and the images that they name."""
+    """A folder in which samples run: with a bundle, and the images that they name."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     for name in ("photo", "mask", "edges"):
@@ -220,7 +220,7 @@ def test_commands_are_what_they_name(page: Path, words: list[str]) -> None:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """What the parser leaves to others."""
+    """Raises for a target or a scheduler that does not exist; the parser takes any."""
     given = [getattr(options, "target", None), *getattr(options, "targets", [])]
     for target in given:
         if target not in (None, "auto", "…"):
