@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
 import docs as docs_tool
+from docs_measured import newest, peers
 from sdrt.command_line.main import _COMMANDS
 from sdrt.command_line.options import parser_of
 from sdrt.samplers.config import SamplerConfig
@@ -124,6 +126,20 @@ def test_the_readme_s_links_work_on_any_site() -> None:
 
 def test_the_readme_counts_the_schedulers() -> None:
     assert f"[{len(SCHEDULERS)} of diffusers' schedulers]" in README.read_text(encoding="utf-8")
+
+
+def test_the_readme_s_figures_have_rows() -> None:
+    long, *_ = peers("sdrt openvino:bf16", "20 steps")
+    peaks = [
+        median(row["peak_mib"] for row in peers(name, "4 steps")) / 1024
+        for name in ("sdrt openvino:bf16", "sdrt cpu")
+    ]
+    export = newest("export_full_size")["whole export, peak memory"]["median"]
+    gpu = newest("gpu")["image 512², 50 steps, batch 1, sdrt cuda"]["median"]
+    text = README.read_text(encoding="utf-8")
+    assert f"{long['image']:.0f} s on two CPU cores" in text
+    assert f"50 steps on an H100 take {gpu:.2f} s" in text
+    assert f"CPU {peaks[0]:.1f} to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
 
 
 def test_the_site_names_the_repository_once() -> None:

@@ -129,17 +129,23 @@ def _peer_ratio(ours: str, theirs: str) -> tuple[str, ...]:
 
 
 def _step_of(contestant: str) -> float:
-    """Seconds of a step with guidance at 512×512, from the newest run of peers."""
+    """Seconds of a step with guidance at 512×512."""
+    return statistics.median(
+        statistics.median(row["steps"]) for row in peers(contestant, "4 steps")
+    )
+
+
+def peers(contestant: str, question: str) -> list[Row]:
+    """Its answers to a question in the newest run of peers."""
     rows = all_rows("peers")
-    run = max(row["run"] for row in rows)
-    asked = [
+    newest_run = max(row["run"] for row in rows)
+    return [
         row
         for row in rows
-        if (row["run"], row["contestant"]) == (run, contestant)
-        and row["question"]["name"] == "4 steps"
+        if (row["run"], row["contestant"]) == (newest_run, contestant)
+        and row["question"]["name"] == question
         and "error" not in row
     ]
-    return statistics.median(statistics.median(row["steps"]) for row in asked)
 
 
 def _gpu_ratio(ours: str, theirs: str, what: str) -> tuple[str, ...]:
