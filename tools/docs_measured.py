@@ -130,9 +130,8 @@ def _peer_ratio(ours: str, theirs: str) -> tuple[str, ...]:
 
 def _step_of(contestant: str) -> float:
     """Seconds of a step with guidance at 512×512."""
-    return statistics.median(
-        statistics.median(row["steps"]) for row in peers(contestant, "4 steps")
-    )
+    rounds = [statistics.median(row["steps"]) for row in peers(contestant, "4 steps")]
+    return float(statistics.median(rounds))
 
 
 def peers(contestant: str, question: str) -> list[Row]:
