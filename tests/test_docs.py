@@ -22,6 +22,7 @@ from sdrt.command_line.options import parser_of
 from sdrt.samplers.config import SamplerConfig
 from sdrt.samplers.schedulers import SCHEDULERS
 from sdrt_engines import Target
+from sdrt_export.demo.grammar import COLOURS, POSITIONS, SHAPES, SIZES
 from support.toy_bundle import write_toy_bundle
 
 HOUSE = Path(__file__).parent.parent
@@ -140,6 +141,27 @@ def test_the_readme_s_figures_have_rows() -> None:
     assert f"{long['image']:.0f} s on two CPU cores" in text
     assert f"50 steps on an H100 take {gpu:.2f} s" in text
     assert f"CPU {peaks[0]:.1f} to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
+
+
+def test_the_readme_lists_the_demo_s_words() -> None:
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"{len(COLOURS)} colours ({', '.join(COLOURS)})" in text
+    assert f"{len(SHAPES)} shapes ({', '.join(SHAPES)})" in text
+    assert (
+        "small, medium or large; in the centre, on the left, on the right, at the top or at" in text
+    )
+    assert (len(SIZES), len(POSITIONS)) == (3, 5)
+
+
+def test_the_schedulers_without_zero_terminal_snr_are_named() -> None:
+    text = (HOUSE / "docs" / "samplers.md").read_text(encoding="utf-8")
+    sentence = re.search(r"In diffusers (.*?)have no such option", text, re.DOTALL)
+    assert sentence
+    assert re.findall(r"`(\w+)`", sentence[1]) == [
+        name
+        for name, scheduler in SCHEDULERS.items()
+        if "rescale_betas_zero_snr" not in scheduler.options and "FlowMatch" not in name
+    ]
 
 
 def test_the_site_names_the_repository_once() -> None:
