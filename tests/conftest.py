@@ -35,23 +35,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Callable[[str], Path]
-) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint the first time that it is asked for."""
-    root = tmp_path_factory.mktemp("bundles")
-
-    @cache
-    def folder_of(recipe: str) -> Path:
-        from sdrt_export.exporting import export_checkpoint
-
-        gc.freeze()  # torch collects garbage at each export: not through all that is imported
-        return export_checkpoint(tiny_checkpoint(recipe), root / recipe)
-
-    return folder_of
-
-
-@pytest.fixture(scope="session")
 def tiny_controlnets(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], dict[str, Path]]:
@@ -72,19 +55,22 @@ def tiny_controlnets(
 
 
 @pytest.fixture(scope="session")
-def tiny_controlled_bundle(
+def tiny_bundle(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_checkpoint: Callable[[str], Path],
     tiny_controlnets: Callable[[str], dict[str, Path]],
 ) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for."""
-    root = tmp_path_factory.mktemp("controlled_bundles")
+    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for.
+
+    The one bundle of a recipe for all tests: an export takes seconds. Copy it before changing it.
+    """
+    root = tmp_path_factory.mktemp("bundles")
 
     @cache
     def folder_of(recipe: str) -> Path:
         from sdrt_export.exporting import export_checkpoint
 
-        gc.freeze()
+        gc.freeze()  # torch collects garbage at each export: not through all that is imported
         return export_checkpoint(
             tiny_checkpoint(recipe), root / recipe, controlnets=tiny_controlnets(recipe)
         )

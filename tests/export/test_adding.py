@@ -30,15 +30,23 @@ def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_controlled_bundle: Callable[[str], Path]) -> Path:
+def whole(tiny_bundle: Callable[[str], Path]) -> Path:
     """A bundle that was exported with two ControlNets."""
-    return tiny_controlled_bundle(RECIPE)
+    return tiny_bundle(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def without_nets(
+    tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle that was exported without any."""
+    return export_checkpoint(tiny_checkpoint(RECIPE), tmp_path_factory.mktemp("plain") / "bundle")
 
 
 @pytest.fixture
-def plain(tiny_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A bundle without any, to change."""
-    return shutil.copytree(tiny_bundle(RECIPE), tmp_path / "bundle")
+def plain(without_nets: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(without_nets, tmp_path / "bundle")
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
