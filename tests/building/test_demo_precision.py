@@ -36,7 +36,7 @@ def half_of(built: Built, name: str, folder: Path) -> Path:
 
 
 def outputs_of(path: Path, feeds: dict[str, Array]) -> dict[str, Array]:
-    with engine_from_onnx(path) as engine:
+    with engine_from_onnx(path, num_threads=1) as engine:
         return engine.run(feeds)
 
 

@@ -70,8 +70,8 @@ def test_the_signature_stays_what_it_is(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x w", "a"), node("Identity", "a", "y")]
     old = write_network(tmp_path / "old", nodes, {"w": W}, outputs=("a", "y"))
     with (
-        engine_from_onnx(old) as before,
-        engine_from_onnx(typed(old, tmp_path / "new")) as after,
+        engine_from_onnx(old, num_threads=1) as before,
+        engine_from_onnx(typed(old, tmp_path / "new"), num_threads=1) as after,
     ):
         assert after.signature.inputs == before.signature.inputs
         assert [s.dtype for s in after.signature.outputs] == [np.float32, np.float32]
@@ -214,7 +214,7 @@ def test_what_overflows_is_promoted_and_ends_finite(tmp_path: Path) -> None:
     types = types_of(new / "model.onnx")
     assert types["large.fp32"] == types["b"] == FLOAT
     assert types["a"] == FP16
-    with engine_from_onnx(new / "model.onnx") as engine:
+    with engine_from_onnx(new / "model.onnx", num_threads=1) as engine:
         assert np.isfinite(engine.run(X)["y"]).all()
 
 

@@ -70,7 +70,7 @@ def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
 
 def test_images_are_the_same(root: Path) -> None:
     images = [
-        sdrt.Pipeline.open(bundle, "cpu")("a blue star", seed=3, num_inference_steps=4).images[0]
+        sdrt.Pipeline.open(bundle, "cpu", 1)("a blue star", seed=3, num_inference_steps=4).images[0]
         for bundle in (root, DEMO_FOLDER)
     ]
     np.testing.assert_array_equal(*map(np.asarray, images))

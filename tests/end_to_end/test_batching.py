@@ -124,7 +124,7 @@ def bundle() -> sdrt.Bundle:
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bundle) -> None:
     skip_unless_it_opens(target)
-    with sdrt.Pipeline(bundle, resolve_target(target)) as pipeline:
+    with sdrt.Pipeline(bundle, resolve_target(target, num_threads=1)) as pipeline:
         alone = {name: pipeline(request) for name, request in REQUESTS.items()}
         driver = Driver(pipeline.engines)
         generations = {name: pipeline.generation(each) for name, each in REQUESTS.items()}

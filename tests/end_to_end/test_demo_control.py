@@ -12,7 +12,7 @@ NUM_PAIRS = 20
 
 @pytest.fixture(scope="module")
 def pipeline():
-    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
+    with sdrt.Pipeline.open("demo", target="cpu", num_threads=1) as pipeline:
         yield pipeline
 
 

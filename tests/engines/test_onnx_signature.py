@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         signature_from_onnx(tmp_path)
 
 
-@pytest.mark.export
+@pytest.mark.build
 def test_the_onnx_package_agrees(tmp_path: Path) -> None:
     import onnx
 

@@ -4,9 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

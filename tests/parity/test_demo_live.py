@@ -82,7 +82,7 @@ WITH_IMAGES = {
 
 @pytest.fixture(scope="module")
 def ours() -> Pipeline:
-    return Pipeline.open("demo", target="cpu")
+    return Pipeline.open("demo", target="cpu", num_threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def run_exported(network: Network, model: Path, *inputs: torch.Tensor) -> dict[s
     """What the network in the ONNX file gives; its signature is the one that was promised."""
     assert signature_from_onnx(model) == network.signature
     names = [spec.name for spec in network.signature.inputs]
-    with engine_from_onnx(model) as engine:
+    with engine_from_onnx(model, num_threads=1) as engine:
         return engine.run(dict(zip(names, (i.numpy() for i in inputs), strict=True)))
 
 
