@@ -14,9 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here
 
 # What the lean package does without: pip's extras, and the libraries that tests compare with.
 OPTIONAL = frozenset(
-    ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "optimum", "scipy")
-    + ("onnx", "onnxscript", "polygraphy", "tensorrt_rtx", "cuda")
-    + ("openvino", "cv2", "matplotlib")
+    """torch diffusers transformers safetensors huggingface_hub optimum scipy onnx onnxscript
+    polygraphy tensorrt_rtx cuda openvino cv2 matplotlib""".split()
 )
 
 

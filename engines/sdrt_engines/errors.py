@@ -1,16 +1,19 @@
-"""The root of sdrt's errors, and what an engine can raise.
+"""The root of sdrt's errors, and the errors of an engine.
 
-Every message says what happened, what was got, what was expected, and what to do.
+Every message says what happened, what was given, what was expected, and what to do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+_NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 
 
 class SdrtError(Exception):
-    """Everything that sdrt raises on purpose; its text is fit for one line on a terminal."""
+    """Every error that sdrt raises on purpose; its text fits on one line of a terminal."""
 
 
 class EngineError(SdrtError):
@@ -18,31 +21,49 @@ class EngineError(SdrtError):
 
 
 class TensorError(EngineError):
-    """A tensor's name, dtype or shape is not what the signature allows."""
+    """A tensor's name, dtype or shape does not match the signature."""
 
 
 class TargetError(EngineError):
-    """A target is unknown, or does not open on this machine."""
+    """A target is unknown or does not open on this machine."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library's error says so; each has words of its own for it."""
+    """True if a library's error reports a lack of memory; each library words it differently."""
     words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about the unknown `word`: the name that is meant, or all that exist."""
+def did_you_mean(
+    word: str, known: Iterable[str], aliases: Mapping[str, str | tuple[str, ...]] = _NO_ALIASES
+) -> str:
+    """The end of a message about an unknown `word`: the nearest known name, or all known names.
+
+    `aliases` holds words of other programs, in lower case, and the known names that they mean; an
+    alias counts more than a name that is spelt alike.
+    """
     names = list(known)
-    if near := nearest(word, names):
-        return f"did you mean '{near}'?"
+    if meant := _meant(word, names, aliases.get(word.lower(), ())):
+        return "did you mean " + " or ".join(f"'{name}'" for name in meant) + "?"
     return f"known: {', '.join(names) or 'none'}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name that is meant by the unknown `word`, in upper or lower case, if one is near."""
+def _meant(word: str, known: Sequence[str], alias: str | tuple[str, ...]) -> list[str]:
+    meant = [alias] if isinstance(alias, str) else alias
+    near = nearest(word, known)
+    return [name for name in meant if name in known] or ([near] if near else [])
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name nearest to `word`, ignoring case; None if no name is near.
+
+    `cutoff` is the share of letters in common. A word of three letters with a wrong one is not
+    near: "npu" is not "cpu".
+    """
     from difflib import get_close_matches  # only errors need it
 
     by_lower = {name.lower(): name for name in known}
-    close = get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[close[0]] if close else None
+    for close in get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff):
+        if len(close) > 3 or len(close) != len(word) or sorted(close) == sorted(word.lower()):
+            return by_lower[close]
+    return None

@@ -1,4 +1,4 @@
-"""A request that has met its bundle: everything that a generation needs, and nothing left open."""
+"""A request resolved against its bundle: everything that a generation needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
+from sdrt.notes import Note
 from sdrt.request import Request
+from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.scheduling import schedule_of
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -32,11 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a generation does, down to the names of the networks that it runs."""
+    """The work of a generation, down to the names of the networks that it runs."""
 
     request: Request  # with every None resolved
     family: Family
-    size: Size  # of the images that are generated, before anything is pasted back
+    size: Size  # of the generated images, before pasting back
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
     start: StartKind
@@ -47,7 +50,8 @@ class Job:
     denoiser: str
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
-    finish: Callable[[Image], Image]  # what is done to each image at the end
+    finish: Callable[[Image], Image]  # applied to each generated image
+    notes: tuple[Note, ...]
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -64,14 +68,15 @@ class Job:
 def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
     """The job of a request. `signatures` are those of the networks that will run, by name.
 
-    Raises what `resolving` raises, RequestError if an input image does not fit its network,
+    Raises the errors of `resolving`, RequestError if an input image does not fit its network,
     SamplerError for an impossible schedule, and BundleError if a network is missing.
     """
     _require_supported(bundle.family)
     settings, family = settings_of(request, bundle), bundle.family
+    request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
-    schedule = schedule_of(request, settings, bundle)
+    schedule, schedule_notes = schedule_of(request, settings, bundle)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     return Job(
         request=request,
@@ -94,6 +99,7 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         ),
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
+        notes=(*request_notes, *schedule_notes),
     )
 
 
@@ -106,12 +112,12 @@ def _require_supported(family: Family) -> None:
 
 
 def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
-    """Those that are there. BundleError if the family cannot do without a missing one."""
+    """Those in the bundle. BundleError if a missing one is required."""
     for encoder in bundle.family.text.encoders:
         if encoder.component in signatures:
             if encoder.kind != "clip":
                 raise BundleError(
-                    f"{encoder.component}: this version of sdrt runs no {encoder.kind} encoder: "
+                    f"{encoder.component}: this sdrt does not run {encoder.kind} encoders: "
                     "use a newer sdrt"
                 )
             yield encoder.component
@@ -121,26 +127,8 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
 
 def _autoencoder(bundle: Bundle) -> Autoencoder:
     found = bundle.find("vae encoder")
-    encoder = names.VAE_ENCODER if found is None else found.name  # needed for input images only
+    encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
-
-
-def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
-    """The schedule that the bundle's configuration and the request ask for. SamplerError."""
-    from sdrt.samplers.config import SamplerConfig  # all samplers: a tenth of `import sdrt`
-
-    config = SamplerConfig.from_diffusers(bundle.scheduler_config)
-    if request.scheduler is not None:
-        config = config.renamed(request.scheduler)
-    corrections = dict(bundle.family.scheduler)
-    if request.mask is not None:
-        corrections |= bundle.family.inpainting_scheduler
-    return config.corrected(corrections).schedule(
-        num_inference_steps=settings.num_inference_steps,
-        timesteps=request.timesteps,
-        sigmas=request.sigmas,
-        eta=request.eta,
-    )
 
 
 def _start(
@@ -182,7 +170,7 @@ def _controlnet(
 
 
 def _finish(request: Request, frame: Frame) -> Callable[[Image], Image]:
-    """Pastes an image back where it is a part of a larger one."""
+    """Pastes an image back into the larger one that it is a part of."""
     if frame.box is None or request.input_image is None or request.mask is None:
         return lambda image: image
     return partial(

@@ -71,8 +71,11 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
     [
         (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
+        (["--scheduler", "DPM++ SDE Karras"], "the nearest is 'dpmpp_2m_sde_karras'"),
+        (["--scheduler", "DDIM Karras"], "scheduler 'ddim_karras' does not exist: ddim has no use"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
+        (["--target", "gpu"], "unknown target 'gpu': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
             "tensorrt is not installed: pip install 'sdrt[tensorrt]'",
@@ -140,7 +143,7 @@ def half_a_jpeg(path: Path) -> None:
         ),
         ([IMAGE, "empty.png"], "image: 'empty.png' is not an image that Pillow can read"),
         ([IMAGE, "half.jpg"], "image: 'half.jpg' cannot be read: image file is truncated"),
-        ([IMAGE, "large.png"], "expected 67 megapixels at most: make it smaller"),
+        ([IMAGE, "large.png"], "expected 67 megapixels at most: reduce its size"),
         ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
         (
             [IMAGE, "in.png", MASK, "wide.png"],
@@ -162,7 +165,7 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
-            "image: got 96×64 pixels for an image of 64×64: say how it is to fit: resize crop, ",
+            "image: got 96×64 pixels for an image of 64×64: choose how to fit it: resize crop, ",
         ),
         (["--resize", "crop"], "resize was given without an image: give image or control, too"),
         ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
@@ -170,7 +173,7 @@ def half_a_jpeg(path: Path) -> None:
         ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
         (
             [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
-            "control image 'edges': got 96×64 pixels for an image of 64×64: say how it is to fit",
+            "control image 'edges': got 96×64 pixels for an image of 64×64: choose how to fit it",
         ),
         (
             [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],

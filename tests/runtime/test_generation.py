@@ -221,7 +221,7 @@ def test_an_inpainting_unet_with_control(inpainting_folder: Path) -> None:
     assert networks.feeds["controlnet_edges"][0]["sample"].shape == (2, 4, 6, 8)
 
 
-def test_around_a_mask_it_is_drawn_larger_and_pasted_back(
+def test_around_a_mask_it_is_generated_larger_and_pasted_back(
     pipe: Pipeline, networks: Networks
 ) -> None:
     result = pipe(CIRCLE, image=IMAGE, mask_image=MASK, padding_mask_crop=4, **SHORT)
@@ -332,7 +332,7 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
         ),
         ({"image": IMAGE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
         ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
-        ({"image": IMAGE, "width": 128}, "say how it is to fit: resize crop, pad or stretch"),
+        ({"image": IMAGE, "width": 128}, "choose how to fit it: resize crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(

@@ -1,9 +1,10 @@
-"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family says."""
+"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family
+requires."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +13,8 @@ from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
 from sdrt.errors import BundleError, RequestError
 from sdrt.families.family import Encoder, TextRecipe
-from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.notes import Note
+from sdrt.text.clip_tokenizer import ClipTokenizer, Tokens
 from sdrt_engines import Array, Signature
 
 TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's folder
@@ -20,8 +22,8 @@ TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's fo
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The texts of a job, one for each row, and how many of an encoder's last layers are skipped
-    for the prompts; negative prompts always get all layers, as in diffusers.
+    """The texts of a job, one per row, and the number of an encoder's last layers to skip for the
+    prompts; negative prompts always use all layers, as in diffusers.
     """
 
     positive: tuple[str, ...]  # B
@@ -35,10 +37,11 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class TextStates:
-    """What one encoder or all of them give for each row, the negative prompts' first."""
+    """The states of one encoder or of all, one row per text, negative prompts first."""
 
     context: Array  # (R, L, D)
     pooled: Array | None  # (R, D)
+    notes: tuple[Note, ...] = ()  # on prompts that were cut off
 
 
 def encode_prompts(
@@ -47,7 +50,7 @@ def encode_prompts(
     signatures: Mapping[str, Signature],
     tokenizer_of: TokenizerOf,
 ) -> Asks[TextStates]:
-    """The text states of all rows. Each encoder runs once, on the different texts.
+    """The text states of all rows. Each encoder runs once, on the distinct texts.
 
     Source: `encode_prompt` of diffusers' pipelines.
     """
@@ -72,20 +75,22 @@ def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
     return TextStates(
         context=np.concatenate(parts, axis=1),
         pooled=np.concatenate(vectors, axis=-1) if vectors else None,
+        notes=tuple(dict.fromkeys(note for states in encoded for note in states.notes)),
     )
 
 
 def _encode(
     prompts: Prompts, encoder: Encoder, signature: Signature, tokenizer: ClipTokenizer
 ) -> Asks[TextStates]:
-    """Equal texts are encoded once."""
+    """The states of one encoder; equal texts are encoded once."""
     plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
     wanted = [(plain, text) for text in prompts.negative]
     wanted += [(skipped, text) for text in prompts.positive]
     outputs = [*(output for output, _ in wanted), *filter(None, [encoder.pooled])]
     texts = list(dict.fromkeys(text for _, text in wanted))
     dtype = signature.input(names.INPUT_IDS).dtype
-    ids = tokenizer.encode_batch(texts).astype(dtype)  # (U, L)
+    tokens = [tokenizer.encode(text) for text in texts]
+    ids = np.stack([row.ids for row in tokens]).astype(dtype)  # (U, L)
     link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
     answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
     places = [texts.index(text) for _, text in wanted]  # R
@@ -93,6 +98,21 @@ def _encode(
     return TextStates(
         context=np.stack([answer.outputs[output][place] for (output, _), place in states]),
         pooled=None if encoder.pooled is None else answer.outputs[encoder.pooled][places],
+        notes=tuple(
+            _truncated(text, row, prompts)
+            for text, row in zip(texts, tokens, strict=True)
+            if row.dropped
+        ),
+    )
+
+
+def _truncated(text: str, tokens: Tokens, prompts: Prompts) -> Note:
+    field = "prompt" if text in prompts.positive else "negative_prompt"
+    return Note(
+        "prompt_truncated",
+        field,
+        f"{field}: longer than the {len(tokens.ids)} tokens that the text encoder reads: this part "
+        f"has no influence on the image: {tokens.dropped!r}",
     )
 
 
@@ -106,7 +126,7 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
     if num_layers < 0:
         raise RequestError(
             "clip_skip: this bundle's text encoder has no hidden states among its outputs (optimum "
-            "does not export them); leave clip_skip out, or export with 'sdrt export'"
+            "does not export them): leave clip_skip out, or export with 'sdrt export'"
         )
     layer = num_layers - clip_skip + (0 if encoder.layer is None else encoder.layer + 1)
     if layer < 0:
@@ -117,7 +137,7 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
 
 
 def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> TextStates:
-    """Zeros in place of an encoder that a family can do without."""
+    """Zeros in place of an encoder that the family does not require."""
     shape = (prompts.num_rows, encoder.max_tokens, recipe.width or 0)
     return TextStates(np.zeros(shape, np.float32), None)
 
@@ -127,7 +147,7 @@ def _padded(states: Array, width: int | None) -> Array:
     missing = 0 if width is None else width - states.shape[-1]
     if missing < 0:
         raise BundleError(
-            f"the text encoders give vectors of {states.shape[-1]}, the family's width is {width}: "
+            f"the text encoders give vectors of size {states.shape[-1]}, expected {width} at most: "
             "export the checkpoint again"
         )
     return np.pad(states, ((0, 0), (0, 0), (0, missing))) if missing else states
@@ -138,6 +158,8 @@ def _without_empty(states: TextStates, prompts: Prompts) -> TextStates:
     kept = np.array([text != "" for text in prompts.negative] + [True] * len(prompts.positive))
     rows = kept.astype(np.float32)
     pooled = states.pooled
-    return TextStates(
-        states.context * rows[:, None, None], None if pooled is None else pooled * rows[:, None]
+    return replace(
+        states,
+        context=states.context * rows[:, None, None],
+        pooled=None if pooled is None else pooled * rows[:, None],
     )

@@ -1,4 +1,4 @@
-"""ControlNets of a bundle and the UNet that they control against diffusers, at sizes never traced."""
+"""ControlNets of a bundle, and the UNet they control, against diffusers at sizes never traced."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -106,7 +106,7 @@ OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", besides the 
 def run_net(
     tiny_bundle: Bundles, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., dict[str, Array]]:
-    """Runs a ControlNet for the recipe "deep": the bundle's file, or that of one of `OTHER_NETS`."""
+    """Runs a ControlNet for the recipe "deep": the file in the bundle, or one of `OTHER_NETS`."""
 
     @cache
     def exported(name: str) -> Path:
@@ -124,7 +124,9 @@ def run_net(
 
 def deep_net(name: str) -> ControlNetModel:
     channels = {"depth": 1}.get(name, 3)
-    return new_controlnet("deep", **({"conditioning_channels": channels} | OTHER_NETS.get(name, {})))
+    return new_controlnet(
+        "deep", **({"conditioning_channels": channels} | OTHER_NETS.get(name, {}))
+    )
 
 
 @pytest.mark.parametrize("name", ["depth", *OTHER_NETS])
