@@ -294,7 +294,7 @@ def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
 
 
 def _new_vae(recipe: Recipe) -> AutoencoderKL:
-    options = {
+    options: dict[str, Any] = {
         "block_out_channels": (4, 8),
         "norm_num_groups": 2,
         "scaling_factor": 0.18215,

@@ -13,10 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here
 
 
 # What the lean package does without: pip's extras, and the libraries that tests compare with.
-OPTIONAL = frozenset(
-    """torch diffusers transformers safetensors huggingface_hub optimum scipy onnx onnxscript
-    polygraphy tensorrt_rtx cuda openvino cv2 matplotlib""".split()
-)
+OPTIONAL = {
+    *("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "optimum", "scipy"),
+    *("onnx", "onnxscript", "polygraphy", "tensorrt_rtx", "cuda"),
+    *("openvino", "cv2", "matplotlib"),
+}
 
 
 class TieredModule(pytest.Module):

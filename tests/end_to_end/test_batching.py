@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from support.backends import skip_unless_it_opens
 from support.images import sample_image
 
 EDGES, OTHER = sample_image(64, 64), sample_image(64, 64, seed=1)
-SIZE = {"width": 64, "height": 64}
+SIZE: dict[str, Any] = {"width": 64, "height": 64}
 REQUESTS = {
     "ddim": Request("a red circle", seed=1, num_inference_steps=5, scheduler="ddim", **SIZE),
     "euler": Request(

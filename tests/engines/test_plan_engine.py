@@ -166,7 +166,7 @@ def test_what_one_request_holds_the_runs_of_others_leave_alone(gpu: HostGpu) -> 
     engine.run({"x": x_of(3), "t": x_of(3)})
     for seed, y in enumerate(held):
         assert isinstance(y, DeviceArray)
-        assert (y.dtype, y.shape) == (np.float32, (2, 4))
+        assert (y.dtype, y.shape) == (np.dtype(np.float32), (2, 4))
         np.testing.assert_array_equal(y.numpy(), x_of(2, seed) * T)
 
 

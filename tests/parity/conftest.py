@@ -29,7 +29,8 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
     ) -> Any:
         """A pipeline of that kind, with a fresh scheduler: the checkpoint's own, or another."""
         pipe = loaded(recipe)
-        schedule, options = type(pipe.scheduler), {}
+        schedule = type(pipe.scheduler)
+        options: dict[str, Any] = {}
         if scheduler:
             name, options = THEIR_SCHEDULERS[scheduler]
             schedule = getattr(diffusers, name)

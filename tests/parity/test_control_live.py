@@ -56,7 +56,7 @@ def controlled(
 
     image = "control_image" if "image" in options else "image"
     theirs = {
-        image: listed([as_theirs(name, control.image.image) for name, control in nets]),
+        image: listed([as_theirs(name, control) for name, control in nets]),
         "controlnet_conditioning_scale": listed([control.scale for control in controls]),
         "control_guidance_start": listed([control.start for control in controls]),
         "control_guidance_end": listed([control.end for control in controls]),
@@ -64,8 +64,10 @@ def controlled(
     return drawn.together_with({"control": dict(nets)}, theirs)
 
 
-def as_theirs(name: str, image: Image.Image) -> Image.Image | torch.Tensor:
+def as_theirs(name: str, control: Control) -> Image.Image | torch.Tensor:
     """diffusers makes RGB of every image, so a net with one channel needs a tensor."""
+    assert control.input_image is not None
+    image = control.input_image.image
     return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
 
 

@@ -119,7 +119,8 @@ def their_first_sample(pipe: Any, case: Case) -> np.ndarray:
         torch.device("cpu"),
         generators(case.num_images),
     )
-    return pipe.scheduler.scale_model_input(latents, pipe.scheduler.timesteps[0]).numpy()
+    scaled = pipe.scheduler.scale_model_input(latents, pipe.scheduler.timesteps[0])
+    return np.asarray(scaled)
 
 
 @pytest.mark.parametrize(
