@@ -36,7 +36,10 @@ check: .venv/installed
 measure:
 	$(PYTHON) tools/measure.py
 
-# Two processes, which print one after the other (if this make can) as soon as they end.
+# Two processes, which print one after the other (if this make can) as soon as they end. Bytecode is
+# kept even where the environment says not to: without it a short process mostly compiles.
+test-lean test-torch: export PYTHONDONTWRITEBYTECODE =
+
 test: .venv/installed
 	@echo "Running test-lean and test-torch: minutes"
 	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-lean test-torch
