@@ -13,12 +13,15 @@ from diffusers import StableDiffusionPipeline
 
 from parity.pipeline_harness import THEIR_SCHEDULERS, Ours, Theirs, pipeline_with
 from sdrt import Pipeline
+from support.clip_skip import repair_clip_skip
 from support.nearest_rounding import NearestRounding
 
 
 @pytest.fixture(scope="session")
 def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
-    loaded = cache(lambda recipe: StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe)))
+    @cache
+    def loaded(recipe: str) -> Any:
+        return repair_clip_skip(StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe)))
 
     def opened(
         recipe: str, scheduler: str | None = None, kind: Any = StableDiffusionPipeline, **parts: Any

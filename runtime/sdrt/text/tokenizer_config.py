@@ -111,7 +111,8 @@ def added_tokens(
             continue
         entry = set_roles.get(role)
         if not isinstance(entry, Mapping):
-            # CLIPTokenizer looks for padding in the text as written, for the others in lower case.
+            # CLIP and transformers 4 look for padding in the text as written, for the others
+            # in lower case; transformers 5 takes <|EndOfText|> for words.
             entry = {"content": content, "normalized": role != "pad_token"}
         tokens.append(added_token({**entry, "special": True}, None))
     return tuple(tokens)
