@@ -93,15 +93,15 @@ def _alternating_images(context: Context) -> None:
         for width in (size, size - 64 if not context.small else size + 8)
     ]
 
-    def drawn(pipeline: Any, request: dict[str, Any]) -> Array:
+    def generated(pipeline: Any, request: dict[str, Any]) -> Array:
         result = pipeline("a", seed=3, num_inference_steps=4, scheduler="euler", **request)
         return np.asarray(result.images[0])
 
     with sdrt_pipeline(context, BEST) as pipeline:
-        got = [drawn(pipeline, request) for request in requests * 2]
+        got = [generated(pipeline, request) for request in requests * 2]
     worst = 200.0
     for place, request in enumerate(requests):
         with sdrt_pipeline(context, without_graph(BEST)) as fresh:
-            expected = drawn(fresh, request)
+            expected = generated(fresh, request)
         worst = min(worst, *(psnr(expected, got[i]) for i in (place, place + len(requests))))
     context.add("guidance and sizes in one pipeline, worst PSNR", "dB", [worst], images=len(got))

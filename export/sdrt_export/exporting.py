@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import is_demo
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import (
@@ -132,6 +133,11 @@ def _controlnets_to_add(
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
     """ExportError if the bundle cannot take ControlNets of these names."""
+    if is_demo(bundle.root):
+        raise ExportError(
+            f"'{bundle.root}' is the built-in bundle and stays as it is: copy the folder, and add "
+            "to the copy"
+        )
     if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
             f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "

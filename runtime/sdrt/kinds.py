@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sdrt.errors import RequestError, did_you_mean
+from sdrt.scheduler_names import canonical_name
 
 _SHORT = Repr()  # a message is one line, whatever was given
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -68,18 +69,6 @@ class Numbers:
         return f"a list, each item {self.each}"
 
 
-class Text:
-    """One text."""
-
-    def checked(self, name: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise _refusal(name, value, self)
-        return value
-
-    def __str__(self) -> str:
-        return "a text"
-
-
 class Texts:
     """One text, or a list of texts."""
 
@@ -99,8 +88,12 @@ class Texts:
         return "a text or a list of texts"
 
 
-class Scheduler(Text):
-    """The name of a scheduler."""
+class Scheduler:
+    """The name of a scheduler, in any spelling."""
+
+    def checked(self, name: str, value: Any) -> str:
+        """The canonical name. Raises `SamplerError` for a name that sdrt does not know."""
+        return canonical_name(value)
 
     def __str__(self) -> str:
         return "a scheduler's name, such as 'euler_a' or 'EulerAncestralDiscreteScheduler'"

@@ -78,7 +78,7 @@ def test_rounds_alternate():
     assert rounds.count(1) == rounds.count(2) == rounds.count(3)
 
 
-def test_a_second_call_goes_on_where_the_first_stopped():
+def test_a_second_call_continues_where_the_first_stopped():
     rows = rows_of_round(1)[:5]
     visits = list(missing_visits(rows))
     done = {(each["contestant"], each["question"]["name"], each["round"]) for each in rows}
@@ -172,7 +172,7 @@ def test_a_step_is_the_median_of_a_row():
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "control"])
-def test_our_program_draws_with_the_demo_model(kind, tmp_path):
+def test_our_program_generates_with_the_demo_model(kind, tmp_path):
     """The program that peers' ones resemble, with the bundle and the protocol as they are."""
     image = Path(__file__).parents[2] / "docs" / "square_outline.png"
     job = {

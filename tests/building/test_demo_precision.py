@@ -11,7 +11,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from sdrt.arrays import psnr_of
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.building.graph_folder import probe_inputs
 from sdrt_export.precision.check import write_half, write_known

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdrt.arrays import psnr_of
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.runnable import runnable
 from sdrt_engines import SdrtError, Target, engine_from_onnx

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.folder import Bundle
 from sdrt.files.locking import only_one
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
@@ -195,7 +196,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
         (("--component", "unet2"), "no component 'unet2', it has "),
-        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx knows no 'sm99'"),
+        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx does not know 'sm99'"),
         (("--target", "auto"), "unknown target 'auto': it is whichever opens, name one of cpu, "),
         (("--target", "openvino"), "'openvino' runs a bundle's ONNX as it is and needs no build"),
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),

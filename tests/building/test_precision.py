@@ -278,7 +278,7 @@ def test_a_report_is_enough_to_write_the_same(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_large_weights_lie_beside_the_model(tmp_path: Path) -> None:
+def test_large_weights_are_stored_next_to_the_model(tmp_path: Path) -> None:
     weight = RANDOM.standard_normal((64, 64)).astype(np.float32)
     nodes = [node("MatMul", "x w", "y")]
     old = write_network(tmp_path / "old", nodes, {"w": weight}, ("batch", 64))

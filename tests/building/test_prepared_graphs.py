@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sdrt
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.engines import open_engine, open_reference
@@ -133,7 +134,7 @@ def test_one_for_another_machine_or_network_is_passed_over_and_replaced(
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx_data"])
-def test_a_spoilt_file_is_told_and_built_again(name: str, copy: Path) -> None:
+def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> None:
     path = copy / f"engines/cpu/{NETWORK}/{name}"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -193,13 +194,15 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
         (("--precision", "bf16"), "target cpu computes in float32: leave out --precision"),
     ],
 )
-def test_what_it_does_not_take_is_told(options: tuple[str, ...], message: str, root: Path) -> None:
+def test_unsupported_options_are_reported(
+    options: tuple[str, ...], message: str, root: Path
+) -> None:
     outcome = run_sdrt("build", root, "--target", "cpu", *options, folder=root.parent)
     assert outcome.code == 2
     assert message in outcome.err[0]
 
 
-def test_no_room_is_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_reported_before_any_work(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(copy / "engines")
     usage = shutil.disk_usage(copy)._replace(free=10_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -210,7 +213,7 @@ def test_no_room_is_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyP
     assert not (copy / "engines/cpu").exists()
 
 
-def test_where_nobody_knows_the_processor_nothing_is_prepared(
+def test_on_an_unknown_processor_nothing_is_prepared(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)

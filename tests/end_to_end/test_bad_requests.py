@@ -71,8 +71,11 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
     [
         (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
+        (["--scheduler", "DPM++ SDE Karras"], "the nearest is 'dpmpp_2m_sde_karras'"),
+        (["--scheduler", "DDIM Karras"], "scheduler 'ddim_karras' does not exist: ddim has no use"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
+        (["--target", "gpu"], "unknown target 'gpu': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
             "tensorrt is not installed: pip install 'sdrt[tensorrt]'",
@@ -140,7 +143,7 @@ def half_a_jpeg(path: Path) -> None:
         ),
         ([IMAGE, "empty.png"], "image: 'empty.png' is not an image that Pillow can read"),
         ([IMAGE, "half.jpg"], "image: 'half.jpg' cannot be read: image file is truncated"),
-        ([IMAGE, "large.png"], "expected 67 megapixels at most: make it smaller"),
+        ([IMAGE, "large.png"], "expected 67 megapixels at most: reduce its size"),
         ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
         (
             [IMAGE, "in.png", MASK, "wide.png"],

@@ -81,7 +81,7 @@ def _dense(outline):
     )
 
 
-def test_smooth_lines_have_shades_and_hard_ones_have_none():
+def test_only_smooth_lines_have_shades():
     outlines = Figure("circle", Placement(MIDDLE, 30.0)).outlines
     assert set(np.unique(image_from_outlines(outlines, smooth=False))) == {0, 255}
     assert len(np.unique(image_from_outlines(outlines, smooth=True))) > 4

@@ -32,7 +32,7 @@ def test_the_demo_model_passes_on(
     assert all(row.split()[-1] == "good" for row in rows)
 
 
-def test_a_broken_network_fails_and_the_others_are_still_told(
+def test_a_broken_network_fails_and_the_others_are_still_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_toy_bundle(tmp_path / "toy", nan_from="unet")

@@ -69,7 +69,7 @@ def test_of_equal_plans_the_first_runs() -> None:
     assert Plans("16", "16").run(16)[0, 0] == 0
 
 
-def test_shapes_outside_all_plans_are_told_with_those_that_there_are() -> None:
+def test_shapes_outside_all_plans_are_reported_with_the_known_ones() -> None:
     with pytest.raises(TensorError) as raised:
         Plans("8", "16..32").run(12)
     assert str(raised.value) == (

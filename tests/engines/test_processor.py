@@ -51,7 +51,7 @@ def test_what_linux_says(
     assert (found.name, found.flags, found.bfloat16) == (name, flags, bfloat16)
 
 
-def test_where_nothing_is_said_a_processor_has_no_identity(tmp_path: Path) -> None:
+def test_a_processor_without_flags_has_no_identity(tmp_path: Path) -> None:
     found = this_processor(tmp_path / "gone")
     assert found.name
     assert found.identity is None

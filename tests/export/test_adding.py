@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest, sealed
@@ -147,7 +148,7 @@ def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> Non
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_name_that_is_taken_is_told_and_replaced_if_asked(
+def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
     plain: Path, nets: dict[str, Path]
 ) -> None:
     add_controlnets(plain, {"edges": nets["edges"]})
@@ -201,7 +202,7 @@ def test_weights_that_are_missing_are_never_made_up(
     assert first in str(caught.value)
 
 
-def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     document = json.loads((plain / "sdrt.json").read_text())
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
@@ -211,7 +212,7 @@ def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str,
     assert contents(plain) == before
 
 
-def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     """It opens, as optimum's folders do, but nobody knows its hashes."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
@@ -221,7 +222,7 @@ def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path])
         add_controlnets(plain, nets)
 
 
-def test_a_net_for_another_unet_is_told(plain: Path, tmp_path: Path) -> None:
+def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None:
     net = tiny_controlnet("classic", tmp_path / "net")
     before = contents(plain)
     with pytest.raises(
@@ -239,6 +240,11 @@ def test_where_there_is_no_bundle_nothing_is_added(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)
+
+
+def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
+    with pytest.raises(ExportError, match=f"^'{DEMO_FOLDER}' is the built-in bundle and stays"):
+        add_controlnets(DEMO_FOLDER, nets)
 
 
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:

@@ -39,7 +39,7 @@ def test_the_layout_is_optimum_s(bundle: Path, checkpoint: Path) -> None:
     }
 
 
-def test_the_manifest_tells_each_network(bundle: Path) -> None:
+def test_the_manifest_describes_each_network(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     assert [component.name for component in manifest.components] == NETWORKS
     for component in manifest.components:
@@ -50,7 +50,7 @@ def test_the_manifest_tells_each_network(bundle: Path) -> None:
         assert 0 < component.parity.max_abs < 1e-4
 
 
-def test_the_manifest_tells_where_the_bundle_is_from(bundle: Path, checkpoint: Path) -> None:
+def test_the_manifest_names_the_source_of_the_bundle(bundle: Path, checkpoint: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     assert manifest.source == str(checkpoint)
     assert manifest.family.name == "stable-diffusion-1"

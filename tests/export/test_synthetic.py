@@ -46,7 +46,7 @@ def test_the_sizes_are_the_published_ones(
     assert sum(math.prod(weight.shape) for weight in model.parameters()) == num_parameters
 
 
-def test_diffusers_draws_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
+def test_diffusers_generates_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "synthetic", NARROW)
 
     checkpoint = checkpoint_from_source(folder)

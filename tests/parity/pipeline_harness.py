@@ -96,7 +96,7 @@ def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
 
 
-def drawn_by_diffusers(pipe: Any, case: Case) -> Drawn:
+def generated_by_diffusers(pipe: Any, case: Case) -> Drawn:
     timesteps: list[float] = []
     latents: list[np.ndarray] = []
 
@@ -114,7 +114,7 @@ def drawn_by_diffusers(pipe: Any, case: Case) -> Drawn:
     return Drawn(timesteps, latents, pixels(images))
 
 
-def drawn_by_us(pipe: Pipeline, case: Case) -> Drawn:
+def generated_by_us(pipe: Pipeline, case: Case) -> Drawn:
     stream = pipe.stream(**case.request, **case.ours, scheduler=case.scheduler, seed=SEED)
     steps = list(stream)
     np.testing.assert_array_equal(stream.result.latents, steps[-1].latents)

@@ -29,8 +29,8 @@ from parity.pipeline_harness import (
     Theirs,
     assert_same,
     case,
-    drawn_by_diffusers,
-    drawn_by_us,
+    generated_by_diffusers,
+    generated_by_us,
 )
 from sdrt import Control, Pipeline
 from sdrt.images.reading import array_from_image
@@ -168,7 +168,7 @@ def assert_alike(case: Case, kind: Any, ours: Ours, theirs: Theirs, nets: Nets) 
     net = nets(case.recipe, tuple(case.ours["control"]))
     pipe = theirs(case.recipe, case.scheduler, kind, controlnet=net)
     correct_schedule(pipe)
-    assert_same(drawn_by_us(ours(case.recipe), case), drawn_by_diffusers(pipe, case))
+    assert_same(generated_by_us(ours(case.recipe), case), generated_by_diffusers(pipe, case))
 
 
 def correct_schedule(pipe: Any) -> None:

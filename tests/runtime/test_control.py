@@ -140,7 +140,7 @@ def test_arrays_are_taken_as_they_are(num_channels: int, dtype: type) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_a_net_is_told(
+def test_an_image_that_does_not_fit_a_net_is_reported(
     image: Any, num_channels: int, frame: Frame, message: str
 ) -> None:
     with pytest.raises(RequestError) as caught:

@@ -72,7 +72,7 @@ def not_a_number(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("unet", [out_of_memory, not_a_number])
-def test_the_next_target_draws_the_same(
+def test_the_next_target_generates_the_same_image(
     unet: Callable[..., dict[str, Array]], bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipe = failing_pipeline(bundle, unet)
@@ -82,7 +82,7 @@ def test_the_next_target_draws_the_same(
     np.testing.assert_array_equal(result.latents, expected.latents)
     assert pipe.target == CPU
     assert result.engine.startswith("cpu (after cuda: unet: ")
-    assert "target cuda failed, going on with cpu" in caplog.text
+    assert "target cuda failed, continuing with cpu" in caplog.text
     assert [refusal.target.backend for refusal in pipe.refusals] == ["openvino", "cuda"]
 
 
@@ -120,7 +120,7 @@ def test_any_network_may_fail(component: str, bundle: Bundle) -> None:
     assert stream.result.engine == f"cpu (after cuda: {component}: device lost)"
 
 
-def test_a_preview_goes_on_with_the_next_target(bundle: Bundle) -> None:
+def test_a_preview_continues_on_the_next_target(bundle: Bundle) -> None:
     decoder = FunctionEngine(bundle.component("vae_decoder").signature, out_of_memory)
     pipe = failing_pipeline(bundle, half_of_the_sample, vae_decoder=decoder)
     stream = pipe.stream(PROMPT, seed=1, num_inference_steps=3)
@@ -181,7 +181,7 @@ def test_no_other_target_makes_up_for_bad_feeds(bundle: Bundle) -> None:
         pipe(PROMPT, num_inference_steps=1)
 
 
-def test_every_target_failing_tells_the_last_error(tmp_path: Path) -> None:
+def test_if_every_target_fails_the_last_error_is_raised(tmp_path: Path) -> None:
     broken = Bundle.open(write_toy_bundle(tmp_path / "bundle", nan_from="unet"))
     pipe = failing_pipeline(broken, out_of_memory)
     with pytest.raises(NonFiniteError, match=r"unet: .* are NaN or infinite"):

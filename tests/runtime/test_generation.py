@@ -221,7 +221,7 @@ def test_an_inpainting_unet_with_control(inpainting_folder: Path) -> None:
     assert networks.feeds["controlnet_edges"][0]["sample"].shape == (2, 4, 6, 8)
 
 
-def test_around_a_mask_it_is_drawn_larger_and_pasted_back(
+def test_around_a_mask_it_is_generated_larger_and_pasted_back(
     pipe: Pipeline, networks: Networks
 ) -> None:
     result = pipe(CIRCLE, image=IMAGE, mask_image=MASK, padding_mask_crop=4, **SHORT)

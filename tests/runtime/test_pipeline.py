@@ -166,7 +166,7 @@ def test_an_optimum_unet_is_given_a_single_timestep(folder, dtype):
 def test_a_unet_of_whole_timesteps_is_not_asked_between_them(folder):
     inputs = (UNET.inputs[0], spec("timestep", "int64"), UNET.inputs[2])
     pipe = pipeline_of(folder, Networks(unet=(Signature(inputs, UNET.outputs), predict)))
-    with pytest.raises(RequestError, match="this UNet takes whole numbers alone \\(int64\\)"):
+    with pytest.raises(RequestError, match="this UNet takes integers only \\(int64\\)"):
         pipe(CIRCLE, scheduler="euler_karras", num_inference_steps=5, seed=0)
 
 

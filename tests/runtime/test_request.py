@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdrt.control import Control
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, SamplerError
 from sdrt.request import Request, request_from
 from support.images import mask, sample_image
 
@@ -44,7 +44,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"timesteps": iter([1])}, "expected a list"),
         ({"sigmas": [math.nan]}, "sigmas[0]: got nan"),
         ({"negative_prompt": b"a"}, "negative_prompt: got b'a', expected a text or a list"),
-        ({"scheduler": object()}, "expected a scheduler's name, such as 'euler_a'"),
+        ({"scheduler": object()}, "expected a name: give a name such as 'euler'"),
         ({"num_images_per_prompt": None}, "num_images_per_prompt: got None, expected a whole"),
         ({"seed": np.bool_(True)}, "seed: got"),
         ({"seed": np.float32(3)}, "seed: got"),
@@ -65,6 +65,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"image": IMAGE, "mask_image": MASK, "padding_mask_crop": -1}, "padding_mask_crop: got"),
         ({"guess_mode": True}, "guess_mode was given without control: give both, or neither"),
         ({"guess_mode": 1}, "guess_mode: got 1, expected True or False"),
+        ({"scheduler": object()}, "scheduler: got an object of class object, expected a name: giv"),
         ({"image": IMAGE, "resize": "corp"}, "resize: got 'corp', did you mean 'crop'?"),
         ({"image": IMAGE, "resize": 5}, "resize: got 5, known: crop, pad, stretch"),
         ({"resize": "crop"}, "resize was given without an image: give image or control, too"),
@@ -151,6 +152,19 @@ def test_masks_of_one_colour_are_masks(colour):
 
 def test_one_image_serves_all_prompts():
     assert Request(["a", "b"], image=IMAGE, strength=0.5).num_images == 2
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kept"),
+    [("DPM++ 2M Karras", "dpmpp_2m_karras"), ("ddimscheduler", "DDIMScheduler"), (None, None)],
+)
+def test_a_scheduler_is_kept_by_its_canonical_name(scheduler: str | None, kept: str | None) -> None:
+    assert Request("a red circle", scheduler=scheduler).scheduler == kept
+
+
+def test_an_unknown_scheduler_is_refused_when_the_request_is_made() -> None:
+    with pytest.raises(SamplerError, match="scheduler 'eluer' is unknown: did you mean 'euler'"):
+        Request("a red circle", scheduler="eluer")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_memory() -> int | None:
-    """The most bytes that this process ever had in memory; None if the system does not say.
+    """The peak memory of this process in bytes; None if the system does not report it.
 
-    Linux counts the peak of the parent process into `getrusage` of a child that it starts, so the
-    child's own peak is read from its status.
+    On Linux, `getrusage` of a child includes the peak of the parent that started it, so the peak is
+    read from the process's status.
     """
     if _STATUS.exists():
         found = re.search(r"^VmHWM:\s*(\d+) kB$", _STATUS.read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The folder for what sdrt remembers on a machine, and can do without."""
+"""The folder for cached data of this machine, which sdrt can do without."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VARIABLE = "SDRT_CACHE"
 
 
 def cache_folder() -> Path:
-    """`$SDRT_CACHE`, or else sdrt's folder among this user's caches. It may not exist yet.
+    """`$SDRT_CACHE`, or sdrt's folder in this user's cache folder. It may not exist yet.
 
-    SdrtError if the system knows no home folder.
+    SdrtError if the system does not know the home folder.
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).absolute()
@@ -22,8 +22,8 @@ def cache_folder() -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder if it is missing. SdrtError if files cannot be written there."""
-    from tempfile import TemporaryFile  # `import sdrt` does without it
+    """Creates the folder if it is missing. SdrtError if files cannot be written there."""
+    from tempfile import TemporaryFile  # not needed for `import sdrt`
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,10 +35,10 @@ def require_writable(folder: Path) -> None:
 
 
 def _caches() -> Path:
-    """As the system wants it: https://specifications.freedesktop.org/basedir-spec/latest/."""
+    """The system's folder: https://specifications.freedesktop.org/basedir-spec/latest/."""
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     given = Path(os.environ.get(variable, ""))
-    if given.is_absolute():  # the specification has relative paths ignored
+    if given.is_absolute():  # the specification ignores relative paths
         return given
     try:
         home = Path.home()

@@ -1,4 +1,4 @@
-"""One writer at a time, among all processes of a machine."""
+"""Allows one writer at a time among all processes of a machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import IO
 
 @contextmanager
 def only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock file at `path`; where another process does, `waiting` is called once first.
+    """Holds the lock file at `path`; if another process holds it, calls `waiting` once first.
 
-    The system gives the lock back when a process ends, however it ends. The file stays.
+    The system releases the lock when a process ends, however it ends. The file stays.
     """
     with path.open("a+b") as file:
         if not _take(file, wait=False):
             waiting()
             _take(file, wait=True)
-        yield  # closing the file gives the lock back
+        yield  # closing the file releases the lock
 
 
 if sys.platform == "win32":

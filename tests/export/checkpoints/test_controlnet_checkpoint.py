@@ -82,7 +82,7 @@ def test_a_name_becomes_part_of_a_path(name: str, folder: Path, host: Host) -> N
 
 
 @pytest.mark.parametrize("source", ["no_such_folder", "a/b/c", "../nothing", "owner/na me"])
-def test_what_is_neither_a_folder_nor_a_hub_id_is_told(
+def test_neither_a_folder_nor_a_hub_id_is_reported(
     source: str, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,7 +110,7 @@ def test_a_single_file_is_refused_with_the_way_to_convert_it(
 
 
 @pytest.mark.parametrize("missing", ["config.json", WEIGHTS])
-def test_a_missing_file_is_told_beside_what_is_there(
+def test_a_missing_file_is_reported_with_those_found(
     missing: str, folder: Path, host: Host
 ) -> None:
     (folder / missing).unlink()
@@ -132,12 +132,12 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path, 
     assert "from diffusers import ControlNetModel as M; M.from_pretrained(" in message
 
 
-def test_weights_that_are_cut_short_are_told(folder: Path, host: Host) -> None:
+def test_weights_that_are_cut_short_are_reported(folder: Path, host: Host) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
     assert f"{folder / WEIGHTS}: not a complete safetensors file" in refusal(folder, host)
 
 
-def test_a_broken_configuration_is_told(folder: Path, host: Host) -> None:
+def test_a_broken_configuration_is_reported(folder: Path, host: Host) -> None:
     (folder / "config.json").write_text('{"_class_name": ')
     assert f"{folder / 'config.json'}: not valid JSON" in refusal(folder, host)
 
@@ -145,17 +145,17 @@ def test_a_broken_configuration_is_told(folder: Path, host: Host) -> None:
 # --- not a ControlNet
 
 
-def test_a_unet_is_told(checkpoint: Path, host: Host) -> None:
+def test_a_unet_is_reported(checkpoint: Path, host: Host) -> None:
     message = refusal(checkpoint / "unet", host)
     assert message.endswith("it is UNet2DConditionModel, expected ControlNetModel")
 
 
-def test_a_t2i_adapter_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_t2i_adapter_is_reported(host: Host, tmp_path: Path) -> None:
     T2IAdapter(channels=[8], num_res_blocks=1, downscale_factor=8).save_pretrained(tmp_path)
     assert refusal(tmp_path, host).endswith("it is T2IAdapter, expected ControlNetModel")
 
 
-def test_a_whole_pipeline_is_told(checkpoint: Path, host: Host) -> None:
+def test_a_whole_pipeline_is_reported(checkpoint: Path, host: Host) -> None:
     message = refusal(checkpoint, host)
     assert "is a whole pipeline, expected the folder of a ControlNet: name the one" in message
 
@@ -172,7 +172,7 @@ def test_a_whole_pipeline_is_told(checkpoint: Path, host: Host) -> None:
         ({"class_embed_type": "timestep"}, "it has class_embed_type='timestep', which Stable"),
     ],
 )
-def test_another_kind_is_told(
+def test_another_kind_is_reported(
     changes: dict[str, Any], complaint: str, folder: Path, host: Host
 ) -> None:
     edit(folder / "config.json", **changes)
@@ -223,7 +223,7 @@ def test_another_kind_is_told(
         ({"block_out_channels": []}, "block_out_channels: got [], expected whole numbers"),
     ],
 )
-def test_what_does_not_fit_is_told(
+def test_a_mismatch_is_reported(
     changes: dict[str, Any], complaint: str, folder: Path, host: Host
 ) -> None:
     edit(folder / "config.json", **changes)

@@ -104,7 +104,7 @@ def test_vae_encoder(name: str, tmp_path: Path) -> None:
     assert_near(expected, run(VaeEncoder(vae), tmp_path, images)["latent_parameters"])
 
 
-def test_weights_that_are_equal_are_told_apart(tmp_path: Path) -> None:
+def test_equal_weights_are_kept_apart(tmp_path: Path) -> None:
     """As the norms of a fresh model are: the tracer takes them for one, of two axes or of three."""
     vae = tiny_pipeline("classic").vae
     with torch.no_grad():

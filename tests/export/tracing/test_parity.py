@@ -63,7 +63,7 @@ def test_a_network_that_does_not_run_aborts_with_its_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_torch_itself_chokes_on_are_told(value: float) -> None:
+def test_weights_that_torch_itself_cannot_run_are_reported(value: float) -> None:
     network = TextEncoder(tiny_pipeline("classic").text_encoder)
     with torch.no_grad():
         next(reversed(list(network.parameters())))[0] = value  # of the final layer norm

@@ -52,7 +52,7 @@ def test_the_box_around_a_mask(
     assert crop_box(mask(100, 80, box), size, padding) == expected
 
 
-def test_what_was_drawn_is_pasted_back_where_the_mask_is_white() -> None:
+def test_the_generated_part_is_pasted_back_where_the_mask_is_white() -> None:
     image, drawn = sample_image(100, 80), Image.new("RGB", (64, 64), "red")
     white = mask(100, 80, (20, 30, 40, 50))
     pasted = np.asarray(paste_back(drawn, image, white, (10, 20, 50, 60)))

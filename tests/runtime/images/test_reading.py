@@ -129,12 +129,12 @@ BROKEN = [
     (a_text, "is not an image that Pillow can read, or it is broken"),
     (half_a_png, "cannot be read: image file is truncated"),
     (half_a_jpeg, "cannot be read: image file is truncated"),
-    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: make it smaller"),
+    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: reduce its size"),
 ]
 
 
 @pytest.mark.parametrize(("write", "message"), BROKEN)
-def test_what_is_no_image_is_told(
+def test_a_file_that_is_not_an_image_is_reported(
     write: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.img"
@@ -169,7 +169,7 @@ def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> No
         ),
     ],
 )
-def test_what_was_given_for_an_image_is_told(source: object, message: str) -> None:
+def test_a_wrong_type_of_image_is_reported(source: object, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(source)
     assert message in str(caught.value)

@@ -8,7 +8,8 @@ import pytest
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES
+from sdrt.samplers.schedulers import SCHEDULERS
+from sdrt.scheduler_names import SHORT_NAMES
 
 # Stable Diffusion 1.5's, as published
 SD15 = {
@@ -86,7 +87,7 @@ def test_corrections_go_over_what_is_given() -> None:
     assert corrected.given == {"steps_offset": 1, "beta_end": 0.012, "skip_prk_steps": True}
 
 
-def test_a_correction_that_concerns_nobody_is_left_out() -> None:
+def test_a_correction_of_other_schedulers_is_left_out() -> None:
     """It would follow the configuration to other schedulers, where diffusers does not have it."""
     corrections = {"clip_sample": False}
     euler = SamplerConfig("EulerDiscreteScheduler").corrected(corrections)

@@ -1,0 +1,67 @@
+"""Draws the documentation's image of image to image and inpainting with the built-in model.
+
+python -m sdrt_export.demo.editing_sheet docs/editing.png docs/mask.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+import sdrt
+from sdrt_export.demo.sheet import sheet
+
+ORIGINAL = "a small red circle on the left on a white background"
+CHANGED = "a large blue circle on a yellow background"
+STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8)
+SHAPES = ("star", "heart", "triangle", "cross")  # painted into the right half, one in each image
+SIZE = (128, 128)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("mask", type=Path, help="where to write the mask")
+    options = parser.parse_args()
+    mask = right_half()
+    mask.save(options.mask, optimize=True)
+    with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
+        images = edited(pipeline, mask)
+    tiles = [np.asarray(image.convert("RGB")) for image in images]
+    Image.fromarray(sheet(tiles)).save(options.output, optimize=True)
+
+
+def right_half() -> Image.Image:
+    """A mask that is white in its right half."""
+    mask = Image.new("L", SIZE)
+    ImageDraw.Draw(mask).rectangle((SIZE[0] // 2, 0, *SIZE), fill=255)
+    return mask
+
+
+def edited(pipeline: sdrt.Pipeline, mask: Image.Image) -> list[Image.Image]:
+    """A row of image to image, and one of inpainting; six tiles each."""
+    original = pipeline(ORIGINAL, seed=7, num_inference_steps=20).images[0]
+    changed = [
+        pipeline(CHANGED, image=original, strength=strength, seed=7, num_inference_steps=20)
+        for strength in STRENGTHS
+    ]
+    painted = [
+        pipeline(
+            f"a red {shape} on the right on a white background",
+            image=original,
+            mask_image=mask,
+            seed=7,
+            num_inference_steps=20,
+        )
+        for shape in SHAPES
+    ]
+    first, second = ([result.images[0] for result in results] for results in (changed, painted))
+    return [original, *first, original, mask, *second]
+
+
+if __name__ == "__main__":
+    main()
