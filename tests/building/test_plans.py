@@ -82,7 +82,7 @@ def test_a_second_build_does_nothing(built: Built) -> None:
     before = entries(built.root)
     code, out, err = build(built.root)
     assert (code, out) == (0, "everything exists already, nothing was built")
-    assert err.splitlines() == [f"{component}: there already" for component in COMPONENTS]
+    assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
             plan.with_suffix(".json").write_text("{")
     code, out, err = build(copy, "--component", SMALLEST)
     assert (code, out) == (0, str(plan))
-    assert f"{SMALLEST}: building again, as " in err
+    assert f"{SMALLEST}: building again: " in err
     (record,) = records_of(copy, "tensorrt-rtx", SMALLEST)
     verify_file(copy, record.plan)
 

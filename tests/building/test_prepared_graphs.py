@@ -86,7 +86,7 @@ def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
 def test_what_is_there_stays(copy: Path) -> None:
     lines: list[str] = []
     assert build_for("cpu", copy, report=lines.append) == []
-    assert lines == [f"{name}: there already" for name in ALL]
+    assert lines == [f"{name}: already built" for name in ALL]
 
 
 def change(key: str, value: object) -> Callable[[Path], None]:

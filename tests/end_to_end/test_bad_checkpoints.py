@@ -39,7 +39,11 @@ def a_pickled_file(path: Path) -> None:
         ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
         ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
         ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
-        ("model.ckpt", a_pickled_file, "'model.ckpt' is a pickle, which runs code when it is read"),
+        (
+            "model.ckpt",
+            a_pickled_file,
+            "'model.ckpt' is a pickle, which runs code when it is loaded",
+        ),
     ],
 )
 def test_bad_checkpoints(

@@ -152,7 +152,7 @@ def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
 ) -> None:
     add_controlnets(plain, {"edges": nets["edges"]})
     before = contents(plain)
-    with pytest.raises(ExportError, match="has a ControlNet 'edges' already: choose another name"):
+    with pytest.raises(ExportError, match="already has a ControlNet 'edges': choose another name"):
         add_controlnets(plain, {"edges": nets["depth"]})
     assert contents(plain) == before
 
@@ -206,7 +206,7 @@ def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     before = contents(plain)
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
     assert contents(plain) == before
 
@@ -217,7 +217,7 @@ def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Pa
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
     files = [file.path for file in Bundle.open(plain).component("unet").files]
     assert files == ["unet/model.onnx", "unet/model.onnx_data"]
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
 
 
