@@ -58,7 +58,9 @@ def test_bad_checkpoints(
 
 def test_a_bundle_is_no_checkpoint(folder: Path, capsys: Capture) -> None:
     message = refusal(["export", "bundle", "-o", "new"], folder, capsys)
-    assert message == """'bundle' is exported already: `sdrt run bundle "a prompt"` draws with it"""
+    assert (
+        message == """'bundle' is exported already: `sdrt run bundle "a prompt"` generates images"""
+    )
 
 
 def test_a_target_that_cannot_be_built_is_refused_before_the_checkpoint_is_read(
