@@ -178,6 +178,19 @@ def test_what_is_no_bundle_tells_the_way(
     assert str(caught.value).startswith(message.replace("{}", str(path)))
 
 
+def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open("runwayml/stable-diffusion-v1-5")
+    assert str(caught.value).startswith(
+        "no bundle at 'runwayml/stable-diffusion-v1-5': if it is a checkpoint on the Hub, `sdrt "
+        "export runwayml/stable-diffusion-v1-5 -o bundle` compiles it"
+    )
+    (tmp_path / "runwayml").mkdir()
+    with pytest.raises(BundleError, match="`sdrt export CHECKPOINT -o runwayml/gone` makes one"):
+        Bundle.open("runwayml/gone")
+
+
 # --- folders that optimum wrote
 
 
