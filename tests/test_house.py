@@ -1,6 +1,5 @@
 """What the house promises about itself: its public names, its licence, its shape."""
 
-import inspect
 import tomllib
 from fnmatch import filter as filter_names
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import sdrt
-from sdrt.samplers.euler import euler
 
 HOUSE = Path(__file__).parent.parent
 PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,10 +32,6 @@ def test_the_version_is_the_package_s() -> None:
 def test_the_lean_package_is_lean() -> None:
     names = {requirement.partition(">=")[0] for requirement in PROJECT["dependencies"]}
     assert names == {"numpy", "onnxruntime", "tokenizers", "Pillow", "rich"}
-
-
-def test_the_readme_quotes_euler_s_method_as_it_is() -> None:
-    assert inspect.getsource(euler) in (HOUSE / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("package", ["engines/sdrt_engines", "runtime/sdrt", "export/sdrt_export"])

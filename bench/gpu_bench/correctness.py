@@ -1,4 +1,4 @@
-"""Is it right: compared with the CPU, with PyTorch on the same GPU, and with itself."""
+"""Correctness: compared with the CPU, with PyTorch on the same GPU, and with itself."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _compare(context: Context, name: str, variant: Variant, title: str) -> None:
 
 
 def alternating(context: Context) -> None:
-    """One engine between shapes and texts, compared with an engine that has seen nothing else."""
+    """One engine between shapes and texts, compared with an engine that ran nothing else."""
     plain = without_graph(BEST)
     with (
         open_variant(context.work, BEST, "unet", context.device) as engine,
@@ -93,15 +93,15 @@ def _alternating_images(context: Context) -> None:
         for width in (size, size - 64 if not context.small else size + 8)
     ]
 
-    def drawn(pipeline: Any, request: dict[str, Any]) -> Array:
+    def generated(pipeline: Any, request: dict[str, Any]) -> Array:
         result = pipeline("a", seed=3, num_inference_steps=4, scheduler="euler", **request)
         return np.asarray(result.images[0])
 
     with sdrt_pipeline(context, BEST) as pipeline:
-        got = [drawn(pipeline, request) for request in requests * 2]
+        got = [generated(pipeline, request) for request in requests * 2]
     worst = 200.0
     for place, request in enumerate(requests):
         with sdrt_pipeline(context, without_graph(BEST)) as fresh:
-            expected = drawn(fresh, request)
+            expected = generated(fresh, request)
         worst = min(worst, *(psnr(expected, got[i]) for i in (place, place + len(requests))))
     context.add("guidance and sizes in one pipeline, worst PSNR", "dB", [worst], images=len(got))

@@ -1,7 +1,7 @@
-"""The contract of a backend, and of what a bundle offers it for one network.
+"""The contract of a backend, and of the files that a bundle offers it for one network.
 
 Each backend is one frozen value at the end of its own file; `backends.py` lists them all. No other
-code asks for a backend's name: what must be known about it is a field here.
+code asks for a backend's name: whatever differs between backends is a field here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sdrt_engines.engine import Engine
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensor import Signature
 
-# The files that a backend runs. A half-precision or prepared graph is its own, built for it by
-# `sdrt build`: without one it runs the network as it was exported.
+# The files that a backend runs. Half-precision and prepared graphs are built for one backend by
+# `sdrt build`; without one, the backend runs the network as exported.
 Runs: TypeAlias = Literal["network", "half graph", "prepared graph", "plans"]
 
 
 class Settings(Protocol):
-    """What a target says after its backend's name."""
+    """The settings after the backend's name in a target."""
 
     @property
     def architectures(self) -> tuple[str, ...]: ...
@@ -36,22 +36,22 @@ class PlanFile:
 
     path: Path
     profiles: Sequence[Profile]
-    precision: str  # that it computes in
+    precision: str  # of its computation
     library: str  # "tensorrt_rtx"
     library_version: str
     architectures: tuple[str, ...]  # empty: the library's own choice
-    fault: str | None  # why it is not of this network, or None
-    damage: Callable[[], str | None]  # why it is not the file that was built; reads all of it
+    fault: str | None  # why it does not belong to this network, or None
+    damage: Callable[[], str | None]  # why the file has changed; reads all of it
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a bundle offers a backend for one network."""
+    """The files that a bundle offers a backend for one network."""
 
     name: str  # begins error messages
     signature: Signature
-    network: Path  # the ONNX file as it was exported
-    precision: str  # that the files are computed in: "fp32"
+    network: Path  # the ONNX file as exported
+    precision: str  # of the computation: "fp32"
     own_graph: Path | None = None  # the ONNX file that was built for this backend
     plans: Sequence[PlanFile] = ()  # newest first, those for other machines included
     remedy: str = ""  # how to build what is missing
@@ -67,17 +67,17 @@ class Backend:
     """A library that runs networks, on one kind of device."""
 
     name: str  # "tensorrt-rtx", as targets begin
-    packages: tuple[str, ...]  # distributions that bring it; any one is enough
+    packages: tuple[str, ...]  # distributions that contain it; any one is enough
     refusal: Callable[[Settings], str | None]  # why it does not open here, with a remedy, or None
-    # With a number of threads, which a backend that is not `on_cpu` passes over; EngineError if it
+    # Takes a number of threads, which a backend that is not `on_cpu` ignores. EngineError if it
     # does not open.
     open: Callable[[Source, Settings, int | None], Engine]
     runs: Runs
-    on_cpu: bool = False  # whether it computes on threads of the CPU
-    num_threads: int | None = None  # how many "auto" opens it with; None: the library's choice
+    on_cpu: bool = False  # it computes on threads of the CPU
+    num_threads: int | None = None  # used by "auto"; None: the library's choice
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
-    architectures: tuple[str, ...] = ()  # that something can be built for
+    architectures: tuple[str, ...] = ()  # that plans can be built for
 
     def chosen_precision(self, target: Settings) -> str | None:
-        """What the target computes in if that is chosen at run time, else None."""
+        """The precision of the target if it is chosen at run time, else None."""
         return target.precision or next(iter(self.precisions), None)

@@ -1,6 +1,6 @@
-"""All backends, in the order in which the target `auto` tries them until it knows better.
+"""All backends, in the order in which the target `auto` tries them without measurements.
 
-GPUs come first. ONNX Runtime comes before OpenVINO: it is there on every machine, and which of the
+GPUs come first. ONNX Runtime comes before OpenVINO: it is installed everywhere, and which of the
 two is faster depends on the processor.
 """
 

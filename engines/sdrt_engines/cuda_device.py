@@ -1,6 +1,6 @@
-"""This machine's first GPU, through cuda-python, which is imported here alone, when asked.
+"""This machine's first GPU, through cuda-python, which only this file imports, when needed.
 
-Nothing of it has run on a GPU yet; the tests run it on a simulated one.
+This code has not run on a GPU yet; the tests run it on a simulated one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdrt_engines.tensor import Array, DeviceArray
 def gpu_architecture() -> str:
     """The architecture of this machine's first GPU: "sm89".
 
-    EngineError where there is none, or cuda-python is not installed.
+    EngineError if there is no GPU or cuda-python is not installed.
     """
     _cuda()
     if reason := driver_refusal():
@@ -31,10 +31,10 @@ def gpu_architecture() -> str:
 
 
 class Device:
-    """What all engines share: a stream, memory, and the right to use them.
+    """The stream, the memory and the lock that all engines share.
 
-    Whoever uploads, copies or downloads holds `turn`. All of that happens in its order on the
-    stream, and is done after `wait`.
+    Uploads, copies and downloads require the lock `turn`. They run in order on the stream and are
+    complete after `wait`.
     """
 
     def __init__(self, cuda: Any) -> None:
@@ -43,7 +43,7 @@ class Device:
         self.scratch = self.slot()
         self.blocks = Blocks(self._allocate, self._free)
         self.turn = threading.Lock()
-        self._uploading: list[Array] = []  # what copies under way read
+        self._uploading: list[Array] = []  # sources of pending copies
 
     def slot(self) -> Slot:
         return Slot(self._allocate, self._free)
@@ -67,7 +67,7 @@ class Device:
 
     def _allocate(self, size: int) -> int:
         code, _ = result = self.cuda.cudaMalloc(size)
-        if int(code):  # perhaps for lack of memory, which idle blocks may hold
+        if int(code):  # perhaps out of memory that idle blocks hold
             self.blocks.release()
             result = self.cuda.cudaMalloc(size)
         return int(checked(result))
@@ -80,7 +80,7 @@ class Device:
 
 
 class Block(DeviceArray):
-    """An array in device memory of its own. EngineError where there is not enough of that."""
+    """An array in its own device memory. EngineError if there is not enough memory."""
 
     def __init__(self, device: Device, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         super().__init__(dtype, shape)
@@ -112,10 +112,10 @@ def _cuda() -> Any:
 
 
 def checked(result: tuple[Any, ...]) -> Any:
-    """The value of a CUDA call; EngineError where it failed."""
+    """The value of a CUDA call; EngineError if it failed."""
     code, *values = result
     if int(code):
         memory = code.name == "cudaErrorMemoryAllocation"
         way_out = "take a smaller size or batch" if memory else "update the driver, or report this"
-        raise EngineError(f"CUDA fails: {code.name}: {way_out}")
+        raise EngineError(f"CUDA failed: {code.name}: {way_out}")
     return values[0] if values else None

@@ -1,4 +1,4 @@
-"""Which memory a run on a GPU needs, and what of it is still right from the run before.
+"""The memory that a run on a GPU needs, and its contents that are still valid from the last run.
 
 Plain arithmetic: nothing here touches a GPU.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from sdrt_engines.tensor import Array, Shape
 
-ALIGNMENT = 256  # bytes: what cudaMalloc promises and TensorRT asks of scratch memory
+ALIGNMENT = 256  # bytes: guaranteed by cudaMalloc, required by TensorRT for scratch memory
 
 
 def bytes_of(dtype: np.dtype[Any], shape: Shape) -> int:
@@ -25,16 +25,16 @@ def bytes_of(dtype: np.dtype[Any], shape: Shape) -> int:
 
 @dataclass
 class Slot:
-    """Device memory for one tensor: kept while what it must hold fits, made again when it grows."""
+    """Device memory for one tensor: kept while its contents fit, reallocated when they grow."""
 
     allocate: Callable[[int], int]  # bytes → address
     free: Callable[[int], None]
     address: int = 0
     capacity: int = 0
-    content: object = None  # what was last uploaded, where that is worth remembering
+    content: object = None  # the last upload, if it may be reused
 
     def reserve(self, size: int) -> bool:
-        """Makes room for `size` bytes. Whether the address changed, and with it what was there."""
+        """Makes room for `size` bytes; True if the address changed and the contents were lost."""
         if size <= self.capacity:
             return False
         self.release()
@@ -50,9 +50,9 @@ class Slot:
 
 @dataclass
 class Blocks:
-    """Device memory that outputs own for a while: what one gives back, the next of its size takes.
+    """Device memory for outputs: a block that is given back is reused for the next of its size.
 
-    That is safe on one stream: what reads a block comes there before what fills it again.
+    Safe on one stream: reads of a block are queued before its next write.
     """
 
     allocate: Callable[[int], int]  # bytes → address
@@ -67,7 +67,7 @@ class Blocks:
         self._idle.setdefault(size, []).append(address)
 
     def release(self) -> None:
-        """Frees what nobody holds."""
+        """Frees all idle blocks."""
         while self._idle:
             _, addresses = self._idle.popitem()
             for address in addresses:
@@ -76,8 +76,8 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """A pinned feed: uploaded to its input by the first run that uses it, and found there by the
-    next. It is known by its identity."""
+    """A pinned feed, compared by identity: uploaded to its input by the first run that uses it, and
+    reused by the next."""
 
     array: Array
 
@@ -88,9 +88,9 @@ class Upload:
 
 
 def to_upload(value: Array | Upload, slot: Slot) -> Array | None:
-    """The array that must be copied to the slot before a run, or None where it is there already.
+    """The array that must be copied to the slot before a run, or None if it is already there.
 
-    Remembers what the slot will hold.
+    Records what the slot will hold.
     """
     if isinstance(value, Upload):
         if slot.content is value:
@@ -104,6 +104,6 @@ def to_upload(value: Array | Upload, slot: Slot) -> Array | None:
 def graph_key(
     profile: int, shapes: Mapping[str, Shape], slots: Mapping[str, Slot], scratch: int
 ) -> object:
-    """What a captured CUDA graph is good for: its profile and shapes, and every address in it."""
+    """The key of a captured CUDA graph: its profile and shapes, and every address in it."""
     tensors = tuple(sorted((name, slot.address) for name, slot in slots.items()))
     return profile, tuple(sorted(shapes.items())), tensors, scratch

@@ -16,8 +16,8 @@ _COMPUTED = re.compile(
 
 
 def size_of(dim: int | str, sizes: Mapping[str, int]) -> int | None:
-    """What a dimension is where the symbolic ones are `sizes`; None where they do not tell, or a
-    division leaves a rest.
+    """The value of a dimension for the symbolic `sizes`; None if it does not follow from them, or a
+    division leaves a remainder.
 
     >>> [size_of(dim, {"h": 9}) for dim in (4, "h", "8*h", "h/3", "ceil(h/2)", "w")]
     [4, 9, 72, 3, 5, None]
@@ -39,9 +39,9 @@ def size_of(dim: int | str, sizes: Mapping[str, int]) -> int | None:
 
 
 def shape_at(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of a tensor where the symbolic dimensions are `sizes`.
+    """The shape of a tensor for the symbolic `sizes`.
 
-    TensorError where they do not tell.
+    TensorError if it does not follow from them.
     """
     shape = []
     for dim in spec.shape:

@@ -17,7 +17,7 @@ from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape
 
 @dataclass(frozen=True, eq=False)
 class Pinned:
-    """An input that was checked and uploaded once. It is good for the engine that made it."""
+    """An input that was checked and uploaded once. Valid for the engine that made it."""
 
     engine: Engine
     name: str
@@ -29,10 +29,10 @@ Feed: TypeAlias = Array | DeviceArray | Pinned
 
 
 class Engine(ABC):
-    """One network, ready to run. Open or closed, nothing between; usable from several threads.
+    """One network, ready to run. Either open or closed; usable from several threads.
 
-    A backend fills in `_run`, where it computes on a device `_run_on_device` and `_takes`, and
-    where it owns something `_pin` and `_release`. It sees only feeds that fit the signature, and is
+    A backend implements `_run`; `_run_on_device` and `_takes` if it computes on a device; `_pin`
+    and `_release` if it owns resources. It receives only feeds that fit the signature, and is
     released only when no run is in progress.
     """
 
@@ -49,10 +49,10 @@ class Engine(ABC):
     def run(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """The outputs asked for (all when None), as arrays that belong to the caller.
+        """The requested outputs (all if None), as arrays that belong to the caller.
 
-        Raises TensorError for a name, dtype or shape that does not fit, before the backend sees
-        it, and EngineError when the engine is closed or the backend fails.
+        Raises TensorError for a wrong name, dtype or shape, before the backend sees it, and
+        EngineError if the engine is closed or the backend fails.
         """
         sizes: dict[str, int] = {}
         self._begin()
@@ -65,10 +65,10 @@ class Engine(ABC):
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
     ) -> dict[str, Array | DeviceArray]:
-        """As `run`, but the outputs stay where they are computed, and may be so still.
+        """Like `run`, but outputs stay on the device and may not have been computed yet.
 
-        An engine of the same device takes them as feeds at no trip through the host, any other
-        engine at one. On the CPU they are arrays.
+        Engines on the same device use them directly; others copy them through host memory. On the
+        CPU they are arrays.
         """
         sizes: dict[str, int] = {}
         self._begin()
@@ -79,7 +79,7 @@ class Engine(ABC):
             self._end()
 
     def pin(self, name: str, array: Array) -> Pinned:
-        """A feed for many runs: checked, copied and uploaded once. Later changes stay outside."""
+        """A feed for many runs: checked, copied and uploaded once. Later changes have no effect."""
         self._begin()
         try:
             if name not in self._inputs:
@@ -94,7 +94,7 @@ class Engine(ABC):
             self._end()
 
     def close(self) -> None:
-        """Give everything back, after the runs in progress. Closing twice is harmless."""
+        """Releases everything after the runs in progress. Closing twice is harmless."""
         with self._idle:
             already_closed, self._closed = self._closed, True
             self._idle.wait_for(lambda: self._num_running == 0)
@@ -123,30 +123,30 @@ class Engine(ABC):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        """Compute `outputs`. Each value is an array, what `_pin` returned, or a DeviceArray that
-        the backend `_takes`; `sizes` are the symbolic dimensions of this run."""
+        """Computes `outputs`. Each value is an array, a result of `_pin`, or a DeviceArray that the
+        backend `_takes`; `sizes` are the symbolic dimensions of this run."""
 
     def _run_on_device(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array | DeviceArray]:
-        """`_run`, with outputs that stay on the device."""
+        """Like `_run`, but outputs stay on the device."""
         return {**self._run(values, outputs, sizes)}
 
     def _takes(self, array: DeviceArray) -> bool:
-        """Whether the backend computes where the array lies."""
+        """True if the backend can read the array on its device."""
         return False
 
     def _pin(self, name: str, array: Array) -> Any:
-        """What `_run` takes in place of `array`: here, a copy in memory that nobody can change."""
+        """The value that `_run` takes in place of `array`: by default a private copy in memory."""
         copy = np.array(array, order="C")
         copy.flags.writeable = False
         return copy
 
     def _release(self) -> None:  # noqa: B027 - a backend that owns nothing needs nothing here
-        """Give back what the backend owns. Called once."""
+        """Releases what the backend owns. Called once."""
 
     def _begin(self) -> None:
-        """Keeps the engine open until `_end`. The two are a step's cost, so no context manager."""
+        """Keeps the engine open until `_end`. No context manager: it would slow down each step."""
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self.name}: this engine is closed: open it again to run it")
@@ -159,7 +159,7 @@ class Engine(ABC):
                 self._idle.notify_all()
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
-        """The values for `_run`. This stands in every denoising step: about 1 µs a tensor."""
+        """The values for `_run`. Part of every denoising step: about 1 µs per tensor."""
         if feeds.keys() != self._inputs.keys():
             raise self._wrong_names(feeds)
         values: dict[str, Any] = {}
@@ -188,7 +188,7 @@ class Engine(ABC):
         if outputs is None:
             return tuple(self._outputs)
         if not outputs:
-            raise TensorError(f"{self.name}: no output asked for: leave it out to get all of them")
+            raise TensorError(f"{self.name}: no output requested: leave it out to get all of them")
         for name in outputs:
             if name not in self._outputs:
                 raise TensorError(
@@ -212,10 +212,10 @@ class Engine(ABC):
 
 
 class FunctionEngine(Engine):
-    """An engine that is a Python function: for tests, and for networks that are no ONNX file.
+    """An engine made of a Python function: for tests, and for networks that are not ONNX files.
 
-    `function` gets all feeds as a dict of arrays and returns all outputs as one; both are held
-    to the signature. What it raises passes through unchanged.
+    `function` receives all feeds as a dict of arrays and returns all outputs as a dict; both are
+    checked against the signature. Its exceptions pass through unchanged.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class FunctionEngine(Engine):
         for name, spec in self._outputs.items():
             if reason := spec.mismatch(results[name], sizes):
                 raise self._misfit("output", spec, results[name], reason)
-        # a function may return its input or something that it keeps; the caller gets its own
+        # copied: a function may return its input or an array that it keeps
         return {name: np.array(results[name]) for name in outputs}
 
 

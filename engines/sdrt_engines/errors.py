@@ -1,6 +1,6 @@
-"""The root of sdrt's errors, and what an engine can raise.
+"""The root of sdrt's errors, and the errors of an engine.
 
-Every message says what happened, what was got, what was expected, and what to do.
+Every message says what happened, what was given, what was expected, and what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 
 
 class SdrtError(Exception):
-    """Everything that sdrt raises on purpose; its text is fit for one line on a terminal."""
+    """Every error that sdrt raises on purpose; its text fits on one line of a terminal."""
 
 
 class EngineError(SdrtError):
@@ -21,15 +21,15 @@ class EngineError(SdrtError):
 
 
 class TensorError(EngineError):
-    """A tensor's name, dtype or shape is not what the signature allows."""
+    """A tensor's name, dtype or shape does not match the signature."""
 
 
 class TargetError(EngineError):
-    """A target is unknown, or does not open on this machine."""
+    """A target is unknown or does not open on this machine."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library's error says so; each has words of its own for it."""
+    """True if a library's error reports a lack of memory; each library words it differently."""
     words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
@@ -37,7 +37,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def did_you_mean(
     word: str, known: Iterable[str], aliases: Mapping[str, str | tuple[str, ...]] = _NO_ALIASES
 ) -> str:
-    """The end of a sentence about the unknown `word`: the name that is meant, or all that exist.
+    """The end of a message about an unknown `word`: the nearest known name, or all known names.
 
     `aliases` holds words of other programs, in lower case, and the known names that they mean; an
     alias counts more than a name that is spelt alike.
@@ -55,7 +55,7 @@ def _meant(word: str, known: Sequence[str], alias: str | tuple[str, ...]) -> lis
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The name that is meant by the unknown `word`, in upper or lower case, if one is near.
+    """The known name nearest to `word`, ignoring case; None if no name is near.
 
     `cutoff` is the share of letters in common. A word of three letters with a wrong one is not
     near: "npu" is not "cpu".

@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says about this machine; asked directly, so no package is needed."""
+"""Facts from the NVIDIA driver about this machine, asked directly: no package is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 CUDA_NEEDED = (13, 0)  # what the packages of the extras are built for
-DRIVER_NEEDED = "580"  # the first that knows it
+DRIVER_NEEDED = "580"  # the first with this CUDA
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the compute capability
@@ -18,7 +18,7 @@ _UPDATE = f"install NVIDIA's driver {DRIVER_NEEDED} or newer"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics card, as its driver describes it."""
+    """A graphics card, as reported by its driver."""
 
     name: str
     architecture: str  # "sm90"
@@ -26,27 +26,27 @@ class Gpu:
 
 
 def driver_refusal() -> str | None:
-    """Why nothing that uses CUDA can run on this machine, or None."""
+    """The reason why CUDA cannot run on this machine, or None."""
     driver = _driver()
     if driver is None:
         return f"there is no NVIDIA driver on this machine ({_LIBRARY}): {_UPDATE}"
     if status := driver.cuInit(0):
-        return f"the NVIDIA driver finds no GPU that it can use (CUDA error {status}): {_UPDATE}"
+        return f"the NVIDIA driver finds no usable GPU (CUDA error {status}): {_UPDATE}"
     return refusal_of(cuda_version(), len(gpus()))
 
 
 def refusal_of(version: tuple[int, int], num_gpus: int) -> str | None:
-    """Why a driver that knows this CUDA and finds so many GPUs does not do, or None."""
+    """The reason why this CUDA version and number of GPUs are not enough, or None."""
     if version < CUDA_NEEDED:
         return (
-            f"the NVIDIA driver knows CUDA {_text(version)}, needed is {_text(CUDA_NEEDED)} or "
+            f"the NVIDIA driver supports CUDA {_text(version)}, expected {_text(CUDA_NEEDED)} or "
             f"newer: {_UPDATE}"
         )
     return None if num_gpus else f"the NVIDIA driver finds no GPU: {_UPDATE}"
 
 
 def cuda_version() -> tuple[int, int]:
-    """The newest CUDA that the driver knows; (0, 0) without a driver."""
+    """The newest CUDA that the driver supports; (0, 0) without a driver."""
     driver, number = _driver(), ctypes.c_int()
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
         return 0, 0
@@ -54,7 +54,7 @@ def cuda_version() -> tuple[int, int]:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The cards that the driver lets this process use; none without a driver."""
+    """The cards that this process may use; empty without a driver."""
     driver, count = _driver(), ctypes.c_int()
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()
@@ -62,8 +62,8 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def memory_in_use() -> int | None:
-    """Bytes in use on the GPUs that this process computes on, by all processes; None if it computes
-    on none.
+    """Bytes in use by all processes on the GPUs that this process computes on; None if it computes
+    on no GPU.
     """
     driver = _driver()
     used = [memory_in_use_on(driver, index) for index in range(len(gpus()))]
@@ -71,7 +71,7 @@ def memory_in_use() -> int | None:
 
 
 def memory_in_use_on(driver: Any, index: int) -> int | None:
-    """The same of one GPU, as its driver says."""
+    """Bytes in use on one GPU, as reported by its driver; None if unknown."""
     device, flags, active = ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
     driver.cuDeviceGet(ctypes.byref(device), index)
     driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active))

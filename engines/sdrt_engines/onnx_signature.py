@@ -1,6 +1,6 @@
-"""Reads the signature of an ONNX file: no library, no weights in memory, milliseconds at any size.
+"""Reads the signature of an ONNX file without a library, without its weights, in milliseconds.
 
-onnxruntime tells a signature only after it has loaded the weights (seconds and gigabytes for a
+onnxruntime returns a signature only after it has loaded the weights (seconds and gigabytes for a
 UNet), and `onnx` is not part of the lean installation. An ONNX file is a protobuf message; the
 numbers below are the field numbers of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
@@ -29,7 +29,7 @@ _DIM_VALUE, _DIM_PARAM = 1, 2
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-_DTYPE_NAMES = {  # TensorProto.DataType; numpy knows no bfloat16
+_DTYPE_NAMES = {  # TensorProto.DataType; numpy has no bfloat16
     1: "float32",
     2: "uint8",
     3: "int8",
@@ -46,10 +46,10 @@ _DTYPE_NAMES = {  # TensorProto.DataType; numpy knows no bfloat16
 
 
 def signature_from_onnx(path: str | PathLike[str]) -> Signature:
-    """Inputs and outputs of the ONNX file at `path`, in its order; inputs with a weight are none.
+    """Inputs and outputs of the ONNX file at `path`, in its order, without the initializers.
 
-    A dimension that has no name in the file is called after its tensor: `sample.0`.
-    EngineError for a file that is missing, no ONNX, cut short, or not made of tensors.
+    A dimension without a name in the file is named after its tensor: `sample.0`.
+    EngineError for a file that is missing, not ONNX, truncated, or has inputs that are not tensors.
     """
     path = Path(path)
     try:
@@ -59,7 +59,7 @@ def signature_from_onnx(path: str | PathLike[str]) -> Signature:
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror}): export it again") from error
     except (SdrtError, ValueError) as error:  # mmap refuses an empty file with a ValueError
-        raise EngineError(f"{path}: no ONNX model: {error}: copy or export it again") from error
+        raise EngineError(f"{path}: not an ONNX model: {error}: copy or export it again") from error
 
 
 def _signature_from_graph(graph: memoryview) -> Signature:
@@ -75,7 +75,9 @@ def _spec_from_value(value: memoryview) -> TensorSpec:
     tensor = dict(_fields(_message(_message(value, _VALUE_TYPE), _TYPE_TENSOR)))
     element = tensor.get(_TENSOR_ELEMENT)
     if element not in _DTYPE_NAMES:
-        raise EngineError(f"tensor '{name}' has element type {element}, which numpy does not know")
+        raise EngineError(
+            f"tensor '{name}' has element type {element}, which numpy does not support"
+        )
     shape = tensor.get(_TENSOR_SHAPE)
     if not isinstance(shape, memoryview):
         raise EngineError(f"tensor '{name}' has no shape")
@@ -128,17 +130,17 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
         else:
             raise EngineError("it is not a protobuf message")
         if position + size > len(message):
-            raise EngineError("it is cut short")
+            raise EngineError("it is truncated")
         yield number, message[position : position + size]
         position += size
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The integer at `position`, seven bits a byte and the lowest first, and where it ends."""
+    """The integer at `position` (seven bits per byte, lowest first) and the position of its end."""
     value = shift = 0
     while True:
         if position >= len(message):
-            raise EngineError("it is cut short")
+            raise EngineError("it is truncated")
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift

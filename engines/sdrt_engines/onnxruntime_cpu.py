@@ -1,8 +1,8 @@
 """The `cpu` backend: ONNX Runtime.
 
-Tried and left out, as none pays on a CPU (onnxruntime 1.31): I/O binding and OrtValues for pinned
-feeds (79 and 115 µs a call, plain `run` 41 µs: it wraps an array without copying it), and turning
-prepacking off (loads in nothing, but every matrix product is then three times slower).
+Tried and rejected, as neither pays off on a CPU (onnxruntime 1.31): I/O binding and OrtValues for
+pinned feeds (79 and 115 µs per call, plain `run` 41 µs: it wraps an array without copying it), and
+turning prepacking off (loads instantly, but every matrix product is then three times slower).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def engine_from_onnx(
     num_threads: int | None = None,
     prepared: bool = False,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the CPU; weights in files next to it are found.
+    """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
-    `name` begins error messages, by default it is the path. `num_threads` None leaves the choice
-    to onnxruntime: one thread per physical core that this process may use. `prepared` says that
-    `prepare_onnx` wrote the file, on this machine, so that nothing is left to optimise. EngineError
-    when the file is missing, broken, or uses what onnxruntime does not know.
+    `name` begins error messages; the path by default. `num_threads` None leaves the choice to
+    onnxruntime: one thread per physical core that this process may use. `prepared` means that
+    `prepare_onnx` wrote the file on this machine, so nothing is left to optimise. EngineError if
+    the file is missing, broken, or uses operators that onnxruntime does not support.
     """
     require_num_threads(num_threads)
     path = Path(path)
@@ -56,7 +56,7 @@ def engine_from_onnx(
 
 
 def cpu_refusal() -> str | None:
-    """Why this backend cannot open here, or None."""
+    """The reason why this backend cannot open here, or None."""
     try:
         import_onnxruntime()
     except EngineError as error:
@@ -78,7 +78,7 @@ class _CpuEngine(Engine):
         return dict(zip(outputs, results, strict=True))
 
     def _release(self) -> None:
-        self._session = None  # the session frees its memory with its last reference
+        self._session = None  # a session is freed with its last reference
 
 
 def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:

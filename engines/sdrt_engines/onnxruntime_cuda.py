@@ -1,6 +1,6 @@
 """The `cuda` backend: ONNX Runtime on an NVIDIA GPU.
 
-What binds buffers is tested on the CPU, by the same class; `bench/gpu.py` measures on a GPU.
+The code that binds buffers is tested on the CPU, by the same class; `bench/gpu.py` measures a GPU.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape
 NUM_SHAPES = 4  # sets of buffers, and of captured graphs, that an engine keeps
 
 _PROVIDER = "CUDAExecutionProvider"
-# Both packages write the same files, so the one that was installed last is the one that is there.
+# Both packages write the same files: the one that was installed last overwrites the other.
 WAY_OUT_OF_BOTH = "pip install --force-reinstall --no-deps onnxruntime-gpu"
 
-# FLASH_ATTENTION, EFFICIENT_ATTENTION and CUDNN_FLASH_ATTENTION: without it the last, which is the
-# fastest on an H100 (`bench/results/gpu.jsonl`), is not considered.
+# FLASH_ATTENTION, EFFICIENT_ATTENTION and CUDNN_FLASH_ATTENTION. By default the last is not
+# considered, which is the fastest on an H100 (`bench/results/gpu.jsonl`).
 _ATTENTION_KERNELS = 1 + 2 + 8
 
 
@@ -49,23 +49,23 @@ def cuda_engine_from_onnx(
     half: bool = False,
     cuda_graph: bool = True,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the first GPU; weights next to it are found.
+    """The network in the ONNX file at `path`, on the first GPU, with weights from files next to it.
 
-    `half` says that the graph computes in half precision. `cuda_graph` records the work of a shape
-    once and replays it, if all shapes of the outputs follow from those of the inputs and no part of
-    the network runs on the CPU. EngineError when the backend does not open here (`cuda_refusal`),
-    or the file is missing or broken.
+    `half` means that the graph computes in half precision. `cuda_graph` records the work of a shape
+    once and replays it, if all output shapes follow from the input shapes and no part of the
+    network runs on the CPU. EngineError if the backend does not open here (`cuda_refusal`), or the
+    file is missing or broken.
     """
     if reason := cuda_refusal():
         raise EngineError(reason)
     path = Path(path)
     signature = signature_from_onnx(path)
     onnxruntime = import_onnxruntime()
-    with redirect_stdout(None):  # it prints what it misses, which the session tells too
+    with redirect_stdout(None):  # it prints missing libraries; so does the session
         onnxruntime.preload_dlls()
     with onnxruntime_errors(lambda: f"{path}: does not load"):
         session, captures = _session(onnxruntime, path, half, cuda_graph)
-    if _PROVIDER not in session.get_providers():  # then it would quietly run on the CPU
+    if _PROVIDER not in session.get_providers():  # it would silently run on the CPU
         raise EngineError(
             f"{path}: onnxruntime cannot load its CUDA libraries: pip install 'sdrt[cuda]'"
         )
@@ -73,7 +73,7 @@ def cuda_engine_from_onnx(
 
 
 def _session(onnxruntime: Any, path: Path, half: bool, cuda_graph: bool) -> tuple[Any, bool]:
-    """A session, and whether it captures graphs: one that runs partly on the CPU refuses to."""
+    """A session, and True if it captures graphs: one that runs partly on the CPU cannot."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = LOG_NOTHING
     provider_options = provider_options_for(half=half, cuda_graph=cuda_graph)
@@ -91,8 +91,8 @@ def _session(onnxruntime: Any, path: Path, half: bool, cuda_graph: bool) -> tupl
 def provider_options_for(*, half: bool, cuda_graph: bool) -> dict[str, str]:
     """The options of ONNX Runtime's CUDA provider.
 
-    In float32, TF32 is off: its products have ten bits, which is not the same image. In half
-    precision it is on: without it cuDNN keeps off the tensor cores, whatever the type.
+    In float32, TF32 is off: its products have ten bits, which changes the image. In half precision
+    it is on: without it cuDNN does not use the tensor cores, whatever the type.
     """
     return {
         "enable_cuda_graph": str(int(cuda_graph)),
@@ -102,26 +102,26 @@ def provider_options_for(*, half: bool, cuda_graph: bool) -> dict[str, str]:
 
 
 def cuda_refusal() -> str | None:
-    """Why this backend cannot open here, or None: the driver's reason first."""
+    """The reason why this backend cannot open here, or None; the driver is checked first."""
     return driver_refusal() or package_refusal()
 
 
 def package_refusal() -> str | None:
-    """Why the onnxruntime that is installed cannot use CUDA, or None."""
+    """The reason why the installed onnxruntime cannot use CUDA, or None."""
     try:
         providers = import_onnxruntime().get_available_providers()
     except EngineError as error:
-        return f"{error}, or for CUDA 'sdrt[cuda]'"
+        return f"{error}, or 'sdrt[cuda]' for CUDA"
     if _PROVIDER in providers:
         return None
     if installed_versions("onnxruntime-gpu"):
         return (
-            "onnxruntime and onnxruntime-gpu are both installed and write the same files, now "
-            f"those of onnxruntime, which knows no CUDA: {WAY_OUT_OF_BOTH}"
+            "onnxruntime and onnxruntime-gpu are both installed and write the same files; those "
+            f"of onnxruntime, without CUDA, came last: {WAY_OUT_OF_BOTH}"
         )
     return (
-        "the onnxruntime that is installed knows no CUDA: pip install 'sdrt[cuda]', and where "
-        f"that is not enough {WAY_OUT_OF_BOTH}"
+        "the installed onnxruntime does not support CUDA: pip install 'sdrt[cuda]', and if that "
+        f"is not enough {WAY_OUT_OF_BOTH}"
     )
 
 
@@ -144,27 +144,27 @@ class _Buffers:
 
     binding: Any
     inputs: dict[str, Any]
-    unknown: tuple[str, ...]  # outputs whose size only a run shows
+    unknown: tuple[str, ...]  # outputs whose size is known only after a run
     run_options: Any
-    graph: int  # its captured graph; -1 where nothing is captured
-    pinned: dict[str, Any]  # by input: the pinned value that it holds
+    graph: int  # its captured graph; -1 if not captured
+    pinned: dict[str, Any]  # by input: the pinned value in its memory
 
     def fill(self, name: str, value: Any) -> None:
-        """Copies the value into the input's memory, unless it is the pinned one that lies there."""
+        """Copies the value into the input's memory, unless that pinned value is already there."""
         is_pinned = not isinstance(value, np.ndarray | _OrtArray)
         if is_pinned and self.pinned.get(name) is value:
             return
-        self.pinned.pop(name, None)  # first: a copy that fails leaves nothing to rely on
+        self.pinned.pop(name, None)  # first: a failed copy leaves undefined contents
         self.inputs[name].update_inplace(value.value if isinstance(value, _OrtArray) else value)
         if is_pinned:
             self.pinned[name] = value
 
 
 class BoundEngine(Engine):
-    """A session whose inputs and outputs lie in buffers on a device, kept while shapes hold.
+    """A session with its inputs and outputs in buffers on a device, kept per set of shapes.
 
-    Pinned feeds, and what other engines left on the device, are copied there. Only the outputs that
-    are asked for come back. Runs take turns, as they share the buffers.
+    Pinned feeds and outputs of other engines on the device are copied there. Only the requested
+    outputs are returned. Runs take turns, as they share the buffers.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class BoundEngine(Engine):
                 buffers = self._buffers.get_or_make(shape, lambda: self._new_buffers(sizes))
                 for name, value in values.items():
                     buffers.fill(name, value)
-                for name in buffers.unknown:  # else it would be what the last run gave
+                for name in buffers.unknown:  # otherwise it would hold the last run's output
                     buffers.binding.bind_output(name, self._device)
                 self._session.run_with_iobinding(buffers.binding, buffers.run_options)
                 yield dict(zip(self._outputs, buffers.binding.get_outputs(), strict=True))
@@ -245,7 +245,7 @@ class BoundEngine(Engine):
         return _Buffers(binding, inputs, unknown, run_options, graph, {})
 
     def _empty(self, spec: TensorSpec, sizes: dict[str, int]) -> Any:
-        """Memory on the device for a tensor, or None where its shape is not known before a run."""
+        """Memory on the device for a tensor, or None if its shape is not known before a run."""
         shape = _shape(spec, sizes)
         return None if shape is None else self._new(shape, spec.dtype)
 
@@ -267,7 +267,7 @@ class BoundEngine(Engine):
 
 
 def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...] | None:
-    """The tensor's shape in a run of these sizes, where it is known."""
+    """The tensor's shape in a run of these sizes, or None if it is not known."""
     known = tuple(size_of(dim, sizes) for dim in spec.shape)
     return None if None in known else tuple(size for size in known if size is not None)
 

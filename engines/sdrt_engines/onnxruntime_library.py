@@ -11,11 +11,11 @@ from typing import Any
 
 from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
 
-LOG_NOTHING = 4  # fatal: what goes wrong is raised, so the log would only say it twice
+LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
 
 def import_onnxruntime() -> Any:
-    """The module; EngineError with the way to it where it does not import."""
+    """The module; EngineError with the install command if it cannot be imported."""
     try:
         with _silent_stderr():
             import onnxruntime
@@ -28,7 +28,7 @@ def import_onnxruntime() -> Any:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Nothing on stderr while onnxruntime is imported for the first time.
+    """No output on stderr while onnxruntime is imported for the first time.
 
     On machines with an unusual graphics card (WSL, Raspberry Pi) it warns that GPU discovery
     failed, before any log level can be set: https://github.com/microsoft/onnxruntime/issues/27092
@@ -57,16 +57,16 @@ def onnxruntime_errors(
     raises: type[SdrtError] = EngineError,
     way_out: str | None = None,
 ) -> Iterator[None]:
-    """Translates what onnxruntime raises in the block.
+    """Translates exceptions of onnxruntime in the block.
 
-    `failure` begins the message, and is called only if it is needed; `way_out` ends it, by default
-    with what suits the error.
+    `failure` begins the message and is called only if needed; `way_out` ends it, by default with a
+    remedy that suits the error.
     """
     try:
         yield
     except SdrtError:
         raise
-    except Exception as error:  # onnxruntime's own have no other common class
+    except Exception as error:  # the exceptions of onnxruntime have no common class
         remedy = way_out or _way_out(error)
         raise raises(f"{failure()}: {_reason(error)}: {remedy}") from error
 
@@ -77,9 +77,9 @@ def _reason(error: Exception) -> str:
 
 
 def _way_out(error: Exception) -> str:
-    """What to do about an error of onnxruntime."""
+    """A remedy for an error of onnxruntime."""
     if "external" in str(error).lower():
-        return "the weights next to it are missing or cut short: copy the whole folder again"
+        return "the weights next to it are missing or truncated: copy the whole folder again"
     if is_out_of_memory(error):
-        return "there is not enough memory: take a smaller size or batch, or end other programs"
+        return "there is not enough memory: take a smaller size or batch, or close other programs"
     return "export it again, or update onnxruntime"

@@ -1,17 +1,17 @@
 """The `openvino` backend: OpenVINO on the CPU. The only file that imports it.
 
-A network is compiled once, for all shapes. Tried and left out, with openvino 2026.4:
+A network is compiled once, for all shapes. Tried and rejected, with openvino 2026.4:
 
 * Compiling it for each shape. A step of SD1.5 is up to 3 % faster (`bench/openvino_unet.py`), one
-  of the demo model a quarter, but each shape holds a copy of the weights, and one that is not kept
-  takes as long as opening does (`bench/shapes_in_turn.py`).
-* Compiling it for the first shape and, once, for all others. The two differ in the last bits, so a
-  row would not be the same alone and in a batch.
+  of the demo model 25 %, but each shape holds a copy of the weights, and compiling a shape again
+  takes as long as opening the network (`bench/shapes_in_turn.py`).
+* Compiling it for the first shape and, once, for all others. The two differ in the last bits, so
+  rows alone would differ from rows in a batch.
 * Compiling it for one size and all batches: a step is no faster than for all sizes.
-* OpenVINO's cache of compiled networks: open after 4.4 s in place of 4.8 s (SD1.5's UNet), from a
-  file of 3.4 GB in which a flipped bit goes unnoticed and gives other numbers.
+* OpenVINO's cache of compiled networks: opens in 4.4 s instead of 4.8 s (SD1.5's UNet), from a
+  file of 3.4 GB in which a flipped bit goes unnoticed and changes the numbers.
 
-Where ONNX Runtime refuses an index that lies outside of a table, OpenVINO reads a zero.
+For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an error.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def openvino_engine_from_onnx(
     name: str | None = None,
     num_threads: int | None = None,
 ) -> Engine:
-    """The network in the ONNX file at `path`, on the CPU; weights in files next to it are found.
+    """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
-    "bf16" computes matrix products and convolutions in bfloat16, where the CPU can, and whatever
-    the weights are stored in. `name` begins error messages, by default it is the path.
-    `num_threads` None leaves the choice to OpenVINO: one per physical core. EngineError when
-    OpenVINO is missing, or the file is missing, broken, or uses what OpenVINO does not know.
+    "bf16" computes matrix products and convolutions in bfloat16 if the CPU can, whatever type the
+    weights are stored in. `name` begins error messages; the path by default. `num_threads` None
+    leaves the choice to OpenVINO: one per physical core. EngineError if OpenVINO is missing, or the
+    file is missing, broken, or uses operators that OpenVINO does not support.
     """
     require_num_threads(num_threads)
     if reason := openvino_refusal(precision):
@@ -69,7 +69,7 @@ def openvino_engine_from_onnx(
 
 
 def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
-    """Why this backend cannot open here, or None. Imports OpenVINO where it is installed."""
+    """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {_INSTALL}"
     try:
@@ -84,8 +84,8 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
 
 
 class _OpenVinoEngine(Engine):
-    """A network that is compiled for all shapes. Runs take turns: OpenVINO computes one after the
-    other anyway, and a request of its own for each thread would hold memory of its own.
+    """A network that is compiled for all shapes. Runs take turns: OpenVINO computes them one after
+    another anyway, and a request per thread would need memory per thread.
     """
 
     def __init__(self, signature: Signature, name: str, compiled: Any) -> None:
@@ -102,14 +102,14 @@ class _OpenVinoEngine(Engine):
             self._turn,
         ):
             request = self._request or self._compiled.create_infer_request()
-            self._request = None  # after an error: who knows what state it is in
+            self._request = None  # its state is undefined after an error
             request.infer(values, share_inputs=True, share_outputs=True)
             self._request = request
-            # the request's memory is written again by its next run
+            # copied: the request's next run overwrites its memory
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
 
     def _pin(self, name: str, array: Array) -> Any:
-        """On the CPU there is nothing to upload: a copy that needs no wrapping at each run."""
+        """A copy: nothing is uploaded on the CPU, and no wrapping is needed at each run."""
         return _openvino().Tensor(np.ascontiguousarray(array))
 
     def _release(self) -> None:
@@ -124,13 +124,13 @@ def _openvino() -> Any:
 
 @cache
 def _core() -> Any:
-    """OpenVINO's entrance: one per process, as it holds the devices."""
+    """OpenVINO's `Core`: one per process, as it holds the devices."""
     return _openvino().Core()
 
 
 @contextmanager
 def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
-    """Translates what OpenVINO raises in the block; `failure` begins the message."""
+    """Translates exceptions of OpenVINO in the block; `failure` begins the message."""
     try:
         yield
     except SdrtError:
@@ -140,16 +140,16 @@ def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """OpenVINO's message on one line, without the places in its own source."""
+    """OpenVINO's message on one line, without locations in its source code."""
     text = re.sub(r"(?m)^Exception from .*$|Check '.*?' failed at \S+:\d+:", "", str(error))
     return " ".join(text.split())
 
 
 def _way_out(error: Exception) -> str:
     if "externally stored" in str(error):
-        return "the weights next to it are missing or cut short: copy the whole folder again"
+        return "the weights next to it are missing or truncated: copy the whole folder again"
     if is_out_of_memory(error):
-        return "there is not enough memory: take a smaller size or batch, or end other programs"
+        return "there is not enough memory: take a smaller size or batch, or close other programs"
     return "use target 'cpu', export it again, or update openvino"
 
 

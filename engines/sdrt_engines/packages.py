@@ -1,11 +1,12 @@
-"""Which packages are installed."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
-    """The versions of packages by their names on PyPI; one that is not installed is left out."""
-    from importlib.metadata import PackageNotFoundError, version  # no import of sdrt needs it
+    """The versions of packages by their names on PyPI, without those that are not installed."""
+    # imported late, as it is slow and rarely needed
+    from importlib.metadata import PackageNotFoundError, version
 
     found = {}
     for package in packages:

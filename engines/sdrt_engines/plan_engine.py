@@ -1,11 +1,11 @@
-"""An open TensorRT plan at work.
+"""Runs an open TensorRT plan.
 
-One stream and one block of scratch memory serve all engines of a process: their runs follow one
-another. A run uploads what changed, computes, downloads, and waits once; one whose outputs stay on
-the device waits for nothing.
+One stream and one block of scratch memory serve all engines of a process, so their runs are
+sequential. A run uploads what changed, computes, downloads, and waits once; a run whose outputs
+stay on the device does not wait.
 
-Nothing of it has run on a GPU yet. The tests run it on a simulated one, whose stream does nothing
-before it is waited for (`tests/support/host_gpu.py`).
+This code has not run on a GPU yet. The tests run it on a simulated one, whose stream does nothing
+until it is waited for (`tests/support/host_gpu.py`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sdrt_engines.recent import Recent
 from sdrt_engines.shape_profiles import Profile, choose_profile
 from sdrt_engines.tensor import Array, DeviceArray, Signature
 
-MAX_GRAPHS = 8  # CUDA graphs kept per engine: a few shapes are drawn again and again
+MAX_GRAPHS = 8  # CUDA graphs kept per engine: users generate a few sizes again and again
 
 
 class OpenPlan(Protocol):
-    """What a plan is once TensorRT has opened it."""
+    """A plan that TensorRT has opened."""
 
-    context: Any  # TensorRT's IExecutionContext, whose scratch memory is ours to give
-    captures_itself: bool  # as TensorRT-RTX does; of others we make CUDA graphs
+    context: Any  # TensorRT's IExecutionContext, which takes its scratch memory from us
+    captures_itself: bool  # as TensorRT-RTX does; otherwise we capture CUDA graphs
 
     def scratch_size(self, profile: int) -> int:
         """The bytes of scratch memory that runs of a profile need."""
@@ -55,7 +55,7 @@ class PlanEngine(Engine):
         specs = (*signature.inputs, *signature.outputs)
         self._slots = {spec.name: device.slot() for spec in specs}
         self._graphs: Recent[Any] = Recent(MAX_GRAPHS, self._discard_graph)
-        self._profile = 0  # that the context has been set to
+        self._profile = 0  # that is set in the context
 
     def _pin(self, name: str, array: Array) -> Upload:
         return Upload(super()._pin(name, array))
@@ -86,13 +86,13 @@ class PlanEngine(Engine):
                 yield
             except BaseException:
                 with suppress(EngineError):
-                    self._device.wait()  # for copies into arrays that go now
+                    self._device.wait()  # pending copies still write into arrays about to be freed
                 for slot in self._slots.values():
-                    slot.content = None  # who knows what has arrived
+                    slot.content = None  # its contents are undefined
                 raise
 
     def _enqueue(self, values: Mapping[str, Any]) -> None:
-        """Puts a run on the stream: what goes up, and the network."""
+        """Puts a run on the stream: the uploads and the network."""
         shapes = {name: value.shape for name, value in values.items()}
         profile = choose_profile(self.name, self._profiles, shapes)
         self._bind(profile, shapes)
@@ -101,16 +101,16 @@ class PlanEngine(Engine):
         self._compute(graph_key(profile, shapes, self._slots, self._device.scratch.address))
 
     def _bind(self, profile: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Tells the context its profile, shapes and addresses; cheap where nothing changed."""
+        """Sets the context's profile, shapes and addresses; cheap if nothing changed."""
         context = self._plan.context
         if profile != self._profile:
-            self._told(context.set_optimization_profile_async(profile, self._device.stream))
+            self._check(context.set_optimization_profile_async(profile, self._device.stream))
             self._profile = profile
         for name, shape in shapes.items():
-            self._told(context.set_input_shape(name, shape))
+            self._check(context.set_input_shape(name, shape))
         self._reserve(self._plan.scratch_size(profile))
         for name, slot in self._slots.items():
-            self._told(context.set_tensor_address(name, slot.address))
+            self._check(context.set_tensor_address(name, slot.address))
         scratch = self._device.scratch
         context.set_device_memory(scratch.address, scratch.capacity)
 
@@ -119,24 +119,24 @@ class PlanEngine(Engine):
             for spec in (*self.signature.inputs, *self.signature.outputs):
                 self._slots[spec.name].reserve(bytes_of(spec.dtype, self._shape_of(spec.name)))
             self._device.scratch.reserve(scratch_size)
-        except EngineError:  # not enough: what was had of it may be too much for smaller shapes
+        except EngineError:  # smaller shapes may not need what was reserved
             self._release_slots()
             raise
 
     def _feed(self, slot: Slot, value: Array | Upload | Block) -> None:
-        if isinstance(value, Block):  # a captured graph reads from its own addresses alone
+        if isinstance(value, Block):  # a captured graph reads only its own addresses
             slot.content = None
             self._device.copy(value.address, slot.address, value.size)
         elif (array := to_upload(value, slot)) is not None:
             self._device.upload(array, slot.address)
 
     def _compute(self, key: object) -> None:
-        """Runs the context on the stream; where shapes are fixed, as one CUDA graph."""
+        """Runs the context on the stream; as one CUDA graph if shapes are fixed."""
         if self._plan.captures_itself or not self._profiles[self._profile].static:
             self._execute()
             return
         if key not in self._graphs:
-            self._execute()  # TensorRT ends its set-up in the first run, which no graph may hold
+            self._execute()  # not captured: TensorRT finishes its setup in the first run
         graph = self._graphs.get_or_make(key, self._captured)
         checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
 
@@ -157,7 +157,7 @@ class PlanEngine(Engine):
             cuda.cudaGraphDestroy(graph)
 
     def _execute(self) -> None:
-        self._told(self._plan.context.execute_async_v3(self._device.stream))
+        self._check(self._plan.context.execute_async_v3(self._device.stream))
 
     def _fetched(self, name: str) -> Array:
         """An array that will hold the output once the stream has been waited for."""
@@ -166,7 +166,7 @@ class PlanEngine(Engine):
         return array
 
     def _kept(self, name: str) -> Block:
-        """The output in memory of its own: the next run overwrites the engine's."""
+        """The output in its own memory: the next run overwrites the engine's."""
         block = Block(self._device, self._outputs[name].dtype, self._shape_of(name))
         self._device.copy(self._slots[name].address, block.address, block.size)
         return block
@@ -174,9 +174,9 @@ class PlanEngine(Engine):
     def _shape_of(self, name: str) -> tuple[int, ...]:
         return tuple(self._plan.context.get_tensor_shape(name))
 
-    def _told(self, success: Any) -> None:
+    def _check(self, success: Any) -> None:
         if not success:
-            raise EngineError(f"{self.name}: TensorRT refused the run; its log says why")
+            raise EngineError(f"{self.name}: TensorRT refused the run: its log says why")
 
     def _discard_graph(self, graph: Any) -> None:
         checked(self._device.cuda.cudaGraphExecDestroy(graph))

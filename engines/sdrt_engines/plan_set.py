@@ -1,4 +1,4 @@
-"""One network built several times for different shapes: each run takes the plan that serves it."""
+"""One network built several times for different shapes: each run takes the plan that fits best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdrt_engines.tensor import Array, DeviceArray, Shape, Signature
 
 @dataclass(frozen=True)
 class Plan:
-    """The shapes that a plan was built for, and how it opens."""
+    """The shapes that a plan was built for, and a function that opens it."""
 
     profiles: Sequence[Profile]
     open: Callable[[], Engine]
@@ -22,7 +22,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class _PinnedWhereUsed:
-    """A feed that is pinned on a plan when that first runs with it."""
+    """A feed that is pinned on each plan when that plan first runs with it."""
 
     name: str
     array: Array
@@ -42,14 +42,14 @@ class _PinnedWhereUsed:
 class PlanSet(Engine):
     """Plans of one network as one engine; a plan opens with the first run that takes it.
 
-    Where two serve a run, the one that is tuned for the nearer shapes takes it, and the first of
-    equals. TensorError that lists all shapes where none does.
+    If several cover a run, the one tuned for the nearest shapes takes it; among equals the first.
+    TensorError that lists all shapes if none does.
     """
 
     def __init__(self, signature: Signature, name: str, plans: Sequence[Plan]) -> None:
         super().__init__(signature, name)
         self._profiles = [profile for plan in plans for profile in plan.profiles]
-        self._plans = [plan for plan in plans for _ in plan.profiles]  # of each profile
+        self._plans = [plan for plan in plans for _ in plan.profiles]  # one entry per profile
         self._open: dict[int, Engine] = {}  # by the plan's identity
         self._opening = threading.Lock()
 
@@ -85,7 +85,7 @@ class PlanSet(Engine):
 
 
 def _feeds_of(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What one plan's engine is fed: there, too, what is pinned is pinned."""
+    """The feeds of one plan's engine: a pinned value is pinned there, too."""
     return {
         name: value.at(engine) if isinstance(value, _PinnedWhereUsed) else value
         for name, value in values.items()

@@ -1,9 +1,9 @@
-"""A network as ONNX Runtime has it once it is loaded, written down: graph optimised for this
-processor, weights in the order in which its kernels read them.
+"""Saves a network in ONNX Runtime's optimised form: the graph optimised for this processor, weights
+in the layout of its kernels.
 
-Such a file opens without that work and is mapped from the disk, so several processes share its
-weights, and whoever overwrites it in place changes them. It is good for the onnxruntime and the
-processor that it was written with, and for no other: whoever keeps it must know `preparer`.
+Such a file opens without that work and is mapped from disk, so several processes share its weights,
+and overwriting it in place changes them. It is valid only for the onnxruntime and the processor
+that it was written with: store `preparer` with it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _IN_GRAPH = 1024  # bytes; larger tensors go to the data file
 
 
 def prepare_onnx(source: Path, model: Path) -> None:
-    """Writes the network in the ONNX file `source` to `model`, and its weights next to that.
+    """Writes the network in the ONNX file `source` to `model`, with its weights next to that.
 
-    EngineError when the source is broken or memory is short.
+    EngineError if the source is broken or memory is short.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -42,8 +42,8 @@ def prepare_onnx(source: Path, model: Path) -> None:
 
 
 def preparer() -> dict[str, str] | None:
-    """What prepared files are good for: this onnxruntime on this processor. None where the system
-    does not say what its processor can do."""
+    """The onnxruntime and processor that prepared files are valid for. None if the system does not
+    report what its processor can do."""
     identity = this_processor().identity
     if identity is None:
         return None

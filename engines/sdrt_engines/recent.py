@@ -1,4 +1,4 @@
-"""What is expensive to make, per shape, and kept for the last few of them."""
+"""A small LRU cache for objects that are expensive to make per shape."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The things of the last `limit` keys that were asked for.
+    """Keeps the objects of the last `limit` keys.
 
-    `discard` gets those that go. The oldest goes before a new one is made, as memory may not hold
-    both.
+    `discard` receives those that are dropped. The oldest is dropped before a new one is made, as
+    memory may not hold both.
     """
 
     def __init__(self, limit: int, discard: Callable[[T], object] = lambda item: None) -> None:
@@ -21,7 +21,7 @@ class Recent(Generic[T]):
         self._items: OrderedDict[Hashable, T] = OrderedDict()
 
     def get_or_make(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The thing of this key, made now where it is not kept."""
+        """The object of this key, made now if it is not kept."""
         if key not in self._items:
             while len(self._items) >= self._limit:
                 self._discard_oldest()

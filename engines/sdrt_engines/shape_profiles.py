@@ -1,4 +1,4 @@
-"""The shapes that an engine is built for, and which of them serve a run."""
+"""The shapes that an engine is built for, and the choice of one for a run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Range:
     def __post_init__(self) -> None:
         if not 1 <= self.min <= self.opt <= self.max:
             raise EngineError(
-                f"range {self}: expected MIN..MAX or MIN..OPT..MAX, from 1 on, none less than the "
-                "one before"
+                f"range {self}: expected MIN..MAX or MIN..OPT..MAX, ascending, from 1 upwards"
             )
 
     @classmethod
@@ -51,7 +50,7 @@ class Range:
         return self.min == self.max
 
     def map(self, size_of: Callable[[int], int]) -> Range:
-        """The range of what grows with this one."""
+        """The range of a size that grows with this one."""
         return Range(size_of(self.min), size_of(self.opt), size_of(self.max))
 
     def __str__(self) -> str:
@@ -63,7 +62,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Profile:
-    """For each input a range per dimension. A run fits one profile as a whole."""
+    """A range per dimension for each input. A run must fit one profile as a whole."""
 
     inputs: Mapping[str, tuple[Range, ...]]
 
@@ -72,7 +71,7 @@ class Profile:
         return all(range_.static for ranges in self.inputs.values() for range_ in ranges)
 
     def covers(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether inputs of these shapes may come together."""
+        """True if inputs of these shapes fit in one run."""
         return all(
             len(shape) == len(self.inputs[name])
             and all(
@@ -89,7 +88,8 @@ class Profile:
         }
 
     def distance(self, shapes: Mapping[str, Shape]) -> tuple[int, float]:
-        """How far the profile is from what it is tuned for; static ones come before all others."""
+        """The distance from what the profile is tuned for; static profiles sort before all
+        others."""
         best = self.shapes("opt")
         pairs = [
             (size, opt)
@@ -114,8 +114,8 @@ class Profile:
 def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
     """The index of the profile that serves inputs of these shapes best.
 
-    TensorError that lists what there is, where none does: the shapes are at fault, and no other
-    target is tried for that. `name` is the engine's.
+    TensorError that lists all profiles if none does. It is not an error of the target, so no other
+    target is tried. `name` is the engine's.
     """
     fitting = [index for index, profile in enumerate(profiles) if profile.covers(shapes)]
     if fitting:
@@ -129,9 +129,9 @@ def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, 
 
 
 def profile_of_signature(signature: Signature, sizes: Mapping[str, Range]) -> Profile:
-    """The profile of a network whose sizes lie in these ranges: `{"batch": …, "height": …}`.
+    """The profile of a network with sizes in these ranges: `{"batch": …, "height": …}`.
 
-    EngineError for a dimension that is called otherwise.
+    EngineError for a dimension with another name.
     """
     return Profile(
         {

@@ -1,4 +1,4 @@
-"""Where an engine runs: `cpu`, `openvino:bf16`, `tensorrt-rtx:sm86,sm89`, or `auto`."""
+"""The place where an engine runs: `cpu`, `openvino:bf16`, `tensorrt-rtx:sm86,sm89`, or `auto`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Target:
     """A backend by its name, with optional settings: a precision, or architectures to build for.
 
     `tensorrt-rtx:sm86,sm89` is built for these GPU architectures instead of this machine's own.
-    `openvino:bf16` computes in bfloat16, twice as fast if the CPU can, and no longer the same
-    image to the last digit; `openvino` alone computes in float32.
+    `openvino:bf16` computes in bfloat16: twice as fast if the CPU supports it, but the image
+    changes slightly. `openvino` alone computes in float32.
     """
 
     backend: str
     architectures: tuple[str, ...] = ()
-    precision: str | None = None  # None: the backend's default, or what the graph was made in
+    precision: str | None = None  # None: the backend's default, or the graph's own
 
     def __post_init__(self) -> None:
         if self.backend not in _BY_NAME:
@@ -58,23 +58,24 @@ class Target:
             self._require_known(self.precision, backend.precisions)
         if self.architectures and not backend.architectures:
             raise TargetError(
-                f"target '{self}': {self.backend} is not built for an architecture: "
+                f"target '{self}': {self.backend} does not build for architectures: "
                 f"write '{self.backend}'"
             )
         for architecture in self.architectures:
             self._require_known(architecture, backend.architectures)
             if self.architectures.count(architecture) > 1:
-                raise TargetError(f"target '{self}': '{architecture}' stands there twice")
+                raise TargetError(f"target '{self}': '{architecture}' is listed twice")
 
     def _require_known(self, word: str, known: Sequence[str]) -> None:
         if word not in known:
             raise TargetError(
-                f"target '{self}': {self.backend} knows no '{word}': {did_you_mean(word, known)}"
+                f"target '{self}': {self.backend} does not know '{word}': "
+                f"{did_you_mean(word, known)}"
             )
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target that `text` names; `str(target)` writes it. TargetError if there is none."""
+        """The target written as `text`, the inverse of `str`. TargetError if there is none."""
         name, colon, details = text.partition(":")
         if colon and name in _BY_NAME and _BY_NAME[name].precisions:
             return cls(name, precision=details)
@@ -91,21 +92,21 @@ def backend_of(target: Target) -> Backend:
 
 
 def variants_of(backend: Backend) -> tuple[Target, ...]:
-    """Its targets, one for each precision that is chosen at run time, the default first."""
+    """Its targets, one per precision that is chosen at run time, the default first."""
     others = (Target(backend.name, precision=other) for other in backend.precisions[1:])
     return Target(backend.name), *others
 
 
 def _known_target(name: str) -> str:
-    """What to write instead of an unknown backend's name."""
+    """A suggestion to replace an unknown backend's name."""
     if name == "auto":
-        return f"it is whichever opens, name one of {', '.join(sorted(_BY_NAME))}"
+        return f"'auto' is the first that opens, name one of {', '.join(sorted(_BY_NAME))}"
     return did_you_mean(name, ("auto", *sorted(_BY_NAME)), _ALIASES)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A target that does not open here, or that failed while it ran, and why."""
+    """A target that does not open here or failed while running, with the reason."""
 
     target: Target
     reason: str
@@ -113,22 +114,22 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Resolution:
-    """The target that opens, those that were tried before it, and those that failed at work.
+    """The target that opens, those that were tried before it, and those that failed while running.
 
-    `str` tells what ran, and what failed first: `cpu (after openvino: unet: …)`.
+    `str` shows what ran, and what failed first: `cpu (after openvino: unet: …)`.
     """
 
     target: Target
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[Refusal, ...] = ()
-    others: Backends = field(default=(), repr=False, compare=False)  # what "auto" would try next
+    others: Backends = field(default=(), repr=False, compare=False)  # that "auto" would try next
     num_threads: int | None = None  # for targets on the CPU; None: the library's choice
 
     def after(self, error: SdrtError) -> Resolution:
-        """The next target under "auto", when this one failed with `error` while it opened or ran.
+        """The next target of "auto" after this one failed with `error` while it opened or ran.
 
-        The reason is kept and logged. `error` itself is raised where nothing can take this target's
-        place: it was named, it is the last one, or the error lies in what was fed.
+        The reason is kept and logged. `error` itself is raised if no target can replace this one:
+        it was named, it is the last one, or the fed tensors are wrong.
         """
         if isinstance(error, TensorError):
             raise error
@@ -137,7 +138,7 @@ class Resolution:
             found = _fastest(self.others)
         except TargetError:
             raise error from None
-        _log().warning("target %s failed, going on with %s: %s", self.target, found.target, error)
+        _log().warning("target %s failed, continuing with %s: %s", self.target, found.target, error)
         return replace(found, refusals=self.refusals + found.refusals, failures=failures)
 
     def __str__(self) -> str:
@@ -150,8 +151,8 @@ def resolve_target(
 ) -> Resolution:
     """The target that will be used: for `"auto"` the first that opens here, with all refusals.
 
-    TargetError if a named target does not open (nothing takes its place) or has no use for
-    `num_threads`, or if none opens. EngineError for a number of threads that cannot be.
+    TargetError if a named target does not open (it is never replaced) or cannot use `num_threads`,
+    or if no target opens. EngineError for an invalid number of threads.
     """
     require_num_threads(num_threads)
     if target == "auto":
@@ -169,7 +170,7 @@ def resolve_target(
 
 
 def _with_threads(backends: Backends, num_threads: int | None) -> Backends:
-    """The backends with the number of threads that the caller gave, if one was given."""
+    """The backends with the caller's number of threads, if one was given."""
     if num_threads is None:
         return backends
     return [replace(backend, num_threads=num_threads) for backend in backends]
@@ -192,6 +193,6 @@ def _fastest(backends: Backends) -> Resolution:
 
 
 def _log() -> Logger:
-    from logging import getLogger  # `import sdrt` does without it
+    from logging import getLogger  # not needed for `import sdrt`
 
     return getLogger("sdrt")

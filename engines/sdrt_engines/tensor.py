@@ -1,4 +1,4 @@
-"""What goes into a network and what comes out: names, dtypes, shapes."""
+"""Inputs and outputs of a network: names, dtypes, shapes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Shape: TypeAlias = tuple[int, ...]
 
 _DTYPE_NAMES = "float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64"
-DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES.split()}  # what a tensor may hold
+DTYPES = {name: np.dtype(name) for name in _DTYPE_NAMES.split()}  # that a tensor may have
 
 
 class DeviceArray(ABC):
     """An array that stayed on the device where it was computed.
 
-    It belongs to who holds it, and its memory is free again with the last reference to it.
+    It belongs to its holder, and its memory is freed with the last reference to it.
     """
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -29,20 +29,20 @@ class DeviceArray(ABC):
 
     @abstractmethod
     def numpy(self) -> Array:
-        """A copy of it in the host's memory."""
+        """A copy of it in host memory."""
 
 
 _ARRAYS = (np.ndarray, DeviceArray)
 
 
 def to_host(array: Array | DeviceArray) -> Array:
-    """The array itself, or a copy of what lies on a device."""
+    """The array itself, or a host copy of a device array."""
     return array.numpy() if isinstance(array, DeviceArray) else array
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. In `shape` an int is fixed; a str names a size that is known at a run.
+    """One input or output. In `shape` an int is fixed; a str names a size that each run sets.
 
     >>> str(TensorSpec("sample", np.dtype(np.float32), ("B", 4, "h", "w")))
     'float32 (B, 4, h, w)'
@@ -70,9 +70,9 @@ class TensorSpec:
         return f"{self.dtype} {shape_text(self.shape)}"
 
     def mismatch(self, array: object, sizes: dict[str, int]) -> str | None:
-        """Why `array` does not fit, or None when it does.
+        """The reason why `array` does not fit, or None.
 
-        `sizes` holds what the symbolic dimensions are in this run; new ones are added to it.
+        `sizes` holds the symbolic dimensions of this run; new ones are added to it.
         """
         if not isinstance(array, _ARRAYS):
             return "it must be a numpy array: wrap it in np.asarray"
@@ -81,14 +81,14 @@ class TensorSpec:
         return self.shape_mismatch(array.shape, sizes)
 
     def shape_mismatch(self, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
-        """The part of `mismatch` that is about the shape."""
+        """The part of `mismatch` about the shape."""
         if len(shape) != len(self.shape):
             return f"it must have {len(self.shape)} dimensions, not {len(shape)}"
         for axis, dim in enumerate(self.shape):
             size = shape[axis]
             expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
             if size != expected:
-                because = f", which {dim} is in this run" if isinstance(dim, str) else ""
+                because = f", the {dim} of this run" if isinstance(dim, str) else ""
                 return f"dimension {axis} must be {expected}{because}, not {size}"
             if size == 0:
                 return f"dimension {axis} must not be empty"
@@ -97,7 +97,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs and outputs of one network. Names are unique within each of the two."""
+    """The inputs and outputs of one network. Names are unique among inputs and among outputs."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -110,16 +110,16 @@ class Signature:
                     raise TensorError(f"a signature has two {role}s named '{name}'")
 
     def input(self, name: str) -> TensorSpec:
-        """The input called `name`; TensorError with the nearest name when there is none."""
+        """The input called `name`; TensorError with the nearest name if it does not exist."""
         return _named(name, self.inputs, "input")
 
     def output(self, name: str) -> TensorSpec:
-        """The output called `name`; TensorError with the nearest name when there is none."""
+        """The output called `name`; TensorError with the nearest name if it does not exist."""
         return _named(name, self.outputs, "output")
 
 
 def shape_text(shape: tuple[int | str, ...]) -> str:
-    """`(B, 4, h, w)`: as Python writes a tuple, without quotes around the names."""
+    """`(B, 4, h, w)`: a tuple as Python writes it, without quotes around the names."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 

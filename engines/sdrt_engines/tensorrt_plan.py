@@ -1,8 +1,8 @@
 """The `tensorrt` and `tensorrt-rtx` backends: why a plan does not run here, and how it opens.
 
-The only file that imports their libraries, and not before it must. Both speak the same interface;
-where they differ, TensorRT-RTX captures CUDA graphs itself and keeps what it compiles for this GPU
-in a cache. How an open plan runs is in `plan_engine`, how several run as one in `plan_set`.
+The only file that imports their libraries, when they are needed. Both have the same interface. They
+differ in that TensorRT-RTX captures CUDA graphs itself and keeps what it compiles for this GPU in a
+cache. `plan_engine` runs an open plan, `plan_set` runs several as one.
 
 No plan has been opened on a GPU yet.
 """
@@ -33,14 +33,14 @@ LIBRARIES: Final[Mapping[TensorRT, str]] = {
 
 
 def library_version(backend: TensorRT) -> str:
-    """The version of the library that is installed; EngineError with the pip command if none is."""
+    """The version of the installed library; EngineError with the pip command if it is missing."""
     return str(_library(backend).__version__)
 
 
 def tensorrt_refusal(backend: TensorRT) -> str | None:
-    """Why this backend cannot open here, or None."""
+    """The reason why this backend cannot open here, or None."""
     try:
-        _require_installed(backend)  # loading it takes long: not before a GPU is known to be there
+        _require_installed(backend)  # not imported yet: slow, and useless without a GPU
         gpu_architecture()
         _library(backend)
     except EngineError as error:
@@ -56,9 +56,9 @@ def plan_refusal(
     built_for: Sequence[str],
     architecture: str,
 ) -> str | None:
-    """Why a plan does not run here, or None.
+    """The reason why a plan does not run here, or None.
 
-    An empty `built_for` is TensorRT-RTX's own choice: Ampere and all that came after it.
+    An empty `built_for` is TensorRT-RTX's own choice: Ampere and later.
     """
     if built_with != installed:
         return f"it was built with {library} {built_with}, {installed} is installed"
@@ -70,12 +70,12 @@ def plan_refusal(
 
 
 def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
-    """The plans of the source that fit this machine; a run takes the plan and profile for its
-    shapes.
+    """The plans of the source that fit this machine as one engine; each run takes the plan and
+    profile for its shapes.
 
-    EngineError if no plan fits, with the reason for each, or the machine has no GPU or no TensorRT.
+    EngineError if no plan fits, with the reason for each, or the machine has no GPU or TensorRT.
     """
-    from sdrt_engines.plan_set import Plan, PlanSet  # `import sdrt` does without it
+    from sdrt_engines.plan_set import Plan, PlanSet  # not needed for `import sdrt`
 
     if reason := tensorrt_refusal(backend):
         raise EngineError(f"{source.name}: {reason}")
@@ -98,8 +98,8 @@ def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
 
 
 def fitting_plans(source: Source, *, version: str, architecture: str) -> list[PlanFile]:
-    """The plans of the source's very network that were built for this version and GPU, and are
-    what was built then. EngineError with the reason for each if there are none.
+    """The unchanged plans of this source that were built for this version and GPU. EngineError with
+    the reason for each if there is none.
     """
     reasons, fitting = [], []
     for plan in source.plans:
@@ -117,7 +117,7 @@ def fitting_plans(source: Source, *, version: str, architecture: str) -> list[Pl
             reasons.append(f"{plan.path.name}: {reason}")
     if fitting:
         return fitting
-    found = "; ".join(reasons) or "it has none"
+    found = "; ".join(reasons) or "there are no plans"
     raise EngineError(f"{source.name}: no plan of this bundle runs here: {found}: {source.remedy}")
 
 
@@ -126,17 +126,17 @@ def engine_from_plan(
 ) -> Engine:
     """The network in the plan at `path`, on this machine's first GPU.
 
-    The plan must be known to be whole and made for this machine: TensorRT itself crashes on some
-    that are not. EngineError where it does not open all the same.
+    The plan must be complete and made for this machine: TensorRT itself crashes on some that are
+    not. EngineError if it still does not open.
     """
     if reason := tensorrt_refusal(backend):
         raise EngineError(reason)
-    device = shared_device()  # first: it makes the CUDA context that TensorRT looks for
+    device = shared_device()  # first: it makes the CUDA context that TensorRT needs
     return PlanEngine(signature, name, profiles, _OpenPlan(path, name, backend), device)
 
 
 class _OpenPlan:
-    """A plan in TensorRT's hands."""
+    """A plan opened by TensorRT."""
 
     def __init__(self, path: Path, name: str, backend: TensorRT) -> None:
         self._trt, self._name = _library(backend), name
@@ -167,13 +167,13 @@ class _OpenPlan:
         config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
         config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._cache = config.create_runtime_cache()
-        if self._cache_path.is_file():  # one of another driver, GPU or version is not taken
+        if self._cache_path.is_file():  # TensorRT ignores that of another driver, GPU or version
             self._cache.deserialize(self._cache_path.read_bytes())
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
     def _save_cache(self) -> None:
-        """What this GPU needed compiled, for the next process. It is no loss where it fails."""
+        """Saves what was compiled for this GPU, for the next process. A failure is harmless."""
         if self._cache is None:
             return
         draft = self._cache_path.with_name(f".{self._cache_path.name}")
@@ -196,7 +196,7 @@ def _library(backend: TensorRT) -> Any:
     module = LIBRARIES[backend]
     try:
         return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a library of its own is missing
+    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
         raise EngineError(
             f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
         ) from error
@@ -204,7 +204,7 @@ def _library(backend: TensorRT) -> Any:
 
 @cache
 def _logger(backend: TensorRT) -> Any:
-    """TensorRT keeps the first logger of a process for ever, so there is one."""
+    """A logger for the whole process, as TensorRT keeps the first one forever."""
     trt = _library(backend)
     return trt.Logger(trt.Logger.ERROR)
 

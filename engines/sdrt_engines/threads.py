@@ -1,10 +1,10 @@
-"""How many threads of the CPU an engine computes on."""
+"""The number of CPU threads that an engine uses."""
 
 from __future__ import annotations
 
 from sdrt_engines.errors import EngineError
 
-MAX_THREADS = 1024  # more than processors have: a typing error
+MAX_THREADS = 1024  # more than processors have: a typo
 
 
 def require_num_threads(num_threads: object) -> None:

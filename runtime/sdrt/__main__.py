@@ -1,4 +1,4 @@
-"""`python -m sdrt` is the command line."""
+"""The command line as `python -m sdrt`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What arrays are asked: how near two of them are, and whether one is finite."""
+"""Checks of arrays: the distance between two of them, and guards against NaN."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sdrt_engines import Array
 
 
 def psnr_of(expected: Array, got: Array) -> float:
-    """The peak signal-to-noise ratio in dB, relative to the range of `expected`; infinite for
-    equal arrays. Both are finite, and of one shape.
+    """The peak signal-to-noise ratio in dB, relative to the range of `expected`; infinite for equal
+    arrays. Both must be finite and of the same shape.
     """
     error = got.astype(np.float64) - expected
     mean_square = float(np.mean(error**2)) if error.size else 0.0
@@ -25,13 +25,13 @@ def psnr_of(expected: Array, got: Array) -> float:
 
 
 def require_finite(component: str, array: npt.NDArray[Any]) -> None:
-    """The guard between networks: NaN never becomes a black image.
+    """Guards between networks: NaN never becomes a black image.
 
-    Raises `NonFiniteError`, naming the component, where its output holds NaN or infinity.
+    Raises `NonFiniteError` naming the component if its output holds NaN or infinity.
     """
     if not np.isfinite(array).all():
         raise NonFiniteError(
             f"{component}: {np.count_nonzero(~np.isfinite(array))} of {array.size} output values "
-            "are NaN or infinite, so there is no image to hand over; use target cpu, or export "
-            "the checkpoint again"
+            "are NaN or infinite, so there is no image: use target cpu, or export the checkpoint "
+            "again"
         )

@@ -1,11 +1,11 @@
-"""The conversation between a generation and whoever runs its networks.
+"""The protocol between a generation and the driver that runs its networks.
 
-A generation yields an `Ask` for every run that it needs and is sent an `Answer`. It knows no
-engine, so one driver may run each ask at once (`answered`), and another may join the asks of many
-generations into one run.
+A generation yields an `Ask` for each run that it needs and receives an `Answer`. It does not know
+the engines, so one driver may run each ask at once (`answered`), and another may join the asks of
+many generations into one run.
 
 Rows are the first axis of every array: R rows are R images, texts or (negative, positive) branches
-of images, and no row's result depends on another row.
+of images. The result of a row does not depend on other rows.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ NOTHING = Constant()
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Link:
-    """One network's part in an ask: the rows that it runs on, and what it is fed for these."""
+    """One network's part in an ask: the rows that it runs on, and its feeds."""
 
     component: str
-    rows: tuple[int, ...]  # of the ask's, ascending; none: it is not run
+    rows: tuple[int, ...]  # indices into the ask's rows, ascending; empty: not run
     changing: Mapping[str, Array]  # (len(rows), …) each, or () for a scalar timestep
     constant: Constant = NOTHING
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ask:
-    """Run these networks, one after another; what is wanted are outputs of the last one.
+    """A request to run these networks in order; `outputs` are those of the last one.
 
     All but the last are ControlNets: each adds its residuals to those of the nets before it, and
-    the last one takes the sum. Rows on which none of them runs have residuals of zero. The last
+    the last network takes the sum. Rows on which none of them runs get residuals of zero. The last
     network runs on all rows.
     """
 
@@ -64,9 +64,9 @@ class Ask:
 
     @property
     def key(self) -> Hashable:
-        """Asks of equal keys may be joined: the same networks, outputs and shapes without rows.
+        """Asks with equal keys may be joined: same networks, outputs and shapes without rows.
 
-        Networks that take one scalar timestep for all rows must be asked at the same one.
+        Networks that take one scalar timestep for all rows also need equal timesteps.
         """
         return self.outputs, tuple(
             (link.component, name, array.shape[1:] if array.ndim else array.item())
@@ -78,19 +78,19 @@ class Ask:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """The wanted outputs, (rows, …) each, the seconds that each stage took, and where it ran."""
+    """The requested outputs, (rows, …) each, the seconds of each stage, and where it ran."""
 
     outputs: Mapping[str, Array]
     seconds: Mapping[str, float] = field(default_factory=dict)
     ran_on: str = ""  # as in `Result.engine`
 
 
-Asks: TypeAlias = Generator[Ask, Answer, T]  # what a part of a generation asks, and what it gives
+Asks: TypeAlias = Generator[Ask, Answer, T]  # yields asks, returns a result
 Run: TypeAlias = Callable[[Ask], Answer]
 
 
 def answered(asks: Asks[T], run: Run) -> T:
-    """What the generator gives when `run` answers each of its asks."""
+    """The result of the generator when `run` answers each of its asks."""
     try:
         ask = next(asks)
         while True:
@@ -101,10 +101,9 @@ def answered(asks: Asks[T], run: Run) -> T:
 
 
 class Joiner:
-    """Joins asks with equal keys into one for all of their rows, in their order.
+    """Joins asks with equal keys into one ask for all of their rows, in their order.
 
-    Their constant feeds are joined again only when other asks come together, so that they are
-    uploaded only then.
+    Constant feeds are joined, and so uploaded, again only if the combination of asks changes.
     """
 
     def __init__(self) -> None:
@@ -135,7 +134,7 @@ class Joiner:
 
 
 def split(answer: Answer, asks: Sequence[Ask]) -> list[Answer]:
-    """Each ask's rows of the answer to all of them, and its share of the seconds."""
+    """Each ask's rows of the joint answer, and its share of the seconds."""
     total, end, answers = sum(ask.num_rows for ask in asks), 0, []
     for ask in asks:
         start, end = end, end + ask.num_rows

@@ -1,4 +1,4 @@
-"""One job on its way from prompts and input images to images."""
+"""One job from prompts and input images to images."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Images: TypeAlias = "tuple[Image, ...]"
-# What a generation yields, what it is sent for an ask (None for a step), and what it gives.
+# Yields asks and steps, is sent an answer for an ask and None for a step, returns the result.
 Events: TypeAlias = Generator[Ask | Step, Answer | None, Result]
 _Work: TypeAlias = Generator[Ask | Step, Answer | None, tuple[Array, Images]]
 
 
 class Generation:
-    """A job with all of its state. It asks for each network's run and knows no engine.
+    """A job with all of its state. It asks for each network's run without knowing the engines.
 
     `run` answers the asks of previews, which a caller may want at any time.
     """
@@ -45,7 +45,7 @@ class Generation:
         self._ran_on = ""
 
     def events(self) -> Events:
-        """Yields asks, to be sent their answers, and steps; returns the result."""
+        """Yields asks, which need answers, and steps; returns the result."""
         latents, images = yield from self._accounted(self._work())
         return Result(
             images=tuple(map(self.job.finish, images)),
@@ -66,7 +66,7 @@ class Generation:
         return latents, images
 
     def _accounted(self, work: _Work) -> _Work:
-        """Relays events; counts the seconds of the answers and the caller's time."""
+        """Relays events; measures the seconds of the answers and of the caller."""
         answer: Answer | None = None
         while True:
             try:
@@ -84,7 +84,7 @@ class Generation:
                     answer = yield event
 
     def _draw(self) -> Array:
-        """The next normals of every image's stream, (B, C, h, w)."""
+        """The next noise of every image's stream, (B, C, h, w)."""
         return self._noise.normal(self.job.family.latents.shape_of(self.job.size))
 
     def _denoiser(self, start: Start) -> Asks[Denoiser]:
@@ -119,7 +119,7 @@ class Generation:
     def _denoise(
         self, denoiser: Denoiser, start: Start
     ) -> Generator[Ask | Step, Answer | None, Array]:
-        """Answers the sampler's calls with the model's predictions; gives the final latents."""
+        """Answers the sampler's calls with the model's predictions; returns the final latents."""
         schedule, num_calls = self.job.schedule, 0
         sampler = schedule.run(start.latents, self._draw, start.index)
         total = len(schedule.timesteps) - start.index
@@ -147,7 +147,7 @@ class Generation:
 
 
 def run_alone(events: Events, run: Run) -> Generator[Step, None, Result]:
-    """The steps of one generation, while `run` answers its asks one by one."""
+    """The steps of one generation; `run` answers its asks one by one."""
     answer: Answer | None = None
     while True:
         try:

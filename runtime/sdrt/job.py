@@ -1,4 +1,4 @@
-"""A request that has met its bundle: everything that a generation needs, and nothing left open."""
+"""A request resolved against its bundle: everything that a generation needs."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a generation does, down to the names of the networks that it runs."""
+    """The work of a generation, down to the names of the networks that it runs."""
 
     request: Request  # with every None resolved
     family: Family
-    size: Size  # of the images that are generated, before anything is pasted back
+    size: Size  # of the generated images, before pasting back
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
     start: StartKind
@@ -50,7 +50,7 @@ class Job:
     denoiser: str
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
-    finish: Callable[[Image], Image]  # what is done to each image at the end
+    finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
 
     @property
@@ -68,7 +68,7 @@ class Job:
 def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
     """The job of a request. `signatures` are those of the networks that will run, by name.
 
-    Raises what `resolving` raises, RequestError if an input image does not fit its network,
+    Raises the errors of `resolving`, RequestError if an input image does not fit its network,
     SamplerError for an impossible schedule, and BundleError if a network is missing.
     """
     _require_supported(bundle.family)
@@ -112,12 +112,12 @@ def _require_supported(family: Family) -> None:
 
 
 def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
-    """Those that are there. BundleError if the family cannot do without a missing one."""
+    """Those in the bundle. BundleError if a missing one is required."""
     for encoder in bundle.family.text.encoders:
         if encoder.component in signatures:
             if encoder.kind != "clip":
                 raise BundleError(
-                    f"{encoder.component}: this version of sdrt runs no {encoder.kind} encoder: "
+                    f"{encoder.component}: this sdrt does not run {encoder.kind} encoders: "
                     "use a newer sdrt"
                 )
             yield encoder.component
@@ -127,7 +127,7 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
 
 def _autoencoder(bundle: Bundle) -> Autoencoder:
     found = bundle.find("vae encoder")
-    encoder = names.VAE_ENCODER if found is None else found.name  # needed for input images only
+    encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
 
 
@@ -170,7 +170,7 @@ def _controlnet(
 
 
 def _finish(request: Request, frame: Frame) -> Callable[[Image], Image]:
-    """Pastes an image back where it is a part of a larger one."""
+    """Pastes an image back into the larger one that it is a part of."""
     if frame.box is None or request.input_image is None or request.mask is None:
         return lambda image: image
     return partial(

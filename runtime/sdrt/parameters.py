@@ -51,6 +51,14 @@ PARAMETERS = (
         recommended=True,
     ),
     Parameter(
+        "scheduler",
+        Scheduler(),
+        "the sampler: a short name, or diffusers' or A1111's name",
+        "the bundle's",
+        a1111="Sampler",
+        aliases=("sampler", "sampler_name", "sampling_method"),
+    ),
+    Parameter(
         "guidance_scale",
         Between(0, 1000),
         "how strongly the prompt guides; 1 and less: not at all",
@@ -65,14 +73,6 @@ PARAMETERS = (
         "reduces over-exposure by high guidance",
         "0",
         aliases=("cfg_rescale",),
-    ),
-    Parameter(
-        "scheduler",
-        Scheduler(),
-        "the sampler: a short name, or diffusers' or A1111's name",
-        "the bundle's",
-        a1111="Sampler",
-        aliases=("sampler", "sampler_name", "sampling_method"),
     ),
     Parameter(
         "width",

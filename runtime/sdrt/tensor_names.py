@@ -1,4 +1,4 @@
-"""The names of every network's tensors, and of the networks: optimum's, written once.
+"""The names of networks and their tensors: optimum's, written once.
 
 Shapes: B batch, L tokens, D width of the text encoder, C latent channels, (h, w) latent size,
 (H, W) image size.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-# The networks: the folder's names inside a bundle.
+# The networks: names of their folders inside a bundle.
 TEXT_ENCODER: Final = "text_encoder"
 UNET: Final = "unet"
 VAE_DECODER: Final = "vae_decoder"
 VAE_ENCODER: Final = "vae_encoder"
-# The same UNet, weights included, with the residuals of ControlNets as inputs.
+# The same UNet with the same weights, and with the residuals of ControlNets as inputs.
 UNET_CONTROLLED: Final = "unet_controlled"
 
 # Text encoder
@@ -34,8 +34,8 @@ OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
 LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
 
-# ControlNet: takes what the UNet takes, and an image in 0..1. Its N outputs are the controlled
-# UNet's inputs of the same names: its residuals, scaled, and added to those of the nets before it
+# ControlNet: takes the UNet's inputs, and an image in 0..1. Its N outputs are the controlled UNet's
+# inputs of the same names: its residuals, scaled, and added to those of the nets before it.
 CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
 CONDITIONING_SCALE: Final = "conditioning_scale"  # (B, N): the factor of each residual
 MID_BLOCK_RESIDUAL: Final = "mid_block_residual"  # (B, C_mid, h_mid, w_mid)
@@ -46,17 +46,17 @@ _CONTROLNET = "controlnet_"
 
 
 def down_block_residual(index: int) -> str:
-    """ControlNet: what is added to the UNet's skip connection `index`, (B, C_i, h_i, w_i)."""
+    """ControlNet: the term added to the UNet's skip connection `index`, (B, C_i, h_i, w_i)."""
     return f"{_DOWN_BLOCK_RESIDUALS}{index}"
 
 
 def earlier(residual: str) -> str:
-    """ControlNet: the input for what the nets before it gave; zeros for the first."""
+    """ControlNet: the input for the residuals of the nets before it; zeros for the first."""
     return f"{_EARLIER}{residual}"
 
 
 def is_residual(name: str) -> bool:
-    """Whether a tensor is what a ControlNet gives, to the UNet or to the net after it."""
+    """True if a tensor is a ControlNet's output, for the UNet or for the next net."""
     residual = name.removeprefix(_EARLIER)
     return residual == MID_BLOCK_RESIDUAL or residual.startswith(_DOWN_BLOCK_RESIDUALS)
 
@@ -67,7 +67,7 @@ def controlnet(name: str) -> str:
 
 
 def controlnet_of(component: str) -> str:
-    """What users call the ControlNet whose network has that name."""
+    """The user's name for the ControlNet whose network has that name."""
     return component.removeprefix(_CONTROLNET)
 
 
@@ -77,5 +77,5 @@ def hidden_state(index: int) -> str:
 
 
 def normed_hidden_state(index: int) -> str:
-    """Text encoder: the same after the final layer norm, what diffusers' `clip_skip` uses."""
+    """Text encoder: the same after the final layer norm, as for diffusers' `clip_skip`."""
     return f"normed_hidden_states.{index}"

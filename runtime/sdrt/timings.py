@@ -1,4 +1,4 @@
-"""Where the seconds of a request go."""
+"""The seconds of a request, by stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Timings:
 
 
 class Clock:
-    """Adds up the seconds spent in each stage, and with the caller between two steps."""
+    """Adds up the seconds of each stage, and those of the caller between two steps."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -35,7 +35,7 @@ class Clock:
         self._seconds: dict[str, float] = {}
 
     def start(self) -> None:
-        """Counts from now on."""
+        """Starts counting."""
         self._start = time.perf_counter()
 
     @contextmanager
@@ -47,13 +47,13 @@ class Clock:
             self.add({stage: time.perf_counter() - start})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Counts seconds that were spent in stages."""
+        """Adds seconds that were spent in stages."""
         for stage, spent in seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
 
     @contextmanager
     def of_the_caller(self) -> Iterator[None]:
-        """The seconds inside are not the request's."""
+        """Excludes the seconds inside from the request's."""
         start = time.perf_counter()
         try:
             yield
@@ -62,7 +62,7 @@ class Clock:
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Of each stage so far."""
+        """The seconds of each stage so far."""
         return self._seconds
 
     def timings(self) -> Timings:

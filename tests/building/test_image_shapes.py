@@ -80,17 +80,17 @@ def test_shapes_are_written_as_they_are_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["512", "", "512x", "512x512x3", "512*512", "512x512..1024"])
-def test_what_is_no_shape_is_told(text: str) -> None:
+def test_an_invalid_shape_is_reported(text: str) -> None:
     with pytest.raises(BuildError, match=r"--shapes"):
         ImageShapes.parse(text)
 
 
-def test_impossible_shapes_are_told() -> None:
+def test_impossible_shapes_are_reported() -> None:
     with pytest.raises(BuildError, match=r"--shapes 512x1024\.\.1024x512: range .*: expected MIN"):
         ImageShapes.parse("512x1024..1024x512")
 
 
 @pytest.mark.parametrize("text", ["512x513", "512x512..1024x1025"])
-def test_sizes_that_latents_do_not_have_are_told(text: str) -> None:
+def test_sizes_that_latents_do_not_have_are_reported(text: str) -> None:
     with pytest.raises(BuildError, match=r"height (513|1025) is not a multiple of 8: take .* or "):
         ImageShapes.parse(text).require_multiple(8)

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.folder import Bundle
+from sdrt.command_line.main import main
 from sdrt.files.locking import only_one
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
@@ -31,11 +35,12 @@ COMPONENTS = [component.name for component in Bundle.open("demo").manifest.compo
 SMALLEST = "text_encoder"  # builds in two seconds
 
 
-def build(root: Path, *arguments: object, before: str = "") -> tuple[int, str, str]:
-    """Exit code, and what was printed, of `sdrt build` as the bundle was built."""
+def build(root: Path, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, and what was printed, of `sdrt build` as the bundle was built; in this process."""
     given = ("build", root, "--target", TARGET, "--batch", "1..2", *arguments)
-    outcome = run_sdrt(*given, folder=root.parent, before=before)
-    return outcome.code, "\n".join(outcome.out), "\n".join(outcome.err)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main([str(argument) for argument in given])
+    return code, out.getvalue().rstrip("\n"), err.getvalue().rstrip("\n")
 
 
 def plan_of(root: Path, component: str = SMALLEST) -> Path:
@@ -82,7 +87,7 @@ def test_a_second_build_does_nothing(built: Built) -> None:
     before = entries(built.root)
     code, out, err = build(built.root)
     assert (code, out) == (0, "everything exists already, nothing was built")
-    assert err.splitlines() == [f"{component}: there already" for component in COMPONENTS]
+    assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
 
 
@@ -105,7 +110,7 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
             plan.with_suffix(".json").write_text("{")
     code, out, err = build(copy, "--component", SMALLEST)
     assert (code, out) == (0, str(plan))
-    assert f"{SMALLEST}: building again, as " in err
+    assert f"{SMALLEST}: building again: " in err
     (record,) = records_of(copy, "tensorrt-rtx", SMALLEST)
     verify_file(copy, record.plan)
 
@@ -194,20 +199,21 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
-        (("--component", "unet2"), "no component 'unet2', it has "),
-        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx knows no 'sm99'"),
-        (("--target", "auto"), "unknown target 'auto': it is whichever opens, name one of cpu, "),
+        (("--component", "unet2"), "no component 'unet2' (found: "),
+        (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx does not know 'sm99'"),
+        (
+            ("--target", "auto"),
+            "unknown target 'auto': 'auto' is the first that opens, name one of cpu, ",
+        ),
         (("--target", "openvino"), "'openvino' runs a bundle's ONNX as it is and needs no build"),
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),
     ],
 )
 def test_what_is_impossible_is_reported_at_once(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("build", "demo", "--target", TARGET, *arguments)
-    outcome = run_sdrt(*given, folder=tmp_path)
-    assert outcome.code == 1
-    (line,) = outcome.err
+    assert main(["build", "demo", "--target", TARGET, *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (DEMO_FOLDER / "engines").exists()
 

@@ -70,14 +70,14 @@ def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
             np.testing.assert_allclose(here["out_sample"], through_host["out_sample"], atol=1e-3)
 
 
-def test_shapes_outside_all_profiles_are_told(bundle: Bundle) -> None:
+def test_shapes_outside_all_profiles_are_reported(bundle: Bundle) -> None:
     with open_engine(bundle, "vae_decoder", TARGET) as engine:
         latents = np.zeros((1, 4, 99, 99), np.float32)
         with pytest.raises(EngineError, match="vae_decoder: no profile of this engine covers"):
             engine.run({"latent_sample": latents})
 
 
-def test_what_was_compiled_is_kept_beside_the_plan(bundle: Bundle) -> None:
+def test_compiled_kernels_are_cached_next_to_the_plan(bundle: Bundle) -> None:
     with open_engine(bundle, "text_encoder", TARGET) as engine:
         engine.run(probe_inputs(bundle, "text_encoder"))
     (cache,) = Path(bundle.root).glob("engines/tensorrt-rtx/text_encoder-*.cache")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle
 
 
-def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Changes the manifest and seals it again."""
     path = bundle / "sdrt.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -29,7 +30,7 @@ def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
     (bundle / path).write_bytes(content)
     record = record_file(bundle, path)
 
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         for owner in (manifest, *manifest["components"]):
             owner["files"] = [
                 vars(record) if file["path"] == path else file for file in owner["files"]
@@ -121,15 +122,15 @@ def an_unknown_option(bundle: Path) -> None:
         (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
         (an_empty_folder, "'bundle' holds neither sdrt.json nor model_index.json, so it is no"),
         (a_broken_manifest, "bundle: sdrt.json: not valid JSON"),
-        (a_later_manifest, "bundle: sdrt.json: format_version: got 3, this sdrt reads 2: use the"),
-        (an_older_manifest, "got 1, this sdrt reads 2: export it again with `sdrt export tests -o"),
+        (a_later_manifest, "bundle: sdrt.json: format_version: got 3, expected 2: use the"),
+        (an_older_manifest, "got 1, expected 2: export it again with `sdrt export tests -o"),
         (an_edited_manifest, "bundle: sdrt.json: digest: got '"),
         (a_path_upwards, "files[0]: path: got '../secret.json', expected a path inside the bundle"),
         (an_absolute_path, "files[0]: path: got '/etc/passwd', expected a path inside the bundle"),
         (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),
         (a_changed_byte, "bundle/unet/model.onnx_data: the file has changed: got sha256 "),
         (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
-        (a_truncated_network, "bundle/unet/model.onnx: no ONNX model: "),
+        (a_truncated_network, "bundle/unet/model.onnx: not an ONNX model: "),
         (truncated_weights, "bundle/unet/model.onnx: does not load: "),
         (an_unknown_scheduler, "'EulerDiscretScheduler' is unknown: did you mean 'EulerDiscreteSc"),
         (an_unknown_option, "beta_strat"),

@@ -150,7 +150,7 @@ def half_a_jpeg(path: Path) -> None:
         ),
         ([IMAGE, "empty.png"], "image: 'empty.png' is not an image that Pillow can read"),
         ([IMAGE, "half.jpg"], "image: 'half.jpg' cannot be read: image file is truncated"),
-        ([IMAGE, "large.png"], "expected 67 megapixels at most: make it smaller"),
+        ([IMAGE, "large.png"], "expected 67 megapixels at most: reduce its size"),
         ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
         (
             [IMAGE, "in.png", MASK, "wide.png"],

@@ -47,7 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recorded(path: str) -> dict[str, object]:
     with Image.open(path) as image:
-        return json.loads(image.text["sdrt"])
+        record: dict[str, object] = json.loads(image.info["sdrt"])
+        return record
 
 
 def pixels(path: str) -> np.ndarray:
@@ -78,7 +79,7 @@ def test_a_png_says_which_images_it_was_made_from(folder: Path) -> None:
         "edges": {"image": str(folder / "edges.png"), "scale": 0.5, "start": 0.0, "end": 1.0}
     }
     with Image.open("one.png") as image:
-        assert "Denoising strength: 0.9" in image.text["parameters"]
+        assert "Denoising strength: 0.9" in image.info["parameters"]
 
 
 def test_text_to_image_says_nothing_of_images() -> None:
@@ -134,7 +135,9 @@ def test_opencv_is_loaded_for_annotating_only(folder: Path) -> None:
 # --- what a PNG cannot say
 
 
-def test_images_that_are_gone_are_told(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_images_that_are_gone_are_reported(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
     assert main([*DRAW, *WAYS["image"], "-o", "one.png", "--quiet"]) == 0
     Path("in.png").unlink()
     assert main(["run", "--from-image", "one.png", "-o", "again.png"]) == 1
@@ -168,11 +171,11 @@ def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
     outcome = run_sdrt(*DRAW, "--image", "large.png", folder=folder)
     assert outcome.code == 1
     assert outcome.err == (
-        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most: make it smaller",
+        "sdrt: image: got 10000×10000 pixels: expected 67 megapixels at most: reduce its size",
     )
 
 
-def test_a_bundle_without_vae_encoder_is_told_before_any_network_opens(
+def test_a_bundle_without_vae_encoder_is_reported_before_any_network_opens(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As optimum's folders can be: no manifest, so only what lies there."""

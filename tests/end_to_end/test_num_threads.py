@@ -17,16 +17,16 @@ PROMPT = "a large red circle on a white background"
 NETWORKS = ("text_encoder", "unet", "vae_decoder")  # that a prompt runs
 
 
-def drawn(target: str, num_threads: int | None) -> np.ndarray:
+def generated(target: str, num_threads: int | None) -> np.ndarray:
     with sdrt.Pipeline.open("demo", target, num_threads) as pipeline:
         (image,) = pipeline(PROMPT, seed=7, num_inference_steps=8).images
     return np.asarray(image, int)
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_one_thread_draws_the_same(target: str) -> None:
+def test_one_thread_generates_the_same_image(target: str) -> None:
     skip_unless_it_opens(target)
-    assert abs(drawn(target, 1) - drawn(target, None)).max() <= 2
+    assert abs(generated(target, 1) - generated(target, None)).max() <= 2
 
 
 @needs_counting
@@ -44,4 +44,4 @@ def test_the_command_line_takes_it(tmp_path: Path) -> None:
     options = ["--seed", "7", "--steps", "8", "--target", "cpu", "--num-threads", "1", "-q"]
     assert main(["run", "demo", PROMPT, *options, "-o", str(path)]) == 0
     with Image.open(path) as image:
-        np.testing.assert_array_equal(np.asarray(image, int), drawn("cpu", 1))
+        np.testing.assert_array_equal(np.asarray(image, int), generated("cpu", 1))

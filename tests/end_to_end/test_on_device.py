@@ -77,7 +77,8 @@ def plans() -> Iterator[dict[str, Engine]]:
         "sequence": Range.parse("1..77"),
     }
     with ExitStack() as stack:
-        gpu, engines = HostGpu(), {}
+        gpu = HostGpu()
+        engines: dict[str, Engine] = {}
         for component in BUNDLE.manifest.components:
             cpu = stack.enter_context(open_engine(BUNDLE, component.name, "cpu"))
             profile = Profile(
@@ -94,7 +95,7 @@ def plans() -> Iterator[dict[str, Engine]]:
         yield engines
 
 
-def drawn(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
+def generated(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
     control = {"edges": Control(sample_image(64, 64), scale=0.7, start=0.2, end=0.6)}
     result = pipeline(PROMPT, control=control, seed=3, num_inference_steps=5, **keywords)
     return np.stack([np.asarray(image) for image in result.images])
@@ -104,8 +105,8 @@ def drawn(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
 def test_the_image_is_the_one_without(guess_mode: bool, engines: dict[str, Observed]) -> None:
     target = resolve_target("cpu")
     with sdrt.Pipeline(BUNDLE, target, engines) as bound, sdrt.Pipeline(BUNDLE, target) as plain:
-        got = drawn(bound, guess_mode=guess_mode)
-        np.testing.assert_array_equal(got, drawn(plain, guess_mode=guess_mode))
+        got = generated(bound, guess_mode=guess_mode)
+        np.testing.assert_array_equal(got, generated(plain, guess_mode=guess_mode))
 
 
 @pytest.mark.parametrize("guess_mode", [False, True])
@@ -118,13 +119,13 @@ def test_plans_draw_the_image_of_the_cpu(guess_mode: bool, plans: dict[str, Engi
     }
     with sdrt.Pipeline(BUNDLE, target, plans) as simulated, sdrt.Pipeline(BUNDLE, target) as plain:
         for _ in range(2):
-            got = drawn(simulated, **keywords)
-            np.testing.assert_array_equal(got, drawn(plain, **keywords))
+            got = generated(simulated, **keywords)
+            np.testing.assert_array_equal(got, generated(plain, **keywords))
 
 
 def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
     with sdrt.Pipeline(BUNDLE, resolve_target("cpu"), engines) as pipeline:
-        drawn(pipeline)
+        generated(pipeline)
     unet, net = (engines[name] for name in NAMES)
     assert len(net.runs) == 2  # of five steps, those inside the window
     every_step = {"sample": np.ndarray, "timestep": np.ndarray}
@@ -140,6 +141,6 @@ def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
 
 def test_guess_mode_puts_its_zeros_before_them_on_the_host(engines: dict[str, Observed]) -> None:
     with sdrt.Pipeline(BUNDLE, resolve_target("cpu"), engines) as pipeline:
-        drawn(pipeline, guess_mode=True)
+        generated(pipeline, guess_mode=True)
     kinds = [run["mid_block_residual"] for run in engines["unet_controlled"].runs]
     assert kinds == [Pinned, np.ndarray, np.ndarray, Pinned, Pinned]

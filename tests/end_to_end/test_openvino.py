@@ -33,7 +33,7 @@ def expected() -> np.ndarray:
     return images("cpu")
 
 
-def test_float32_draws_the_same_image(expected: np.ndarray) -> None:
+def test_float32_generates_the_same_image(expected: np.ndarray) -> None:
     skip_unless_it_opens("openvino")
     difference = images("openvino").astype(int) - expected
     assert abs(difference).max() <= 2
@@ -63,7 +63,7 @@ def test_a_row_is_the_same_alone_in_a_batch_and_after_other_shapes() -> None:
                 )
 
 
-def test_bfloat16_draws_what_was_asked_for(expected: np.ndarray) -> None:
+def test_bfloat16_generates_what_the_prompt_asks_for(expected: np.ndarray) -> None:
     skip_unless_it_opens("openvino:bf16")
     drawn = images("openvino:bf16")
     squared = (drawn.astype(float) - expected) ** 2
@@ -82,4 +82,4 @@ def test_the_command_line_draws_on_it(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert "1 steps on openvino in" in capsys.readouterr().err
     with Image.open(path) as image:
-        assert json.loads(image.text["sdrt"])["prompt"] == "a red circle"
+        assert json.loads(image.info["sdrt"])["prompt"] == "a red circle"

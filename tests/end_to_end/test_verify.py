@@ -45,7 +45,7 @@ def test_the_cpu_is_not_compared_with_itself(
     assert "name a --target (sdrt doctor lists them)" in err
 
 
-def test_a_broken_network_fails_and_the_others_are_still_told(
+def test_a_broken_network_fails_and_the_others_are_still_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_toy_bundle(tmp_path / "toy", nan_from="unet")

@@ -65,7 +65,7 @@ def test_the_simulated_context_has_nothing_that_tensorrt_lacks() -> None:
 
 @pytest.mark.skipif(driver_refusal() is None, reason="there is a GPU")
 def test_without_a_driver_it_is_an_engine_error() -> None:
-    with pytest.raises(EngineError, match=r"^CUDA fails: cudaErrorInsufficientDriver: update the"):
+    with pytest.raises(EngineError, match=r"^CUDA failed: cudaErrorInsufficientDriver: update the"):
         Device(runtime)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ def test_outputs_stay_on_the_device(engine: BoundEngine) -> None:
     assert [*outputs] == ["z"]
     z = outputs["z"]
     assert isinstance(z, DeviceArray)
-    assert (z.dtype, z.shape) == (np.float32, (2, 4))
+    assert (z.dtype, z.shape) == (np.dtype(np.float32), (2, 4))
     np.testing.assert_array_equal(z.numpy(), X + T)
 
 
@@ -81,7 +81,7 @@ def test_they_belong_to_who_holds_them(engine: BoundEngine) -> None:
 @pytest.mark.parametrize("kind", ["bound", "cpu", "function", "plans"])
 def test_every_engine_takes_them(kind: str, engine: BoundEngine, path: Path) -> None:
     y = engine.run_on_device({"x": X, "t": T})["y"]
-    others = {
+    others: dict[str, Callable[[], Engine]] = {
         "bound": lambda: bound(path),
         "cpu": lambda: engine_from_onnx(path),
         "function": lambda: FunctionEngine(
@@ -116,13 +116,13 @@ def test_engines_on_the_cpu_give_arrays(path: Path) -> None:
     np.testing.assert_array_equal(y, X * T)
 
 
-def test_what_does_not_fit_is_told(engine: BoundEngine) -> None:
+def test_a_mismatch_is_reported(engine: BoundEngine) -> None:
     y = engine.run_on_device({"x": X, "t": T})["y"]
     with pytest.raises(
         TensorError, match=r"^net: input 't' is float32 \(2, 4\), expected"
     ) as error:
         engine.run({"x": X[:1], "t": y})
-    assert "dimension 0 must be 1, which B is in this run, not 2" in str(error.value)
+    assert "dimension 0 must be 1, the B of this run, not 2" in str(error.value)
     counts = FunctionEngine(Signature((spec("n", "int64", "B", 4),), ()), lambda feeds: {})
     with pytest.raises(TensorError, match=r"convert it with \.astype\('int64'\)"):
         counts.run_on_device({"n": y})

@@ -52,7 +52,7 @@ def test_a_scalar_has_no_dimensions() -> None:
         ("height/2", "the size of 'height/2' does not follow from B 2, height 9"),
     ],
 )
-def test_a_dimension_that_does_not_follow_is_told(dim: str, message: str) -> None:
+def test_a_dimension_that_does_not_follow_is_reported(dim: str, message: str) -> None:
     with pytest.raises(TensorError) as caught:
         shape_at(spec("x", "float32", dim), SIZES)
     assert message in str(caught.value)

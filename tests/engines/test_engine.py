@@ -57,7 +57,7 @@ def test_a_run_gives_only_the_outputs_asked_for(unet: FunctionEngine) -> None:
     [
         (["out_smaple"], "unet: no output 'out_smaple': did you mean 'out_sample'?"),
         (["x"], "unet: no output 'x': known: out_sample, mean"),
-        ([], "unet: no output asked for"),
+        ([], "unet: no output requested"),
     ],
 )
 def test_wrong_outputs(unet: FunctionEngine, outputs: list[str], message: str) -> None:
@@ -109,7 +109,7 @@ WRONG_FEEDS = [
     (
         with_("timestep", np.ones(1, np.float32)),
         "unet: input 'timestep' is float32 (1,), expected float32 (B,): "
-        "dimension 0 must be 2, which B is in this run, not 1",
+        "dimension 0 must be 2, the B of this run, not 1",
     ),
     (
         with_("timestep", [7.0, 7.0]),
@@ -122,7 +122,12 @@ WRONG_FEEDS = [
 @pytest.mark.parametrize(("spoil", "message"), WRONG_FEEDS)
 def test_wrong_feeds_never_reach_the_function(spoil: Callable[[Feeds], None], message: str) -> None:
     calls: list[object] = []
-    unet = FunctionEngine(SIGNATURE, lambda arrays: calls.append(arrays) or {}, name="unet")
+
+    def function(arrays: Feeds) -> Feeds:
+        calls.append(arrays)
+        return {}
+
+    unet = FunctionEngine(SIGNATURE, function, name="unet")
     arrays = feeds()
     spoil(arrays)
     with pytest.raises(TensorError) as caught:
@@ -136,7 +141,7 @@ def test_symbolic_dimensions_are_free_from_run_to_run(unet: FunctionEngine) -> N
     assert unet.run(feeds(batch=3))["mean"].shape == (3,)
 
 
-def test_a_pinned_feed_stands_for_its_array(unet: FunctionEngine) -> None:
+def test_a_pinned_feed_replaces_its_array(unet: FunctionEngine) -> None:
     arrays = feeds()
     text = arrays["encoder_hidden_states"]
     expected = unet.run(arrays)["out_sample"]
@@ -158,7 +163,7 @@ def test_a_pinned_feed_binds_its_dimensions_too(unet: FunctionEngine) -> None:
     arrays["timestep"] = unet.pin("timestep", np.ones(2, np.float32))
     with pytest.raises(
         TensorError,
-        match=r"'timestep' is a pinned array \(2,\), expected .* must be 1, which B is in this run",
+        match=r"'timestep' is a pinned array \(2,\), expected .* must be 1, the B of this run",
     ):
         unet.run(arrays)
 
@@ -226,12 +231,12 @@ def test_runs_may_overlap() -> None:
     ("name", "value", "message"),
     [
         ("mean", np.ones(2), "output 'mean' is float64 (2,), expected float32 (B,): convert"),
-        ("mean", np.ones(3, np.float32), "must be 2, which B is in this run, not 3"),
+        ("mean", np.ones(3, np.float32), "must be 2, the B of this run, not 3"),
         ("mean", 1.0, "output 'mean' is a float, expected float32 (B,)"),
         ("max", np.ones(2), "returned ['max', 'mean', 'out_sample'], expected ['mean', 'out_"),
     ],
 )
-def test_a_function_must_keep_its_promise(name: str, value: object, message: str) -> None:
+def test_a_function_must_keep_its_promise(name: str, value: Any, message: str) -> None:
     unet = FunctionEngine(SIGNATURE, lambda arrays: {**add(arrays), name: value}, name="unet")
     with pytest.raises(TensorError) as caught:
         unet.run(feeds())

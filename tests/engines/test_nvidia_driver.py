@@ -15,8 +15,8 @@ UPDATE = "install NVIDIA's driver 580 or newer"
         ((13, 0), 1, None),
         ((13, 2), 2, None),  # minor versions of CUDA go together
         ((14, 0), 1, None),
-        ((12, 8), 1, f"the NVIDIA driver knows CUDA 12.8, needed is 13.0 or newer: {UPDATE}"),
-        ((12, 8), 0, f"the NVIDIA driver knows CUDA 12.8, needed is 13.0 or newer: {UPDATE}"),
+        ((12, 8), 1, f"the NVIDIA driver supports CUDA 12.8, expected 13.0 or newer: {UPDATE}"),
+        ((12, 8), 0, f"the NVIDIA driver supports CUDA 12.8, expected 13.0 or newer: {UPDATE}"),
         ((13, 2), 0, f"the NVIDIA driver finds no GPU: {UPDATE}"),
     ],
 )

@@ -155,7 +155,7 @@ def test_threads_share_an_engine(engine: Engine) -> None:
         assert all(threads.map(run, range(200)))
 
 
-def test_a_failure_inside_the_network_is_told_once(
+def test_a_failure_inside_the_network_is_reported_once(
     open_any: Opener, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -185,7 +185,7 @@ def test_a_size_that_only_a_run_shows(open_any: Opener, tmp_path: Path) -> None:
     with open_any(path) as engine:
         for x in ([0, 1, 1], [1, 1, 1], [0, 0, 1], [1, 0, 1]):
             y = engine.run({"x": np.array(x)})["y"]
-            assert y.tolist() == [np.nonzero(x)[0].tolist()]
+            assert y.tolist() == [np.flatnonzero(x).tolist()]
 
 
 @pytest.mark.parametrize("dtype", [name for name in ELEMENT_TYPES if name != "bool"])
@@ -221,7 +221,7 @@ def test_a_closed_engine_frees_its_session(open_any: Opener, path: Path) -> None
         engine.run(FEEDS)
 
 
-def test_weights_beside_the_model(open_any: Opener, tmp_path: Path) -> None:
+def test_weights_next_to_the_model(open_any: Opener, tmp_path: Path) -> None:
     path, weights = tmp_path / "model.onnx", tmp_path / "model.onnx_data"
     path.write_bytes(onnx_model(SIGNATURE, NODES, {"scale": SCALE}, weights.name))
     weights.write_bytes(SCALE.tobytes())
@@ -240,15 +240,17 @@ def test_weights_missing_or_cut_short(
     with pytest.raises(EngineError) as caught:
         open_onnx(path)
     assert str(caught.value).startswith(f"{path}: does not load: ")
-    assert str(caught.value).endswith("missing or cut short: copy the whole folder again")
+    assert str(caught.value).endswith("missing or truncated: copy the whole folder again")
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(MODEL[: len(MODEL) // 2], "no ONNX model: it is cut short", id="truncated"),
-        pytest.param(b"no model at all", "no ONNX model", id="text"),
+        pytest.param(
+            MODEL[: len(MODEL) // 2], "not an ONNX model: it is truncated", id="truncated"
+        ),
+        pytest.param(b"no model at all", "not an ONNX model", id="text"),
         pytest.param(UNKNOWN_OPERATOR, "does not load: ", id="unknown operator"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_dimension_without_a_name_is_called_after_its_tensor(tmp_path: Path) -
     assert signature_from_onnx(path).inputs == (spec("x", "float32", "x.0", "x.1", 4),)
 
 
-def test_a_weight_listed_as_an_input_is_none(tmp_path: Path) -> None:
+def test_an_initializer_listed_as_an_input_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     listed = Signature((*SIGNATURE.inputs, spec("scale", "float32", 1)), SIGNATURE.outputs)
     path.write_bytes(onnx_model(listed, NODES, {"scale": np.ones(1, np.float32)}))
@@ -58,11 +58,13 @@ SAMPLE_TWICE = field(11, value_info(SIGNATURE.inputs[0])) * 2
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "no ONNX model: cannot mmap an empty file: copy or export", id="empty"),
-        pytest.param(MODEL[:-1000], "no ONNX model: it is cut short: copy or", id="truncated"),
-        pytest.param(MODEL[:3], "no ONNX model: it is cut short", id="three bytes"),
+        pytest.param(
+            b"", "not an ONNX model: cannot mmap an empty file: copy or export", id="empty"
+        ),
+        pytest.param(MODEL[:-1000], "not an ONNX model: it is truncated: copy or", id="truncated"),
+        pytest.param(MODEL[:3], "not an ONNX model: it is truncated", id="three bytes"),
         pytest.param(b"version https://git-lfs", "it is not a protobuf message", id="git-lfs"),
-        pytest.param(bytes(100), "no ONNX model: field 7 is missing", id="zeros"),
+        pytest.param(bytes(100), "not an ONNX model: field 7 is missing", id="zeros"),
         pytest.param(graph_with(BFLOAT16), "tensor 'x' has element type 16, which", id="bfloat16"),
         pytest.param(graph_with(NO_SHAPE), "tensor 'x' has no shape", id="no shape"),
         pytest.param(field(7, SAMPLE_TWICE), "two inputs named 'sample'", id="twice"),
@@ -77,7 +79,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, message: str) ->
     assert message in str(caught.value)
 
 
-def test_damage_is_an_engine_error_or_none(tmp_path: Path) -> None:
+def test_damage_is_an_engine_error_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     rng = np.random.default_rng(0)
     num_refused = 0
@@ -100,7 +102,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         signature_from_onnx(tmp_path)
 
 
-@pytest.mark.export
+@pytest.mark.build
 def test_the_onnx_package_agrees(tmp_path: Path) -> None:
     import onnx
 
@@ -108,14 +110,13 @@ def test_the_onnx_package_agrees(tmp_path: Path) -> None:
     path.write_bytes(onnx_model(SIGNATURE, NODES, {"scale": np.ones(1, np.float32)}))
     model = onnx.load(path)
     onnx.checker.check_model(model)  # the tests' own writer writes what onnx calls ONNX
-    tensors = [
+    shapes: dict[str, list[str | int | None]] = {"x": ["B", 3], "y": [None, 3]}
+    x, y = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, shape)
-        for name, shape in (("x", ["B", 3]), ("y", [None, 3]))
-    ]
-    node = onnx.helper.make_node("Identity", ["x"], ["y"])
-    onnx.save(
-        onnx.helper.make_model(onnx.helper.make_graph([node], "g", *([t] for t in tensors))), path
+        for name, shape in shapes.items()
     )
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y])), path)
     assert signature_from_onnx(path) == Signature(
         (spec("x", "float16", "B", 3),), (spec("y", "float16", "y.0", 3),)
     )

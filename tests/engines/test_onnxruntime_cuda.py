@@ -93,18 +93,18 @@ def installed(tmp_path: Path, *packages: str, providers: tuple[str, ...] = ()) -
     return run_python(program, tmp_path).stdout
 
 
-def test_the_build_for_the_cpu_is_told(tmp_path: Path) -> None:
+def test_the_build_for_the_cpu_is_reported(tmp_path: Path) -> None:
     assert installed(tmp_path, providers=("CPUExecutionProvider",)) == (
-        "the onnxruntime that is installed knows no CUDA: pip install 'sdrt[cuda]', and where "
+        "the installed onnxruntime does not support CUDA: pip install 'sdrt[cuda]', and if "
         "that is not enough pip install --force-reinstall --no-deps onnxruntime-gpu\n"
     )
 
 
-def test_both_packages_are_told_with_the_way_out(tmp_path: Path) -> None:
+def test_both_packages_are_reported_with_the_way_out(tmp_path: Path) -> None:
     answer = installed(tmp_path, "onnxruntime-gpu", providers=("CPUExecutionProvider",))
     assert answer == (
-        "onnxruntime and onnxruntime-gpu are both installed and write the same files, now those "
-        "of onnxruntime, which knows no CUDA: "
+        "onnxruntime and onnxruntime-gpu are both installed and write the same files; those "
+        "of onnxruntime, without CUDA, came last: "
         "pip install --force-reinstall --no-deps onnxruntime-gpu\n"
     )
 
@@ -114,12 +114,12 @@ def test_the_build_for_cuda_is_not_refused(tmp_path: Path) -> None:
     assert installed(tmp_path, "onnxruntime-gpu", providers=providers) == "None\n"
 
 
-def test_without_onnxruntime_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_the_way_to_it_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     reason = package_refusal()
     assert reason is not None
     assert reason.startswith("onnxruntime cannot be imported")
-    assert reason.endswith("pip install onnxruntime, or for CUDA 'sdrt[cuda]'")
+    assert reason.endswith("pip install onnxruntime, or 'sdrt[cuda]' for CUDA")
 
 
 @pytest.mark.skipif(cuda_version() > (0, 0), reason="there is a driver")
@@ -140,7 +140,7 @@ def test_without_a_driver_it_says_so(path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_the_driver_tells_what_there_is() -> None:
+def test_the_driver_reports_its_gpus() -> None:
     assert driver_refusal() is None
     assert cuda_version() >= (13, 0)
     for gpu in gpus():

@@ -23,7 +23,7 @@ def test_an_error_is_one_line_with_a_way_out() -> None:
 @pytest.mark.parametrize(
     ("message", "way_out"),
     [
-        ("External data path is gone", "the weights next to it are missing or cut short: copy"),
+        ("External data path is gone", "the weights next to it are missing or truncated: copy"),
         ("std::bad_alloc", "there is not enough memory: take a smaller size or batch"),
     ],
 )

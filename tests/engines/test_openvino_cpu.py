@@ -79,7 +79,7 @@ def test_bf16_has_eight_bits_and_is_asked_for(path: Path) -> None:
     assert 1e-4 < errors["bf16"] < 2**-7
 
 
-def test_without_openvino_the_way_to_it_is_told(
+def test_without_openvino_the_way_to_it_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)  # as where it is not installed

@@ -28,13 +28,13 @@ def test_a_range_is_written_as_it_is_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "1..", "1..2..3..4", "1.5", "1,2"])
-def test_what_is_no_range_is_told(text: str) -> None:
+def test_an_invalid_range_is_reported(text: str) -> None:
     with pytest.raises(EngineError, match=r"expected a size, MIN\.\.MAX or MIN\.\.OPT\.\.MAX"):
         Range.parse(text)
 
 
 @pytest.mark.parametrize("text", ["4..1", "2..1..4", "1..5..4", "0..4", "-1"])
-def test_impossible_ranges_are_told(text: str) -> None:
+def test_impossible_ranges_are_reported(text: str) -> None:
     with pytest.raises(EngineError, match=r"range .*: expected MIN\.\.MAX or MIN\.\.OPT\.\.MAX"):
         Range.parse(text)
 
@@ -56,7 +56,7 @@ def test_sizes_that_follow_from_others(dim: int | str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("dim", ["num_channels", "height+1", "8*", "ceil(depth/2)"])
-def test_a_size_of_another_name_is_told(dim: str) -> None:
+def test_a_size_of_another_name_is_reported(dim: str) -> None:
     signature = Signature((spec("x", "float32", dim),), ())
     with pytest.raises(
         EngineError, match=r"input 'x' has a dimension '.*', expected height: export"
@@ -97,7 +97,9 @@ def test_the_best_profile_is_chosen(shape: tuple[int, ...], chosen: int) -> None
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 64, 64), (2, 4, 65, 64), (2, 4, 64)])
-def test_shapes_outside_all_profiles_are_told_with_what_there_is(shape: tuple[int, ...]) -> None:
+def test_shapes_outside_all_profiles_are_reported_with_the_known_ones(
+    shape: tuple[int, ...],
+) -> None:
     with pytest.raises(EngineError) as raised:
         choose_profile("unet", [latents("2", "64"), latents("1..2", "96")], {"sample": shape})
     message = str(raised.value)

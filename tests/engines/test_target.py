@@ -59,14 +59,20 @@ def test_a_target_may_have_a_precision() -> None:
         ("npu", "unknown target 'npu': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("", "unknown target '': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("auto:sm86", "unknown target 'auto'"),
-        ("cpu:sm86", "target 'cpu:sm86': cpu is not built for an architecture: write 'cpu'"),
-        ("tensorrt-rtx:sm90", "target 'tensorrt-rtx:sm90': tensorrt-rtx knows no 'sm90'"),
-        ("tensorrt-rtx:", "tensorrt-rtx knows no '': known: sm75, sm80, sm86, sm89, sm120, sm121"),
-        ("openvino:fp16", "target 'openvino:fp16': openvino knows no 'fp16': did you mean 'bf16'"),
-        ("openvino:", "openvino knows no '': known: fp32, bf16"),
-        ("openvino:fp32,bf16", "openvino knows no 'fp32,bf16'"),
-        ("tensorrt-rtx:sm86,sm86", "'sm86' stands there twice"),
-        ("tensorrt-rtx:sm86, sm89", "knows no ' sm89': did you mean 'sm89'?"),
+        ("cpu:sm86", "target 'cpu:sm86': cpu does not build for architectures: write 'cpu'"),
+        ("tensorrt-rtx:sm90", "target 'tensorrt-rtx:sm90': tensorrt-rtx does not know 'sm90'"),
+        (
+            "tensorrt-rtx:",
+            "tensorrt-rtx does not know '': known: sm75, sm80, sm86, sm89, sm120, sm121",
+        ),
+        (
+            "openvino:fp16",
+            "target 'openvino:fp16': openvino does not know 'fp16': did you mean 'bf16'",
+        ),
+        ("openvino:", "openvino does not know '': known: fp32, bf16"),
+        ("openvino:fp32,bf16", "openvino does not know 'fp32,bf16'"),
+        ("tensorrt-rtx:sm86,sm86", "'sm86' is listed twice"),
+        ("tensorrt-rtx:sm86, sm89", "does not know ' sm89': did you mean 'sm89'?"),
     ],
 )
 def test_wrong_targets(text: str, message: str) -> None:
@@ -101,7 +107,7 @@ def test_auto_keeps_every_refusal() -> None:
     )
 
 
-def test_auto_lists_every_reason_when_none_opens() -> None:
+def test_auto_lists_every_reason_if_no_target_opens() -> None:
     with pytest.raises(TargetError) as caught:
         resolve_target("auto", backends("tensorrt", "cuda", "cpu"))
     for name in ("tensorrt", "cuda", "cpu"):
@@ -157,7 +163,7 @@ def test_the_backends_on_the_cpu() -> None:
 # --- what happens when a target fails at work
 
 
-def test_auto_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_continues_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     first = resolve_target("auto", backends("cuda"))
     with caplog.at_level(logging.INFO, "sdrt"):
         second = first.after(OUT_OF_MEMORY)
@@ -167,7 +173,7 @@ def test_auto_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     assert str(second) == "cpu (after tensorrt: unet: out of memory)"
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "target cuda does not open: cuda has no driver"),
-        ("WARNING", "target tensorrt failed, going on with cpu: unet: out of memory"),
+        ("WARNING", "target tensorrt failed, continuing with cpu: unet: out of memory"),
     ]
 
 

@@ -22,7 +22,7 @@ BACKENDS = tuple(LIBRARIES)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_missing_library_is_told_with_its_command(
+def test_a_missing_library_is_reported_with_its_command(
     backend: TensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, LIBRARIES[backend], None)
@@ -37,7 +37,7 @@ def test_a_missing_library_is_told_with_its_command(
         )
 
 
-def test_cuda_python_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_python_is_reported_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     reason = tensorrt_refusal("tensorrt-rtx")
@@ -102,7 +102,9 @@ def test_plans_that_fit_stay_in_their_order() -> None:
 
 
 def test_without_a_plan_the_remedy_is_given() -> None:
-    with pytest.raises(EngineError, match=r"^unet: no plan .* runs here: it has none: build it$"):
+    with pytest.raises(
+        EngineError, match=r"^unet: no plan .* runs here: there are no plans: build it$"
+    ):
         fitting()
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest, sealed
@@ -30,15 +31,39 @@ def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_controlled_bundle: Callable[[str], Path]) -> Path:
+def whole(tiny_bundle: Callable[[str], Path]) -> Path:
     """A bundle that was exported with two ControlNets."""
-    return tiny_controlled_bundle(RECIPE)
+    return tiny_bundle(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def without_nets(
+    tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle that was exported without any."""
+    return export_checkpoint(tiny_checkpoint(RECIPE), tmp_path_factory.mktemp("plain") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def with_edges(
+    without_nets: Path, nets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with one ControlNet added."""
+    bundle = Path(shutil.copytree(without_nets, tmp_path_factory.mktemp("edges") / "bundle"))
+    add_controlnets(bundle, {"edges": nets["edges"]})
+    return bundle
 
 
 @pytest.fixture
-def plain(tiny_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A bundle without any, to change."""
-    return shutil.copytree(tiny_bundle(RECIPE), tmp_path / "bundle")
+def controlled(with_edges: Path, tmp_path: Path) -> Path:
+    """A copy of that, to change."""
+    return shutil.copytree(with_edges, tmp_path / "controlled")
+
+
+@pytest.fixture
+def plain(without_nets: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(without_nets, tmp_path / "bundle")
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -147,21 +172,20 @@ def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> Non
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_name_that_is_taken_is_told_and_replaced_if_asked(
-    plain: Path, nets: dict[str, Path]
+def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
+    controlled: Path, nets: dict[str, Path]
 ) -> None:
-    add_controlnets(plain, {"edges": nets["edges"]})
-    before = contents(plain)
-    with pytest.raises(ExportError, match="has a ControlNet 'edges' already: choose another name"):
-        add_controlnets(plain, {"edges": nets["depth"]})
-    assert contents(plain) == before
+    before = contents(controlled)
+    with pytest.raises(ExportError, match="already has a ControlNet 'edges': choose another name"):
+        add_controlnets(controlled, {"edges": nets["depth"]})
+    assert contents(controlled) == before
 
-    add_controlnets(plain, {"edges": nets["depth"]}, replace=True)
-    component = Bundle.open(plain).component("controlnet_edges")
+    add_controlnets(controlled, {"edges": nets["depth"]}, replace=True)
+    component = Bundle.open(controlled).component("controlnet_edges")
     assert component.source == str(nets["depth"])
     assert component.signature.input("controlnet_cond").shape[1] == 1
-    assert names(plain).count("controlnet_edges") == 1
-    assert_recorded(plain)
+    assert names(controlled).count("controlnet_edges") == 1
+    assert_recorded(controlled)
 
 
 @pytest.fixture
@@ -177,13 +201,12 @@ def broken(nets: dict[str, Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["depth", "edges"])
 def test_a_failure_leaves_the_bundle_as_it_was(
-    name: str, plain: Path, nets: dict[str, Path], broken: Path
+    name: str, controlled: Path, nets: dict[str, Path], broken: Path
 ) -> None:
-    add_controlnets(plain, {"edges": nets["edges"]})
-    before = contents(plain)
+    before = contents(controlled)
     with pytest.raises(ExportError, match=f"controlnet_{name}: torch itself gives NaN"):
-        add_controlnets(plain, {"first": nets["edges"], name: broken}, replace=True)
-    assert contents(plain) == before
+        add_controlnets(controlled, {"first": nets["edges"], name: broken}, replace=True)
+    assert contents(controlled) == before
 
 
 def test_weights_that_are_missing_are_never_made_up(
@@ -201,27 +224,27 @@ def test_weights_that_are_missing_are_never_made_up(
     assert first in str(caught.value)
 
 
-def test_a_bundle_without_a_controlled_unet_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     document = json.loads((plain / "sdrt.json").read_text())
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     before = contents(plain)
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
     assert contents(plain) == before
 
 
-def test_a_folder_without_a_manifest_is_told(plain: Path, nets: dict[str, Path]) -> None:
+def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Path]) -> None:
     """It opens, as optimum's folders do, but nobody knows its hashes."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
     files = [file.path for file in Bundle.open(plain).component("unet").files]
     assert files == ["unet/model.onnx", "unet/model.onnx_data"]
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
 
 
-def test_a_net_for_another_unet_is_told(plain: Path, tmp_path: Path) -> None:
+def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None:
     net = tiny_controlnet("classic", tmp_path / "net")
     before = contents(plain)
     with pytest.raises(
@@ -239,6 +262,11 @@ def test_where_there_is_no_bundle_nothing_is_added(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)
+
+
+def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
+    with pytest.raises(ExportError, match=f"^'{DEMO_FOLDER}' is the built-in bundle and stays"):
+        add_controlnets(DEMO_FOLDER, nets)
 
 
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:

@@ -46,11 +46,11 @@ def test_the_sizes_are_the_published_ones(
     assert sum(math.prod(weight.shape) for weight in model.parameters()) == num_parameters
 
 
-def test_diffusers_draws_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
+def test_diffusers_generates_with_one_and_sdrt_accepts_it(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "synthetic", NARROW)
 
     checkpoint = checkpoint_from_source(folder)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline(
         "a red circle", height=64, width=64, num_inference_steps=2, output_type="np"

@@ -74,9 +74,8 @@ class Case:
     @property
     def num_images(self) -> int:
         prompt = self.request["prompt"]
-        return (1 if isinstance(prompt, str) else len(prompt)) * self.options.get(
-            "num_images_per_prompt", 1
-        )
+        num_prompts = 1 if isinstance(prompt, str) else len(prompt)
+        return num_prompts * int(self.options.get("num_images_per_prompt", 1))
 
 
 def case(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
@@ -96,7 +95,7 @@ def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
 
 
-def drawn_by_diffusers(pipe: Any, case: Case) -> Drawn:
+def generated_by_diffusers(pipe: Any, case: Case) -> Drawn:
     timesteps: list[float] = []
     latents: list[np.ndarray] = []
 
@@ -114,7 +113,7 @@ def drawn_by_diffusers(pipe: Any, case: Case) -> Drawn:
     return Drawn(timesteps, latents, pixels(images))
 
 
-def drawn_by_us(pipe: Pipeline, case: Case) -> Drawn:
+def generated_by_us(pipe: Pipeline, case: Case) -> Drawn:
     stream = pipe.stream(**case.request, **case.ours, scheduler=case.scheduler, seed=SEED)
     steps = list(stream)
     np.testing.assert_array_equal(stream.result.latents, steps[-1].latents)

@@ -22,12 +22,13 @@ from parity.pipeline_harness import (
     assert_same,
     assert_same_images,
     case,
-    drawn_by_diffusers,
-    drawn_by_us,
+    generated_by_diffusers,
+    generated_by_us,
     generators,
     pixels,
 )
 from sdrt.images.framing import fitted
+from sdrt.parameters import Resize
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
@@ -97,7 +98,7 @@ INPAINTING = [
 @pytest.mark.parametrize("case", IMAGE_TO_IMAGE, ids=str)
 def test_image_to_image(case: Case, ours: Ours, theirs: Theirs) -> None:
     pipe = theirs(case.recipe, case.scheduler, StableDiffusionImg2ImgPipeline)
-    assert_same(drawn_by_us(ours(case.recipe), case), drawn_by_diffusers(pipe, case))
+    assert_same(generated_by_us(ours(case.recipe), case), generated_by_diffusers(pipe, case))
 
 
 def inpaint_pipeline(theirs: Theirs, case: Case) -> Any:
@@ -111,7 +112,7 @@ def inpaint_pipeline(theirs: Theirs, case: Case) -> Any:
 @pytest.mark.parametrize("case", INPAINTING, ids=str)
 def test_inpainting(case: Case, ours: Ours, theirs: Theirs) -> None:
     pipe = inpaint_pipeline(theirs, case)
-    assert_same(drawn_by_us(ours(case.recipe), case), drawn_by_diffusers(pipe, case))
+    assert_same(generated_by_us(ours(case.recipe), case), generated_by_diffusers(pipe, case))
 
 
 @pytest.mark.parametrize("recipe", ["classic", "inpaint"])
@@ -121,8 +122,8 @@ def test_inpainting_of_a_batch(recipe: str, scheduler: str, ours: Ours, theirs: 
     one = inpainting(recipe, scheduler, prompt=[CIRCLE, STAR], strength=0.7)
     two = {name: [one.request[name]] * 2 for name in ("image", "mask_image")}
     pipe = inpaint_pipeline(theirs, one)
-    theirs_drawn = drawn_by_diffusers(pipe, case(recipe, scheduler, **(one.request | two)))
-    assert_same(drawn_by_us(ours(recipe), one), theirs_drawn)
+    theirs_generated = generated_by_diffusers(pipe, case(recipe, scheduler, **(one.request | two)))
+    assert_same(generated_by_us(ours(recipe), one), theirs_generated)
 
 
 @pytest.mark.parametrize("recipe", ["classic", "inpaint"])
@@ -132,7 +133,7 @@ def test_inpainting_of_a_batch(recipe: str, scheduler: str, ours: Ours, theirs: 
 def test_padding_mask_crop(
     recipe: str, padding: int, soft: bool, size: tuple[int, int], ours: Ours, theirs: Theirs
 ) -> None:
-    options = {
+    options: dict[str, Any] = {
         "prompt": CIRCLE,
         "num_inference_steps": 4,
         "image": sample_image(*size),
@@ -154,7 +155,7 @@ def test_padding_mask_crop(
 @pytest.mark.parametrize("source", [(33, 48), (120, 50), (50, 121), (64, 64)])
 @pytest.mark.parametrize("size", [(64, 64), (96, 40), (32, 56)])
 def test_same_resizing(
-    resize: str, source: tuple[int, int], size: tuple[int, int], theirs: Theirs
+    resize: Resize, source: tuple[int, int], size: tuple[int, int], theirs: Theirs
 ) -> None:
     processor = theirs("classic").image_processor
     mode = {"crop": "crop", "pad": "fill", "stretch": "default"}[resize]

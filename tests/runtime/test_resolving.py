@@ -119,7 +119,7 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_told(keywords: dict[str, Any], message: str, bundle: Bundle) -> None:
+def test_a_mismatch_is_reported(keywords: dict[str, Any], message: str, bundle: Bundle) -> None:
     assert message in refusal(bundle, **keywords)
 
 
@@ -143,7 +143,7 @@ def test_strength_is_diffusers_s(
 
 
 @pytest.mark.parametrize("strength", [0, 0.0199, 1e-9])
-def test_a_strength_that_leaves_no_step_is_told(strength: float, bundle: Bundle) -> None:
+def test_a_strength_that_leaves_no_step_is_reported(strength: float, bundle: Bundle) -> None:
     message = refusal(bundle, image=IMAGE, strength=strength, num_inference_steps=50)
     assert message == (
         f"strength: got {strength:g}, which of 50 steps leaves none to take: give at least 0.02, "
@@ -195,7 +195,7 @@ def test_an_inpainting_bundle_needs_a_mask(
     assert message.startswith("this bundle's UNet is made for inpainting: give image and mask_im")
 
 
-def test_an_unknown_controlnet_is_told_with_those_that_are_known(bundle: Bundle) -> None:
+def test_an_unknown_controlnet_is_reported_with_those_that_are_known(bundle: Bundle) -> None:
     assert refusal(bundle, control={"egdes": IMAGE}) == (
         "control: no ControlNet 'egdes', did you mean 'edges'? this bundle has edges"
     )

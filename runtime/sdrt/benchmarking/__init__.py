@@ -1,1 +1,1 @@
-"""How fast a bundle is on a target: what is run, when, and the statistics of it."""
+"""Speed of a bundle on a target: workloads, scenarios and statistics."""

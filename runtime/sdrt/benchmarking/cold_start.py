@@ -1,4 +1,4 @@
-"""How long a new process takes to its first image, and the memory that it takes up."""
+"""The time that a new process takes to its first image, and the memory that it uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.workload import SETTINGS, Workload, require_one_target
 from sdrt.errors import SdrtError
 
-EVENTS = {  # of the process, and the figures of the seconds that pass before them
+EVENTS = {  # of the process, with the names of their figures
     "ready": "cold start to ready",
     "first step": "cold start to first step",
     "first image": "cold start to first image",
@@ -25,7 +25,7 @@ _MEMORY = {"peak memory": "peak memory", "GPU memory": "GPU memory in use"}
 
 @dataclass(frozen=True)
 class ColdStart:
-    """One new process: seconds from its start to each event, and bytes of memory, if known."""
+    """One new process: seconds from its start to each event, and bytes of memory if known."""
 
     seconds: Mapping[str, float]
     memory: Mapping[str, int]
@@ -33,9 +33,9 @@ class ColdStart:
 
 
 def cold_start(workload: Workload) -> ColdStart:
-    """Starts Python, imports sdrt, opens the bundle and makes one image, in a new process.
+    """Starts Python, imports sdrt, opens the bundle and generates one image, in a new process.
 
-    Raises `SdrtError` with what that process says if it fails.
+    Raises `SdrtError` with the process's message if it fails.
     """
     request = {name: getattr(workload.request, name) for name in SETTINGS}
     opening = {name: getattr(workload, name) for name in ("bundle", "target", "num_threads")}
@@ -49,7 +49,7 @@ def cold_start(workload: Workload) -> ColdStart:
 
 
 def cold_start_figures(starts: Sequence[ColdStart]) -> Iterator[Figure]:
-    """The seconds and the memory of new processes; memory that one does not know is left out."""
+    """The seconds and the memory of new processes, without memory that is unknown."""
     target = starts[0].target
     for start in starts:
         require_one_target(target, start.target)
@@ -62,9 +62,9 @@ def cold_start_figures(starts: Sequence[ColdStart]) -> Iterator[Figure]:
 
 
 def _events(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the process says, by event; `seconds` is when, from its start."""
+    """The events that the process reports; `seconds` counts from its start."""
     command = [sys.executable, "-P", "-m", "sdrt.benchmarking.first_image", json.dumps(arguments)]
-    path = os.pathsep.join(filter(None, sys.path))  # the process imports what this one imports
+    path = os.pathsep.join(filter(None, sys.path))  # the process finds the same modules
     events: dict[str, dict[str, Any]] = {}
     start = time.perf_counter()
     with subprocess.Popen(
@@ -73,14 +73,14 @@ def _events(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         assert process.stdout is not None
         for line in process.stdout:
             seconds = time.perf_counter() - start
-            if line.startswith('{"event"'):  # libraries may write lines of their own
+            if line.startswith('{"event"'):  # libraries may write other lines
                 event = json.loads(line)
                 events[event["event"]] = {**event, "seconds": seconds}
     if "error" in events:
         raise SdrtError(events["error"]["message"])
     if "first image" not in events:
         raise SdrtError(
-            f"the process that measures the cold start ended with {process.returncode} before its "
+            f"the process that measures the cold start exited with {process.returncode} before its "
             "first image: try `sdrt run`, or leave this out with --cold-starts 0"
         )
     return events

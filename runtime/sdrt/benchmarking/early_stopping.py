@@ -1,8 +1,8 @@
-"""How many queries it takes to trust a percentile: the early stopping of MLPerf's loadgen.
+"""The number of queries needed to trust a percentile: the early stopping of MLPerf's loadgen.
 
-A percentile of few latencies says little of the latencies to come. loadgen asks how likely it is
-that a system which misses a bound too often has missed it so rarely by chance, and accepts less
-than one in a hundred (`loadgen/early_stopping.cc`, `PerformanceSummary::EarlyStopping`).
+A percentile of few latencies says little about later ones. loadgen computes the probability that a
+system which misses a bound too often has missed it so rarely by chance, and accepts less than 1 %
+(`loadgen/early_stopping.cc`, `PerformanceSummary::EarlyStopping`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ MAX_CHANCE = 0.01  # 1 - loadgen's confidence
 
 
 def queries_needed(num_over: int, share: float) -> int:
-    """How many queries, `num_over` of them over a bound, show that a `share` of all are within it.
+    """The number of queries, `num_over` of them over a bound, that show a `share` within it.
 
-    The least h + t of loadgen, where t queries are over it.
+    The least h + t of loadgen, for t queries over the bound.
     """
     fewest, enough = num_over + 1, 2 * (num_over + 1)
     while _chance(num_over, enough, share) >= MAX_CHANCE:
@@ -30,9 +30,9 @@ def queries_needed(num_over: int, share: float) -> int:
 
 
 def trusted_percentile(ordered: Sequence[float], share: float) -> float | None:
-    """A latency that a `share` of all latencies do not exceed; None if there are too few to tell.
+    """A latency that a `share` of all latencies do not exceed; None if there are too few.
 
-    The worst ones are discarded, one fewer than may exceed a bound among so many queries.
+    The worst are discarded, one fewer than may exceed a bound among so many queries.
     """
     num_over = 0
     while queries_needed(num_over + 1, share) <= len(ordered):
@@ -41,8 +41,8 @@ def trusted_percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def _chance(num_over: int, number: int, share: float) -> float:
-    """The probability that at most `num_over` of `number` queries are over a bound which just the
-    `share` of all queries keep: the cumulative binomial distribution.
+    """The probability that at most `num_over` of `number` queries are over a bound which exactly
+    the `share` of all queries meet: the cumulative binomial distribution.
     """
     within, over = math.log(share), math.log1p(-share)
     return math.fsum(

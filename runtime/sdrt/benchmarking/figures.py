@@ -1,4 +1,4 @@
-"""What was measured: a figure with all of its samples, and the row that a JSON line holds of it."""
+"""A measured figure with all of its samples, and its row as a JSON line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGITS = 6  # after the point: microseconds
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing, measured some times: `values` are all samples, in the order in which they came.
+    """One measured quantity: `values` are all samples, in the order of measurement.
 
     `target` is where they were taken, as in `Result.engine`. A figure without samples has a
     `refusal`.
@@ -26,7 +26,7 @@ class Figure:
     values: tuple[float, ...]
     target: str
     refusal: str | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)  # what is true of this figure alone
+    notes: Mapping[str, Any] = field(default_factory=dict)  # facts about this figure only
 
     @property
     def summary(self) -> Summary:
@@ -34,7 +34,7 @@ class Figure:
 
 
 def row_of(figure: Figure) -> dict[str, Any]:
-    """The figure for JSON; what is unknown is left out."""
+    """The figure for JSON, without unknown values."""
     row = {
         "name": figure.name,
         "unit": figure.unit,
@@ -59,7 +59,7 @@ def _statistics(summary: Summary) -> dict[str, Any]:
 
 
 def quantity(value: float, unit: Unit) -> str:
-    """A figure for reading: three digits, or all that stand before the point."""
+    """A figure for people: three digits, or all digits before the decimal point."""
     if unit == "s" and value < 1:
         return f"{_three_digits(value * 1000)} ms"
     return f"{_three_digits(value)} {unit}"

@@ -1,7 +1,7 @@
-"""A process that opens a bundle and makes one image, and says when it got how far.
+"""A process that opens a bundle, generates one image, and reports its progress.
 
-Run by `cold_start`, which takes the time: each line of the output is an event that has just come,
-as JSON. What is imported here counts, so it is what a product imports.
+Run by `cold_start`, which takes the time: each line of the output is an event as JSON, written when
+it happens. Imports count, so this file imports only what a product imports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sdrt
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Writes the events `ready`, `first step` and `first image`; the last has what was used."""
+    """Writes the events `ready`, `first step` and `first image`; the last reports the memory."""
     with sdrt.Pipeline.open(**arguments["open"]) as pipeline:
         _write("ready")
         stream = pipeline.stream(sdrt.Request(**arguments["request"]))
@@ -26,8 +26,8 @@ def main(arguments: dict[str, Any]) -> None:
 
 def _memory() -> dict[str, int | None]:
     """Bytes; read before anything is closed."""
-    from sdrt.benchmarking.memory import peak_memory
     from sdrt_engines.nvidia_driver import memory_in_use
+    from sdrt_engines.operating_system import peak_memory
 
     return {"peak memory": peak_memory(), "GPU memory": memory_in_use()}
 
@@ -43,5 +43,5 @@ if __name__ == "__main__":
     except sdrt.SdrtError as error:
         _write("error", message=str(error))
         sys.exit(1)
-    except KeyboardInterrupt:  # the terminal sends it to both processes; the other one reports it
+    except KeyboardInterrupt:  # the terminal sends it to both processes; the parent reports it
         sys.exit(130)

@@ -29,27 +29,27 @@ _P90, _P99 = 0.9, 0.99  # loadgen's percentiles of SingleStream and Server
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario comes to. `verdict` begins with VALID or INVALID and says why.
+    """The outcome of a scenario. `verdict` begins with VALID or INVALID and gives the reason.
 
-    `facts` are what a row says of it.
+    `facts` go into the rows.
     """
 
-    figures: tuple[Figure, ...]  # of no target yet
+    figures: tuple[Figure, ...]  # without a target yet
     valid: bool
     verdict: str
     facts: dict[str, Any]
 
 
 class Scenario(Protocol):
-    """Serves queries by their numbers, and judges how long they took."""
+    """Serves numbered queries and judges their latencies."""
 
     @property
     def batch(self) -> int:
-        """How many images a query asks for."""
+        """The number of images per query."""
 
     @property
     def extent(self) -> Extent:
-        """How many images at least."""
+        """The minimum length of the scenario."""
 
     def measure(self, run: Run, clock: Clock) -> Outcome: ...
 
@@ -70,7 +70,7 @@ class SingleStream:
         needed = queries_needed(1, _P90)
         text = f"the 90th percentile latency is {quantity(p90, 's')}"
         if trusted is None:
-            reason = f"{text}, but {len(ordered)} queries are too few to tell: --queries {needed}"
+            reason = f"{text}, but {len(ordered)} queries are too few: --queries {needed}"
         else:
             reason = f"{text}, and at most {quantity(trusted, 's')} with 99% confidence"
         facts = {"scenario": "single-stream", "p90": p90, "early_stopping_p90": trusted}
@@ -105,7 +105,7 @@ class Offline:
 
 @dataclass(frozen=True)
 class Server:
-    """Queries that arrive at random. Valid if 99% of them are served within the bound."""
+    """Queries at random times. Valid if 99 % of them are served within the bound."""
 
     extent: Extent
     rate: float  # queries per second, on average
@@ -115,14 +115,14 @@ class Server:
 
     @property
     def arrivals(self) -> list[float]:
-        """Seconds from the start; the same for the same seed."""
+        """Seconds from the start; equal for equal seeds."""
         return poisson_arrivals(self.rate, self.extent, self.seed)
 
     def measure(self, run: Run, clock: Clock) -> Outcome:
         return self.served_by(InOrder(run, clock))
 
     def served_by(self, serve: Serve) -> Outcome:
-        """The verdict on whoever serves the arrivals, in any order and any number at once."""
+        """The verdict on a server of the arrivals, in any order and any number at once."""
         arrivals = self.arrivals
         return self.outcome(arrivals, serve(arrivals))
 
@@ -150,8 +150,8 @@ class Server:
         needed = queries_needed(self._num_over(latencies), _P99)
         if len(latencies) < needed:
             return False, (
-                f"{text}, but {len(latencies)} queries are too few to tell: --queries {needed} do "
-                "if no others exceed the bound"
+                f"{text}, but {len(latencies)} queries are too few: --queries {needed} is enough "
+                "if no more exceed the bound"
             )
         return True, text
 
@@ -185,7 +185,7 @@ def _latency(latencies: Sequence[float]) -> Figure:
 
 
 def _completed(completions: Sequence[float]) -> Iterator[Figure]:
-    """As loadgen counts: the first query, which arrives at 0, opens the interval."""
+    """loadgen's count: the first query, which arrives at 0, opens the interval."""
     if len(completions) > 1:
         rate = (len(completions) - 1) / max(completions)
         yield Figure("completed", "queries/s", (rate,), "")

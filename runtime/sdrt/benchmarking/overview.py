@@ -1,4 +1,4 @@
-"""What `sdrt bench` measures by itself: cold start, stages and steps of an image, batches."""
+"""The default measurements of `sdrt bench`: cold start, stages and steps of an image, batches."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sdrt_engines import EngineError
 
 @dataclass(frozen=True)
 class Overview:
-    """How often each thing is done."""
+    """The number of repetitions of each measurement."""
 
-    runs: int = 5  # images; of a larger batch, as many runs as make so many images
+    runs: int = 5  # images; larger batches take fewer runs
     batches: tuple[int, ...] = (1, 2, 4)
     cold_starts: int = 1
 
     def figures(self, workload: Workload, report: Report = unreported) -> Iterator[Figure]:
-        """Measures. The cold start comes first: nothing has warmed this machine up yet."""
+        """Measures. The cold start comes first, before anything has warmed up the machine."""
         if self.cold_starts:
             report("cold start")
             yield from cold_start_figures([cold_start(workload) for _ in range(self.cold_starts)])
@@ -32,7 +32,7 @@ class Overview:
             serve.warm_up()
             yield from image_figures([serve(number) for number in range(self.runs)])
             named = workload.on(pipeline.target)
-        # A named target: under "auto" a batch that is too large for it would go on with another.
+        # A named target: under "auto" a batch that is too large would run on the next target.
         with named.open() as pipeline:
             for batch in self.batches:
                 report(f"batch {batch}")
@@ -47,17 +47,17 @@ def image_figures(runs: Sequence[Run]) -> Iterator[Figure]:
     for name in stages[0]:
         seconds = tuple(stage[name] for stage in stages)
         yield Figure(name, "s", seconds, target, notes={"part_of": "image"})
-    # Those of an image of one step are unknown: the time before it holds other work.
+    # Unknown for an image of one step: the time before it includes other work.
     if steps := tuple(seconds for run in runs for seconds in run.steps):
         yield Figure("denoising step", "s", steps, target)
         yield Figure("denoising steps", "it/s", tuple(1 / seconds for seconds in steps), target)
 
 
 def batch_figure(pipeline: Pipeline, workload: Workload, batch: int, num_runs: int) -> Figure:
-    """Images per second if so many are made at once.
+    """Images per second if `batch` are generated at once.
 
-    A batch that the target does not run, such as one without a plan or too large for its memory,
-    gives a figure that says so.
+    A batch that the target cannot run, for lack of a plan or of memory, gives a figure with a
+    refusal.
     """
     name, serve = f"batch {batch}", Served(pipeline, workload, batch)
     try:

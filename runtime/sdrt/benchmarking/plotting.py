@@ -1,4 +1,4 @@
-"""Draws figures with matplotlib, which `sdrt[plot]` brings. No window opens."""
+"""Plots figures with matplotlib, which `sdrt[plot]` installs. Opens no window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdrt.files.atomic import appearing_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _ORANGE, _GREY = "#2f6fad", "#d9822b", "#8a8f98"  # apart for colour-blind readers too
+_BLUE, _ORANGE, _GREY = "#2f6fad", "#d9822b", "#8a8f98"  # distinct for colour-blind readers too
 _PANEL = 5.25, 3.5  # inches
 _DPI = 144
 
@@ -33,7 +33,7 @@ def require_matplotlib() -> None:
 
 
 def save_plot(path: Path, title: str, figures: Sequence[Figure]) -> None:
-    """Draws what can be drawn of the figures, a panel for each kind, into a PNG."""
+    """Plots the figures that can be plotted into a PNG, one panel per kind."""
     from matplotlib.figure import Figure as Canvas
 
     by_name = {figure.name: figure for figure in figures}
@@ -52,7 +52,7 @@ def save_plot(path: Path, title: str, figures: Sequence[Figure]) -> None:
 
 
 def _draw_stages(axes: Axes, figures: ByName) -> None:
-    """The median of each stage as a bar, the longest on top; half of the samples along the line."""
+    """The median of each stage as a bar, longest on top, with a line between the quartiles."""
     stages = sorted(_stages(figures), key=lambda stage: stage.summary.p50)
     names = [stage.name.replace("_", " ") for stage in stages]
     medians = [stage.summary.p50 for stage in stages]
@@ -76,7 +76,7 @@ def _draw_steps(axes: Axes, figures: ByName) -> None:
 
 
 def _draw_batches(axes: Axes, figures: ByName) -> None:
-    """The median, and half of the samples along the line."""
+    """The medians, with a line between the quartiles."""
     batches = [figure for figure in figures.values() if _is_batch(figure)]
     for position, figure in enumerate(batches):
         if figure.refusal:
@@ -90,7 +90,7 @@ def _draw_batches(axes: Axes, figures: ByName) -> None:
     axes.set(
         title="Batches",
         xlim=(-0.6, len(batches) - 0.4),
-        xlabel="images made at once (lines: quartiles)",
+        xlabel="images generated at once (lines: quartiles)",
         ylabel="images per second",
     )
 
@@ -112,7 +112,7 @@ def _draw_cold_start(axes: Axes, figures: ByName) -> None:
 
 
 def _draw_latencies(axes: Axes, figures: ByName) -> None:
-    """The share of queries that were served within so many seconds."""
+    """The share of queries served within a time."""
     latency = figures["latency"]
     ordered = sorted(latency.values)
     shares = [100 * (number + 1) / len(ordered) for number in range(len(ordered))]
@@ -120,7 +120,7 @@ def _draw_latencies(axes: Axes, figures: ByName) -> None:
     _draw_percentiles(axes, latency)
     if bound := latency.notes.get("latency_bound"):
         axes.axvline(bound, color=_GREY, linewidth=3, label=f"bound {bound:g} s")
-    axes.legend(edgecolor="none")  # where it covers least
+    axes.legend(edgecolor="none")  # placed where it covers least
     axes.set(
         title=f"{latency.notes['scenario']}: {latency.notes['verdict'].partition(':')[0]}",
         xlabel="seconds from the arrival of a query",
@@ -140,7 +140,7 @@ def _draw_percentiles(axes: Axes, figure: Figure, scale: float = 1.0) -> None:
 
 
 def _stages(figures: ByName) -> list[Figure]:
-    """Those that can be seen as bars."""
+    """The stages that are long enough to be visible as bars."""
     least = figures["image"].summary.p50 / 1000
     stages = [figure for figure in figures.values() if figure.notes.get("part_of") == "image"]
     return [stage for stage in stages if stage.summary.p50 > least]
@@ -151,7 +151,7 @@ def _is_batch(figure: Figure) -> bool:
 
 
 def _spread(figures: Sequence[Figure]) -> list[list[float]]:
-    """How far the quartiles lie below and above the medians."""
+    """The distances of the quartiles below and above the medians."""
     summaries = [figure.summary for figure in figures]
     below = [summary.p50 - summary.quartiles[0] for summary in summaries]
     return [below, [summary.quartiles[1] - summary.p50 for summary in summaries]]

@@ -1,4 +1,4 @@
-"""The rows of a measurement: each figure with all that it depends on, one JSON line each."""
+"""The rows of a measurement: each figure with everything that it depends on, as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sdrt_engines.processor import this_processor, usable_cores
 
 @dataclass(frozen=True)
 class Context:
-    """What all figures of a measurement share."""
+    """The facts that all figures of a measurement share."""
 
     bundle: Mapping[str, str]
     settings: Mapping[str, Any]  # of the request
@@ -31,7 +31,7 @@ class Context:
     date: str  # ISO 8601
 
     def row(self, figure: Figure) -> dict[str, Any]:
-        """What a JSON line holds of the figure."""
+        """The figure as the object of a JSON line."""
         return {
             "bench": "sdrt bench",
             **row_of(figure),
@@ -44,7 +44,7 @@ class Context:
 
 
 def context_of(workload: Workload, bundle: Bundle) -> Context:
-    """What is true now, on this machine, of a workload whose request has no None left."""
+    """The current facts of this machine and workload; the request must have no None left."""
     settings = {field: getattr(workload.request, field) for field in SETTINGS}
     settings["scheduler"] = settings["scheduler"] or bundle.scheduler_config["_class_name"]
     settings |= {"num_threads": workload.num_threads, "warmup": workload.warmup}
@@ -57,7 +57,7 @@ def context_of(workload: Workload, bundle: Bundle) -> Context:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures are measured on; `gpus` is left out if there are none."""
+    """The hardware that the figures are measured on; without `gpus` if there is no GPU."""
     found = {
         "processor": this_processor().name,
         "cores": usable_cores(),
@@ -69,14 +69,14 @@ def machine() -> dict[str, Any]:
 
 
 def versions_of(ran_on: str) -> dict[str, str]:
-    """sdrt's version, and those of the packages behind the target that ran."""
+    """The versions of sdrt and of the packages of the target that ran."""
     target = Target.parse(ran_on.split()[0])  # of "cpu (after openvino: …)"
     packages = installed_versions(*backend_of(target).packages)
     return {"sdrt": sdrt.__version__, **packages}
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a line to a file of JSON lines. SdrtError if it is not writable or the disk is full."""
+    """Appends a line to a file of JSON lines. SdrtError if it cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

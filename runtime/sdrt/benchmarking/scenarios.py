@@ -1,8 +1,8 @@
-"""When queries are made and served, as in MLPerf's loadgen: one by one, all at once, or at random.
+"""The times of queries, as in MLPerf's loadgen: one by one, all at once, or at random.
 
-Nothing here knows what a query is or how time passes. `run` serves one query and returns once it is
-served; a `Clock` tells the time. Whoever serves queries that arrive by themselves is a `Serve`:
-`InOrder` is one device without a queue of its own, and a batching server can take its place.
+Nothing here depends on the kind of query or on real time. `run` serves one query and returns when
+it is served; a `Clock` measures the time. A server of queries that arrive on their own is a
+`Serve`: `InOrder` is one device without a queue of its own, and a batching server can replace it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-Run: TypeAlias = Callable[[int], object]  # serves the query, or the batch, of this number
-# Gives the completion of each query, for their arrivals in ascending order; all in seconds from the
-# start.
+Run: TypeAlias = Callable[[int], object]  # serves the query or batch with this number
+# The completion of each query, for arrivals in ascending order; all in seconds from the start.
 Serve: TypeAlias = Callable[[Sequence[float]], Sequence[float]]
 
 
 class Clock(Protocol):
-    """Seconds that pass."""
+    """A source of time in seconds."""
 
     def now(self) -> float: ...
 
     def wait_until(self, moment: float) -> None:
-        """Returns at once if the moment is past."""
+        """Returns at once if the moment has passed."""
 
 
 class WallClock:
-    """The seconds of this machine."""
+    """Real time."""
 
     def now(self) -> float:
         return time.perf_counter()
@@ -40,7 +39,7 @@ class WallClock:
 
 @dataclass(frozen=True)
 class Extent:
-    """How long a scenario goes on: until both have been reached."""
+    """The minimum length of a scenario: both bounds must be reached."""
 
     queries: int
     duration: float = 0.0  # seconds until the last query arrives; Offline: until it is served
@@ -50,7 +49,7 @@ class Extent:
 
 
 def one_by_one(run: Run, extent: Extent, clock: Clock) -> list[float]:
-    """SingleStream: each query is made when the one before it is served. Gives the latencies."""
+    """SingleStream: each query is sent when the one before it is served. The latencies."""
     start, latencies = clock.now(), list[float]()
     while True:
         issued = clock.now()
@@ -61,9 +60,9 @@ def one_by_one(run: Run, extent: Extent, clock: Clock) -> list[float]:
 
 
 def all_at_once(run: Run, extent: Extent, batch: int, clock: Clock) -> list[float]:
-    """Offline: the samples are there from the start and run in full batches, the last one too.
+    """Offline: all samples exist from the start and run in full batches, the last one too.
 
-    Gives the completion of each batch, in seconds from the start.
+    Returns the completion of each batch, in seconds from the start.
     """
     start, completions = clock.now(), list[float]()
     while not extent.reached(len(completions) * batch, clock.now() - start):
@@ -73,7 +72,7 @@ def all_at_once(run: Run, extent: Extent, batch: int, clock: Clock) -> list[floa
 
 
 def poisson_arrivals(rate: float, extent: Extent, seed: int) -> list[float]:
-    """Server: when each query arrives, the first at 0; `rate` of them per second on average."""
+    """Server: the arrival of each query, the first at 0; `rate` of them per second on average."""
     arrivals = list[float]()
     for arrival in _poisson(rate, random.Random(seed)):
         arrivals.append(arrival)

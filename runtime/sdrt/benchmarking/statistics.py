@@ -1,17 +1,17 @@
-"""Percentiles, and what a row says of its samples."""
+"""Percentiles, and the statistics in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MIN_SAMPLES_OF_P99 = 100  # with fewer it is the worst sample under another name
+MIN_SAMPLES_OF_P99 = 100  # with fewer, p99 is just the worst sample
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The sample that a share of the others lie before, without interpolation.
+    """The sample above a `share` of the others, without interpolation.
 
-    The definition of MLPerf's loadgen (`PerformanceSummary::ProcessLatencies`), down to the
+    The definition in MLPerf's loadgen (`PerformanceSummary::ProcessLatencies`), with the same
     rounding of the product: number ⌊n × share⌋ of the sorted samples, counted from 0.
     """
     return ordered[int(len(ordered) * share)]
@@ -19,10 +19,10 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """The statistics of some samples. A percentile says how bad the worse ones are.
+    """The statistics of some samples. Percentiles describe the worse end.
 
-    So the p90 of seconds is high and that of images per second is low; `minimum` and `quartiles`
-    are in the order of the numbers.
+    So the p90 of seconds is high and the p90 of images per second is low; `minimum` and `quartiles`
+    are in numerical order.
     """
 
     num_samples: int

@@ -1,4 +1,4 @@
-"""What is measured: a request to a bundle on a target, run once or many times."""
+"""The measured workload: a request to a bundle on a target, run once or many times."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ SETTINGS = (
     *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
 )
 
-Report: TypeAlias = Callable[[str], None]  # takes what is being done, a few words
+Report: TypeAlias = Callable[[str], None]  # takes a short description of the current work
 
 
 def unreported(doing: str) -> None:
-    """Says nothing of it."""
+    """Reports nothing."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A bundle by its path or name, the target asked for, and the request for one image.
+    """A bundle by its path or name, a target, and the request for one image.
 
-    Every run has seeds of its own, which count up from the request's.
+    Every run has its own seeds, counting up from the request's.
     """
 
     bundle: str
     target: str
     request: Request
     num_threads: int | None = None
-    warmup: int = 1  # runs before those that count
+    warmup: int = 1  # uncounted runs before the measured ones
 
     def open(self) -> Pipeline:
-        """A pipeline of its own."""
+        """A new pipeline."""
         return Pipeline.open(self.bundle, self.target, self.num_threads)
 
     def on(self, target: Target) -> Workload:
-        """The same on a target that is named, so that no other takes its place."""
+        """The same workload on a named target, which "auto" does not replace."""
         num_threads = self.num_threads if backend_of(target).on_cpu else None
         return replace(self, target=str(target), num_threads=num_threads)
 
     def request_of(self, number: int, batch: int = 1) -> Request:
-        """The request of a run: its seeds follow those of the run before."""
+        """The request of a run: its seeds follow those of the previous run."""
         seed = ((self.request.seed or 0) + number * batch) % (MAX_SEED - batch)
         return replace(self.request, seed=seed, num_images_per_prompt=batch)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One request that was served: its stages, its steps and where it ran."""
+    """One served request: its stages, its steps and its target."""
 
     timings: Timings
     steps: tuple[float, ...]  # seconds from each step to the next
@@ -65,7 +65,7 @@ class Run:
 
 
 def timed(pipeline: Pipeline, request: Request) -> Run:
-    """Serves the request."""
+    """Serves the request and times it."""
     stream = pipeline.stream(request)
     ends = [time.perf_counter() for _ in stream]
     steps = tuple(after - before for before, after in pairwise(ends))
@@ -73,27 +73,27 @@ def timed(pipeline: Pipeline, request: Request) -> Run:
 
 
 def require_one_target(first: str, last: str) -> None:
-    """Raises `SdrtError` if "auto" has gone on with another: their samples are not one figure's."""
+    """Raises `SdrtError` if "auto" switched targets: a figure must not mix their samples."""
     if first != last:
         raise SdrtError(
-            f"the target changed from {first} to {last} while it was measured: name the one to "
+            f"the target changed from {first} to {last} during the measurement: name the one to "
             "measure with --target"
         )
 
 
 @dataclass
 class Served:
-    """Serves the requests of a workload by their numbers, all on one target."""
+    """Serves the numbered requests of a workload, all on one target."""
 
     pipeline: Pipeline
     workload: Workload
-    batch: int = 1  # images of a request
-    num_runs: int = 0  # that are expected
+    batch: int = 1  # images per request
+    num_runs: int = 0  # expected number, for reports
     report: Report = unreported
     runs: list[Run] = field(default_factory=list)
 
     def warm_up(self) -> None:
-        """Runs that are not counted: engines are opened, and libraries choose how to compute."""
+        """Runs that are not measured: engines are opened, and libraries choose algorithms."""
         for number in range(self.workload.warmup):
             self.report(f"warm-up {number + 1} of {self.workload.warmup}")
             timed(self.pipeline, self.workload.request_of(number, self.batch))
@@ -107,5 +107,5 @@ class Served:
 
     @property
     def target(self) -> str:
-        """Where they were served."""
+        """The target that served them."""
         return self.runs[0].target

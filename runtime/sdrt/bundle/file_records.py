@@ -1,4 +1,4 @@
-"""Takes down what a file is, and says later whether it still is that."""
+"""Records a file's size and hash, and verifies them later."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path, PurePath
 from sdrt.bundle.manifest import ENGINES, FileRecord
 from sdrt.errors import BundleError
 
-_LARGE = 1 << 26  # bytes: what takes a thread of its own to read
+_LARGE = 1 << 26  # bytes: larger files are hashed in a thread
 
 
 def record_file(root: Path, path: str | PurePath) -> FileRecord:
-    """The record of the file at `path`, which is relative to `root` or inside it."""
+    """The record of the file at `path`, relative to `root` or inside it."""
     full = root / path
     relative = full.relative_to(root).as_posix()
     return FileRecord(relative, _sha256_of(full), full.stat().st_size)
 
 
 def verify_file(root: Path, record: FileRecord) -> Path:
-    """Where the file is, once it is known to be the recorded one.
+    """The path of the file, after comparing it with its record.
 
-    BundleError when it is missing, lies outside `root` (a symlink can lead there), or has another
-    size or hash. A record without a hash is believed when the file exists.
+    BundleError if it is missing, lies outside `root` (a symlink can lead there), or has another
+    size or hash. Without a hash in the record, the file only has to exist.
     """
     path = root / record.path
     built = record.path.startswith(f"{ENGINES}/")
@@ -41,9 +41,9 @@ def verify_file(root: Path, record: FileRecord) -> Path:
 
 @contextmanager
 def verified_meanwhile(root: Path, records: Iterable[FileRecord]) -> Iterator[None]:
-    """Verifies files while the block loads them: small ones before, large ones meanwhile.
+    """Verifies files while the block loads them: small ones before, large ones in parallel.
 
-    BundleError where a file is not the recorded one; it takes the place of what the block raises.
+    BundleError if a file does not match its record; it replaces any error of the block.
     """
     large = []
     for record in records:
@@ -69,7 +69,7 @@ def _compare(path: Path, root: Path, sha256: str, size: int, remedy: str) -> Non
         raise BundleError(
             f"{path}: leads out of the bundle, to {path.resolve()}: put the file itself there"
         )
-    got_size = path.stat().st_size  # at once, where hashing takes seconds
+    got_size = path.stat().st_size  # immediate; hashing takes seconds
     if got_size != size:
         raise BundleError(f"{path}: got {got_size} bytes, expected {size}: {remedy}")
     got = _sha256_of(path)

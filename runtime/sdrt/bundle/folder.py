@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle import demo
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.manifest import MANIFEST_NAME, Component, Manifest
 from sdrt.bundle.optimum_folder import (
@@ -23,52 +24,60 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
 
-DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
-
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled checkpoint in the folder `root`. Every file is held to its record before use."""
+    """A compiled checkpoint in the folder `root`. Files are verified before use."""
 
     root: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Bundle:
-        """The bundle at `path`; the str `"demo"` means the built-in one.
+        """The bundle at `path`; the str `"demo"` means the built-in one, or its copy.
 
-        A folder that `optimum-cli export onnx` wrote opens too. BundleError, with the way out, for
-        everything else: nothing there, a checkpoint that is not exported yet, a broken manifest.
+        Folders written by `optimum-cli export onnx` open too. BundleError with a remedy for
+        anything else: nothing there, a checkpoint that is not exported yet, a broken manifest.
         """
-        if path == DEMO:
-            return cls(DEMO_FOLDER, _demo_manifest())
+        if path == demo.DEMO:
+            manifest = _demo_manifest()
+            return cls(demo.demo_root(manifest), manifest)
         root = Path(path)
         return cls(root, _manifest_of(root))
+
+    def to_build_in(self) -> Bundle:
+        """The bundle for a build to write to: itself, or the built-in one's copy in the cache.
+
+        The copy is made if it is missing. SdrtError if the cache cannot be written.
+        """
+        if demo.is_demo(self.root):
+            return replace(self, root=demo.copy_of_demo(self.manifest))
+        return self
 
     def component(self, name: str) -> Component:
         for component in self.manifest.components:
             if component.name == name:
                 return component
         raise BundleError(
-            f"{self.root}: no component '{name}', it has {self._known}: export it with it"
+            f"{self.root}: no component '{name}' (found: {self._known}): "
+            "export the checkpoint again with it"
         )
 
     def has(self, name: str) -> bool:
         return any(component.name == name for component in self.manifest.components)
 
     def component_config(self, name: str) -> dict[str, Any]:
-        """diffusers' or transformers' `config.json` of a component."""
+        """The `config.json` of a component, from diffusers or transformers."""
         return self._fields(self._config_path(name)).values
 
     @cached_property
     def model_index(self) -> dict[str, Any]:
-        """diffusers' `model_index.json`."""
+        """The `model_index.json` of diffusers."""
         return self._fields(MODEL_INDEX).values
 
     @cached_property
     def scheduler_config(self) -> dict[str, Any]:
-        """diffusers' `scheduler_config.json`."""
+        """The `scheduler_config.json` of diffusers."""
         return self._fields("scheduler/scheduler_config.json").values
 
     def tokenizer_folder(self, name: str = "tokenizer") -> Path:
@@ -83,12 +92,12 @@ class Bundle:
 
     @property
     def family(self) -> Family:
-        """The facts about the models in it."""
+        """The facts about the models in the bundle."""
         return self.manifest.family
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """What a request means by None: the family's defaults under the bundle's own."""
+        """The values for None in a request: the bundle's own over those of the family."""
         return {**self.family.defaults, **self.manifest.defaults}
 
     @cached_property
@@ -101,7 +110,7 @@ class Bundle:
         )
 
     def find(self, role: Role, *takes: str) -> Component | None:
-        """The component with that role that takes just these, if there is one."""
+        """The component with that role and exactly these inputs in `takes`, or None."""
         wanted = role, frozenset(takes)
         for component in self.manifest.components:
             if (component.role, component.takes) == wanted:
@@ -109,11 +118,11 @@ class Bundle:
         return None
 
     def name_of(self, role: Role, *takes: str) -> str:
-        """The name of the component that `find` gives; BundleError if there is none."""
+        """The name of the component that `find` returns; BundleError if there is none."""
         component = self.find(role, *takes)
         if component is None:
             kind = f"{role} that takes {' and '.join(takes)}" if takes else role
-            raise BundleError(f"{self.root}: no {kind}, it has {self._known}: export it again")
+            raise BundleError(f"{self.root}: no {kind} (found: {self._known}): export it again")
         return component.name
 
     @property
@@ -124,7 +133,7 @@ class Bundle:
         return str(PurePosixPath(self.component(name).model).with_name("config.json"))
 
     def _fields(self, path: str) -> JsonFields:
-        """The JSON object in a file of the bundle, verified where the manifest lists it."""
+        """The JSON object in a file of the bundle, verified if the manifest lists it."""
         for record in self.manifest.files:
             if record.path == path:
                 verify_file(self.root, record)
@@ -132,17 +141,19 @@ class Bundle:
 
 
 def _demo_manifest() -> Manifest:
-    if not DEMO_FOLDER.is_dir():
+    if not demo.DEMO_FOLDER.is_dir():
         raise BundleError(
-            "the demo bundle is not in this copy of sdrt: "
-            f"`sdrt export demo -o {DEMO_FOLDER}` makes it, pip install brings it"
+            "the demo bundle is missing from this copy of sdrt: "
+            f"reinstall with pip, or create it with `sdrt export demo -o {demo.DEMO_FOLDER}`"
         )
-    return _manifest_of(DEMO_FOLDER)
+    return _manifest_of(demo.DEMO_FOLDER)
 
 
 def _manifest_of(root: Path) -> Manifest:
     if not root.exists():
-        raise BundleError(f"no bundle at '{root}': {_way_to_make(root)}, '{DEMO}' is built in")
+        raise BundleError(
+            f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"
+        )
     if not root.is_dir():
         raise BundleError(f"'{root}' is a file, expected a bundle's folder: name the folder")
     if (root / MANIFEST_NAME).exists():
@@ -152,11 +163,11 @@ def _manifest_of(root: Path) -> Manifest:
     if (root / MODEL_INDEX).exists():
         raise BundleError(
             f"'{root}' is a diffusers checkpoint, expected a bundle: "
-            f"make one with `sdrt export {root} -o bundle`"
+            f"create one with `sdrt export {root} -o bundle`"
         )
     raise BundleError(
-        f"'{root}' holds neither {MANIFEST_NAME} nor {MODEL_INDEX}, so it is no bundle: "
-        "make one with `sdrt export CHECKPOINT -o bundle`"
+        f"'{root}' is not a bundle, it has neither {MANIFEST_NAME} nor {MODEL_INDEX}: "
+        "create one with `sdrt export CHECKPOINT -o bundle`"
     )
 
 

@@ -1,4 +1,4 @@
-"""The manifest, `sdrt.json`: what a bundle holds, what made it, and how near it is to torch."""
+"""The manifest, `sdrt.json`: the contents of a bundle, its tools, and its distance to torch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
 from sdrt.parameters import check_recommended
 from sdrt_engines import Signature
 
-ENGINES = "engines"  # the folder for what was built for a target
+ENGINES = "engines"  # the folder for files built for a target
 MANIFEST_NAME = "sdrt.json"
 FORMAT_VERSION = 2
-RESIDUALS = "residuals"  # what a denoiser `takes` that can be controlled
+RESIDUALS = "residuals"  # the `takes` of a denoiser for ControlNets
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file as it was when the bundle was made. `path` is relative to the bundle, with slashes.
+    """A file at the time of the export. `path` is relative to the bundle, with slashes.
 
-    `sha256` is None in a folder without a manifest: nobody wrote down what the file should be.
+    `sha256` is None in a folder without a manifest: the hash was not recorded.
     """
 
     path: str
@@ -73,7 +73,7 @@ class Component:
     """One network of the bundle. `model` is its ONNX file, one of `files`; two may share a file.
 
     `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets. A
-    network that was not exported with the others has its own `source` and `tools`.
+    network that was added later has its own `source` and `tools`.
     """
 
     name: str
@@ -98,20 +98,23 @@ class Component:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that `sdrt.json` says. `files` are those of no network: tokenizer, scheduler, configs."""
+    """The contents of `sdrt.json`. `files` belong to no network: tokenizer, scheduler, configs."""
 
     family: Family
     components: tuple[Component, ...]
     files: tuple[FileRecord, ...]
-    source: str  # what was exported
+    source: str  # of the export: a folder, or an id on the Hub
     tools: Mapping[str, str]  # library → version, at export
     created: str  # ISO 8601
     defaults: Mapping[str, Any] = field(default_factory=dict)  # {"guidance_scale": 5.0}
 
     def __post_init__(self) -> None:
         all_names = [component.name for component in self.components]
-        if not all_names or len(set(all_names)) < len(all_names):
-            raise BundleError(f"components: got {all_names}, expected at least one, each name once")
+        # On Windows and macOS names that differ only in case are one folder.
+        if not all_names or len(set(map(str.casefold, all_names))) < len(all_names):
+            raise BundleError(
+                f"components: got {all_names}, expected at least one, each name once in any case"
+            )
         check_recommended(self.defaults)
         try:
             datetime.fromisoformat(self.created)
@@ -121,7 +124,7 @@ class Manifest:
             ) from error
 
     def to_json(self) -> str:
-        """Indented, keys sorted, so that two manifests can be compared line by line."""
+        """Indented, with sorted keys, so that two manifests can be compared line by line."""
         document = {"format_version": FORMAT_VERSION, **json_from_record(self)}
         return json.dumps(
             sealed(document),
@@ -135,7 +138,7 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> Manifest:
         """The manifest in `text`.
 
-        BundleError for another format or a changed text, or with the first field that is missing,
+        BundleError for another format or a changed text, or naming the first field that is missing,
         malformed or unknown.
         """
         with within(MANIFEST_NAME):
@@ -159,12 +162,12 @@ class Manifest:
 
 
 def file_from_fields(fields: JsonFields) -> FileRecord:
-    """A file's record, with its hash, as the records of built engines hold it."""
+    """A file's record with its hash, in the form of the records of built engines."""
     return FileRecord(fields.text("path"), fields.text("sha256"), fields.integer("size"))
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """`sdrt.json` in the folder `root`. Bytes of a path that are no text become JSON's escapes."""
+    """Writes `sdrt.json` to the folder `root`. Invalid bytes in paths become JSON escapes."""
     path, text = root / MANIFEST_NAME, manifest.to_json() + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -175,12 +178,12 @@ def _require_format(fields: JsonFields) -> None:
         return
     if version > FORMAT_VERSION:
         raise BundleError(
-            f"format_version: got {version}, this sdrt reads {FORMAT_VERSION}: use the sdrt that "
+            f"format_version: got {version}, expected {FORMAT_VERSION}: use the sdrt version that "
             "made the bundle"
         )
     source = fields.text("source", default="CHECKPOINT")
     raise BundleError(
-        f"format_version: got {version}, this sdrt reads {FORMAT_VERSION}: export it again with "
+        f"format_version: got {version}, expected {FORMAT_VERSION}: export it again with "
         f"`sdrt export {shlex.quote(source)} -o NEW_BUNDLE`"
     )
 

@@ -1,4 +1,4 @@
-"""Folders of ONNX files without a manifest, as `optimum-cli export onnx` writes them."""
+"""Folders of ONNX files without a manifest, as written by `optimum-cli export onnx`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sdrt_engines import signature_from_onnx
 
 MODEL_INDEX = "model_index.json"
 MODEL_NAME = "model.onnx"
-CONTROLLED_NAME = "controlled.onnx"  # next to it: the UNet that takes the residuals of ControlNets
+CONTROLLED_NAME = "controlled.onnx"  # next to the UNet: its variant with ControlNets' residuals
 
 
 def manifest_from_folder(root: Path) -> Manifest:
-    """What the files in `root` say. Hashes and parity are unknown: nobody recorded them.
+    """The manifest of the files in `root`, without hashes and parity, which were not recorded.
 
-    BundleError for a broken configuration and for a family that sdrt does not run.
+    BundleError for a broken configuration or a family that sdrt does not run.
     """
     index_path = root / MODEL_INDEX
     family = family_from_configs(configs_of(root, vae="vae_decoder"))
@@ -39,7 +39,7 @@ def manifest_from_folder(root: Path) -> Manifest:
 
 
 def configs_of(root: Path, *, vae: str = "vae") -> Reader:
-    """A reader of the configurations in a folder, whose VAE is in the subfolder `vae`."""
+    """A reader of the configurations in a folder with its VAE in the subfolder `vae`."""
 
     def read(part: str) -> tuple[str, JsonFields]:
         folder = vae if part == "vae" else part
@@ -50,14 +50,14 @@ def configs_of(root: Path, *, vae: str = "vae") -> Reader:
 
 
 def onnx_folders(root: Path) -> list[Path]:
-    """The subfolders that hold a network."""
+    """The subfolders that contain a network."""
     return sorted(path.parent for path in root.glob(f"*/{MODEL_NAME}"))
 
 
 def fields_from_file(path: Path) -> JsonFields:
     """The JSON object in the configuration at `path`.
 
-    An infinity may stand in it: diffusers writes `"lambda_min_clipped": -Infinity`.
+    Infinity is allowed: diffusers writes `"lambda_min_clipped": -Infinity`.
     """
     try:
         text = path.read_bytes()
@@ -68,7 +68,7 @@ def fields_from_file(path: Path) -> JsonFields:
 
 
 def _components(root: Path) -> Iterator[Component]:
-    """The networks in the folders whose names say what they are for."""
+    """The networks in the folders with known names."""
     for folder in onnx_folders(root):
         if folder.name not in ROLES:
             continue

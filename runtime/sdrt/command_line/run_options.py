@@ -10,14 +10,15 @@ from typing import Any
 from sdrt.command_line.shared_options import add_num_threads, number, whole_number
 from sdrt.kinds import Between, Flag, Kind, OneOf, Scheduler, Texts
 from sdrt.parameters import MAX_SIDE, PARAMETER, Parameter
+from sdrt.scheduler_names import schedulers_help
 
 _IMAGE_OPTIONS = ("image", "mask_image", "strength", "padding_mask_crop", "resize")
 _OPTIONS = (
     "negative_prompt",
     "num_inference_steps",
+    "scheduler",
     "guidance_scale",
     "guidance_rescale",
-    "scheduler",
     "width",
     "height",
     "num_images_per_prompt",
@@ -49,6 +50,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
     )
     add_parameters(parser, _OPTIONS)
+    parser.epilog = f"Schedulers: {schedulers_help()}"
     add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What steers a denoiser, the same at every step: text, sizes, the guidance that it was taught."""
+"""The inputs that steer a denoiser, constant over all steps: text, sizes, guidance embedding."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ GUIDED: tuple[Branch, ...] = ("negative", "positive")
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """Rows for a denoiser's inputs, by the input's name: (R, …), R being B rows for each branch.
+    """Rows for a denoiser's inputs, by input name: (R, …), R being B rows for each branch.
 
-    The branches follow each other, so the rows of the first come first.
+    The branches are concatenated: the rows of the first come first.
     """
 
     feeds: Mapping[str, Array]
@@ -41,13 +41,13 @@ class Conditioning:
         return slice(start, start + size)
 
     def feeds_for(self, network: Signature) -> dict[str, Array]:
-        """The entries that a network takes."""
+        """The entries for the inputs of a network."""
         taken = [spec.name for spec in network.inputs]
         return {name: array for name, array in self.feeds.items() if name in taken}
 
 
 def branches_of(facts: DenoiserFacts, guidance_scale: float) -> tuple[Branch, ...]:
-    """Which predictions a step needs: with classifier-free guidance the negative prompt's too."""
+    """The predictions that a step needs: classifier-free guidance adds the negative prompt's."""
     guided = facts.guidance == "classifier-free" and guidance_scale > 1
     return GUIDED if guided else UNGUIDED
 
@@ -78,7 +78,7 @@ def conditioning_from_text(
 def time_ids(facts: DenoiserFacts, size: tuple[int, int]) -> Array:
     """The numbers about the image that SDXL's denoisers take, (1, N): heights before widths.
 
-    The image counts as uncropped, and as large as it is generated (Podell et al. 2023,
+    The image counts as uncropped and as large as it is generated (Podell et al. 2023,
     https://arxiv.org/abs/2307.01952, section 2.2).
     """
     width, height = size
@@ -99,7 +99,7 @@ def timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> Array:
     """The timestep for each row, or the one scalar that optimum's UNets take."""
     if spec.dtype.kind == "i" and timestep % 1:
         raise RequestError(
-            f"scheduler: asks at timestep {timestep:g}, but this UNet takes whole numbers alone "
-            f"({spec.dtype}); choose another scheduler, or export the checkpoint again"
+            f"scheduler: got timestep {timestep:g}, but this UNet takes integers only "
+            f"({spec.dtype}): choose another scheduler, or export the checkpoint again"
         )
     return np.full((num_rows,) if spec.shape else (), timestep, spec.dtype)

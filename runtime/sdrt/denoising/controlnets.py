@@ -1,4 +1,4 @@
-"""A job's ControlNets: which of them run at a step, on which rows, and what they are fed."""
+"""The ControlNets of a job: steps, rows and feeds of each."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sdrt.control import Control
 from sdrt.denoising.conditioning import Conditioning, timestep_feed
 from sdrt_engines import Array, Signature, TensorSpec
 
-_LIGHTEST = 0.1  # guess mode: how much of the first skip connection's residual is left
+_LIGHTEST = 0.1  # guess mode: the factor of the first skip connection's residual
 
 
 @dataclass(frozen=True, eq=False)
 class ControlNet:
-    """One net of a job with its image, and how much it counts."""
+    """One net of a job with its image, scale and window."""
 
     component: str
     signature: Signature
     control: Control
-    image: Array  # (1, K, H, W), what it sees, in 0..1
-    pools_globally: bool = False  # its residuals are means over the image, as a style net's are
+    image: Array  # (1, K, H, W), in 0..1
+    pools_globally: bool = False  # its residuals are means over the image (style nets)
 
     def scales(self, guess_mode: bool) -> Array:
-        """The factor of each residual, (N,). Guess mode trusts the deep ones more than the shallow
+        """The factor of each residual, (N,). Guess mode weights deep residuals more than shallow
         ones (Zhang et al. 2023, https://arxiv.org/abs/2302.05543: "guess mode")."""
         count = len(self.signature.outputs)
         if guess_mode and not self.pools_globally:
@@ -41,8 +41,8 @@ class ControlNet:
 class ControlChain:
     """The links of a job's ControlNets, step by step.
 
-    In guess mode the nets run on the rows of the prompts alone. A net outside its window runs on no
-    row, and is a link all the same: so that it can be joined with one inside.
+    In guess mode the nets run only on the rows of the prompts. A net outside its window runs on no
+    row but stays a link, so that the ask can be joined with one inside the window.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ControlChain:
         self._parts = [_Part.of(net, conditioning, rows, guess_mode) for net in nets]
 
     def links(self, step: int, sample: Array, timestep: float) -> tuple[Link, ...]:
-        """The nets at a step: `sample` (R, C, h, w) and `timestep` are what the denoiser sees."""
+        """The nets at a step; `sample` (R, C, h, w) and `timestep` are the denoiser's."""
         return tuple(
             part.link(sample, timestep, active=part.control.is_active(step, self._num_steps))
             for part in self._parts
@@ -70,7 +70,7 @@ class ControlChain:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One net, ready for all steps."""
+    """One net, prepared for all steps."""
 
     component: str
     control: Control

@@ -14,10 +14,10 @@ from sdrt_engines import Array, Signature
 
 
 class Denoiser:
-    """Answers a sampler's calls for one job.
+    """Answers the calls of a sampler for one job.
 
-    `extra` (B, 1 + C, h, w) are the channels that an inpainting denoiser sees besides the latents:
-    the mask and the masked image.
+    `extra` (B, 1 + C, h, w) are the extra channels of an inpainting denoiser: the mask and the
+    masked image.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Denoiser:
         self._constant = Constant(conditioning.feeds_for(signature))
 
     def predict(self, call: Call, step: int) -> Asks[Array]:
-        """The guided prediction (B, C, h, w) at a call, the `step`-th of the job."""
+        """The guided prediction (B, C, h, w) for a call, the `step`-th of the job."""
         answer = yield self.ask(call, step)
         prediction: Array = answer.outputs[names.OUT_SAMPLE]  # (R, C, h, w)
         positive = prediction[self._conditioning.rows_of("positive")]
@@ -51,7 +51,7 @@ class Denoiser:
         return guide(negative, positive, self._scale, self._rescale)
 
     def ask(self, call: Call, step: int) -> Ask:
-        """What the networks are asked at a call."""
+        """The ask for a call."""
         latents = self._for_branches(call.sample)
         sample = latents
         if self._extra is not None:

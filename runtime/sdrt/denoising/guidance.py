@@ -12,8 +12,8 @@ def guide(
 ) -> Array:
     """The guided prediction (B, C, h, w) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
 
-    `rescale` in 0..1 pulls the spread of the result back to that of the conditional prediction,
-    which keeps high guidance from over-exposing (Lin et al. 2023, https://arxiv.org/abs/2305.08891,
+    `rescale` in 0..1 scales the standard deviation back to that of the conditional prediction,
+    which avoids over-exposure at high guidance (Lin et al. 2023, https://arxiv.org/abs/2305.08891,
     section 3.4).
     """
     guided = unconditional + guidance_scale * (conditional - unconditional)
@@ -35,8 +35,8 @@ def guidance_scale_embedding(guidance_scale: float, size: int) -> Array:
     half = size // 2
     step = np.log(np.float32(10000)) / np.float32(half - 1)
     exponents = np.arange(half, dtype=np.float32) * -step
-    # The angles are large, so each rounding to float32 that torch makes shows in them; its exp is
-    # nearer to the float64 one than numpy's in float32.
+    # The angles are large, so torch's roundings to float32 are visible in them; its exp is closer
+    # to the float64 one than numpy's float32 exp.
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angles = np.float32(guidance_scale - 1) * np.float32(1000) * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles), np.zeros(size % 2, np.float32)])[None]

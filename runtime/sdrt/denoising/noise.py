@@ -1,7 +1,7 @@
 """The random numbers of `torch.Generator("cpu").manual_seed(seed)` and `torch.randn`, in numpy.
 
-Source: ATen's `DistributionTemplates.h` and `MT19937RNGEngine.h`. Values equal torch's to
-within 1e-6: both round logarithm, sine and cosine to float32, each in its own way.
+Source: ATen's `DistributionTemplates.h` and `MT19937RNGEngine.h`. Values equal torch's within 1e-6:
+the two round logarithm, sine and cosine to float32 differently.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNIT = np.float32(2**-24)
 
 
 class TorchNoise:
-    """A stream of standard normals: those of torch for this seed, in the same order.
+    """A stream of standard normals, equal to torch's for this seed, in the same order.
 
     `seed` is 0 to 2**64 - 1 (`RequestError` otherwise); as in torch, its low 32 bits count.
     """
@@ -50,7 +50,7 @@ class TorchNoise:
         return np.asarray([self._one() for _ in range(size)], np.float32)
 
     def _one(self) -> float:
-        """One value of a small draw, from float64. The other of a pair is kept."""
+        """One value of a small draw, computed in float64. The other one of the pair is kept."""
         if self._second is not None:
             value, self._second = self._second, None
             return value
@@ -60,20 +60,20 @@ class TorchNoise:
         return radius * math.cos(angle)
 
     def _uniform(self, size: int) -> Array:
-        """Uniforms in [0, 1), of 24 bits: the precision of float32."""
+        """Uniforms in [0, 1) with 24 bits, the precision of float32."""
         words = self._words.randint(0, 2**32, size, np.uint32)
         return (words & np.uint32(2**24 - 1)).astype(np.float32) * UNIT
 
     def _uniform64(self) -> float:
-        """A uniform in [0, 1), of 53 bits from two words, the high one first."""
+        """A uniform in [0, 1) with 53 bits from two words, the high one first."""
         high, low = (int(word) for word in self._words.randint(0, 2**32, 2, np.uint32))
         return ((high << 32 | low) & (2**53 - 1)) / 2**53
 
 
 class BatchNoise:
-    """One stream for each image of a batch, so that an image is the same alone and in a batch.
+    """One stream per image of a batch, so that an image is the same alone and in a batch.
 
-    Equals what diffusers draws for a list of generators. `seeds` are as for `TorchNoise`.
+    Equal to the noise of diffusers for a list of generators. `seeds` are as for `TorchNoise`.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

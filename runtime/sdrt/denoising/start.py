@@ -1,4 +1,4 @@
-"""Where denoising begins: at noise, at an image with noise on it, at an image with a mask."""
+"""The start of denoising: noise, an image with noise, or an image with a mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdrt_engines import Array
 if TYPE_CHECKING:
     from sdrt.samplers.schedule import Schedule
 
-Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), an own stream for each image
+Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), one stream per image
 Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents
 
 
@@ -30,19 +30,19 @@ class FromImage:
     """Image to image (Meng et al. 2021, https://arxiv.org/abs/2108.01073)."""
 
     pixels: Array  # (1, 3, H, W) in 0..1
-    index: int  # into the schedule's timesteps: where the image begins
+    index: int  # into the schedule's timesteps: the start
 
 
 @dataclass(frozen=True, eq=False)
 class Inpaint:
-    """Inpainting: what the mask does not paint stays as in the image.
+    """Inpainting: what the mask does not cover stays as in the image.
 
-    `from_noise` (strength 1) begins at noise alone. `sees_mask` is for denoisers that take the mask
-    and the masked image as channels; with any other the image is blended in after each step.
+    `from_noise` (strength 1) starts from noise alone. `sees_mask` is for denoisers that take the
+    mask and the masked image as channels; for others, the image is blended in after each step.
     """
 
     pixels: Array  # (1, 3, H, W) in 0..1
-    mask: Array  # (1, 1, H, W): 1 is painted, 0 stays
+    mask: Array  # (1, 1, H, W): 1 is generated, 0 is kept
     index: int
     from_noise: bool
     sees_mask: bool
@@ -53,10 +53,10 @@ StartKind: TypeAlias = FromNoise | FromImage | Inpaint
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The first latents (B, C, h, w), at the noise of `schedule.timesteps[index]`.
+    """The first latents (B, C, h, w), with the noise of `schedule.timesteps[index]`.
 
-    `blend` puts the image back where the mask keeps it, after each step; `extra`
-    (B, 1 + C, h, w) is what an inpainting denoiser sees besides the latents.
+    `blend` restores the image where the mask keeps it, after each step; `extra` (B, 1 + C, h, w)
+    are the extra channels of an inpainting denoiser.
     """
 
     latents: Array
@@ -79,9 +79,9 @@ def start_of(kind: StartKind, schedule: Schedule, draw: Draw, vae: Autoencoder) 
 
 
 def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -> int:
-    """The index into `schedule.timesteps` at which an image of that strength begins.
+    """The index into `schedule.timesteps` at which an image of that strength starts.
 
-    Strength 1 is all of the steps.
+    Strength 1 means all steps.
     """
     num_steps = min(int(num_inference_steps * strength), num_inference_steps)
     return (num_inference_steps - num_steps) * schedule.calls_per_step
@@ -101,11 +101,11 @@ def start_with_blending(
 ) -> Asks[Start]:
     """Source: `StableDiffusionInpaintPipeline` with 4 channels.
 
-    After each step, what the mask does not paint becomes the image again, at that step's noise.
+    After each step, the part to keep is replaced by the image with that step's noise.
     """
     posterior = yield from vae.encode(kind.pixels)
     latents, noise = posterior.sample(draw()), draw()
-    draw()  # diffusers samples the masked image, too, and then leaves it alone
+    draw()  # diffusers also samples the masked image, without using it
     mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
 
     def blend(painted: Array, at: int) -> Array:
@@ -123,7 +123,7 @@ def start_with_mask_channels(
 ) -> Asks[Start]:
     """Source: `StableDiffusionInpaintPipeline` with 9 channels.
 
-    The denoiser sees the mask and the latents of the image without what will be painted.
+    The denoiser sees the mask, and the latents of the image without the part to generate.
     """
     posterior = None if kind.from_noise else (yield from vae.encode(kind.pixels))
     grey = np.float32(0.5)  # 0 in the VAE's range of -1 to 1

@@ -1,4 +1,4 @@
-"""Between images and latents: the VAE's two networks."""
+"""The two networks between images and latents: the VAE."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Posterior:
     std: Array
 
     def sample(self, noise: Array) -> Array:
-        """One draw for each image of the noise (B, C, h, w)."""
+        """One sample for each image of the noise (B, C, h, w)."""
         drawn: Array = self.mean + self.std * noise
         return drawn
 
@@ -68,7 +68,7 @@ class Autoencoder:
 def image_from_sample(sample: Array) -> Image:
     """The image of a decoder's output (3, H, W) in -1..1.
 
-    In place and plane by plane: with copies this takes half as long as a UNet step on a GPU.
+    In place and plane by plane: with copies this takes half the time of a UNet step on a GPU.
     """
     from PIL.Image import fromarray, merge
 
@@ -81,7 +81,7 @@ def image_from_sample(sample: Array) -> Image:
 
 
 def unscaled_latents(latent: Array, space: LatentSpace) -> Array:
-    """Latents (B, C, h, w) as the VAE's decoder takes them."""
+    """Latents (B, C, h, w) for the VAE's decoder."""
     if space.mean is None or space.std is None:
         return (latent / space.scaling_factor + space.shift_factor).astype(np.float32)
     mean, std = (_per_channel(values) for values in (space.mean, space.std))
@@ -89,7 +89,7 @@ def unscaled_latents(latent: Array, space: LatentSpace) -> Array:
 
 
 def _shift_and_factor(space: LatentSpace) -> tuple[Array | np.float32, Array | np.float32]:
-    """What is subtracted from the VAE's latents, and what they are multiplied with after that."""
+    """The offset to subtract from the VAE's latents, and the factor to multiply with after that."""
     factor = np.float32(space.scaling_factor)
     if space.mean is None or space.std is None:
         return np.float32(space.shift_factor), factor

@@ -1,1 +1,1 @@
-"""What makes SD1, SDXL, SD3: data that the runtime reads and never tests for."""
+"""The differences of SD1, SDXL and SD3, as data that the runtime reads and never tests for."""

@@ -1,4 +1,4 @@
-"""The facts in which families of models differ, as records that a manifest holds.
+"""The facts in which model families differ, as records that a manifest holds.
 
 Shapes: B images, L tokens, D width of a text encoder, C latent channels, (h, w) latent size.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from sdrt.errors import BundleError
 from sdrt.parameters import RECOMMENDED, check_recommended
 
-# What a network is for.
+# The purpose of a network.
 Role: TypeAlias = Literal[
     "text encoder", "image encoder", "denoiser", "vae encoder", "vae decoder", "controlnet"
 ]
@@ -21,7 +21,7 @@ Role: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Encoder:
-    """One text encoder and which of its outputs the denoiser reads."""
+    """One text encoder, and the output of it that the denoiser reads."""
 
     component: str  # "text_encoder_2"
     tokenizer: str  # the tokenizer's folder: "tokenizer_2"
@@ -43,7 +43,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """How the encoders' states become the denoiser's context (B, L, D) and pooled vector (B, D).
+    """The recipe that joins encoder states to a context (B, L, D) and a pooled vector (B, D).
 
     Numbers are indices into `encoders`. The context joins the inner groups along D and the results
     along L; the pooled vectors are joined along D.
@@ -53,7 +53,7 @@ class TextRecipe:
     context: tuple[tuple[int, ...], ...] = ((0,),)
     pooled: tuple[int, ...] = ()
     width: int | None = None  # each part of the context is padded with zeros to this D (SD3: 4096)
-    empty_negative: Literal["encode", "zeros"] = "encode"  # what an empty negative prompt becomes
+    empty_negative: Literal["encode", "zeros"] = "encode"  # of an empty negative prompt
 
     def __post_init__(self) -> None:
         if not all(self.context):
@@ -73,7 +73,7 @@ class TextRecipe:
             if len({self.encoders[index].max_tokens for index in group}) > 1:
                 raise BundleError(f"context: the encoders {list(group)} differ in max_tokens")
         if self.width is None and not all(encoder.required for encoder in self.encoders):
-            raise BundleError("width: missing, but an encoder may be absent: its zeros need one")
+            raise BundleError("width: missing, but the zeros of an absent encoder need one")
 
     @property
     def num_tokens(self) -> int:
@@ -83,8 +83,8 @@ class TextRecipe:
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What the denoiser works on: latents scaled as `(z - shift_factor) * scaling_factor`, or per
-    channel as `(z - mean) * scaling_factor / std`.
+    """The latents of the denoiser, scaled as `(z - shift_factor) * scaling_factor`, or per channel
+    as `(z - mean) * scaling_factor / std`.
     """
 
     channels: int
@@ -93,7 +93,7 @@ class LatentSpace:
     shift_factor: float = 0.0
     mean: tuple[float, ...] | None = None  # (C,)
     std: tuple[float, ...] | None = None  # (C,)
-    multiple: int = 1  # height and width in latents are multiples of it (a patch's side: SD3: 2)
+    multiple: int = 1  # of height and width in latents (SD3's patches: 2)
     frames: int | None = None  # None for images
 
     def __post_init__(self) -> None:
@@ -112,12 +112,12 @@ class LatentSpace:
 
     @property
     def pixel_multiple(self) -> int:
-        """What the sides of an image, in pixels, are multiples of."""
+        """The multiple of which the sides of an image, in pixels, must be."""
         return self.vae_scale_factor * self.multiple
 
     def shape_of(self, size: tuple[int, int]) -> tuple[int, ...]:
-        """The latents of one image of that width and height in pixels: (1, C, h, w), with frames
-        (1, C, F, h, w)."""
+        """The shape of one image's latents, for its width and height in pixels: (1, C, h, w), with
+        frames (1, C, F, h, w)."""
         width, height = (side // self.vae_scale_factor for side in size)
         frames = () if self.frames is None else (self.frames,)
         return 1, self.channels, *frames, height, width
@@ -125,7 +125,7 @@ class LatentSpace:
 
 @dataclass(frozen=True)
 class DenoiserFacts:
-    """What the denoiser is called and what it takes besides latents, timestep and context."""
+    """The denoiser's name and its inputs other than latents, timestep and context."""
 
     component: Literal["unet", "transformer"] = "unet"
     extra_channels: Literal["none", "mask", "depth", "image"] = "none"  # joined to the latents
@@ -135,10 +135,10 @@ class DenoiserFacts:
 
 @dataclass(frozen=True)
 class Family:
-    """One family of models. `defaults` are named as a request's fields.
+    """One family of models. `defaults` have the names of a request's fields.
 
     `scheduler` holds the options that diffusers' pipeline corrects in a scheduler's configuration,
-    `inpainting_scheduler` those that it corrects for inpainting as well.
+    `inpainting_scheduler` the further ones that it corrects for inpainting.
     """
 
     name: str  # "stable-diffusion-1"
@@ -157,12 +157,12 @@ class Family:
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """Width and height in pixels that the model was trained for."""
+        """Width and height in pixels that the model was trained on."""
         return self.defaults["width"], self.defaults["height"]
 
     @property
     def unsupported(self) -> str | None:
-        """A fact that this version of sdrt does not honour yet, or None."""
+        """A fact that this version of sdrt does not support yet, or None."""
         facts = {
             f"extra_channels {self.denoiser.extra_channels!r}": self.denoiser.extra_channels
             in ("depth", "image"),
@@ -173,7 +173,7 @@ class Family:
 
 
 def require_plain_name(field: str, name: str) -> None:
-    """BundleError unless the name may be that of a folder inside a bundle."""
+    """BundleError unless the name is valid for a folder inside a bundle."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise BundleError(
             f"{field}: got {name!r}, expected a name of letters, digits, '_', '-' and '.'"

@@ -14,7 +14,7 @@ from sdrt.errors import BundleError
 from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, Role, TextRecipe
 from sdrt.files.json_fields import JsonFields, within
 
-# What the networks in a folder of optimum's layout are for. A manifest says so itself.
+# The roles of networks in folders of optimum's layout; a manifest states them itself.
 ROLES: Mapping[str, Role] = {
     names.TEXT_ENCODER: "text encoder",
     names.UNET: "denoiser",
@@ -27,14 +27,14 @@ _MAX_TOKENS = 77  # CLIPTextConfig's default
 
 
 # Reads diffusers' configuration of a part: "model_index", "text_encoder", "unet" or "vae".
-Reader: TypeAlias = Callable[[str], tuple[str, JsonFields]]  # the file's path, and what it holds
+Reader: TypeAlias = Callable[[str], tuple[str, JsonFields]]  # the file's path and its fields
 
 
 def family_from_configs(read: Reader) -> Family:
     """The family of a checkpoint or of an ONNX folder.
 
-    BundleError, which begins with the file's path, for a family that sdrt does not run and for a
-    malformed field.
+    BundleError that begins with the file's path for a family that sdrt does not run or a malformed
+    field.
     """
     path, index = read("model_index")
     with within(path):
@@ -52,7 +52,7 @@ def family_from_configs(read: Reader) -> Family:
 
 
 def require_known_pipeline(class_name: str) -> None:
-    """BundleError unless it is a pipeline class of diffusers, or of optimum, that sdrt runs."""
+    """BundleError unless sdrt runs this pipeline class of diffusers or optimum."""
     name = class_name.removeprefix("ORT").removeprefix("Onnx")
     other = name.startswith(("StableDiffusionXL", "StableDiffusion3"))
     if other or not name.startswith(("StableDiffusion", "LatentConsistencyModel")):
@@ -91,7 +91,7 @@ def latents_from_config(vae: JsonFields) -> LatentSpace:
     levels = vae.array("block_out_channels")
     return LatentSpace(
         channels=vae.integer("latent_channels", 4),
-        vae_scale_factor=1 << max(len(levels) - 1, 0),  # each level but the last halves the image
+        vae_scale_factor=1 << max(len(levels) - 1, 0),  # each level except the last halves the size
         scaling_factor=vae.number("scaling_factor", default=_SD1_SCALING_FACTOR),
         shift_factor=vae.number("shift_factor", default=0),
     )

@@ -1,8 +1,7 @@
-"""Folders and files that appear whole or not at all."""
+"""Folders and files that appear complete or not at all."""
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -12,18 +11,19 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.errors import SdrtError
+from sdrt_engines.operating_system import is_disk_full, is_in_use
 
 
 @contextmanager
 def appearing_folder(
     path: str | PathLike[str], *, replace: bool = False, proof: str
 ) -> Iterator[Path]:
-    """A new folder to fill. It stands at `path` once the block succeeds; an error removes it.
+    """A new folder to fill. It appears at `path` after the block; an error removes it.
 
-    What is at `path` is left alone unless `replace` is set, and even then it must hold the file
-    `proof` that shows that sdrt made it: a mistyped path should not cost anybody their images.
-    The old folder stays whole until the new one is. SdrtError when `path` is taken or not writable,
-    or when the disk is full.
+    An existing folder is kept unless `replace` is set, and even then it must contain the file
+    `proof`, which shows that sdrt made it: a mistyped path must not delete a user's images. The
+    old folder stays until the new one is complete. SdrtError if `path` is taken or not writable,
+    or the disk is full.
     """
     target = Path(path).resolve()
     with _draft_of(target) as draft:
@@ -35,11 +35,10 @@ def appearing_folder(
 
 @contextmanager
 def changed_folder(path: str | PathLike[str], *, last: str) -> Iterator[Path]:
-    """A folder to fill with what is to change in the folder `path`: new or other entries of it.
+    """A folder to fill with changed or new entries of the folder `path`.
 
-    Once the block succeeds they take the places of those of the same names, `last` as the last one.
-    An error or an interrupt, then or before, leaves the folder as it was. SdrtError when it is not
-    writable or the disk is full.
+    After the block they replace those of the same names, `last` as the last one. An error or an
+    interrupt leaves the folder as it was. SdrtError if it is not writable or the disk is full.
     """
     root = Path(path).resolve()
     with _draft_of(root, _hidden(root / "change")) as draft:
@@ -51,9 +50,9 @@ def changed_folder(path: str | PathLike[str], *, last: str) -> Iterator[Path]:
 
 @contextmanager
 def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
-    """A path to write a file to. The file stands at `path` once the block succeeds.
+    """A path to write a file to. The file appears at `path` after the block.
 
-    A file that is there is replaced. SdrtError when it is not writable or the disk is full.
+    An existing file is replaced. SdrtError if it is not writable or the disk is full.
     """
     target = Path(path).resolve()
     with _draft_of(target) as draft:
@@ -67,7 +66,7 @@ def appearing_file(path: str | PathLike[str]) -> Iterator[Path]:
 def _draft_of(target: Path, draft: Path | None = None) -> Iterator[Path]:
     """A hidden path next to `target`, so on the same disk.
 
-    After an error nothing is left there, nor of the parent folders that were made for it.
+    After an error it is removed, with the parent folders that were created for it.
     """
     draft = draft or _hidden(target)
     missing: list[Path] = []
@@ -90,17 +89,17 @@ def _require_free(target: Path, replace: bool, proof: str) -> None:
         return
     if not replace:
         raise SdrtError(
-            f"'{target}' exists already: choose another path, or replace it (--replace)"
+            f"'{target}' already exists: choose another path, or replace it (--replace)"
         )
     if not (target / proof).is_file():
         raise SdrtError(
-            f"'{target}' holds no {proof}, so sdrt did not make it and does not replace it: "
+            f"'{target}' was not made by sdrt, as it has no {proof}, and is not replaced: "
             "choose another path, or remove it yourself"
         )
 
 
 def _swap(draft: Path, target: Path) -> None:
-    """`draft` takes the place of `target`, which comes back if that fails."""
+    """Moves `draft` to `target`; restores the old `target` if that fails."""
     if not target.exists():
         draft.rename(target)
         return
@@ -115,7 +114,7 @@ def _swap(draft: Path, target: Path) -> None:
 
 
 def _exchange(draft: Path, root: Path, last: str) -> None:
-    """The entries of `draft` go to `root`, those that they replace come back if one cannot."""
+    """Moves the entries of `draft` to `root`; restores the replaced ones if one cannot move."""
     names = [entry.name for entry in draft.iterdir() if entry.name != last]
     old = _hidden(draft / "old")
     old.mkdir()
@@ -126,7 +125,7 @@ def _exchange(draft: Path, root: Path, last: str) -> None:
             (draft / name).rename(root / name)
         (draft / last).replace(root / last)
     except BaseException:
-        if (draft / last).exists():  # once it has moved, all is done
+        if (draft / last).exists():  # not moved yet, so not finished
             for name in names:
                 _undo(draft / name, root / name, old / name)
         raise
@@ -140,19 +139,17 @@ def _undo(draft: Path, target: Path, old: Path) -> None:
 
 
 def _is_about(error: OSError, target: Path, draft: Path) -> bool:
-    """Whether writing failed; what else goes wrong inside the block is not ours to explain."""
+    """True if writing failed; other errors inside the block are not explained here."""
     named = Path(str(error.filename))
     places = named.is_relative_to(draft), named.parent == target, target.is_relative_to(named)
-    return _is_full(error) or any(places)
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_disk_full(error) or any(places)
 
 
 def _reason(error: OSError, target: Path) -> str:
-    if not _is_full(error):
-        return f"cannot write '{target}': {error.strerror}: choose another path"
+    if not is_disk_full(error):
+        open_in_a_program = target.exists() and is_in_use(error)
+        remedy = "close what has it open, or " if open_in_a_program else ""
+        return f"cannot write '{target}': {error.strerror}: {remedy}choose another path"
     free = shutil.disk_usage(next(parent for parent in target.parents if parent.exists())).free
     return (
         f"the disk is full: '{target}' needs more than the {free / 1e6:.0f} MB that are free "

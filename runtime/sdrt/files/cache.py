@@ -1,29 +1,32 @@
-"""The folder for what sdrt remembers on a machine, and can do without."""
+"""The folder for cached data of this machine, which sdrt can do without."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from sdrt.errors import SdrtError
+from sdrt_engines.operating_system import user_caches
 
 VARIABLE = "SDRT_CACHE"
 
 
 def cache_folder() -> Path:
-    """`$SDRT_CACHE`, or else sdrt's folder among this user's caches. It may not exist yet.
+    """`$SDRT_CACHE`, or sdrt's folder in this user's cache folder. It may not exist yet.
 
-    SdrtError if the system knows no home folder.
+    SdrtError if the system does not know the home folder.
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).absolute()
-    return _caches() / "sdrt"
+    try:
+        return user_caches() / "sdrt"
+    except RuntimeError as error:
+        raise SdrtError(f"this user has no home folder: set {VARIABLE} to a folder") from error
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder if it is missing. SdrtError if files cannot be written there."""
-    from tempfile import TemporaryFile  # `import sdrt` does without it
+    """Creates the folder if it is missing. SdrtError if files cannot be written there."""
+    from tempfile import TemporaryFile  # not needed for `import sdrt`
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,16 +35,3 @@ def require_writable(folder: Path) -> None:
         raise SdrtError(
             f"'{folder}' cannot be written: {error.strerror}: set {VARIABLE} to a folder that can"
         ) from error
-
-
-def _caches() -> Path:
-    """As the system wants it: https://specifications.freedesktop.org/basedir-spec/latest/."""
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    given = Path(os.environ.get(variable, ""))
-    if given.is_absolute():  # the specification has relative paths ignored
-        return given
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise SdrtError(f"this user has no home folder: set {VARIABLE} to a folder") from error
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")

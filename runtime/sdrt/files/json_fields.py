@@ -1,4 +1,4 @@
-"""Reads the fields of JSON objects; an error names what is missing or of the wrong kind."""
+"""Reads the fields of JSON objects; errors name the missing or malformed field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FieldError(BundleError):
 
 @contextmanager
 def within(where: str) -> Iterator[None]:
-    """Errors raised inside become a BundleError that begins with `where`: `sdrt.json: ...`."""
+    """Turns errors inside into a BundleError that begins with `where`: `sdrt.json: ...`."""
     try:
         yield
     except SdrtError as error:
@@ -28,7 +28,7 @@ def within(where: str) -> Iterator[None]:
 
 @contextmanager
 def _within_field(name: str) -> Iterator[None]:
-    """The same one level further down: `components[1].files[0].size: ...`."""
+    """The same one level deeper: `components[1].files[0].size: ...`."""
     try:
         yield
     except SdrtError as error:
@@ -38,7 +38,7 @@ def _within_field(name: str) -> Iterator[None]:
 
 
 class JsonFields:
-    """A JSON object. Each method gives one field of it, or raises BundleError with its name.
+    """A JSON object. Each method returns one field, or raises BundleError with its name.
 
     Fields with a `default` may be absent or null.
     """
@@ -50,7 +50,7 @@ class JsonFields:
 
     @classmethod
     def parse(cls, text: str | bytes, *, infinities: bool = False) -> JsonFields:
-        """The object that `text` holds; `infinities` lets the word Infinity stand for a number."""
+        """The object in `text`; `infinities` allows Infinity as a number."""
         constant = _infinity if infinities else _refuse_constant
         try:
             return cls(json.loads(text, parse_constant=constant))
@@ -58,7 +58,7 @@ class JsonFields:
             raise BundleError(f"not valid JSON ({error})") from error
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string that is not empty."""
+        """A non-empty string."""
         if default is not None and self.values.get(name) is None:
             return default
         value = self._value(name)
@@ -116,7 +116,7 @@ class JsonFields:
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether it is an int or a float that a float holds: no boolean, and no overflow."""
+    """True for an int or a float that fits a float: not a boolean, no overflow."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -131,7 +131,7 @@ def wrong_value(where: str, value: object, expected: str) -> FieldError:
 
 
 def _kind(value: object) -> str:
-    """How JSON says the value; long ones are cut."""
+    """The value as JSON; long ones are truncated."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back: what is missing, malformed or unknown is named.
+"""Frozen dataclasses to JSON and back; errors name the missing, malformed or unknown field.
 
 A field that equals its default is left out, and may be absent. JSON has no infinity: a field of the
 type `MaybeInfinite` is null instead.
@@ -81,7 +81,7 @@ def _field_value(field: Field[Any], hint: Any, record: Mapping[str, Any], where:
 
 
 def _decoded(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type that `hint` means."""
+    """`value` as the type `hint`."""
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin in _SCALARS:
         return _scalar(origin, value, where)

@@ -1,6 +1,7 @@
 """Control images made from ordinary ones.
 
-Other kinds (depth, pose, segmentation) are made by other programs and given to `Control` as images.
+Other kinds (depth, pose, segmentation) come from other programs and are given to `Control` as
+images.
 """
 
 from __future__ import annotations

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Size: TypeAlias = tuple[int, int]  # width and height in pixels
-Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are outside
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
 
-MAX_DISPROPORTION = 64  # cropped to a square, a narrow strip would be enlarged by more, too
+MAX_DISPROPORTION = 64  # limits the enlargement of narrow strips
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Which part of the input images a request uses, and at what size.
+    """The part of the input images that a request uses, and its size.
 
-    `box` is the part that `padding_mask_crop` works on; None means all of it.
+    `box` is the part that `padding_mask_crop` works on; None means the whole image.
     """
 
     size: Size
@@ -79,7 +79,7 @@ def size_text(size: Size) -> str:
 
 
 def same_proportions(image: Size, size: Size, tolerance: int) -> bool:
-    """Whether the image can be scaled to within `tolerance` pixels of both sides of `size`."""
+    """True if the image can be scaled to within `tolerance` pixels of both sides of `size`."""
     across, down = (wanted / given for wanted, given in zip(size, image, strict=True))
     return abs(across - down) < tolerance / image[0] + tolerance / image[1]
 

@@ -1,4 +1,4 @@
-"""Masks: at the size of latents, as the box to crop, and in pasting the result back."""
+"""Masks at the size of latents, as the box to crop, and for pasting the result back."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def latent_mask(mask: Array, scale_factor: int) -> Array:
 
 
 def crop_box(mask: Image, size: Size, padding: int) -> Box:
-    """The part of the image with all of the mask and `padding` pixels around it.
+    """The part of the image with the whole mask and `padding` pixels around it.
 
-    It is widened to the proportions of `size`, and stays inside the image if it fits; for a black
+    It is widened to the aspect ratio of `size`, and stays inside the image if possible; for a black
     mask it is the whole image. Source, roundings included: `VaeImageProcessor.get_crop_region` of
     diffusers.
     """

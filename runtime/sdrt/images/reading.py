@@ -59,7 +59,7 @@ def input_image_from_source(source: ImageSource, role: str) -> InputImage:
         path = fspath(source)
         with (
             translate_errors(role, f"'{path}'"),
-            Path(path).open("rb") as file,  # Pillow takes an empty path for a file
+            Path(path).open("rb") as file,  # Pillow treats an empty path as a file
             Image.open(file) as image,
         ):
             check_pixel_count(image, role)
@@ -94,7 +94,7 @@ def translate_errors(role: str, name: str) -> Iterator[None]:
 
 
 def check_pixel_count(image: Image, role: str) -> None:
-    """Raises `RequestError` for more than `MAX_PIXELS`, and for none."""
+    """Raises `RequestError` for more than `MAX_PIXELS` or no pixels."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise RequestError(f"{role}: got {width}×{height} pixels: {_limit()}")
@@ -103,7 +103,7 @@ def check_pixel_count(image: Image, role: str) -> None:
 
 
 def _limit() -> str:
-    return f"expected {MAX_PIXELS / 1e6:.0f} megapixels at most: make it smaller"
+    return f"expected {MAX_PIXELS / 1e6:.0f} megapixels at most: reduce its size"
 
 
 def _upright_rgb(image: Image) -> Image:

@@ -1,4 +1,4 @@
-"""DDIM: deterministic steps by way of the image that each prediction implies."""
+"""DDIM: deterministic steps through the image that each prediction implies."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def integral_weights(rho_t: np.float32, rhos: Sequence[np.float32]) -> list[floa
 
 
 def _antiderivative(rho: np.float32, nodes: Sequence[np.float32]) -> np.float32:
-    """Of the product of (log rho - node) over one or two nodes, over rho."""
+    """The antiderivative of the product of (log rho - node) over one or two nodes, over rho."""
     u = np.log(rho)
     if len(nodes) == 1:
         return np.float32(rho * (-nodes[0] + u - 1))
@@ -105,7 +105,7 @@ def _rho(level: Level) -> np.float32:
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The highest order of each of n steps: it is lower in the last two of short runs."""
+    """The highest order of each of n steps; lower in the last two of short runs."""
     highest = [options.solver_order] * n
     if options.lower_order_final and n < 15:
         highest[-2:] = [min(options.solver_order, 2), 1][-n:]

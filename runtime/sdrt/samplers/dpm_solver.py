@@ -69,7 +69,7 @@ OPTIONS = defaults(
 
 @dataclass(frozen=True)
 class Solver:
-    """The equation and the solver; `read` gives what it integrates, noise or data."""
+    """The equation and the solver; `read` returns the integrated quantity, noise or data."""
 
     algorithm: Algorithm
     kind: Literal["midpoint", "heun"]
@@ -145,7 +145,7 @@ def kind_of(options: Options) -> Literal["midpoint", "heun"]:
 
 
 def orders(options: Options, n: int) -> list[int]:
-    """The highest order of each of n steps: it is lower in the last two of short runs."""
+    """The highest order of each of n steps; lower in the last two of short runs."""
     short = options.lower_order_final and n < 15
     highest = [options.solver_order] * n
     if short and n > 1:

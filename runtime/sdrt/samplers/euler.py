@@ -41,7 +41,7 @@ def euler(x: Array, steps: Sequence[Interval], noise: Noise) -> Sampler:
 
 
 def _continuous(options: Options) -> bool:
-    """Whether the model takes log sigma / 4 instead of a timestep (EDM)."""
+    """True if the model takes log sigma / 4 instead of a timestep (EDM)."""
     return options.timestep_type == "continuous" and options.prediction_type == "v_prediction"
 
 

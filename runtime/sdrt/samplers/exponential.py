@@ -78,13 +78,13 @@ def span_between(algorithm: Algorithm, s: Level, t: Level) -> Span:
 
 
 def reads_data(options: Options) -> Reading:
-    """Reads what DPM-Solver++ integrates: the image that a prediction implies."""
+    """Reads the quantity that DPM-Solver++ integrates: the image that a prediction implies."""
     limit = limit_from_options(options)
     return _without_variance(options, lambda level, x, out: limit(level.x0(x, out)))
 
 
 def reads_noise(options: Options) -> Reading:
-    """Reads what DPM-Solver integrates: the noise that a prediction implies."""
+    """Reads the quantity that DPM-Solver integrates: the noise that a prediction implies."""
     if options.thresholding:
         return reads_noise_of_data(options)
     return _without_variance(options, lambda level, x, out: level.eps(x, out))
@@ -106,7 +106,7 @@ def _without_variance(options: Options, read: Reading) -> Reading:
 def remembered(history: History, level: Level, output: Array) -> History:
     """The history with one more output in front: three at most, and only the newest of a level.
 
-    A thousand steps have some rounded timestep twice: there is no derivative between the two.
+    A thousand steps have some rounded timestep twice, without a derivative between the two.
     """
     older = (entry for entry in history if entry[0].sigma != level.sigma)
     return [(level, output), *older][:3]

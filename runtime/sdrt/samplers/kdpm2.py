@@ -1,4 +1,4 @@
-"""DPM-Solver-2 of k-diffusion: the derivative half-way in log sigma carries the whole step."""
+"""DPM-Solver-2 of k-diffusion: each step uses the derivative at its middle in log sigma."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONS = defaults(*TRAINING, *SPACING, *RESPACING, *LIMITS, beta_start=0.00085,
 
 
 class Kdpm2Step(NamedTuple):
-    """One step by way of a level in between, whose sigma is 0 in the last: that one is Euler's."""
+    """One step through a middle level; its sigma is 0 in the last step, which is Euler's."""
 
     here: Level
     middle: Level
@@ -67,7 +67,7 @@ def _schedule_with_middles(
     options: Options, timesteps: Array, sigmas: Array, sigmas_down: Array, sigmas_up: Array
 ) -> Schedule:
     all_sigmas = tables.train_sigmas(options)
-    with np.errstate(divide="ignore"):  # log 0: there is nothing between the last sigma and zero
+    with np.errstate(divide="ignore"):  # log 0: no middle between the last sigma and zero
         middle = np.exp((np.log(sigmas[:-1]) + np.log(sigmas_down)) / 2)
     between = tables.timesteps_from_sigmas(middle, all_sigmas).astype(timesteps.dtype)
     asked = np.stack([timesteps, between], axis=1).ravel()

@@ -38,7 +38,7 @@ class Level:
     eps_weights: Weights
 
     def scale(self, x: Array) -> Array:
-        """`x` as the model wants it."""
+        """`x` as the model's input."""
         return x if self.c_in == 1.0 else x * self.c_in
 
     def x0(self, x: Array, prediction: Array) -> Array:
@@ -91,7 +91,7 @@ def levels(
     """
     if prediction_type == "epsilon" and not alphas.all():
         raise SamplerError(
-            "prediction_type 'epsilon' says nothing about the image at zero terminal SNR, which is "
+            "prediction_type 'epsilon' does not determine the image at zero terminal SNR, which is "
             "pure noise: use timestep_spacing 'leading', or rescale_betas_zero_snr=false"
         )
     c_in = np.broadcast_to(np.asarray(c_in, np.float32), alphas.shape)

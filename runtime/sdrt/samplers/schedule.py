@@ -40,7 +40,7 @@ class ScheduleRequest:
 
     @property
     def custom(self) -> bool:
-        """Whether timesteps or sigmas are given, not only their number."""
+        """True if timesteps or sigmas are given, not only their number."""
         return self.timesteps is not None or self.sigmas is not None
 
     def _check_custom(self, name: str, values: tuple[float, ...]) -> None:
@@ -59,10 +59,9 @@ class ScheduleRequest:
 class Schedule:
     """A schedule with its sampler. `timesteps` has one entry for each call of the model.
 
-    `steps` are what the sampler walks through, `calls_per_step` calls each (diffusers'
-    `scheduler.order`); `calls` is the noise level of each call, `added` the one that
-    `add_noise` gives at each timestep. They differ only if a solver evaluates between two levels
-    (KDPM2).
+    A sampler iterates over `steps`, each with `calls_per_step` calls (diffusers'
+    `scheduler.order`); `calls` is the noise level of each call, `added` the one that `add_noise`
+    applies at each timestep. They differ only if a solver evaluates between two levels (KDPM2).
     """
 
     timesteps: Array  # (num_calls,) int64 or float32, diffusers' scheduler.timesteps

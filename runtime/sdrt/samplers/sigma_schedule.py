@@ -1,4 +1,4 @@
-"""What Euler, Heun, LMS and KDPM2 share: sigmas at evenly spaced timesteps."""
+"""Sigmas at evenly spaced timesteps, for Euler, Heun, LMS and KDPM2."""
 
 from __future__ import annotations
 

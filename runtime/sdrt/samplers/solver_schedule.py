@@ -1,4 +1,4 @@
-"""The schedule that DPM-Solver, UniPC and DEIS share, and what one step of it knows."""
+"""The schedule that DPM-Solver, UniPC and DEIS share, and the data of one step."""
 
 from __future__ import annotations
 

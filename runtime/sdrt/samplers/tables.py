@@ -251,9 +251,7 @@ def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
 def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array:
     """The requested timesteps; raises `SamplerError` unless they fall from below `limit`."""
     if not all(earlier > later for earlier, later in pairwise(timesteps)):
-        raise SamplerError(
-            f"timesteps: got {list(timesteps)}, expected each to be below the one before"
-        )
+        raise SamplerError(f"timesteps: got {list(timesteps)}, expected a descending list")
     if timesteps[0] >= limit:
         raise SamplerError(f"timesteps: got {timesteps[0]} as the first, expected it below {limit}")
     return np.asarray(timesteps, np.float64)

@@ -1,4 +1,4 @@
-"""UniPC: the predictor of DPM-Solver, and a corrector without more calls of the model."""
+"""UniPC: the predictor of DPM-Solver, and a corrector without further calls of the model."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ OPTIONS = defaults(
 
 @dataclass(frozen=True)
 class Solver:
-    """Which equation is solved, and with which of the paper's two functions B(h)."""
+    """The equation that is solved, and the choice of the paper's function B(h)."""
 
     algorithm: Algorithm
     bh2: bool

@@ -1,2 +1,1 @@
-"""How a component runs on a target (ONNX network, prepared graph or plans), how it is opened, and
-what `auto` takes."""
+"""Targets: which files of a component they run, how these are opened, and the choice of `auto`."""

@@ -1,6 +1,6 @@
-"""What `auto` may take: a GPU if what was built for it is near enough to float32, a CPU in float32.
+"""The rules of `auto`: GPUs if their build is close enough to float32, CPUs in float32.
 
-A named target opens all the same.
+A named target opens regardless.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_PSNR = 30.0  # dB
 
 @dataclass(frozen=True)
 class _Built:
-    """What a backend runs in place of a network, as its record has it."""
+    """A file that a backend runs in place of a network, as recorded."""
 
     component: str
     files: tuple[FileRecord, ...]
@@ -33,8 +33,8 @@ class _Built:
 
 
 def refusal_of_built(bundle: Bundle, backend: Backend) -> str | None:
-    """Why `auto` does not take what was built for a backend, or None. Nothing was measured here:
-    it goes by what the build found."""
+    """The reason why `auto` rejects what was built for a backend, or None. Nothing was measured
+    here: the build's own figure decides."""
     for component in bundle.manifest.components:
         for built in _built_for(bundle.root, component, backend):
             reason = _damage(bundle.root, built) or refusal_of_psnr(built.psnr)
@@ -44,14 +44,14 @@ def refusal_of_built(bundle: Bundle, backend: Backend) -> str | None:
 
 
 def refusal_of_measured(found: TunedTarget) -> str | None:
-    """Why `auto` does not take a target that `sdrt tune` tried, or None."""
+    """The reason why `auto` rejects a target that `sdrt tune` tried, or None."""
     if found.error is not None:
         return f"it failed when it was tuned: {found.error}"
     return refusal_of_precision(Target.parse(found.target)) or refusal_of_psnr(found.psnr)
 
 
 def refusal_of_precision(target: Target) -> str | None:
-    """Why `auto` does not take what a target computes in, if that is chosen at run time."""
+    """The reason why `auto` rejects a target's precision, if that is chosen at run time."""
     precision = backend_of(target).chosen_precision(target)
     if precision in (None, NETWORK_PRECISION):
         return None
@@ -59,12 +59,12 @@ def refusal_of_precision(target: Target) -> str | None:
 
 
 def refusal_of_psnr(psnr: float | None) -> str | None:
-    """Why `auto` does not take what is so near to float32; None is equal."""
+    """The reason why `auto` rejects this PSNR; None means equal."""
     if psnr is None or psnr >= MIN_PSNR:
         return None
     return (
         f"it is {psnr:.1f} dB from float32, expected {MIN_PSNR:.0f} dB or more: build it in "
-        "another precision, or name it to use it all the same"
+        "another precision, or name it to use it anyway"
     )
 
 
@@ -81,9 +81,9 @@ def _built_for(root: Path, component: Component, backend: Backend) -> Iterator[_
 
 
 def _damage(root: Path, built: _Built) -> str | None:
-    """What a look at the sizes of the files shows; their hashes are compared when they open."""
+    """Damage that is visible from the sizes of the files; hashes are compared when they open."""
     for file in built.files:
         path = root / file.path
         if not path.is_file() or path.stat().st_size != file.size:
-            return f"{path} is missing or not what was built: run `sdrt build` again"
+            return f"{path} is missing or has changed: run `sdrt build` again"
     return None

@@ -1,5 +1,5 @@
-"""What `auto` tries on a bundle, in which order, with how many threads: as `sdrt tune` measured it
-on this machine, else in the order of the backends.
+"""The targets that `auto` tries on a bundle, in the order that `sdrt tune` measured on this
+machine, else in the order of the backends.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def backends_for_auto(bundle: Bundle, backends: Backends) -> Backends:
-    """The backends that `auto` takes the first of: those that were measured, the fastest first,
-    then the others in their order. Each refuses what is not admitted, and has its best number of
-    threads.
+    """The backends from which `auto` takes the first that opens: the measured ones, fastest first,
+    then the others in their order. Each refuses targets that are not admitted, and has its best
+    number of threads.
     """
     tuning = tuning_of(bundle)
     if tuning is None:
@@ -33,7 +33,8 @@ def backends_for_auto(bundle: Bundle, backends: Backends) -> Backends:
 
 
 def slowness_warning(tuning: Tuning, target: Target) -> str | None:
-    """Says so if a backend was measured to be faster in its default precision than as `target`."""
+    """A warning if a backend was measured to be faster in its default precision than as
+    `target`."""
     default = Target(target.backend)
     seconds, fewer = tuning.seconds_on(target), tuning.seconds_on(default)
     if seconds is None or fewer is None or seconds <= fewer:
@@ -67,7 +68,7 @@ def _by_build(bundle: Bundle, backend: Backend) -> Backend:
 
 
 def _also_refusing(backend: Backend, reason: Callable[[], str | None]) -> Backend:
-    """The backend with one more reason, which is asked for if it has no other."""
+    """The backend with a second reason to refuse, which is checked after its own."""
 
     def refusal(target: Settings) -> str | None:
         return backend.refusal(target) or reason()

@@ -1,5 +1,5 @@
 """A backend's own graph of a network, next to the bundle's: `engines/<backend>/<component>/`, with
-a record of what made it.
+a record of its sources.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RECORD_VERSION = 1
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """The graph as it was when it was made. A kind of them adds what else made it, and reads that
-    in `_own_fields`."""
+    """The graph at the time of its build. Subclasses add further sources, and read them in
+    `_own_fields`."""
 
     RECORD_NAME: ClassVar[str]  # the record's file, in the graph's folder
 
@@ -37,7 +37,7 @@ class BuiltGraph:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """BundleError where a field is missing or malformed."""
+        """BundleError if a field is missing or malformed."""
         fields = built_fields(text, RECORD_VERSION)
         files = fields.convert_each("files", file_from_fields)
         if not files or any(file.sha256 is None for file in files):
@@ -46,7 +46,7 @@ class BuiltGraph:
 
     @classmethod
     def of(cls, root: Path, backend: str, component: Component) -> Self | None:
-        """The graph that was made from this very network, or None: not there, or of another one."""
+        """The graph that was made from this network, or None: missing, or made from another one."""
         path = root / graph_folder(backend, component.name) / cls.RECORD_NAME
         try:
             with within(str(path)):
@@ -57,25 +57,25 @@ class BuiltGraph:
 
     @classmethod
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
-        """What the kind adds, by name."""
+        """The fields of the subclass, by name."""
         raise NotImplementedError
 
 
 def graph_folder(backend: str, component: str) -> str:
-    """Where a backend's own graph of a network lies in its bundle, with slashes."""
+    """The folder of a backend's own graph of a network in its bundle, with slashes."""
     return f"{ENGINES}/{backend}/{component}"
 
 
 @dataclass(frozen=True)
 class HalfGraph(BuiltGraph):
-    """A network in half precision, with what the precision policy made of it."""
+    """A network in half precision, with the results of the precision policy."""
 
     RECORD_NAME = "half.json"
 
-    precision: str  # "fp16"; "fp32" where half precision did not do
-    promoted: tuple[str, ...]  # nodes that running the network made float32
+    precision: str  # "fp16"; "fp32" if half precision was not enough
+    promoted: tuple[str, ...]  # nodes kept in float32 after running the network
     policy: int  # version of the precision policy
-    fusions: int  # version of the passes that put the backend's own operators in
+    fusions: int  # version of the passes that insert the backend's own operators
     psnr: float | None  # dB against float32, executed on the CPU; None: nothing was changed
 
     @classmethod
@@ -92,7 +92,7 @@ class HalfGraph(BuiltGraph):
 
 @dataclass(frozen=True)
 class PreparedGraph(BuiltGraph):
-    """A network prepared for this machine's processor, with the machine that it is good for."""
+    """A network prepared for this machine's processor, with the machine that it is valid for."""
 
     RECORD_NAME = "prepared.json"
     precision: ClassVar[str] = "fp32"  # the network's
@@ -105,10 +105,10 @@ class PreparedGraph(BuiltGraph):
 
 
 def prepared_graph_of(root: Path, backend: str, component: Component) -> PreparedGraph | None:
-    """The graph that was made from this very network for this very machine, or None."""
+    """The graph that was made from this network for this machine, or None."""
     graph = PreparedGraph.of(root, backend, component)
     if graph is None:
         return None
-    from sdrt_engines.prepared_onnx import preparer  # for bundles that have such graphs alone
+    from sdrt_engines.prepared_onnx import preparer  # only for bundles with such graphs
 
     return graph if graph.preparer == preparer() else None

@@ -1,4 +1,4 @@
-"""What a verdict of `sdrt tune` holds for, as it is now: machine, libraries, bundle."""
+"""The current conditions under which a verdict of `sdrt tune` holds: machine, libraries, bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def this_machine() -> Machine:
 
 
 def conditions_of(bundle: Bundle) -> Conditions:
-    """Those under which the bundle runs here."""
+    """The current conditions of the bundle on this machine."""
     packages = dict.fromkeys(name for backend in BACKENDS for name in backend.packages)
     return Conditions(
         machine=this_machine(),
@@ -35,17 +35,17 @@ def conditions_of(bundle: Bundle) -> Conditions:
 
 
 def change_between(then: Conditions, now: Conditions) -> str | None:
-    """What has changed since `then`, as the end of a sentence; None if nothing has."""
+    """A change since `then`, as the end of a sentence; None if nothing has changed."""
     if then.machine != now.machine:
         return f"it was measured on another machine ({then.machine})"
     for package in sorted(then.packages.keys() | now.packages.keys()):
         before, after = (each.packages.get(package, "not installed") for each in (then, now))
         if before != after:
-            return f"{package} was {before} then, it is {after} now"
+            return f"{package} was {before} then and is {after} now"
     if then.manifest != now.manifest:
         return "the bundle was exported again or changed since then"
     if then.built != now.built:
-        return "something was built for a target of the bundle since then, or removed"
+        return "engines of the bundle were built or removed since then"
     return None
 
 
@@ -54,7 +54,7 @@ def _digest(text: str) -> str:
 
 
 def _digest_of_built(root: Path) -> str:
-    """Over the records, which hold the digests of the files that they are about."""
+    """A digest over the records, which hold the digests of their files."""
     digest = hashlib.sha256()
     for path in sorted((root / ENGINES).rglob("*.json")):
         content = path.read_bytes()

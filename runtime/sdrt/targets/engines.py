@@ -1,4 +1,4 @@
-"""What a bundle runs as on a target: which target that is, which file, and its engine, opened."""
+"""The engines of a bundle: which target and file each component runs as, opened on demand."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from sdrt_engines import (
 )
 from sdrt_engines.recent import Recent
 
-NUM_ZEROS = 4  # sets of residuals of zero that are kept on the device
+NUM_ZEROS = 4  # sets of zero residuals kept on the device
 
 
 class Engines:
-    """Each component's engine, opened when it is first asked for, and what was uploaded to it. May
-    be used from several threads.
+    """Each component's engine, opened on first use, and its uploaded feeds. May be used from
+    several threads.
 
-    `engines` take the place of the bundle's own, by the component's name.
+    `engines` replace the bundle's own, by component name.
     """
 
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
         self.bundle = bundle
-        self.ran_on = str(resolution)  # what results say of where they were computed
+        self.ran_on = str(resolution)  # as in `Result.engine`
         self._resolution = resolution
         self._stages = {
             component.name: component.role.replace(" ", "_")
@@ -72,11 +72,11 @@ class Engines:
             return self._open[name]
 
     def stage(self, name: str) -> str:
-        """What timings call the seconds in a component: its role."""
+        """The name of a component's seconds in timings: its role."""
         return self._stages[name]
 
     def pinned(self, link: Link) -> Mapping[str, Pinned]:
-        """The constant feeds of a link, uploaded once, for as long as somebody holds them."""
+        """The constant feeds of a link, uploaded once and kept while they are referenced."""
         pinned = self._uploads.get(link.constant)
         if pinned is None:
             engine, feeds = self[link.component], link.constant.feeds
@@ -85,7 +85,7 @@ class Engines:
         return pinned
 
     def zero_residuals(self, link: Link) -> Mapping[str, Pinned]:
-        """Zeros for the residuals that a network takes when its sample is the link's."""
+        """Zero residuals for a network whose sample is the link's."""
         sample, engine = link.changing[names.SAMPLE].shape, self[link.component]
         with self._changing:
             return self._zeros.get_or_make(
@@ -97,8 +97,8 @@ class Engines:
             )
 
     def close(self) -> None:
-        """Closes those that were opened, and forgets what was uploaded to them."""
-        with self._changing, ExitStack() as stack:  # which closes all, whichever of them fails
+        """Closes the open engines and forgets their uploaded feeds."""
+        with self._changing, ExitStack() as stack:  # which closes all, even if one fails
             self._closed = True
             self._uploads.clear()
             self._zeros.clear()
@@ -107,7 +107,7 @@ class Engines:
 
 
 def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The shape of each residual that a network takes when its sample is (R, C, h, w)."""
+    """The shape of each residual that a network takes for a sample (R, C, h, w)."""
     dims = signature.input(names.SAMPLE).shape
     sizes = {dim: size for dim, size in zip(dims, sample, strict=True) if isinstance(dim, str)}
     return {
@@ -124,11 +124,11 @@ def resolve(
     *,
     num_threads: int | None = None,
 ) -> Resolution:
-    """The target that will run this bundle here: it opens on this machine, and what it needs is in
-    the bundle. `"auto"` is the fastest that is admitted, as far as `sdrt tune` measured it, with
-    its best number of threads unless `num_threads` is given.
+    """The target that will run this bundle here: it opens on this machine, and its files are in the
+    bundle. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`, with its best
+    number of threads unless `num_threads` is given.
 
-    Raises what `resolve_target` does.
+    Raises the errors of `resolve_target`.
     """
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
@@ -144,7 +144,7 @@ def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
     if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
         return (
             f"'{bundle.root}' has no engines for {backend.name}: "
-            f"`sdrt build {bundle.root} --target {target}` makes them"
+            f"`sdrt build {bundle.root} --target {target}` builds them"
         )
     return None
 
@@ -159,7 +159,7 @@ def open_engine(
 
 
 def open_reference(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Engine:
-    """The component as it was exported, on the CPU in float32: the oracle of all others."""
+    """The component as exported, on the CPU in float32: the reference for all others."""
     component = bundle.component(name)
     with verified_meanwhile(bundle.root, component.files):
         return engine_from_onnx(bundle.root / component.model, name=name, num_threads=num_threads)

@@ -1,8 +1,8 @@
 """Runs asks on a bundle's engines: ControlNets first, then the network that takes their sum.
 
-A net adds its residuals to those of the nets before it, so on a GPU they stay there on their way
-from engine to engine. If the nets ran on some of the rows alone, the other rows' zeros are put in
-between on the host.
+A net adds its residuals to those of the nets before it, so on a GPU they stay there from engine to
+engine. If the nets run only on some of the rows, the zeros of the other rows are inserted on the
+host.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Rows: TypeAlias = tuple[int, ...]
 
 
 def evaluate(ask: Ask, engines: Engines) -> Answer:
-    """The outputs that are asked for. NaN and infinity are not looked for.
+    """The outputs of an ask, without a check for NaN and infinity.
 
-    EngineError where an engine does not open or fails.
+    EngineError if an engine does not open or fails.
     """
     start = time.perf_counter()
     residuals = _residual_feeds(ask, engines)
@@ -51,7 +51,7 @@ def checked_answer(ask: Ask, engines: Engines) -> Answer:
 
 
 def require_finite_answer(ask: Ask, answer: Answer, engines: Engines) -> None:
-    """NonFiniteError for NaN or infinity in an answer; it names the network that gave it first."""
+    """NonFiniteError for NaN or infinity in an answer; names the network that produced it first."""
     if all(np.isfinite(array).all() for array in answer.outputs.values()):
         return
     total: _Total | None = None
@@ -65,7 +65,7 @@ def require_finite_answer(ask: Ask, answer: Answer, engines: Engines) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Total:
-    """The sum of the residuals of the nets so far, for the rows on which one of them ran."""
+    """The sum of the residuals so far, for the rows on which a net ran."""
 
     rows: Rows
     residuals: Residuals  # (len(rows), …) each
@@ -80,7 +80,7 @@ class _Total:
 
 
 def _residual_feeds(ask: Ask, engines: Engines) -> Mapping[str, Feed]:
-    """What the last network is fed of the ControlNets before it."""
+    """The feeds of the last network from the ControlNets before it."""
     *nets, last = ask.chain
     if not nets:
         return {}

@@ -1,7 +1,7 @@
-"""Engine files of a bundle: `engines/<backend>/<component>-<key>.plan`, a record next to each.
+"""Plans in a bundle: `engines/<backend>/<component>-<key>.plan`, with a record next to each.
 
-The key is a hash over everything that made the plan, so another ingredient is another file. That a
-file exists proves nothing: the record holds its hash, which is compared before use.
+The key is a hash over all ingredients of the plan, so other ingredients give another file. The
+existence of a file proves nothing: the record holds its hash, which is compared before use.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from sdrt_engines.shape_profiles import Profile
 
 RECORD_VERSION = 1
 KEY_LENGTH = 16  # hexadecimal digits
-PRECISIONS = ("bf16", "fp16", "fp32")  # that something was built in; the lowest first
+PRECISIONS = ("bf16", "fp16", "fp32")  # of builds, lowest first
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Everything that makes a plan what it is."""
+    """Everything that determines a plan."""
 
     component: str
     onnx: Mapping[str, str]  # file → sha256
-    precision: str  # "fp16"; "fp32" where half precision did not do
-    promoted: tuple[str, ...]  # nodes that running the network made float32
+    precision: str  # "fp16"; "fp32" if half precision was not enough
+    promoted: tuple[str, ...]  # nodes kept in float32 after running the network
     policy: int  # version of the precision policy
     profiles: tuple[Profile, ...]
-    flags: Mapping[str, Any]  # what else the builder was given
+    flags: Mapping[str, Any]  # other options of the builder
     library: str  # "tensorrt_rtx"
     library_version: str
-    architectures: tuple[str, ...]  # empty: whatever the library builds for unasked
+    architectures: tuple[str, ...]  # empty: the library's default
 
     def to_json(self) -> dict[str, Any]:
         profiles = [profile.to_json() for profile in self.profiles]
@@ -47,14 +47,14 @@ class Ingredients:
 
     @property
     def key(self) -> str:
-        """The same for the same ingredients, on every machine and in every run."""
+        """A hash that is equal for equal ingredients, on every machine and in every run."""
         text = json.dumps([RECORD_VERSION, self.to_json()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A plan as it was when it was built."""
+    """A plan at the time of its build."""
 
     ingredients: Ingredients
     plan: FileRecord  # relative to the bundle
@@ -76,7 +76,7 @@ class PlanRecord:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PlanRecord:
-        """BundleError where a field is missing or malformed, or the key is not that of the rest."""
+        """BundleError if a field is missing or malformed, or the key does not match the rest."""
         fields = built_fields(text, RECORD_VERSION)
         psnr = fields.values.get("psnr")
         record = cls(
@@ -95,7 +95,7 @@ class PlanRecord:
 
 
 def plan_path(backend: str, ingredients: Ingredients) -> str:
-    """Where the plan lies in its bundle, with slashes. The record has the suffix `.json`."""
+    """The path of the plan in its bundle, with slashes. The record has the suffix `.json`."""
     return f"{ENGINES}/{backend}/{ingredients.component}-{ingredients.key}.plan"
 
 
@@ -107,7 +107,7 @@ def write_record(root: Path, record: PlanRecord) -> Path:
 
 
 def read_record(path: Path) -> PlanRecord:
-    """The record in the file at `path`; BundleError where it is broken."""
+    """The record in the file at `path`; BundleError if it is broken."""
     with within(str(path)):
         try:
             return PlanRecord.from_json(path.read_bytes())
@@ -116,7 +116,7 @@ def read_record(path: Path) -> PlanRecord:
 
 
 def records_of(root: Path, backend: str, component: str | None = None) -> Iterator[PlanRecord]:
-    """The readable records of a backend's plans, newest first; a broken one is no record."""
+    """The readable records of a backend's plans, newest first, without broken ones."""
     found = []
     for path in (root / ENGINES / backend).glob("*.json"):
         try:
@@ -129,12 +129,12 @@ def records_of(root: Path, backend: str, component: str | None = None) -> Iterat
 
 
 def built_fields(text: str | bytes, version: int) -> JsonFields:
-    """A record of what was built; BundleError if it is of another version."""
+    """The fields of a build's record; BundleError if it has another version."""
     fields = JsonFields.parse(text)
     if fields.integer("record_version") != version:
         raise BundleError(
-            f"record_version: got {fields.values['record_version']}, this sdrt reads "
-            f"{version}: run `sdrt build` again"
+            f"record_version: got {fields.values['record_version']}, expected {version}: "
+            "run `sdrt build` again"
         )
     return fields
 
@@ -151,7 +151,7 @@ def precision_from_fields(fields: JsonFields) -> str:
 
 
 def onnx_digests(root: Path, component: Component) -> dict[str, str]:
-    """File → sha256, of the component's network: as recorded, else as it is now."""
+    """File → sha256 of the component's network: as recorded, else as it is now."""
     from sdrt.bundle.file_records import record_file
 
     digests = {}

@@ -1,4 +1,4 @@
-"""A component's plans in a bundle, as backends choose among them."""
+"""A component's plans in a bundle, in the form from which backends choose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdrt_engines import PlanFile
 
 
 def plan_files(root: Path, component: Component, backend: str) -> tuple[PlanFile, ...]:
-    """The plans of `component` in the bundle at `root`, newest first, whatever they are fit for."""
+    """All plans of `component` in the bundle at `root`, newest first, whether they fit or not."""
     records = list(records_of(root, backend, component.name))
     digests = onnx_digests(root, component) if records else {}
     return tuple(_plan_file(root, record, digests) for record in records)

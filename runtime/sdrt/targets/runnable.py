@@ -1,7 +1,7 @@
-"""What a target runs of a component: the network, its own graph or plans; and in which precision.
+"""The files that a target runs of a component (network, own graph or plans), and their precision.
 
-The precision is read: from the target if it is chosen at run time, else from the record of what was
-built. A network as it was exported computes in float32, whatever its weights are stored in.
+The precision is read from the target if it is chosen at run time, else from the record of the
+build. A network as exported computes in float32, whatever type its weights are stored in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Runnable:
     root: Path  # the bundle
     target: Target
     source: Source
-    files: tuple[FileRecord, ...]  # held to their records; empty for plans, which are by themselves
+    files: tuple[FileRecord, ...]  # verified; empty for plans, which have records of their own
 
     @property
     def precision(self) -> str:
@@ -34,7 +34,7 @@ class Runnable:
 
     @property
     def prepared(self) -> bool:
-        """Whether the graph was built for this target."""
+        """True if the graph was built for this target."""
         return self.source.own_graph is not None
 
     def open(self, num_threads: int | None = None) -> Engine:
@@ -44,7 +44,7 @@ class Runnable:
 
 
 def runnable(root: Path, component: Component, target: Target) -> Runnable:
-    """What `target` runs of a component of the bundle at `root`."""
+    """The files that `target` runs of a component of the bundle at `root`."""
     backend = backend_of(target)
     source = Source(
         name=component.name,
@@ -72,12 +72,12 @@ def _own_graph(
 
 
 def _with_plans(source: Source, root: Path, component: Component, backend: Backend) -> Source:
-    """If the plans differ, any of them may run: the precision is the lowest."""
+    """Adds the plans. Any of them may run, so the precision is the lowest of theirs."""
     plans = plan_files(root, component, backend.name)
     precisions = [plan.precision for plan in plans if plan.fault is None]
     return replace(
         source,
         plans=plans,
         precision=min(precisions, key=PRECISIONS.index, default=NETWORK_PRECISION),
-        remedy=f"`sdrt build {root} --target {backend.name}` makes one",
+        remedy=f"`sdrt build {root} --target {backend.name}` builds one",
     )

@@ -1,4 +1,4 @@
-"""What `sdrt tune` measured of a bundle on a machine, and which targets it found fast."""
+"""The measurements of `sdrt tune` for a bundle on a machine, and the ranking of its targets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sdrt.errors import BundleError
 from sdrt_engines import Target
 from sdrt_engines.threads import require_num_threads
 
-_LARGEST = 1e9  # of any number here: seconds, pixels, runs
+_LARGEST = 1e9  # limit of all numbers here: seconds, pixels, runs
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Images that are generated at once."""
+    """The size of images that are generated at once, and their number."""
 
     width: int  # pixels
     height: int
@@ -45,7 +45,7 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Trial:
-    """A target's denoiser with a number of threads, at each shape; or why it did not run."""
+    """A target's denoiser with a number of threads, at each shape; or the reason of its failure."""
 
     num_threads: int | None = None  # None: the library's choice
     steps: tuple[StepTime, ...] = ()
@@ -54,17 +54,17 @@ class Trial:
     def __post_init__(self) -> None:
         require_num_threads(self.num_threads)
         if (self.error is None) != bool(self.steps):
-            raise BundleError("steps: expected some of a trial that ran, none of one that did not")
+            raise BundleError("steps: expected some if the trial ran, none if it failed")
 
     @property
     def seconds(self) -> float:
-        """Of one run, over all shapes. The trial ran."""
+        """Seconds of one run, over all shapes. Only for a trial that ran."""
         return overall([step.seconds for step in self.steps])
 
 
 @dataclass(frozen=True)
 class Ends:
-    """The seconds of what comes before the denoiser, and after it."""
+    """The seconds before the denoiser, and after it."""
 
     text: float  # every text encoder
     decode: float  # every image of the batch
@@ -75,7 +75,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class TunedTarget:
-    """A target as it was measured, at each shape; or why it was not."""
+    """A target with its measurements at each shape, or with its error."""
 
     target: str
     trials: tuple[Trial, ...] = ()
@@ -96,7 +96,7 @@ class TunedTarget:
 
 @dataclass(frozen=True)
 class Machine:
-    """What times depend on, apart from software."""
+    """The hardware facts that times depend on."""
 
     processor: str
     num_cores: int  # that a process may use
@@ -108,7 +108,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a verdict holds for: a machine, its libraries, and a bundle."""
+    """The conditions of a verdict: a machine, its libraries, and a bundle."""
 
     machine: Machine
     packages: Mapping[str, str]  # with their versions
@@ -135,21 +135,21 @@ class Tuning:
             self._require_every_shape(found)
 
     def of(self, target: Target) -> TunedTarget | None:
-        """The target as it was tried, if it was."""
+        """The measured target, or None."""
         return next((found for found in self.targets if found.target == str(target)), None)
 
     def seconds_on(self, target: Target) -> float | None:
-        """For an image, over all shapes; None if the target was not measured."""
+        """Seconds per image, over all shapes; None if the target was not measured."""
         found = self.of(target)
         return None if found is None or found.error else overall(self.seconds_per_image(found))
 
     def ranking(self) -> tuple[TunedTarget, ...]:
-        """The targets that were measured, the fastest first."""
+        """The measured targets, fastest first."""
         measured = [found for found in self.targets if found.error is None]
         return tuple(sorted(measured, key=lambda found: overall(self.seconds_per_image(found))))
 
     def seconds_per_image(self, found: TunedTarget) -> tuple[float, ...]:
-        """At each shape, on a target that was measured."""
+        """Seconds at each shape, on a measured target."""
         assert found.best is not None
         return tuple(
             (ends.text + self.num_steps * step.seconds + ends.decode) / shape.batch
@@ -168,7 +168,7 @@ class Tuning:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The fastest of those that ran, if any did."""
+    """The fastest trial that ran; None if none did."""
     ran = [trial for trial in trials if trial.error is None]
     return min(ran, key=lambda trial: trial.seconds, default=None)
 
@@ -176,8 +176,8 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 def overall(seconds: Sequence[float]) -> float:
     """One number for the times at several shapes: their geometric mean.
 
-    So what is twice as fast at one shape and half as fast at another is as good, whichever shape
-    takes longer.
+    So twice as fast at one shape and half as fast at another is a tie, whichever shape takes
+    longer.
     """
     return math.exp(sum(map(math.log, seconds)) / len(seconds))
 

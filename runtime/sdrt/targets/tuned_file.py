@@ -1,8 +1,8 @@
-"""Where the verdicts of `sdrt tune` lie: in this user's cache, a folder for each bundle's path, a
+"""The files of `sdrt tune`'s verdicts: in this user's cache, a folder for each bundle's path, a
 file for each machine.
 
-They are not in the bundle, which may be read-only and goes from machine to machine. Users whose
-machines share a home folder have one file for each kind of machine.
+They are not in the bundle, which may be read-only and moves between machines. Users whose machines
+share a home folder have one file for each kind of machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 RECORD_VERSION = 1
 _KEY_LENGTH = 16  # hexadecimal digits
-_MAX_SIZE = 1 << 20  # bytes; a verdict has some thousand
+_MAX_SIZE = 1 << 20  # bytes; a verdict has a few thousand
 
 
 @dataclass(frozen=True)
 class Found:
-    """A verdict that lies in the cache, and why it does not hold here and now."""
+    """A verdict in the cache, and the reason why it does not hold now."""
 
     path: Path
     tuning: Tuning | None  # None if it cannot be read
@@ -37,9 +37,9 @@ class Found:
 
 
 def tuning_of(bundle: Bundle) -> Tuning | None:
-    """The verdict on the bundle that holds here and now, if there is one.
+    """The verdict on the bundle that holds now, or None.
 
-    On a machine where the bundle was never tuned this costs a look at one folder.
+    For a bundle that was never tuned this costs one look at a folder.
     """
     try:
         if not tuning_folder(bundle).is_dir():
@@ -58,7 +58,7 @@ def verdicts_on(bundle: Bundle) -> Iterator[Found]:
 
 
 def write_tuning(bundle: Bundle, tuning: Tuning) -> Path:
-    """Puts the verdict in the place of an earlier one. SdrtError if it cannot be written."""
+    """Writes the verdict, replacing an earlier one. SdrtError if it cannot be written."""
     from sdrt.files.atomic import appearing_file
     from sdrt.files.records import json_from_record
 
@@ -71,7 +71,7 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> Path:
 
 
 def forget_tuning(bundle: Bundle) -> Path | None:
-    """Removes this machine's verdict; its path, or None if there was none."""
+    """Removes this machine's verdict; returns its path, or None if it did not exist."""
     path = tuning_path(bundle)
     try:
         path.unlink()
@@ -85,12 +85,12 @@ def forget_tuning(bundle: Bundle) -> Path | None:
 
 
 def tuning_folder(bundle: Bundle) -> Path:
-    """Where the verdicts on a bundle lie. SdrtError if there is no cache folder."""
+    """The folder of the verdicts on a bundle. SdrtError if there is no cache folder."""
     return cache_folder() / "tuned" / _key(str(bundle.root.resolve()))
 
 
 def tuning_path(bundle: Bundle, machine: Machine | None = None) -> Path:
-    """Where a machine's verdict on a bundle lies; None means this machine."""
+    """The file of a machine's verdict on a bundle; None means this machine."""
     from sdrt.targets.conditions import this_machine
 
     return tuning_folder(bundle) / f"{_key(str(machine or this_machine()))}.json"
@@ -117,7 +117,7 @@ def _content(path: Path) -> bytes:
 
 
 def _tuning_from_json(content: bytes) -> Tuning:
-    """BundleError if it is broken, or of another version of sdrt."""
+    """BundleError if it is broken or from another version of sdrt."""
     from sdrt.files.json_fields import JsonFields
     from sdrt.files.records import record_from_json
     from sdrt.targets.tuned import Tuning
@@ -125,7 +125,7 @@ def _tuning_from_json(content: bytes) -> Tuning:
     fields = JsonFields.parse(content)
     version = fields.integer("record_version")
     if version != RECORD_VERSION:
-        raise BundleError(f"record_version: got {version}, this sdrt reads {RECORD_VERSION}")
+        raise BundleError(f"record_version: got {version}, expected {RECORD_VERSION}")
     about = ("record_version", "bundle")
     values = {name: value for name, value in fields.values.items() if name not in about}
     return record_from_json(Tuning, values)

@@ -1,7 +1,7 @@
-"""CLIP's tokenizer: a prompt in, a row of token ids out, as transformers' CLIPTokenizerFast does.
+"""CLIP's tokenizer: a prompt in, a row of token ids out, equal to transformers' CLIPTokenizerFast.
 
-The byte-pair encoding is the `tokenizers` library's; this file puts it together from a checkpoint's
-files, as transformers' `CLIPConverter` (convert_slow_tokenizer.py) does.
+The byte-pair encoding is that of the `tokenizers` library; this file configures it from a
+checkpoint's files, like transformers' `CLIPConverter` (convert_slow_tokenizer.py).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Tokens:
     """One tokenized prompt."""
 
     ids: NDArray[np.int64]  # (L,), with bos, eos and padding
-    dropped: str  # the part of the prompt that did not fit, as written; "" if all of it did
+    dropped: str  # the part of the prompt that did not fit, as written; "" if it all fit
 
 
 @dataclass(frozen=True)
 class ClipTokenizer:
-    """Tokenizes as `CLIPTokenizerFast(text, padding="max_length", truncation=True)` does.
+    """Tokenizes like `CLIPTokenizerFast(text, padding="max_length", truncation=True)`.
 
-    Threads may share one.
+    Safe to share between threads.
     """
 
     backend: Tokenizer
@@ -43,9 +43,9 @@ class ClipTokenizer:
 
     @classmethod
     def open(cls, folder: str | Path) -> ClipTokenizer:
-        """The tokenizer that a checkpoint's `tokenizer/` folder describes.
+        """The tokenizer in a checkpoint's `tokenizer/` folder.
 
-        Reads vocab.json and merges.txt, or tokenizer.json where that alone is there, and the
+        Reads vocab.json and merges.txt, or tokenizer.json if only that exists, and the
         configuration files. Raises BundleError naming the file that is missing or broken.
         """
         folder = Path(folder)
@@ -74,19 +74,19 @@ class ClipTokenizer:
             encoding = self.backend.encode(text)
         except TypeError as error:  # half a surrogate pair: a command line in another encoding
             raise RequestError(
-                f"prompt: got {text!r}, which cannot be written as UTF-8. "
-                "Type it again, or read it from a UTF-8 file."
+                f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
+                "type it again, or read it from a UTF-8 file"
             ) from error
         return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
 
 
 def dropped_text(text: str, encoding: Encoding) -> str:
-    """The part of `text` that truncation took away, found by where its tokens stood."""
+    """The part of `text` that truncation removed, found by the positions of its tokens."""
     spans = [
         span
         for part in encoding.overflowing
         for span, is_special in zip(part.offsets, part.special_tokens_mask, strict=True)
-        if not is_special  # bos, eos and padding stand nowhere in the text
+        if not is_special  # bos, eos and padding have no position in the text
     ]
     if not spans:
         return ""
@@ -109,7 +109,7 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
         )
     except Exception as error:  # the library raises plain Exceptions
         raise BundleError(
-            f"{folder / 'vocab.json'} is not a vocabulary: {error}. {COPY_AGAIN}"
+            f"{folder / 'vocab.json'} is not a vocabulary: {error}: {COPY_AGAIN}"
         ) from error
     backend = Tokenizer(model)
     backend.normalizer = normalizers.Sequence(
@@ -131,53 +131,63 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
 
 
 def backend_from_json(path: Path) -> Tokenizer:
-    """The pipeline that a tokenizer.json holds."""
+    """The pipeline in a tokenizer.json."""
     from tokenizers import Tokenizer
 
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exceptions
-        raise BundleError(f"{path} is not a saved tokenizer: {error}. {COPY_AGAIN}") from error
+        raise BundleError(f"{path} is not a saved tokenizer: {error}: {COPY_AGAIN}") from error
 
 
 def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
     """The pairs of merges.txt, in order; its first line is a version.
 
-    Raises BundleError. A pair that makes no token of the vocabulary is found here, because the
-    library's answer to it is a panic.
+    Raises BundleError. A pair that does not make a token of the vocabulary is rejected here,
+    because the library panics on it.
     """
     try:
         lines = path.read_text(encoding="utf-8").strip().split("\n")
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}. {COPY_AGAIN}") from error
+        raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     merges = []
     for number, line in enumerate(lines[1:], start=2):
         left, _, right = line.partition(" ")
         if not (left in vocab and right in vocab and left + right in vocab):
             raise BundleError(
                 f"{path}, line {number}: {line!r} is not two tokens of vocab.json that make a "
-                f"third. {COPY_AGAIN}"
+                f"third: {COPY_AGAIN}"
             )
         merges.append((left, right))
     return merges
 
 
 def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> None:
-    """Lets the backend find the added tokens. Raises BundleError for an id not as configured."""
+    """Registers the added tokens. Raises BundleError if an id differs from the configuration.
+
+    A token of tokenizer.json keeps its flags unless the configuration declares others.
+    """
     from tokenizers import AddedToken
 
-    backend.add_tokens([AddedToken(token.content, **token.flags) for token in config.added_tokens])
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens(
+        [
+            AddedToken(token.content, **token.flags)
+            for token in config.added_tokens
+            if token.id is not None or token.content not in known
+        ]
+    )
     for token in config.added_tokens:
         found = backend.token_to_id(token.content)
         if token.id is not None and token.id != found:
             raise BundleError(
                 f"{folder}: {token.content!r} is token {found} by the vocabulary and {token.id} by "
-                f"the configuration. {COPY_AGAIN}"
+                f"the configuration: {COPY_AGAIN}"
             )
 
 
 def id_of(backend: Tokenizer, token: str, folder: Path) -> tuple[str, int]:
-    """A special token with its id. Raises BundleError when the vocabulary lacks it."""
+    """A special token with its id. Raises BundleError if the vocabulary lacks it."""
     index = backend.token_to_id(token)
     if index is None:
         raise BundleError(

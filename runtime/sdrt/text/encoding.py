@@ -1,4 +1,5 @@
-"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family says."""
+"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family
+requires."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's fo
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The texts of a job, one for each row, and how many of an encoder's last layers are skipped
-    for the prompts; negative prompts always get all layers, as in diffusers.
+    """The texts of a job, one per row, and the number of an encoder's last layers to skip for the
+    prompts; negative prompts always use all layers, as in diffusers.
     """
 
     positive: tuple[str, ...]  # B
@@ -36,7 +37,7 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class TextStates:
-    """What one encoder or all of them give for each row, the negative prompts' first."""
+    """The states of one encoder or of all, one row per text, negative prompts first."""
 
     context: Array  # (R, L, D)
     pooled: Array | None  # (R, D)
@@ -49,7 +50,7 @@ def encode_prompts(
     signatures: Mapping[str, Signature],
     tokenizer_of: TokenizerOf,
 ) -> Asks[TextStates]:
-    """The text states of all rows. Each encoder runs once, on the different texts.
+    """The text states of all rows. Each encoder runs once, on the distinct texts.
 
     Source: `encode_prompt` of diffusers' pipelines.
     """
@@ -81,7 +82,7 @@ def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
 def _encode(
     prompts: Prompts, encoder: Encoder, signature: Signature, tokenizer: ClipTokenizer
 ) -> Asks[TextStates]:
-    """Equal texts are encoded once."""
+    """The states of one encoder; equal texts are encoded once."""
     plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
     wanted = [(plain, text) for text in prompts.negative]
     wanted += [(skipped, text) for text in prompts.positive]
@@ -125,7 +126,7 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
     if num_layers < 0:
         raise RequestError(
             "clip_skip: this bundle's text encoder has no hidden states among its outputs (optimum "
-            "does not export them); leave clip_skip out, or export with 'sdrt export'"
+            "does not export them): leave clip_skip out, or export with 'sdrt export'"
         )
     layer = num_layers - clip_skip + (0 if encoder.layer is None else encoder.layer + 1)
     if layer < 0:
@@ -136,7 +137,7 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
 
 
 def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> TextStates:
-    """Zeros in place of an encoder that a family can do without."""
+    """Zeros in place of an encoder that the family does not require."""
     shape = (prompts.num_rows, encoder.max_tokens, recipe.width or 0)
     return TextStates(np.zeros(shape, np.float32), None)
 
@@ -146,7 +147,7 @@ def _padded(states: Array, width: int | None) -> Array:
     missing = 0 if width is None else width - states.shape[-1]
     if missing < 0:
         raise BundleError(
-            f"the text encoders give vectors of {states.shape[-1]}, the family's width is {width}: "
+            f"the text encoders give vectors of size {states.shape[-1]}, expected {width} at most: "
             "export the checkpoint again"
         )
     return np.pad(states, ((0, 0), (0, 0), (0, missing))) if missing else states

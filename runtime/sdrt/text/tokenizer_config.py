@@ -1,4 +1,4 @@
-"""What the configuration files of a tokenizer folder say, merged as transformers merges them."""
+"""The configuration of a tokenizer folder, merged from its files as transformers does."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ DEFAULT_ROLES = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-COPY_AGAIN = "Copy the whole tokenizer folder again, from one checkpoint."
+COPY_AGAIN = "copy the whole tokenizer folder again, from one checkpoint"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 DEFAULT_MAX_LENGTH = 77
-# transformers writes int(1e30) where nobody set a length; CLIP's table of positions ends far below.
+# transformers writes int(1e30) for an unset length; CLIP has far fewer positions.
 NO_MAX_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is searched for in the prompt before it is cut into words."""
+    """A token that is searched for in the prompt before the prompt is split into words."""
 
     content: str
     flags: Mapping[str, bool]  # of `tokenizers.AddedToken`
-    id: int | None  # what the configuration demands; None where it leaves it to the vocabulary
+    id: int | None  # set by the configuration; None: by the vocabulary
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Defaults are those of transformers' CLIPTokenizer."""
+    """The configuration of a tokenizer. Defaults are those of transformers' CLIPTokenizer."""
 
     roles: Mapping[str, str] = field(default_factory=lambda: DEFAULT_ROLES)
     added_tokens: tuple[AddedToken, ...] = ()
@@ -45,20 +45,18 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.max_length < 3:
-            raise ValueError(f"model_max_length is {self.max_length}, and must be at least 3")
+            raise ValueError(f"model_max_length is {self.max_length}, expected at least 3")
         if not self.roles["pad_token"]:
             raise ValueError("pad_token is empty")
         for name in ("padding_side", "truncation_side"):
             if getattr(self, name) not in ("left", "right"):
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, and must be 'left' or 'right'"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected 'left' or 'right'")
 
     @classmethod
     def from_folder(cls, folder: Path) -> TokenizerConfig:
         """Reads tokenizer_config.json and the files of older checkpoints; any may be missing.
 
-        Raises BundleError for a file that is not what it should be.
+        Raises BundleError for a malformed file.
         """
         values = read_values(folder)
         try:
@@ -66,12 +64,12 @@ class TokenizerConfig:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = f"no {error} in a token" if isinstance(error, KeyError) else str(error)
             raise BundleError(
-                f"{folder / 'tokenizer_config.json'} is not CLIP's: {reason}. {COPY_AGAIN}"
+                f"{folder / 'tokenizer_config.json'} is not CLIP's: {reason}: {COPY_AGAIN}"
             ) from error
 
 
 def read_values(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, overlaid with the two files of older checkpoints where those count."""
+    """tokenizer_config.json, overlaid with the two files of older checkpoints if they apply."""
     values = read_json_object(folder / "tokenizer_config.json", optional=True)
     if "added_tokens_decoder" in values:
         return values
@@ -83,7 +81,7 @@ def read_values(folder: Path) -> dict[str, Any]:
 
 
 def config_from_values(values: Mapping[str, Any]) -> TokenizerConfig:
-    """The configuration that the merged files spell out."""
+    """The configuration in the merged values."""
     set_roles = {role: values[role] for role in DEFAULT_ROLES if values.get(role) is not None}
     roles = DEFAULT_ROLES | {role: content_of(entry) for role, entry in set_roles.items()}
     max_length = int(values.get("model_max_length") or DEFAULT_MAX_LENGTH)
@@ -101,7 +99,7 @@ def added_tokens(
     set_roles: Mapping[str, Any],
     roles: Mapping[str, str],
 ) -> tuple[AddedToken, ...]:
-    """The declared tokens in the order of their ids, then those that have a role only."""
+    """The declared tokens in the order of their ids, then those that only have a role."""
     tokens = [
         added_token({"special": entry["content"] in roles.values()} | dict(entry), int(index))
         for index, entry in sorted(declared.items(), key=lambda item: int(item[0]))
@@ -111,33 +109,34 @@ def added_tokens(
             continue
         entry = set_roles.get(role)
         if not isinstance(entry, Mapping):
-            # CLIPTokenizer looks for padding in the text as written, for the others in lower case.
+            # CLIPTokenizer searches the original text for padding, and lower-case text for the
+            # others. (transformers 5 no longer finds <|EndOfText|>, which CLIP itself does.)
             entry = {"content": content, "normalized": role != "pad_token"}
         tokens.append(added_token({**entry, "special": True}, None))
     return tuple(tokens)
 
 
 def added_token(entry: Mapping[str, Any], index: int | None) -> AddedToken:
-    """A token from a configuration's entry; what it leaves out, `tokenizers.AddedToken` decides."""
+    """A token from a configuration's entry, with the defaults of `tokenizers.AddedToken`."""
     flags = {flag: bool(entry[flag]) for flag in FLAGS if flag in entry}
     return AddedToken(entry["content"], flags, index)
 
 
 def content_of(token: str | Mapping[str, Any]) -> str:
-    """How a special token is written: configurations hold a string, or an object with its flags."""
+    """The text of a special token: configurations hold a string, or an object with its flags."""
     return token if isinstance(token, str) else str(token["content"])
 
 
 def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object in a file; {} for an optional file that is not there. Raises BundleError."""
+    """The JSON object in a file; {} for an optional file that is missing. Raises BundleError."""
     if optional and not path.exists():
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}. {COPY_AGAIN}") from error
+        raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     if not isinstance(value, dict):
         raise BundleError(
-            f"{path} holds a JSON {type(value).__name__}, and must hold an object. " + COPY_AGAIN
+            f"{path} holds a JSON {type(value).__name__}, expected an object: " + COPY_AGAIN
         )
     return value

@@ -1,4 +1,4 @@
-"""What is tried: targets, each with some numbers of threads."""
+"""The candidates: targets, each with some numbers of threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def candidates_of(
     num_threads: Sequence[NumThreads],
     backends: Backends = BACKENDS,
 ) -> Mapping[Target, tuple[Candidate, ...]]:
-    """The targets, or without any all that open here, with those that `auto` never takes.
+    """The given targets, or all that open here, including those that `auto` never takes.
 
     TargetError if a named one does not open, or none does.
     """
@@ -49,20 +49,20 @@ def candidates_of(
 
 
 def default_num_threads() -> tuple[NumThreads, ...]:
-    """The library's choice, which is one for each physical core, and one for each core that this
-    process may use, if that is another number."""
+    """The library's choice, which is one thread per physical core, and one per core that this
+    process may use, if that number differs."""
     logical, physical = usable_cores(), num_physical_cores()
     return (None,) if logical == physical else (None, logical)
 
 
 def computes_as_the_reference(target: Target) -> bool:
-    """Whether it computes in float32 on the CPU, so that there is nothing to compare."""
+    """True if it computes in float32 on the CPU, so there is nothing to compare."""
     precision = backend_of(target).chosen_precision(target) or NETWORK_PRECISION
     return backend_of(target).on_cpu and precision == NETWORK_PRECISION
 
 
 def _as_it_runs(target: Target) -> Target:
-    """Without what does not change how it runs: architectures, and the default precision."""
+    """The target without settings that have no effect: architectures, the default precision."""
     default = next(iter(backend_of(target).precisions), None)
     precision = None if target.precision == default else target.precision
     return replace(target, architectures=(), precision=precision)

@@ -1,6 +1,5 @@
-"""Measures on real engines, of which one is open at a time: of a full-size model each needs
-gigabytes.
-"""
+"""Measures on real engines, one open at a time: each engine of a full-size model needs
+gigabytes."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ MAX_RUNS = 50
 
 
 def measures_of(bundle: Bundle, workloads: Mapping[Shape, Workload]) -> Measures:
-    """How a bundle's targets are measured here."""
+    """The measurements of a bundle's targets on this machine."""
 
     def seconds(candidate: Candidate, shape: Shape, part: Part) -> float:
         resolution = Resolution(candidate.target, num_threads=candidate.num_threads)
@@ -39,7 +38,7 @@ def measures_of(bundle: Bundle, workloads: Mapping[Shape, Workload]) -> Measures
 
 
 def seconds_of(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long a run takes after one that warms up: one, or the median of several short ones."""
+    """The seconds of a run after a warm-up: of one, or the median of several short ones."""
     run()
     seconds: list[float] = []
     while not seconds or (sum(seconds) < ENOUGH and len(seconds) < MAX_RUNS):
@@ -59,7 +58,7 @@ def _asks(workload: Workload, part: Part) -> Sequence[Ask]:
 
 
 def _psnr(bundle: Bundle, target: Target) -> float | None:
-    """What `sdrt verify` finds for the network that is the farthest from the CPU; None: equal."""
+    """The worst PSNR of `sdrt verify` over all networks; None: equal."""
     psnr = min(
         _psnr_of(verify_component(bundle, component.name, target))
         for component in bundle.manifest.components

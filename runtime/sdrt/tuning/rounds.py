@@ -1,4 +1,4 @@
-"""Measures candidates in rounds, and says what was found. Knows neither clocks nor engines."""
+"""Measures candidates in rounds and summarises them. Independent of clocks and engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FAILURES = (SdrtError, MemoryError)
 
 @dataclass(frozen=True)
 class Measures:
-    """How things are measured. Both raise SdrtError for what does not run, or gives NaN."""
+    """The measuring functions. Both raise SdrtError for a target that fails or returns NaN."""
 
     seconds: Callable[[Candidate, Shape, Part], float]
     psnr: Callable[[Target], float | None]  # dB against the CPU in float32; None: equal
@@ -27,7 +27,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: every target's candidates, at every shape, so many times."""
+    """The plan: every target's candidates, at every shape, in a number of rounds."""
 
     candidates: Mapping[Target, tuple[Candidate, ...]]
     shapes: tuple[Shape, ...]
@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def num_measurements(self) -> int:
-        """If nothing fails."""
+        """The number if nothing fails."""
         num_candidates = sum(map(len, self.candidates.values()))
         num_compared = sum(not computes_as_the_reference(target) for target in self.candidates)
         per_shape = self.runs * num_candidates + 2 * len(self.candidates)
@@ -43,11 +43,11 @@ class Plan:
 
 
 def measured(plan: Plan, measures: Measures) -> tuple[TunedTarget, ...]:
-    """Every target of the plan, as it was measured or why it failed.
+    """Every target of the plan, with its measurements or its error.
 
-    The denoiser takes nearly all of the time, so it alone is measured in rounds, in which all
-    candidates take turns: what slows the machine down for a while slows all of them. The rest is
-    measured once, with the number of threads that suits the denoiser best.
+    The denoiser takes nearly all of the time, so only it is measured in rounds, in which all
+    candidates take turns: a temporary slowdown of the machine affects all of them. The rest is
+    measured once, with the number of threads that is best for the denoiser.
     """
     trials = _trials(plan, measures)
     return tuple(
@@ -58,7 +58,7 @@ def measured(plan: Plan, measures: Measures) -> tuple[TunedTarget, ...]:
 
 @dataclass
 class _Runs:
-    """What is known so far of a candidate's denoiser."""
+    """The runs of a candidate's denoiser so far."""
 
     seconds: dict[Shape, list[float]] = field(default_factory=dict)
     error: str | None = None
@@ -80,7 +80,7 @@ def _trials(plan: Plan, measures: Measures) -> dict[Candidate, Trial]:
 
 
 def _measure_step(candidate: Candidate, runs: _Runs, measures: Measures) -> None:
-    """Once at each shape. Whatever fails is left out of further rounds."""
+    """Runs once at each shape. A candidate that fails is left out of further rounds."""
     try:
         for shape, seconds in runs.seconds.items():
             seconds.append(measures.seconds(candidate, shape, "step"))

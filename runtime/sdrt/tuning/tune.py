@@ -1,4 +1,4 @@
-"""`sdrt tune` as a function: what it measures, and the verdict that it gives."""
+"""`sdrt tune` as a function: measurements to a verdict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tune(bundle: Bundle, plan: Plan, measures: Measures, num_steps: int) -> Tuni
 
     SdrtError with every reason if no target of the plan could be measured.
     """
-    conditions = conditions_of(bundle)  # before: what changes meanwhile makes the verdict stale
+    conditions = conditions_of(bundle)  # first: a later change makes the verdict stale
     targets = measured(plan, measures)
     if all(found.error is not None for found in targets):
         reasons = "; ".join(f"{found.target}: {found.error}" for found in targets)

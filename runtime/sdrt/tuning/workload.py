@@ -1,4 +1,4 @@
-"""What the networks of a bundle are asked for an image, without running any of them."""
+"""The asks of a bundle's networks for an image, without running any network."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Workload:
 
     text: tuple[Ask, ...]  # every text encoder
     step: Ask  # one run of the denoiser
-    num_steps: int  # how many of those there are
+    num_steps: int  # number of these runs
     decode: tuple[Ask, ...]  # an image each
 
 
 def workload_of(bundle: Bundle, shape: Shape) -> Workload:
-    """What is asked for images of that shape. RequestError if the bundle makes none such."""
+    """The asks for images of that shape. RequestError if the bundle cannot generate it."""
     asks: dict[Role, list[Ask]] = defaultdict(list)
     for ask in _asks(bundle, _request(bundle, shape)):
         asks[_asked(ask, bundle).role].append(ask)
@@ -49,7 +49,7 @@ def workload_of(bundle: Bundle, shape: Shape) -> Workload:
 
 
 def _request(bundle: Bundle, shape: Shape) -> Request:
-    """Text to image; of a denoiser that is made for inpainting, an image of which all is new."""
+    """Text to image; for an inpainting denoiser, a white image with everything masked."""
     inpaints = bundle.family.denoiser.extra_channels == "mask"
     image = _white_image(shape) if inpaints else None
     return Request(
@@ -70,7 +70,7 @@ def _white_image(shape: Shape) -> Image:
 
 
 def _asks(bundle: Bundle, request: Request) -> Iterator[Ask]:
-    """All that a generation asks, up to its first image, of which each ask is alike."""
+    """All asks of a generation up to its first image; equal asks come once."""
     pipeline = Pipeline(bundle, Resolution(Target(BACKENDS[0].name)))  # it opens no engine
     events = pipeline.generation(request).events()
     random = np.random.default_rng(0)
@@ -86,12 +86,12 @@ def _asks(bundle: Bundle, request: Request) -> Iterator[Ask]:
 
 
 def _asked(ask: Ask, bundle: Bundle) -> Component:
-    """The network whose outputs are wanted."""
+    """The network whose outputs are requested."""
     return bundle.component(ask.chain[-1].component)
 
 
 def _random_answer(ask: Ask, signature: Signature, random: np.random.Generator) -> Answer:
-    """Noise in place of what a network would answer: how long it takes depends on shapes alone."""
+    """Noise in place of a network's answer: the time depends on shapes alone."""
     link = ask.chain[-1]
     feeds = {**link.constant.feeds, **link.changing}
     sizes = {

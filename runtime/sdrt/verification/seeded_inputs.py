@@ -1,4 +1,4 @@
-"""Seeded inputs to run a network with: the same on every machine, in the ranges of real use."""
+"""Seeded inputs for a network: the same on every machine, in the ranges of real use."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ Sample: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Bundle], Arr
 
 @dataclass(frozen=True)
 class Input:
-    """What an input of a network means.
+    """The meaning of a network's input.
 
     `shape` names its sizes, axis by axis; a shorter one leaves the last axes to other inputs of the
-    network. `sample(random, shape, bundle)` draws its values.
+    network. `sample(random, shape, bundle)` generates its values.
     """
 
     shape: tuple[SizeName, ...]
@@ -60,7 +60,7 @@ def _uniform(low: float, high: float) -> Sample:
 
 
 def _tokens(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
-    """Tokens of the vocabulary; the text encoder's table has a row for each, and may have more."""
+    """Tokens of the vocabulary; the text encoder's table has a row for each, or more rows."""
     path = bundle.tokenizer_folder() / "vocab.json"
     return random.integers(len(json.loads(path.read_text(encoding="utf-8"))), size=shape)
 
@@ -84,7 +84,7 @@ _OTHER = Input((), _noise)
 
 
 def input_of(component: Component, name: str) -> Input:
-    """What the input `name` of a network means."""
+    """The meaning of the input `name` of a network."""
     if component.role == "vae encoder":
         return _ENCODED_IMAGE
     if component.role == "controlnet" and names.is_residual(name):
@@ -98,7 +98,7 @@ def seeded_inputs(
     """An array for each input of the network `name`: noise, images in their range, real tokens.
 
     `latents` is the height and width of the latents, by default those that the model was trained
-    for. BundleError if neither the network nor the configurations say how large an input is.
+    on. BundleError if neither the network nor the configurations give the size of an input.
     """
     component = bundle.component(name)
     random = np.random.default_rng(seed)

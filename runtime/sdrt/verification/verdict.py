@@ -16,20 +16,20 @@ from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array, Engine, Target
 
-# PSNR in dB that each output must reach, by what the target computes in. Of float32 the sums differ
-# in their order; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
+# PSNR in dB that each output must reach, by the target's precision. In float32 only the order of
+# sums differs; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
 MIN_PSNR = {"fp32": 90.0, "fp16": 30.0, "bf16": 30.0}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One network on a target: the worst of its outputs, or why it did not run."""
+    """One network on a target: the worst of its outputs, or its error."""
 
     component: str
-    precision: str  # what the target computes in
+    precision: str  # of the target
     min_psnr: float  # dB
     max_abs: float = math.nan
-    psnr: float = -math.inf  # dB; relative to the range of what the CPU gives
+    psnr: float = -math.inf  # dB; relative to the range of the CPU's outputs
     num_non_finite: int = 0
     error: str | None = None
 
@@ -41,8 +41,8 @@ class Verdict:
 def verify_component(
     bundle: Bundle, name: str, target: Target, *, num_threads: int | None = None
 ) -> Verdict:
-    """How near the network `name` is on `target` to the CPU. What fails on the way is in the
-    verdict. `num_threads` is for whatever of the two runs on the CPU.
+    """Compares the network `name` on `target` with the CPU. Errors go into the verdict.
+    `num_threads` applies to both if they run on the CPU.
     """
     network = runnable(bundle.root, bundle.component(name), target)
     precision = network.precision
@@ -66,6 +66,6 @@ def verify_component(
 
 
 def _outputs(opened: Engine, feeds: dict[str, Array]) -> dict[str, Any]:
-    """As float64, so that differences are exact. The engine is closed again: two may not fit."""
+    """The outputs as float64, so that differences are exact. Closes the engine: two may not fit."""
     with opened as engine:
         return {key: array.astype(np.float64) for key, array in engine.run(feeds).items()}

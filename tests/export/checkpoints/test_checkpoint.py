@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sdrt_export.checkpoints import checkpoint as checkpoint_module
 from sdrt_export.checkpoints.checkpoint import (
     DEMO_FOLDER,
     checkpoint_from_source,
@@ -64,7 +65,7 @@ def test_a_good_one_is_read(folder: Path) -> None:
         (UNET_WEIGHTS, f"{UNET_WEIGHTS} missing"),
     ],
 )
-def test_a_missing_part_is_told_beside_what_is_there(
+def test_a_missing_part_is_reported_with_those_found(
     removed: str, missing: str, folder: Path
 ) -> None:
     path = folder / removed
@@ -83,7 +84,7 @@ def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["no_such_folder", "a/b/c", "../nothing", "owner/na me"])
-def test_what_is_neither_a_folder_nor_a_hub_id_is_told(
+def test_neither_a_folder_nor_a_hub_id_is_reported(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,16 +96,14 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_told(
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path) -> None:
     (folder / UNET_WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
     message = refusal(folder)
-    assert "holds its weights as pickles (unet/diffusion_pytorch_model.bin), which run code" in (
-        message
-    )
+    assert "has pickled weights (unet/diffusion_pytorch_model.bin), which run code" in message
     assert "').save_pretrained('converted')" in message and "use_safetensors" not in message
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("model.ckpt", "is a pickle, which runs code when it is read, so sdrt refuses it"),
+        ("model.ckpt", "is a pickle, which runs code when it is loaded, so sdrt refuses it"),
         ("model.safetensors", "is a file, expected a diffusers folder"),
     ],
 )
@@ -127,17 +126,17 @@ def test_the_conversions_are_python(folder: Path, tmp_path: Path) -> None:
         compile(program[1], "advice", "exec")
 
 
-def test_an_exported_bundle_is_told(bundle: Path) -> None:
+def test_an_exported_bundle_is_reported(bundle: Path) -> None:
     assert "is exported already: `sdrt run" in refusal(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"\xff" * 8 + b"{}"])
-def test_weights_that_are_not_safetensors_are_told(content: bytes, folder: Path) -> None:
+def test_weights_that_are_not_safetensors_are_reported(content: bytes, folder: Path) -> None:
     (folder / UNET_WEIGHTS).write_bytes(content)
     assert f"{folder / UNET_WEIGHTS}: not a complete safetensors file" in refusal(folder)
 
 
-def test_weights_that_are_cut_short_are_told(folder: Path) -> None:
+def test_weights_that_are_cut_short_are_reported(folder: Path) -> None:
     whole = (folder / UNET_WEIGHTS).read_bytes()
     (folder / UNET_WEIGHTS).write_bytes(whole[:-1])
     assert "not a complete safetensors file" in refusal(folder)
@@ -146,7 +145,7 @@ def test_weights_that_are_cut_short_are_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"]
 )
-def test_a_broken_configuration_is_told(name: str, folder: Path) -> None:
+def test_a_broken_configuration_is_reported(name: str, folder: Path) -> None:
     (folder / name).write_text('{"_class_name": ')
     assert f"{folder / name}: not valid JSON" in refusal(folder)
 
@@ -183,7 +182,7 @@ def test_a_broken_configuration_is_told(name: str, folder: Path) -> None:
         (
             "vae/config.json",
             {"latent_channels": 16},
-            "its VAE has 16 latent channels, its UNet gives 4",
+            "its VAE has 16 latent channels, its UNet has 4",
         ),
         (
             "text_encoder/config.json",
@@ -193,7 +192,7 @@ def test_a_broken_configuration_is_told(name: str, folder: Path) -> None:
         (
             "text_encoder/config.json",
             {"max_position_embeddings": 64},
-            "its tokenizer gives 77 tokens, its text encoder expects 64",
+            "its tokenizer produces 77 tokens, its text encoder expects 64",
         ),
         (
             "text_encoder/config.json",
@@ -202,7 +201,7 @@ def test_a_broken_configuration_is_told(name: str, folder: Path) -> None:
         ),
     ],
 )
-def test_parts_that_do_not_fit_are_told(
+def test_parts_that_do_not_fit_are_reported(
     name: str, changes: dict[str, Any], complaint: str, folder: Path
 ) -> None:
     edit(folder / name, **changes)
@@ -223,7 +222,7 @@ def test_parts_that_do_not_fit_are_told(
         ("text_encoder", "num_hidden_layers", 1.5, "got 1.5, expected an integer"),
     ],
 )
-def test_an_absurd_size_is_told(
+def test_an_absurd_size_is_reported(
     name: str, size: str, value: object, complaint: str, folder: Path
 ) -> None:
     path = folder / name / "config.json"
@@ -233,12 +232,12 @@ def test_an_absurd_size_is_told(
     assert len(message) < 400
 
 
-def test_a_unet_that_rounds_sizes_down_is_told(folder: Path) -> None:
+def test_a_unet_that_rounds_sizes_down_is_reported(folder: Path) -> None:
     edit(folder / "unet" / "config.json", downsample_padding=0)
     assert "its UNet has downsample_padding=0, expected 1" in refusal(folder)
 
 
-def test_a_family_of_version_2_is_told_by_its_width(folder: Path) -> None:
+def test_a_family_of_version_2_is_recognised_by_its_width(folder: Path) -> None:
     edit(folder / "unet" / "config.json", cross_attention_dim=1024)
     edit(folder / "text_encoder" / "config.json", hidden_size=1024)
     assert checkpoint_from_source(folder).family.name == "stable-diffusion-2"
@@ -269,14 +268,22 @@ def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) ->
     assert weights_from_names(FILES, "source", STABLE_DIFFUSION)[part] == weights
 
 
-def test_the_demo_is_found_or_the_way_to_it_told() -> None:
-    if DEMO_FOLDER.is_dir():
-        assert checkpoint_from_source("demo").folder == DEMO_FOLDER
-    else:
-        assert "take the repository's, or train it" in refusal("demo")
+def test_the_demo_is_in_the_repository() -> None:
+    assert checkpoint_from_source("demo").folder == DEMO_FOLDER
 
 
-def test_bad_input_is_told_without_torch(tmp_path: Path) -> None:
+def test_without_the_demo_the_commands_that_bring_it_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel has no checkpoint."""
+    monkeypatch.setattr(checkpoint_module, "DEMO_FOLDER", tmp_path / "demo_checkpoint")
+    message = refusal("demo")
+    assert message.startswith("the demo's checkpoint is not in this copy of sdrt: ")
+    assert "`pip install -e '.[export]'`" in message
+    assert "`python -m sdrt_export.demo.train WORK CHECKPOINT`" in message
+
+
+def test_bad_input_is_reported_without_torch(tmp_path: Path) -> None:
     """Importing torch takes seconds; a mistyped path should not."""
     program = (
         "import sys\n"

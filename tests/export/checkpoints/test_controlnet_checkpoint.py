@@ -82,7 +82,7 @@ def test_a_name_becomes_part_of_a_path(name: str, folder: Path, host: Host) -> N
 
 
 @pytest.mark.parametrize("source", ["no_such_folder", "a/b/c", "../nothing", "owner/na me"])
-def test_what_is_neither_a_folder_nor_a_hub_id_is_told(
+def test_neither_a_folder_nor_a_hub_id_is_reported(
     source: str, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_told(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("net.pth", "is a pickle, which runs code when it is read, so sdrt refuses it"),
+        ("net.pth", "is a pickle, which runs code when it is loaded, so sdrt refuses it"),
         ("net.safetensors", "is a file, expected a diffusers folder"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_single_file_is_refused_with_the_way_to_convert_it(
 
 
 @pytest.mark.parametrize("missing", ["config.json", WEIGHTS])
-def test_a_missing_file_is_told_beside_what_is_there(
+def test_a_missing_file_is_reported_with_those_found(
     missing: str, folder: Path, host: Host
 ) -> None:
     (folder / missing).unlink()
@@ -128,16 +128,16 @@ def test_an_empty_folder_holds_nothing(host: Host, tmp_path: Path) -> None:
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path, host: Host) -> None:
     (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin")
     message = refusal(folder, host)
-    assert "holds its weights as pickles (diffusion_pytorch_model.bin), which run code" in message
+    assert "has pickled weights (diffusion_pytorch_model.bin), which run code" in message
     assert "from diffusers import ControlNetModel as M; M.from_pretrained(" in message
 
 
-def test_weights_that_are_cut_short_are_told(folder: Path, host: Host) -> None:
+def test_weights_that_are_cut_short_are_reported(folder: Path, host: Host) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
     assert f"{folder / WEIGHTS}: not a complete safetensors file" in refusal(folder, host)
 
 
-def test_a_broken_configuration_is_told(folder: Path, host: Host) -> None:
+def test_a_broken_configuration_is_reported(folder: Path, host: Host) -> None:
     (folder / "config.json").write_text('{"_class_name": ')
     assert f"{folder / 'config.json'}: not valid JSON" in refusal(folder, host)
 
@@ -145,17 +145,17 @@ def test_a_broken_configuration_is_told(folder: Path, host: Host) -> None:
 # --- not a ControlNet
 
 
-def test_a_unet_is_told(checkpoint: Path, host: Host) -> None:
+def test_a_unet_is_reported(checkpoint: Path, host: Host) -> None:
     message = refusal(checkpoint / "unet", host)
     assert message.endswith("it is UNet2DConditionModel, expected ControlNetModel")
 
 
-def test_a_t2i_adapter_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_t2i_adapter_is_reported(host: Host, tmp_path: Path) -> None:
     T2IAdapter(channels=[8], num_res_blocks=1, downscale_factor=8).save_pretrained(tmp_path)
     assert refusal(tmp_path, host).endswith("it is T2IAdapter, expected ControlNetModel")
 
 
-def test_a_whole_pipeline_is_told(checkpoint: Path, host: Host) -> None:
+def test_a_whole_pipeline_is_reported(checkpoint: Path, host: Host) -> None:
     message = refusal(checkpoint, host)
     assert "is a whole pipeline, expected the folder of a ControlNet: name the one" in message
 
@@ -164,7 +164,7 @@ def test_a_whole_pipeline_is_told(checkpoint: Path, host: Host) -> None:
     ("changes", "complaint"),
     [
         ({"_class_name": "ControlNetUnionModel"}, "it is ControlNetUnionModel, expected"),
-        ({"_class_name": None}, "it is no model of diffusers, expected ControlNetModel"),
+        ({"_class_name": None}, "it is not a model of diffusers, expected ControlNetModel"),
         (  # Stable Diffusion XL's
             {"addition_embed_type": "text_time"},
             "it has addition_embed_type='text_time', which Stable Diffusion 1 and 2 lack",
@@ -172,7 +172,7 @@ def test_a_whole_pipeline_is_told(checkpoint: Path, host: Host) -> None:
         ({"class_embed_type": "timestep"}, "it has class_embed_type='timestep', which Stable"),
     ],
 )
-def test_another_kind_is_told(
+def test_another_kind_is_reported(
     changes: dict[str, Any], complaint: str, folder: Path, host: Host
 ) -> None:
     edit(folder / "config.json", **changes)
@@ -194,7 +194,7 @@ def test_another_kind_is_told(
         ({"cross_attention_dim": None}, "it takes text vectors of 1280, the UNet of 8"),
         (
             {"in_channels": 9},
-            "it takes latents of 9 channels (in_channels), the UNet gives 4: it is made for "
+            "it takes latents of 9 channels (in_channels), the UNet outputs 4: it is made for "
             "another UNet",
         ),
         (
@@ -213,7 +213,7 @@ def test_another_kind_is_told(
             "it scales images down by 8 (conditioning_embedding_out_channels), the VAE by 2: it "
             "is made for another VAE",
         ),
-        ({"downsample_padding": 0}, "it has downsample_padding=0, expected 1, as the UNet has"),
+        ({"downsample_padding": 0}, "it has downsample_padding=0, expected 1, like the UNet"),
         (
             {"controlnet_conditioning_channel_order": "grb"},
             "its controlnet_conditioning_channel_order is grb, expected rgb or bgr",
@@ -223,7 +223,7 @@ def test_another_kind_is_told(
         ({"block_out_channels": []}, "block_out_channels: got [], expected whole numbers"),
     ],
 )
-def test_what_does_not_fit_is_told(
+def test_a_mismatch_is_reported(
     changes: dict[str, Any], complaint: str, folder: Path, host: Host
 ) -> None:
     edit(folder / "config.json", **changes)
@@ -245,7 +245,7 @@ def test_a_net_that_comes_with_the_checkpoint_is_held_to_its_unet(
     net = shutil.copytree(good, whole / "controlnet_edges")
     (found,) = checkpoint_from_source(whole).controlnets
     assert (found.name, found.folder) == ("edges", net)
-    with pytest.raises(CheckpointError, match="brings a ControlNet 'edges' itself: choose another"):
+    with pytest.raises(CheckpointError, match="already has a ControlNet 'edges': choose another"):
         export_checkpoint(whole, tmp_path / "bundle", controlnets={"edges": good})
 
     edit(net / "config.json", cross_attention_dim=1024)

@@ -106,7 +106,7 @@ def test_pickles_are_refused_before_they_are_downloaded(repository: Path, tmp_pa
         path.unlink()
     with hub_server(REPO, repository) as server:
         refused = find(REPO, server.url, tmp_path)
-    assert f"CheckpointError: '{REPO}' holds its weights as pickles" in refused.stderr
+    assert f"CheckpointError: '{REPO}' has pickled weights" in refused.stderr
     assert server.sent == []
 
 
@@ -117,7 +117,7 @@ def test_pickles_are_refused_before_they_are_downloaded(repository: Path, tmp_pa
         (REPO, True, f"is gated: accept its terms on https://huggingface.co/{REPO}"),
     ],
 )
-def test_what_the_hub_refuses_is_told(
+def test_what_the_hub_refuses_is_reported(
     repo: str, gated: bool, message: str, repository: Path, tmp_path: Path
 ) -> None:
     with hub_server(REPO, repository, gated) as server:
@@ -126,7 +126,7 @@ def test_what_the_hub_refuses_is_told(
     assert f"CheckpointError: '{repo}' {message}" in refused.stderr
 
 
-def test_no_network_and_nothing_in_the_cache_is_told(repository: Path, tmp_path: Path) -> None:
+def test_no_network_and_nothing_in_the_cache_is_reported(repository: Path, tmp_path: Path) -> None:
     with hub_server(REPO, repository) as server:
         pass
     refused = find(REPO, server.url, tmp_path)

@@ -102,7 +102,7 @@ def test_halves_are_cast_before_their_use(tmp_path: Path) -> None:
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
 
 
-def test_a_weight_that_halves_do_not_hold_is_told_by_name() -> None:
+def test_a_weight_that_halves_do_not_hold_is_reported_by_name() -> None:
     network = UNet(tiny_pipeline("classic").unet)
     with torch.no_grad():
         network.model.conv_in.weight[0, 0, 0, 0] = 1e6

@@ -26,7 +26,9 @@ def test_a_new_process_makes_an_image(tmp_path: Path) -> None:
 
 
 def test_what_the_process_refuses_is_said_here() -> None:
-    with pytest.raises(SdrtError, match=r"no bundle at 'gone': `sdrt export CHECKPOINT -o gone`"):
+    with pytest.raises(
+        SdrtError, match=r"no bundle at 'gone': create one with `sdrt export CHECKPOINT -o gone`"
+    ):
         cold_start(Workload("gone", "cpu", REQUEST))
 
 
@@ -35,7 +37,7 @@ def test_a_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SdrtError) as caught:
         cold_start(Workload("demo", "cpu", REQUEST))
     assert str(caught.value) == (
-        "the process that measures the cold start ended with 1 before its first image: "
+        "the process that measures the cold start exited with 1 before its first image: "
         "try `sdrt run`, or leave this out with --cold-starts 0"
     )
 

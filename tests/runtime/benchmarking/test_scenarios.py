@@ -22,7 +22,7 @@ def test_one_by_one_makes_as_many_queries_as_asked_for() -> None:
     assert one_by_one(clock.serving([2.0, 3.0]), Extent(3), clock) == [2.0, 3.0, 2.0]
 
 
-def test_one_by_one_goes_on_until_the_last_query_is_made_late_enough() -> None:
+def test_one_by_one_continues_until_the_last_query_is_made_late_enough() -> None:
     clock = SimulatedClock()
     latencies = one_by_one(clock.serving([2.0]), Extent(1, duration=5.0), clock)
     assert latencies == [2.0] * 4  # made at 0, 2, 4 and 6
@@ -33,7 +33,7 @@ def test_all_at_once_runs_full_batches() -> None:
     assert all_at_once(clock.serving([4.0]), Extent(5), batch=2, clock=clock) == [4.0, 8.0, 12.0]
 
 
-def test_all_at_once_goes_on_for_the_duration() -> None:
+def test_all_at_once_continues_for_the_duration() -> None:
     clock = SimulatedClock()
     completions = all_at_once(clock.serving([4.0]), Extent(1, duration=7.0), batch=2, clock=clock)
     assert completions == [4.0, 8.0]

@@ -80,6 +80,6 @@ def test_samples_of_two_targets_are_an_error(root: Path) -> None:
     with pytest.raises(SdrtError) as caught:
         serve(1)
     assert str(caught.value) == (
-        "the target changed from openvino to cpu (after openvino: unet: out of memory) while it "
-        "was measured: name the one to measure with --target"
+        "the target changed from openvino to cpu (after openvino: unet: out of memory) during "
+        "the measurement: name the one to measure with --target"
     )

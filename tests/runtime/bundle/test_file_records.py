@@ -68,7 +68,7 @@ def test_a_small_file_is_compared_before(
 
 @SPOILT
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_large_file_is_compared_meanwhile_and_tells_the_reason(
+def test_a_large_file_is_verified_meanwhile_and_its_damage_reported(
     tmp_path: Path,
     records: tuple[FileRecord, FileRecord],
     spoil: Callable[[Path], None],

@@ -112,7 +112,7 @@ def test_an_older_format_is_exported_again() -> None:
     with pytest.raises(BundleError) as caught:
         Manifest.from_json(json.dumps(document))
     assert str(caught.value) == (
-        "sdrt.json: format_version: got 1, this sdrt reads 2: export it again with "
+        "sdrt.json: format_version: got 1, expected 2: export it again with "
         "`sdrt export 'runs/a model' -o NEW_BUNDLE`"
     )
 
@@ -125,7 +125,7 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("format_version",), 3, "format_version: got 3, this sdrt reads 2: use the sdrt that"),
+        (("format_version",), 3, "format_version: got 3, expected 2: use the sdrt version that"),
         (("format_version",), "1", 'format_version: got "1", expected an integer'),
         (("format_version",), ..., "format_version: missing"),
         (("digest",), ..., "digest: missing"),
@@ -160,6 +160,11 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
             ("components", 1, "name"),
             "unet",
             "components: got ['unet', 'unet', 'controlnet_edges'], exp",
+        ),
+        (
+            ("components", 1, "name"),
+            "UNet",  # the same folder on Windows and macOS
+            "components: got ['unet', 'UNet', 'controlnet_edges'], expected at least one, each na",
         ),
         ((*COMPONENT, "name"), ..., "components[0].name: missing"),
         ((*COMPONENT, "role"), "denoise", "components[0].role: got 'denoise', did you mean 'den"),

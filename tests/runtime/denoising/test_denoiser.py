@@ -100,5 +100,5 @@ def test_whole_timesteps_are_not_rounded() -> None:
         (UNET.inputs[0], spec("timestep", "int64", "B"), UNET.inputs[2]), UNET.outputs
     )
     denoiser = Denoiser("unet", signature, CONDITIONING)
-    with pytest.raises(RequestError, match=r"asks at timestep 501\.5, but this UNet takes whole"):
+    with pytest.raises(RequestError, match=r"got timestep 501\.5, but this UNet takes integers"):
         feeds_of(denoiser, Call(CALL.sample, 501.5))

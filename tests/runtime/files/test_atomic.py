@@ -75,9 +75,9 @@ def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
     images.mkdir()
     (images / "cat.png").write_text("cat")
     message = (
-        "holds no sdrt.json, so sdrt did not make it"
+        "was not made by sdrt, as it has no sdrt.json"
         if replace
-        else "exists already: choose another path, or replace it"
+        else "already exists: choose another path, or replace it"
     )
     with pytest.raises(SdrtError, match=message), appearing_folder(images, replace=replace):
         pytest.fail("the block must not run")
@@ -123,7 +123,7 @@ def test_a_symlink_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
-def test_a_full_disk_is_told(tmp_path: Path, appearing: Appearing) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, appearing: Appearing) -> None:
     with pytest.raises(SdrtError) as caught, appearing(tmp_path / "new"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
     assert str(caught.value).startswith(
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told(tmp_path: Path, appearing: Appearing) -> None:
 
 
 @pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
-def test_a_path_that_cannot_be_written_is_told(tmp_path: Path, appearing: Appearing) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path, appearing: Appearing) -> None:
     (tmp_path / "file").write_text("content")
     with pytest.raises(SdrtError) as caught, appearing(tmp_path / "file/new"):
         pytest.fail("the block must not run")
@@ -143,10 +143,22 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path, appearing: Appear
     assert entries(tmp_path) == ["file"]
 
 
-def test_a_draft_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_draft_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "new"
     with pytest.raises(SdrtError, match="new': Permission denied"), appearing_file(path) as draft:
         raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+
+
+def test_a_file_that_a_program_has_open_is_reported(tmp_path: Path) -> None:
+    """Windows refuses to replace a file that is open or mapped."""
+    path = tmp_path / "model.onnx"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(SdrtError) as caught, appearing_file(path) as draft:
+        raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+    assert str(caught.value) == (
+        f"cannot write '{path}': Permission denied: close what has it open, or choose another path"
+    )
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_other_trouble_in_the_block_keeps_its_name(tmp_path: Path) -> None:
@@ -221,7 +233,7 @@ def test_what_has_moved_comes_back_when_the_last_cannot(house: Path) -> None:
     assert (house / "attic/old").read_text() == "attic"
 
 
-def test_a_folder_that_cannot_be_changed_is_told() -> None:
+def test_a_folder_that_cannot_be_changed_is_reported() -> None:
     with (
         pytest.raises(SdrtError, match="cannot write '/proc'"),
         changed_folder("/proc", last="sdrt.json"),

@@ -49,13 +49,15 @@ def test_tiny_images(name: str, size: tuple[int, int]) -> None:
         ("depth", "annotator: got 'depth', known: canny"),
     ],
 )
-def test_an_unknown_annotator_is_told(name: str, message: str) -> None:
+def test_an_unknown_annotator_is_reported(name: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         annotate(name, square())
     assert str(caught.value) == message
 
 
-def test_a_missing_library_is_told_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)  # as where it is not installed
     with pytest.raises(RequestError) as caught:
         annotate("canny", square())

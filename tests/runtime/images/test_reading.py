@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from support.images import colours, sample_image
 GREY = (128, 128, 128)
 
 
-def read(source: object) -> Image.Image:
+def read(source: Any) -> Image.Image:
     return input_image_from_source(source, "image").image
 
 
@@ -63,7 +64,7 @@ def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_of_an_animation_the_first_image_is_taken(tmp_path: Path, suffix: str) -> None:
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     red.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[blue], **options)
     assert colours(read(tmp_path / f"a.{suffix}")) == {(255, 0, 0)}
 
@@ -129,12 +130,12 @@ BROKEN = [
     (a_text, "is not an image that Pillow can read, or it is broken"),
     (half_a_png, "cannot be read: image file is truncated"),
     (half_a_jpeg, "cannot be read: image file is truncated"),
-    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: make it smaller"),
+    (four_hundred_megapixels, "is too large: expected 67 megapixels at most: reduce its size"),
 ]
 
 
 @pytest.mark.parametrize(("write", "message"), BROKEN)
-def test_what_is_no_image_is_told(
+def test_a_file_that_is_not_an_image_is_reported(
     write: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.img"
@@ -169,7 +170,7 @@ def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> No
         ),
     ],
 )
-def test_what_was_given_for_an_image_is_told(source: object, message: str) -> None:
+def test_a_wrong_type_of_image_is_reported(source: object, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(source)
     assert message in str(caught.value)
@@ -187,6 +188,6 @@ def test_an_image_that_a_caller_opened_can_be_broken_too(tmp_path: Path) -> None
 def test_arrays_are_of_channels_first() -> None:
     image = sample_image(6, 4)
     array = array_from_image(image)
-    assert (array.shape, array.dtype) == ((1, 3, 4, 6), np.float32)
+    assert (array.shape, array.dtype) == ((1, 3, 4, 6), np.dtype(np.float32))
     np.testing.assert_array_equal(array[0, :, 1, 2] * 255, np.asarray(image)[1, 2])
     assert array_from_image(image.convert("L")).shape == (1, 1, 4, 6)

@@ -111,9 +111,9 @@ def test_zero_terminal_snr_belongs_to_the_model(scheduler: str) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DDPMScheduler", "LCMScheduler"])
-def test_epsilon_says_nothing_at_zero_snr(scheduler: str) -> None:
+def test_epsilon_is_undefined_at_zero_snr(scheduler: str) -> None:
     config = SamplerConfig(scheduler, {**ZERO_SNR, "prediction_type": "epsilon"})
-    with pytest.raises(SamplerError, match="'epsilon' says nothing about the image"):
+    with pytest.raises(SamplerError, match="'epsilon' does not determine the image"):
         config.schedule(10)
 
 
@@ -148,7 +148,7 @@ def test_a_sampler_leaves_what_it_is_given_alone(scheduler: str) -> None:
     copy, given = x.copy(), []
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
-        prediction = np.tanh(sample)
+        prediction: np.ndarray = np.tanh(sample)
         given.append((prediction, prediction.copy()))
         return prediction
 

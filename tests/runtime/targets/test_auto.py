@@ -72,7 +72,7 @@ def test_a_target_that_no_longer_opens_is_passed_over(bundle: Bundle) -> None:
     assert reasons(resolution) == {"openvino": "not installed"}
 
 
-def test_a_broken_verdict_is_the_same_as_none(bundle: Bundle) -> None:
+def test_a_broken_verdict_is_ignored(bundle: Bundle) -> None:
     tuned_with(bundle, AMD)
     tuning_path(bundle).write_text("{}")
     assert order(bundle, CPUS) == ["cpu", "openvino"]
@@ -119,7 +119,7 @@ def test_before_tuning_the_build_s_figure_refuses_and_a_named_target_opens(bundl
     resolution = resolve(bundle, "auto", backends)
     assert resolution.target == Target("cpu")
     far = "unet: it is {} dB from float32, expected 30 dB or more: build it in another precision, "
-    far += "or name it to use it all the same"
+    far += "or name it to use it anyway"
     assert reasons(resolution) == {"tensorrt-rtx": far.format(12.0), "cuda": far.format(29.0)}
     for name in ("tensorrt-rtx", "cuda"):
         assert resolve(bundle, name, backends).target == Target(name)
@@ -142,7 +142,7 @@ def test_what_was_built_must_be_there_and_whole(name: str, bundle: Bundle) -> No
     backends = [opening(name), opening("cpu")]
     assert order(bundle, backends) == [name, "cpu"]
     built.write_bytes(b"cut")
-    assert "is missing or not what was built: run `sdrt build` again" in str(
+    assert "is missing or has changed: run `sdrt build` again" in str(
         reasons(resolve(bundle, "auto", backends))
     )
     built.unlink()

@@ -54,7 +54,7 @@ def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Pat
     assert resolution.refusals == tuple(
         Refusal(
             Target.parse(name),
-            f"'{root}' has no engines for {name}: `sdrt build {root} --target {name}` makes them",
+            f"'{root}' has no engines for {name}: `sdrt build {root} --target {name}` builds them",
         )
         for name in ("tensorrt", "tensorrt-rtx")
     )
@@ -63,7 +63,9 @@ def test_auto_passes_over_backends_whose_engines_are_not_in_the_bundle(root: Pat
 
 
 def test_an_explicit_target_needs_its_engines_too(root: Path) -> None:
-    with pytest.raises(TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* makes"):
+    with pytest.raises(
+        TargetError, match=r"has no engines for tensorrt-rtx: `sdrt build .* builds"
+    ):
         resolve(Bundle.open(root), "tensorrt-rtx:sm89", BACKENDS)
 
 

@@ -36,7 +36,7 @@ INGREDIENTS = Ingredients(
 )
 OTHER: dict[str, Any] = {
     "component": "vae_decoder",
-    "onnx": INGREDIENTS.onnx | {"unet/model.onnx_data": "2" * 64},
+    "onnx": {**INGREDIENTS.onnx} | {"unet/model.onnx_data": "2" * 64},
     "precision": "bf16",
     "promoted": ("a", "b"),
     "policy": 2,
@@ -51,7 +51,7 @@ OTHER: dict[str, Any] = {
 
 
 def test_the_same_ingredients_have_the_same_key() -> None:
-    again = replace(INGREDIENTS, onnx=dict(reversed(INGREDIENTS.onnx.items())))
+    again = replace(INGREDIENTS, onnx=dict(reversed([*INGREDIENTS.onnx.items()])))
     assert again.key == INGREDIENTS.key
     assert INGREDIENTS.key == "32dc3760ffcb7232"  # on every machine, in every version
 
@@ -77,7 +77,7 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("record_version", 2, "record_version: got 2, this sdrt reads 1: run `sdrt build` again"),
+        ("record_version", 2, "record_version: got 2, expected 1: run `sdrt build` again"),
         ("key", "0" * 16, "key: got '0000000000000000', the ingredients give "),
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
@@ -85,7 +85,7 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
         ("ingredients", INGREDIENTS.to_json() | {"precision": "fp8"}, "precision: got 'fp8'"),
     ],
 )
-def test_what_is_wrong_with_a_record_is_told(
+def test_faults_of_a_record_are_reported(
     tmp_path: Path, field: str, value: object, message: str
 ) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_record_is_told(
 
 
 @pytest.mark.parametrize("profiles", [[[]], ["x"], [{"sample": 1}], [{"sample": ["4..1"]}]])
-def test_broken_profiles_are_told(tmp_path: Path, profiles: object) -> None:
+def test_broken_profiles_are_reported(tmp_path: Path, profiles: object) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
     fields = json.loads(path.read_text())
     fields["ingredients"]["profiles"] = profiles
@@ -106,7 +106,7 @@ def test_broken_profiles_are_told(tmp_path: Path, profiles: object) -> None:
         read_record(path)
 
 
-def test_a_record_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_record_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be read: No such file"):
         read_record(tmp_path / "x.json")
 
@@ -137,13 +137,13 @@ def test_the_newest_plan_comes_first(tmp_path: Path) -> None:
     assert fitting(opened) == [name_of(newer), name_of(ingredients)]
 
 
-def test_without_plans_the_way_to_one_is_told(tmp_path: Path) -> None:
+def test_without_plans_the_way_to_one_is_reported(tmp_path: Path) -> None:
     opened, _ = bundle(tmp_path)
     with pytest.raises(EngineError) as raised:
         fitting(opened)
     assert str(raised.value) == (
-        "unet: no plan of this bundle runs here: it has none: "
-        f"`sdrt build {tmp_path} --target tensorrt-rtx` makes one"
+        "unet: no plan of this bundle runs here: there are no plans: "
+        f"`sdrt build {tmp_path} --target tensorrt-rtx` builds one"
     )
 
 
@@ -154,7 +154,7 @@ def test_without_plans_the_way_to_one_is_told(tmp_path: Path) -> None:
         ({"architecture": "sm120"}, "it was built for sm89, this GPU is sm120"),
     ],
 )
-def test_plans_for_another_machine_are_told(
+def test_plans_for_another_machine_are_reported(
     tmp_path: Path, here: dict[str, str], reason: str
 ) -> None:
     opened, ingredients = bundle(tmp_path)
@@ -163,7 +163,7 @@ def test_plans_for_another_machine_are_told(
         fitting(opened, **here)
 
 
-def test_a_plan_of_another_network_is_told(tmp_path: Path) -> None:
+def test_a_plan_of_another_network_is_reported(tmp_path: Path) -> None:
     opened, _ = bundle(tmp_path)
     write_plan(tmp_path, INGREDIENTS)
     with pytest.raises(EngineError, match="it was built from another ONNX file"):
@@ -178,7 +178,7 @@ def test_a_plan_of_another_network_is_told(tmp_path: Path) -> None:
         (None, "this file of the bundle is missing"),
     ],
 )
-def test_a_damaged_plan_is_told_or_an_older_one_taken(
+def test_a_damaged_plan_is_reported_or_an_older_one_taken(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     opened, ingredients = bundle(tmp_path)
@@ -194,7 +194,7 @@ def test_a_damaged_plan_is_told_or_an_older_one_taken(
     assert fitting(opened) == [name_of(older)]
 
 
-def test_files_that_nobody_recorded_are_hashed(tmp_path: Path) -> None:
+def test_unrecorded_files_are_hashed(tmp_path: Path) -> None:
     opened = Bundle.open(write_onnx_folder(tmp_path))
     component = opened.component("unet")
     (before,) = onnx_digests(tmp_path, component).values()

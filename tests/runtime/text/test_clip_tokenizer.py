@@ -111,6 +111,21 @@ def test_tokenizer_json_alone_is_enough(folder: Path, tokenizer: ClipTokenizer) 
         )
 
 
+def test_a_token_of_tokenizer_json_keeps_its_flags(folder: Path, tokenizer: ClipTokenizer) -> None:
+    """transformers 5 saves folders where <|EndOfText|> is not a token."""
+    saved = json.loads(tokenizer.backend.to_str())
+    for token in saved["added_tokens"]:
+        token["normalized"] = False
+    write_json(folder / "tokenizer.json", saved)
+    (folder / "vocab.json").unlink()
+
+    got = ClipTokenizer.open(folder)
+
+    assert words_of(tokenizer.encode("a <|EndOfText|>").ids) == ["a</w>"]
+    assert len(words_of(got.encode("a <|EndOfText|>").ids)) > 3
+    assert words_of(got.encode(f"a {EOS}").ids) == ["a</w>"]
+
+
 def test_configuration_files_may_be_missing(folder: Path, tokenizer: ClipTokenizer) -> None:
     (folder / "tokenizer_config.json").unlink()
     np.testing.assert_array_equal(
@@ -121,7 +136,7 @@ def test_configuration_files_may_be_missing(folder: Path, tokenizer: ClipTokeniz
 
 def test_half_a_surrogate_pair_is_refused(tokenizer: ClipTokenizer) -> None:
     with pytest.raises(
-        RequestError, match=r"prompt: got 'red \\udc80', which cannot be written as UTF-8"
+        RequestError, match=r"prompt: got 'red \\udc80', which cannot be encoded as UTF-8"
     ):
         tokenizer.encode("red \udc80")
 
@@ -144,7 +159,7 @@ BROKEN = [
     ("merges.txt", f"#version\n{MERGES[0]}\nred\n", "line 3: 'red' is not two"),
     ("merges.txt", "#version: 0.2\nr e d\n", "line 2: 'r e d' is not two tokens"),
     ("tokenizer_config.json", "{", "tokenizer_config.json cannot be read"),
-    ("tokenizer_config.json", '{"model_max_length": 2}', "is 2, and must be at least 3"),
+    ("tokenizer_config.json", '{"model_max_length": 2}', "is 2, expected at least 3"),
     ("tokenizer_config.json", '{"model_max_length": "long"}', "is not CLIP's: .*'long'"),
     ("tokenizer_config.json", '{"padding_side": "top"}', "padding_side is 'top'"),
     ("tokenizer_config.json", '{"pad_token": {}}', "no 'content' in a token"),

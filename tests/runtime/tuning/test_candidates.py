@@ -27,7 +27,7 @@ def test_all_that_open_are_tried_also_what_auto_never_takes(bundle: Bundle) -> N
     assert list(map(str, found[Target("openvino")])) == ["openvino", "openvino with 4 threads"]
 
 
-def test_if_none_opens_every_reason_is_listed(bundle: Bundle) -> None:
+def test_if_no_target_opens_every_reason_is_listed(bundle: Bundle) -> None:
     backends = [refusing("cuda", "no driver"), refusing("cpu", "broken")]
     with pytest.raises(TargetError, match="cuda: no driver; cpu: broken"):
         candidates_of(bundle, (), (None,), backends)
