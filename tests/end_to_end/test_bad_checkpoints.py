@@ -49,7 +49,7 @@ def a_pickled_file(path: Path) -> None:
             a_pipeline_of_another_family,
             "got 'FluxPipeline', expected a pipeline of Stable",
         ),
-        ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
+        ("model", a_pickled_unet, "pickled weights (unet/diffusion_pytorch_model.bin), which run"),
         (
             "model.ckpt",
             a_pickled_file,

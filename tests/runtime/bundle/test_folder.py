@@ -186,11 +186,13 @@ def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(BundleError) as caught:
         Bundle.open("runwayml/stable-diffusion-v1-5")
     assert str(caught.value).startswith(
-        "no bundle at 'runwayml/stable-diffusion-v1-5': if it is a checkpoint on the Hub, `sdrt "
-        "export runwayml/stable-diffusion-v1-5 -o bundle` compiles it"
+        "no bundle at 'runwayml/stable-diffusion-v1-5': create one with `sdrt export "
+        "runwayml/stable-diffusion-v1-5 -o bundle` from the checkpoint on the Hub, or use"
     )
     (tmp_path / "runwayml").mkdir()
-    with pytest.raises(BundleError, match="`sdrt export CHECKPOINT -o runwayml/gone` makes one"):
+    with pytest.raises(
+        BundleError, match="create one with `sdrt export CHECKPOINT -o runwayml/gone`"
+    ):
         Bundle.open("runwayml/gone")
 
 
