@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdrt.command_line.main import _COMMANDS
-from sdrt.command_line.options import parser_of
+from sdrt.command_line.options import help_with_default, parser_of
 from sdrt.parameters import PARAMETERS, Parameter
 from sdrt.samplers.options import TRAINING, defaults
 from sdrt.samplers.schedulers import SCHEDULERS
@@ -169,6 +169,10 @@ def _value(action: argparse.Action) -> str:
     if action.choices is not None:
         return f"{{{','.join(map(str, action.choices))}}}"
     return str(action.metavar or action.dest.upper().rstrip("S"))
+
+
+def _help(action: argparse.Action) -> str:
+    return help_with_default(action).replace("%%", "%")
 
 
 # --- the house

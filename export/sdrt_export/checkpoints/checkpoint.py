@@ -117,10 +117,18 @@ def _controlnets_in(files: Collection[str], kind: CheckpointKind) -> list[Weight
 
 
 def _check_names(files: Collection[str], source: str) -> None:
-    """CheckpointError if files of these names are not a checkpoint of any kind."""
+    """CheckpointError if files of these names are not a checkpoint of any kind.
+
+    A pipeline without a denoiser that is known here is left to `kind_of_folder`, which names it.
+    """
     refusals = [_refusal_of_names(files, source, kind) for kind in KINDS]
-    if None not in refusals:
+    if None not in refusals and not _may_be_another_family(files):
         raise CheckpointError(refusals[0])
+
+
+def _may_be_another_family(files: Collection[str]) -> bool:
+    denoisers = tuple(f"{kind.part('denoiser').folder}/" for kind in KINDS)
+    return MODEL_INDEX in files and not any(name.startswith(denoisers) for name in files)
 
 
 def weights_from_names(

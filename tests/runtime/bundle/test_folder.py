@@ -181,6 +181,21 @@ def test_another_folder_is_reported_with_the_way_to_a_bundle(
     assert str(caught.value).startswith(message.replace("{}", str(path)))
 
 
+def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open("runwayml/stable-diffusion-v1-5")
+    assert str(caught.value).startswith(
+        "no bundle at 'runwayml/stable-diffusion-v1-5': create one with `sdrt export "
+        "runwayml/stable-diffusion-v1-5 -o bundle` from the checkpoint on the Hub, or use"
+    )
+    (tmp_path / "runwayml").mkdir()
+    with pytest.raises(
+        BundleError, match="create one with `sdrt export CHECKPOINT -o runwayml/gone`"
+    ):
+        Bundle.open("runwayml/gone")
+
+
 # --- folders that optimum wrote
 
 
