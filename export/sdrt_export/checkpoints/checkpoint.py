@@ -32,7 +32,7 @@ from sdrt_export.checkpoints.weights_files import (
     refusal_of_incomplete,
     refusal_of_pickles,
 )
-from sdrt_export.errors import CheckpointError
+from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_checkpoint"
@@ -52,6 +52,7 @@ class Checkpoint:
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
 
 
+@unreadable_as_checkpoint_error()
 def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
     """The checkpoint at a folder's path or Hub id, or "demo"; downloaded if necessary.
 

@@ -150,6 +150,13 @@ def _demo_manifest() -> Manifest:
 
 
 def _manifest_of(root: Path) -> Manifest:
+    try:
+        return _existing_manifest(root)
+    except OSError as error:  # such as a folder of another user
+        raise BundleError(f"'{root}' cannot be read: {error.strerror}") from error
+
+
+def _existing_manifest(root: Path) -> Manifest:
     if not root.exists():
         raise BundleError(
             f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"

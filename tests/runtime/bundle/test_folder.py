@@ -226,6 +226,13 @@ def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
         Bundle.open(root)
 
 
+def test_a_bundle_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    """Such as one in a folder of another user; as root, only a name that is too long is refused."""
+    root = tmp_path / ("x" * 300)
+    with pytest.raises(BundleError, match=f"^'{root}' cannot be read: File name too long$"):
+        Bundle.open(root)
+
+
 @pytest.mark.parametrize("pipeline", ["FluxPipeline", "StableDiffusionXLPipeline", "DDPMPipeline"])
 def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> None:
     root = write_onnx_folder(tmp_path / "folder")
