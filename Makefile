@@ -57,7 +57,7 @@ test-full: .venv/installed
 
 docs: .venv-docs/installed
 	.venv-docs/bin/python tools/docs.py
-	.venv-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site is $(CURDIR)/site/index.html"
 
 bench: .venv/installed

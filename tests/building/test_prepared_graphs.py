@@ -27,7 +27,7 @@ from support.command import run_sdrt
 
 pytestmark = [
     pytest.mark.build,
-    pytest.mark.skipif(preparer() is None, reason="this system does not say what its CPU can do"),
+    pytest.mark.skipif(preparer() is None, reason="this system does not report its CPU's features"),
 ]
 
 NETWORK = "text_encoder"
@@ -50,6 +50,23 @@ def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
 def copy(root: Path, tmp_path: Path) -> Path:
     """One to spoil."""
     return Path(shutil.copytree(root, tmp_path / "demo"))
+
+
+def test_the_demo_is_built_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDRT_CACHE", str(tmp_path / "cache"))
+    before = sorted(DEMO_FOLDER.rglob("*"))
+    command = ("build", "demo", "--target", "cpu", "--component", NETWORK)
+    outcome = run_sdrt(*command, folder=tmp_path)
+    demo = Bundle.open("demo")
+    assert demo.root.is_relative_to(tmp_path / "cache")
+    assert outcome.out == (str(demo.root / f"engines/cpu/{NETWORK}/model.onnx"),)
+    assert runnable(demo.root, demo.component(NETWORK), Target("cpu")).prepared
+    assert sorted(DEMO_FOLDER.rglob("*")) == before
+    assert run_sdrt(*command, folder=tmp_path).out == (
+        "everything exists already, nothing was built",
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -88,7 +105,7 @@ def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
 def test_what_is_there_stays(copy: Path) -> None:
     lines: list[str] = []
     assert build_for("cpu", copy, report=lines.append) == []
-    assert lines == [f"{name}: there already" for name in ALL]
+    assert lines == [f"{name}: already built" for name in ALL]
 
 
 def change(key: str, value: object) -> Callable[[Path], None]:
@@ -180,7 +197,7 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
     monkeypatch.setattr(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare_onnx(other / "model.onnx", model)
     )
-    with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime wrote another network than it"):
+    with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime changed the network while"):
         build_for("cpu", copy, components=(NETWORK,))
     assert not any((copy / "engines/cpu").glob("*"))
 
@@ -217,5 +234,5 @@ def test_on_an_unknown_processor_nothing_is_prepared(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)
-    with pytest.raises(SdrtError, match="target cpu: this system does not say what its processor"):
+    with pytest.raises(SdrtError, match="target cpu: this system does not report its processor's"):
         build_for("cpu", copy)

@@ -167,7 +167,9 @@ def test_a_failure_leaves_the_old_bundle(broken: Path, bundle: Path, tmp_path: P
 
 def test_a_bundle_that_is_there_is_not_replaced_unasked(checkpoint: Path, bundle: Path) -> None:
     before = (bundle / "sdrt.json").read_bytes()
-    with pytest.raises(SdrtError, match="exists already"):
+    with pytest.raises(
+        SdrtError, match=r"already exists: choose another path, or replace it \(--replace\)"
+    ):
         export_checkpoint(checkpoint, bundle)
     assert (bundle / "sdrt.json").read_bytes() == before
 

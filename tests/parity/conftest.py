@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sdrt import Pipeline
+from support.clip_skip import repair_clip_skip
 
 if TYPE_CHECKING:  # imported late below: this file is read where torch is missing too
     from parity.pipeline_harness import Ours, Theirs
@@ -22,7 +23,10 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
     from parity.pipeline_harness import THEIR_SCHEDULERS, pipeline_with
 
     text_to_image = diffusers.StableDiffusionPipeline
-    loaded = cache(lambda recipe: text_to_image.from_pretrained(tiny_checkpoint(recipe)))
+
+    @cache
+    def loaded(recipe: str) -> Any:
+        return repair_clip_skip(text_to_image.from_pretrained(tiny_checkpoint(recipe)))
 
     def opened(
         recipe: str, scheduler: str | None = None, kind: Any = text_to_image, **parts: Any

@@ -87,7 +87,7 @@ def ours() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def theirs() -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT).to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -104,9 +104,8 @@ def test_same_image_from_images(name: str, ours: Pipeline, theirs: StableDiffusi
     kind, options, our_words, their_words = WITH_IMAGES[name]
     parts = dict(theirs.components)
     if "control" in our_words:
-        parts["controlnet"] = ControlNetModel.from_pretrained(
-            CHECKPOINT / "controlnet_edges", torch_dtype=torch.float32
-        )
+        controlnet = ControlNetModel.from_pretrained(CHECKPOINT / "controlnet_edges")
+        parts["controlnet"] = controlnet.to(torch.float32)
     pipe = kind(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     options = {"prompt": PROMPTS[1], **options}

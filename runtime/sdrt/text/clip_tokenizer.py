@@ -163,10 +163,20 @@ def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> None:
-    """Registers the added tokens. Raises BundleError if an id differs from the configuration."""
+    """Registers the added tokens. Raises BundleError if an id differs from the configuration.
+
+    A token of tokenizer.json keeps its flags unless the configuration declares others.
+    """
     from tokenizers import AddedToken
 
-    backend.add_tokens([AddedToken(token.content, **token.flags) for token in config.added_tokens])
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens(
+        [
+            AddedToken(token.content, **token.flags)
+            for token in config.added_tokens
+            if token.id is not None or token.content not in known
+        ]
+    )
     for token in config.added_tokens:
         found = backend.token_to_id(token.content)
         if token.id is not None and token.id != found:

@@ -111,6 +111,21 @@ def test_tokenizer_json_alone_is_enough(folder: Path, tokenizer: ClipTokenizer) 
         )
 
 
+def test_a_token_of_tokenizer_json_keeps_its_flags(folder: Path, tokenizer: ClipTokenizer) -> None:
+    """transformers 5 saves folders where <|EndOfText|> is not a token."""
+    saved = json.loads(tokenizer.backend.to_str())
+    for token in saved["added_tokens"]:
+        token["normalized"] = False
+    write_json(folder / "tokenizer.json", saved)
+    (folder / "vocab.json").unlink()
+
+    got = ClipTokenizer.open(folder)
+
+    assert words_of(tokenizer.encode("a <|EndOfText|>").ids) == ["a</w>"]
+    assert len(words_of(got.encode("a <|EndOfText|>").ids)) > 3
+    assert words_of(got.encode(f"a {EOS}").ids) == ["a</w>"]
+
+
 def test_configuration_files_may_be_missing(folder: Path, tokenizer: ClipTokenizer) -> None:
     (folder / "tokenizer_config.json").unlink()
     np.testing.assert_array_equal(
