@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,7 +53,7 @@ OPENERS = [
     pytest.param(
         openvino_engine_from_onnx,
         id="openvino",
-        marks=pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed"),
+        marks=pytest.mark.needs("openvino"),
     ),
 ]
 
