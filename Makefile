@@ -3,7 +3,8 @@
 #   make demo        installs the lean package and draws an image with the built-in model
 #   make check       format, lint, types, import rules
 #   make measure     lengths of functions and files, held to their limits
-#   make test        the default, export and parity tests
+#   make test        the default and build tests (test-lean) and, in a second process, those with
+#                    torch (test-torch): the export and parity tests
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make docs        refreshes the generated parts of the documentation, and builds its site
 #   make bench       measures, and appends rows to bench/results/
@@ -20,7 +21,7 @@ BENCHES = $(filter-out bench/recording.py bench/two_trees.py,$(wildcard bench/*.
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
-.PHONY: demo check measure test test-full docs bench bench-peers dist clean
+.PHONY: demo check measure test test-lean test-torch test-full docs bench bench-peers dist clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -35,15 +36,28 @@ check: .venv/installed
 measure:
 	$(PYTHON) tools/measure.py
 
+# Two processes, which print one after the other (if this make can) as soon as they end. Bytecode is
+# kept even where the environment says not to: without it a short process mostly compiles.
+test-lean test-torch: export PYTHONDONTWRITEBYTECODE =
+
 test: .venv/installed
-	.venv/bin/python -m pytest -m "not full and not gpu"
+	@echo "Running test-lean and test-torch: minutes"
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-lean test-torch
+
+test-lean: .venv/installed
+	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/lean \
+		--ignore tests/export --ignore tests/parity -m "not full and not gpu"
+
+test-torch: .venv/installed
+	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/torch \
+		tests/export tests/parity -m "not full and not gpu"
 
 test-full: .venv/installed
 	.venv/bin/python -m pytest -m "not gpu"
 
 docs: .venv-docs/installed
 	.venv-docs/bin/python tools/docs.py
-	.venv-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site is $(CURDIR)/site/index.html"
 
 bench: .venv/installed

@@ -1,7 +1,8 @@
-"""What `make dist` accepts in a wheel and an sdist."""
+"""The checks of `make dist` on the contents of a wheel and an sdist."""
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -93,5 +94,23 @@ def test_a_folder_without_git_tracks_nothing_known(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_shows_what_it_wrote() -> None:
+    command = ["sh", "-c", "echo broken; exit 3"]
     with pytest.raises(dist.DistError, match="sh -c echo broken; exit 3\nbroken"):
-        dist.call(["sh", "-c", "echo broken; exit 3"])
+        dist.call(command)
+    assert dist.call(command, code=3) == "broken\n"
+
+
+def test_a_changed_or_added_file_is_another_state(tmp_path: Path) -> None:
+    package = tmp_path / "sdrt"
+    package.mkdir()
+    (tmp_path / "numpy").mkdir()
+    (package / "a.py").write_text("a = 1", encoding="utf-8")
+    before = dist.state_of(tmp_path)
+    assert set(before) == {package, package / "a.py"}
+    (package / "a.pyc").write_bytes(b"")
+    assert dist.state_of(tmp_path) == before
+    os.utime(package / "a.py", (1, 1))
+    assert dist.state_of(tmp_path) != before
+    os.utime(package / "a.py", ns=(1, before[package / "a.py"]))
+    (package / "engines").mkdir()
+    assert dist.state_of(tmp_path) != before

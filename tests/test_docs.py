@@ -9,17 +9,20 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
 import docs as docs_tool
+from docs_measured import newest, peers
 from sdrt.command_line.main import _COMMANDS
 from sdrt.command_line.options import parser_of
 from sdrt.samplers.config import SamplerConfig
 from sdrt.samplers.schedulers import SCHEDULERS
 from sdrt_engines import Target
+from sdrt_export.demo.grammar import COLOURS, POSITIONS, SHAPES, SIZES
 from support.toy_bundle import write_toy_bundle
 
 HOUSE = Path(__file__).parent.parent
@@ -126,6 +129,41 @@ def test_the_readme_counts_the_schedulers() -> None:
     assert f"[{len(SCHEDULERS)} of diffusers' schedulers]" in README.read_text(encoding="utf-8")
 
 
+def test_the_readme_s_figures_have_rows() -> None:
+    long, *_ = peers("sdrt openvino:bf16", "20 steps")
+    peaks = [
+        median(row["peak_mib"] for row in peers(name, "4 steps")) / 1024
+        for name in ("sdrt openvino:bf16", "sdrt cpu")
+    ]
+    export = newest("export_full_size")["whole export, peak memory"]["median"]
+    gpu = newest("gpu")["image 512², 50 steps, batch 1, sdrt cuda"]["median"]
+    text = README.read_text(encoding="utf-8")
+    assert f"{long['image']:.0f} s on two CPU cores" in text
+    assert f"50 steps on an H100 take {gpu:.2f} s" in text
+    assert f"CPU {peaks[0]:.1f} to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
+
+
+def test_the_readme_lists_the_demo_s_words() -> None:
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"{len(COLOURS)} colours ({', '.join(COLOURS)})" in text
+    assert f"{len(SHAPES)} shapes ({', '.join(SHAPES)})" in text
+    assert (
+        "small, medium or large; in the centre, on the left, on the right, at the top or at" in text
+    )
+    assert (len(SIZES), len(POSITIONS)) == (3, 5)
+
+
+def test_the_schedulers_without_zero_terminal_snr_are_named() -> None:
+    text = (HOUSE / "docs" / "samplers.md").read_text(encoding="utf-8")
+    sentence = re.search(r"In diffusers (.*?)have no such option", text, re.DOTALL)
+    assert sentence
+    assert re.findall(r"`(\w+)`", sentence[1]) == [
+        name
+        for name, scheduler in SCHEDULERS.items()
+        if "rescale_betas_zero_snr" not in scheduler.options and "FlowMatch" not in name
+    ]
+
+
 def test_the_site_names_the_repository_once() -> None:
     site = (HOUSE / "mkdocs.yml").read_text(encoding="utf-8")
     assert f"repo_url: {BLOB.removesuffix('/blob/main/')}\n" in site
@@ -187,7 +225,7 @@ def test_quoted_source_is_as_it_is(fence: Fence) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a reader tries samples: a bundle, and the images that they name."""
+    """A folder in which samples run: with a bundle, and the images that they name."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     for name in ("photo", "mask", "edges"):
@@ -220,7 +258,7 @@ def test_commands_are_what_they_name(page: Path, words: list[str]) -> None:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """What the parser leaves to others."""
+    """Raises for a target or a scheduler that does not exist; the parser takes any."""
     given = [getattr(options, "target", None), *getattr(options, "targets", [])]
     for target in given:
         if target not in (None, "auto", "…"):

@@ -15,7 +15,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from measure import PACKAGES
@@ -30,6 +31,7 @@ NEEDED = {
     "sdrt/demo_bundle/sdrt.json",
 }
 PROMPT = "a large red circle on a white background"
+WHERE = "import sdrt, pathlib; print(pathlib.Path(sdrt.__file__).parents[1])"
 NO_CHECKPOINT = "sdrt: the demo's checkpoint is not in this copy of sdrt: "
 
 
@@ -55,7 +57,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 
 
 def faults_of_sdist(names: Set[str], tracked: Set[str] | None) -> Iterator[str]:
-    """What is wrong with an sdist of these files; `tracked` is None outside a git checkout."""
+    """The faults of an sdist of these files; `tracked` is None outside a git checkout."""
     if tracked is None:
         return
     yield from (f"sdist: {name} is missing" for name in sorted(tracked - names))
@@ -64,7 +66,7 @@ def faults_of_sdist(names: Set[str], tracked: Set[str] | None) -> Iterator[str]:
 
 
 def faults_of_wheel(names: Set[str], packed: Set[str]) -> Iterator[str]:
-    """What is wrong with a wheel of these files that was built from an sdist of `packed`."""
+    """The faults of a wheel of these files, built from an sdist of `packed`."""
     expected = NEEDED | {
         str(PurePosixPath(name).relative_to(PurePosixPath(package).parent))
         for package in PACKAGES
@@ -92,7 +94,7 @@ def names_in_wheel(path: Path) -> set[str]:
 
 
 def tracked_files(root: Path) -> set[str] | None:
-    """What git tracks; None if `root` is not a checkout."""
+    """The paths that git tracks; None if `root` is not a checkout."""
     if not (root / ".git").exists():
         return None
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True)
@@ -109,48 +111,34 @@ def pythons() -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
 class Trial:
-    """An archive installed in an empty environment; commands run in an empty folder."""
+    """An environment with nothing but sdrt and its dependencies; commands run in `folder`."""
 
-    def __init__(self, python: str, archive: Path, folder: Path) -> None:
-        self.folder = folder / "empty"
-        self.folder.mkdir(parents=True)
-        call([python, "-m", "venv", str(folder / "venv")])
-        self.programs = folder / "venv" / "bin"
-        self.environment = {
-            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-        } | {"SDRT_CACHE": str(folder / "cache"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        self.call("pip", "install", "--quiet", str(archive))
+    folder: Path
+    programs: Path
+    environment: Mapping[str, str]
 
-    def call(self, program: str, *arguments: str) -> str:
-        """Runs a program of the environment; its output."""
-        return call([str(self.programs / program), *arguments], self.folder, self.environment)
-
-    def refusal(self, program: str, *arguments: str) -> str:
-        """What a command that must fail writes to stderr."""
+    def call(self, program: str, *arguments: str, code: int = 0) -> str:
+        """The output of a program of the environment, which must end with that exit code."""
         command = [str(self.programs / program), *arguments]
-        outcome = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True
-        )
-        if outcome.returncode != 1:
-            raise DistError(
-                f"{' '.join(arguments)}: got exit code {outcome.returncode}, expected 1"
-            )
-        return outcome.stderr
+        return call(command, self.folder, self.environment, code)
 
-    def draw(self, name: str) -> bytes:
+    def image(self, name: str) -> bytes:
+        """The content of the PNG that the demo model generates."""
         self.call("sdrt", "run", "demo", PROMPT, "--steps", "5", "--seed", "7", "-o", name)
         return (self.folder / name).read_bytes()
 
-    def installed(self) -> dict[Path, int]:
-        """sdrt's files among the environment's packages, with the time of their last change."""
-        places = self.call("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-        return {
-            path: path.stat().st_mtime_ns
-            for entry in Path(places.strip()).glob("sdrt*")
-            for path in [entry, *entry.rglob("*")]
-            if "__pycache__" not in path.parts and not path.is_dir()
-        }
+
+def installed_trial(python: str, archive: Path, folder: Path) -> Trial:
+    """A new environment in `folder` with `archive` installed."""
+    call([python, "-m", "venv", str(folder / "venv")])
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    own = {"SDRT_CACHE": str(folder / "cache"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    trial = Trial(folder / "empty", folder / "venv" / "bin", inherited | own)
+    trial.folder.mkdir()
+    trial.call("pip", "install", "--quiet", str(archive))
+    return trial
 
 
 def try_out(python: str, archive: Path, folder: Path) -> bytes:
@@ -159,28 +147,41 @@ def try_out(python: str, archive: Path, folder: Path) -> bytes:
     DistError unless builds leave the installed files alone and nothing remains of them once they
     are uninstalled.
     """
-    trial = Trial(python, archive, folder)
-    trial.call("python", "-c", "import sdrt")
+    trial = installed_trial(python, archive, folder)
+    packages = Path(trial.call("python", "-c", WHERE).strip())
     trial.call("sdrt", "doctor")
-    image, before = trial.draw("x.png"), trial.installed()
-    refusal = trial.refusal("sdrt", "export", "demo", "-o", "bundle")
+    image, before = trial.image("x.png"), state_of(packages)
+    refusal = trial.call("sdrt", "export", "demo", "-o", "bundle", code=1)
     if not refusal.startswith(NO_CHECKPOINT) or refusal.count("\n") != 1:
         raise DistError(f"sdrt export demo: got '{refusal}', expected '{NO_CHECKPOINT}…'")
     trial.call("sdrt", "build", "demo", "--target", "cpu", "--quiet")
-    if trial.draw("built.png") != image:
-        raise DistError("what `sdrt build demo --target cpu` built draws another image")
-    if trial.installed() != before:
+    if trial.image("built.png") != image:
+        raise DistError("the demo built with `sdrt build demo --target cpu` gives another image")
+    if state_of(packages) != before:
         raise DistError("`sdrt build demo` changed the installed package")
     trial.call("pip", "uninstall", "--quiet", "--yes", "sdrt")
-    if left := trial.installed():
+    if left := state_of(packages):
         raise DistError(f"pip uninstall leaves {', '.join(map(str, left))}")
     return image
 
 
+def state_of(packages: Path) -> dict[Path, int]:
+    """The files and folders installed for sdrt with their last change, without bytecode."""
+    return {
+        path: 0 if path.is_dir() else path.stat().st_mtime_ns
+        for entry in packages.glob("sdrt*")
+        for path in [entry, *entry.rglob("*")]
+        if path.suffix != ".pyc" and path.name != "__pycache__"
+    }
+
+
 def call(
-    command: Sequence[str], folder: Path | None = None, environment: dict[str, str] | None = None
+    command: Sequence[str],
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    code: int = 0,
 ) -> str:
-    """The output of a command; DistError with all that it wrote if it fails."""
+    """The output of a command; DistError with it if the exit code is not `code`."""
     outcome = subprocess.run(
         command,
         cwd=folder,
@@ -189,7 +190,7 @@ def call(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if outcome.returncode:
+    if outcome.returncode != code:
         raise DistError(f"{' '.join(command)}\n{outcome.stdout}")
     return outcome.stdout
 

@@ -21,7 +21,7 @@ import docs_measured
 import docs_reference
 
 ROOT = Path(__file__).parent.parent
-BLOCKS: Mapping[str, Callable[[], str]] = docs_reference.BLOCKS | docs_measured.BLOCKS
+BLOCKS: Mapping[str, Callable[[], str]] = {**docs_reference.BLOCKS, **docs_measured.BLOCKS}
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[^>]+?) -->\n).*?(?P<end><!-- end of (?P=name) -->)",

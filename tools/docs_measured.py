@@ -14,6 +14,13 @@ from docs_reference import table
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 Row: TypeAlias = Mapping[str, Any]
 
+CONTROL_COST = (  # as the page names the rows of that bench
+    "UNet",
+    "UNet with residuals of zero",
+    "ControlNet",
+    "the part of it that embeds the control image",
+)
+
 # The networks of the full-size bundle, in the order in which an image passes through them.
 NETWORKS = {
     "text_encoder": "text encoder",
@@ -122,17 +129,22 @@ def _peer_ratio(ours: str, theirs: str) -> tuple[str, ...]:
 
 
 def _step_of(contestant: str) -> float:
-    """Seconds of a step with guidance at 512×512, from the newest run of peers."""
+    """Seconds of a step with guidance at 512×512."""
+    rounds = [statistics.median(row["steps"]) for row in peers(contestant, "4 steps")]
+    return float(statistics.median(rounds))
+
+
+def peers(contestant: str, question: str) -> list[Row]:
+    """Its answers to a question in the newest run of peers."""
     rows = all_rows("peers")
-    run = max(row["run"] for row in rows)
-    asked = [
+    newest_run = max(row["run"] for row in rows)
+    return [
         row
         for row in rows
-        if (row["run"], row["contestant"]) == (run, contestant)
-        and row["question"]["name"] == "4 steps"
+        if (row["run"], row["contestant"]) == (newest_run, contestant)
+        and row["question"]["name"] == question
         and "error" not in row
     ]
-    return statistics.median(statistics.median(row["steps"]) for row in asked)
 
 
 def _gpu_ratio(ours: str, theirs: str, what: str) -> tuple[str, ...]:
@@ -248,7 +260,8 @@ def prepared_graphs() -> str:
 def control_cost() -> str:
     rows = newest("control_cost")
     lines = [
-        (name, figure(row), f"{row['notes']['of the UNet']:.2f}") for name, row in rows.items()
+        (title, figure(rows[name]), f"{rows[name]['notes']['of the UNet']:.2f}")
+        for title, name in zip(CONTROL_COST, rows, strict=True)
     ]
     return f"{where(rows.values())}\n\n{table(('', 'a step', 'of the UNet'), lines)}"
 
@@ -336,7 +349,6 @@ def gpu_speed() -> str:
 
 
 def gpu_rows() -> str:
-    rows = newest("gpu")
     counts = (1, 2, 4, 8, 16, 32)
     found = [
         [row for row in all_rows("gpu") if row["name"] == f"UNet step, fused, {count} rows"]
@@ -344,10 +356,9 @@ def gpu_rows() -> str:
     ]
     of_the_sweep = [next(row for row in each if "per_row" in row["notes"]) for each in found]
     lines = [
-        (count, figure(row), f"{row['notes']['per_row']:g} ms")
+        (count, figure(row), f"{number(row['notes']['per_row'])} ms")
         for count, row in zip(counts, of_the_sweep, strict=True)
     ]
-    assert rows
     headings = ("rows", "a UNet step", "for each row")
     return f"{where(of_the_sweep, 'onnxruntime-gpu')}\n\n{table(headings, lines)}"
 

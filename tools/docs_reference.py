@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
-import inspect
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sdrt.command_line.main import _COMMANDS
 from sdrt.command_line.options import parser_of
-from sdrt.request import LIMITS, Request
+from sdrt.parameters import PARAMETERS, Parameter
 from sdrt.samplers.options import TRAINING, defaults
-from sdrt.samplers.schedulers import _ALIASES as ALIASES
-from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES, SUFFIXES
+from sdrt.samplers.schedulers import SCHEDULERS
+from sdrt.scheduler_names import _ALIASES, SHORT_NAMES, SUFFIXES
 
 ROOT = Path(__file__).parent.parent
 NEUTRAL = defaults(*TRAINING)
@@ -42,37 +39,35 @@ def code(text: object) -> str:
 
 
 def request_fields() -> str:
-    """The fields of a `Request`: types and defaults as written, ranges as checked."""
-    comments = _comments_of(Request)
+    """The fields of a `Request`, from the table of parameters."""
     return table(
-        ("field", "type", "default", "range", "meaning"),
+        ("field", "meaning", "values", "default", "command line", "A1111"),
         [
             (
-                code(field.name),
-                code(field.type),
-                _default(field),
-                LIMITS.get(field.name, ""),
-                comments.get(field.name, ""),
+                code(parameter.name),
+                _help_of(parameter),
+                parameter.kind,
+                parameter.default or "none",
+                code(_option_of(parameter)),
+                parameter.a1111 or "",
             )
-            for field in dataclasses.fields(Request)
+            for parameter in PARAMETERS
         ],
     )
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return code(repr(field.default_factory()))
-    return "required" if field.default is dataclasses.MISSING else code(repr(field.default))
+def _help_of(parameter: Parameter) -> str:
+    return parameter.help + (f"; needs {code(parameter.needs)}" if parameter.needs else "")
 
 
-def _comments_of(cls: type) -> dict[str, str]:
-    """What the comments behind a class's fields say."""
-    found = {}
-    for line in inspect.getsource(cls).splitlines():
-        name, colon, rest = line.strip().partition(":")
-        if colon and name.isidentifier() and "  # " in rest:
-            found[name] = rest.partition("  # ")[2]
-    return found
+def _option_of(parameter: Parameter) -> str:
+    """The option of `sdrt run` that gives it, if there is one."""
+    actions = _commands()["run"]._actions
+    action = next((action for action in actions if action.dest == parameter.name), None)
+    if action is None:
+        return ""
+    long = (option for option in action.option_strings if option.startswith("--"))
+    return next(long, parameter.name.upper())
 
 
 # --- schedulers
@@ -81,7 +76,7 @@ def _comments_of(cls: type) -> dict[str, str]:
 def scheduler_names() -> str:
     """Every short name, with diffusers' class and A1111's name."""
     aliases: dict[str, list[str]] = {}
-    for alias, name in ALIASES.items():
+    for alias, name in _ALIASES.items():
         aliases.setdefault(name, []).append(alias)
     return table(
         ("sdrt", "also", "diffusers", "options that the name sets", "A1111"),
@@ -94,7 +89,6 @@ def scheduler_names() -> str:
                 short.a1111 or "",
             )
             for name, short in SHORT_NAMES.items()
-            if name not in ALIASES
         ],
     )
 
@@ -108,15 +102,15 @@ def scheduler_suffixes() -> str:
                 code(suffix),
                 code(f"{sigmas.option}=True"),
                 sigmas.a1111,
-                ", ".join(
-                    code(name)
-                    for name, short in SHORT_NAMES.items()
-                    if name not in ALIASES and sigmas.option in SCHEDULERS[short.scheduler].options
-                ),
+                _those_with_suffixes(),
             )
             for suffix, sigmas in SUFFIXES.items()
         ],
     )
+
+
+def _those_with_suffixes() -> str:
+    return ", ".join(code(name) for name, short in SHORT_NAMES.items() if short.suffixes)
 
 
 def scheduler_options() -> str:
@@ -142,18 +136,19 @@ def scheduler_options() -> str:
 
 def commands() -> str:
     """A section for each command, with its arguments and options."""
-    parser = parser_of(dict.fromkeys(_COMMANDS, lambda options: None))
-    places = next(
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    helps = {choice.dest: choice.help for choice in places._choices_actions}
     sections = []
-    for name, command in places.choices.items():
+    for name, command in _commands().items():
         lines = [(code(_written(action)), _help(action)) for action in _documented(command)]
-        sections.append(
-            f"## sdrt {name}\n\n{_sentence(helps[name])}\n\n{table(('option', 'meaning'), lines)}"
-        )
+        epilog = f"\n\n{command.epilog}" if command.epilog else ""
+        sections.append(f"## sdrt {name}\n\n{table(('option', 'meaning'), lines)}{epilog}")
     return "\n\n".join(sections)
+
+
+def _commands() -> Mapping[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    parser = parser_of(dict.fromkeys(_COMMANDS, lambda options: None))
+    (places,) = (each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    return places.choices
 
 
 def _documented(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -171,17 +166,12 @@ def _written(action: argparse.Action) -> str:
 
 def _value(action: argparse.Action) -> str:
     if action.choices is not None:
-        return "|".join(map(str, action.choices))
+        return f"{{{','.join(map(str, action.choices))}}}"
     return str(action.metavar or action.dest.upper().rstrip("S"))
 
 
 def _help(action: argparse.Action) -> str:
     return (action.help or "").replace("%%", "%")
-
-
-def _sentence(text: str | None) -> str:
-    text = text or ""
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 # --- the house

@@ -147,7 +147,7 @@ def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> 
         if bundle.has(names.controlnet(name)) and not replace:
             raise ExportError(
                 f"'{bundle.root}' has a ControlNet '{name}' already: choose another name, "
-                "or replace it"
+                "or replace it (--replace)"
             )
 
 

@@ -38,7 +38,7 @@ def _showing_options(method: Method) -> Method:
         if option.name != "prompt"
     ]
     signature = inspect.signature(method).replace(parameters=[*own, *options])
-    method.__doc__ = f"{method.__doc__}\n    Options:\n{parameters_text()}"
+    method.__doc__ = f"{inspect.getdoc(method)}\n\nOptions:\n{parameters_text()}"
     vars(method)["__signature__"] = signature
     return method
 

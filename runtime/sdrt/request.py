@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from inspect import getdoc
 from typing import Any, TypedDict, cast
 
 from sdrt.control import Control
@@ -208,4 +209,4 @@ def _controls_from_mapping(control: object) -> dict[str, Control]:
     }
 
 
-Request.__doc__ = f"{Request.__doc__}\n    Fields:\n{parameters_text()}"
+Request.__doc__ = f"{getdoc(Request)}\n\nFields:\n{parameters_text()}"

@@ -57,9 +57,9 @@ def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
     assert (graph.precision, graph.promoted) == ("fp16", ())
     assert FP16 in types_of(root / graph.model).values()
     feeds = probe_inputs(bundle, component.name)
-    with engine_from_onnx(root / component.model) as engine:
+    with engine_from_onnx(root / component.model, num_threads=1) as engine:
         expected = engine.run(feeds)
-    with engine_from_onnx(root / graph.model) as engine:
+    with engine_from_onnx(root / graph.model, num_threads=1) as engine:
         assert engine.signature == component.signature
         got = engine.run(feeds)
     assert min(psnr_of(expected[name], got[name]) for name in expected) >= 40

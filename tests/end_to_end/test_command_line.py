@@ -50,7 +50,8 @@ def pixels(path: Path) -> np.ndarray:
 
 def recorded(path: Path) -> dict[str, object]:
     with Image.open(path) as image:
-        return json.loads(image.text["sdrt"])
+        record: dict[str, object] = json.loads(image.info["sdrt"])
+        return record
 
 
 # --- sdrt run
@@ -112,8 +113,8 @@ def test_every_image_says_how_it_was_made(
     batch: Outcome, folder: Path, name: str, seed: int
 ) -> None:
     with Image.open(folder / name) as image:
-        assert json.loads(image.text["sdrt"]) == RECORDED | {"seed": seed}
-        assert image.text["parameters"] == (
+        assert json.loads(image.info["sdrt"]) == RECORDED | {"seed": seed}
+        assert image.info["parameters"] == (
             f"{PROMPT}\n"
             "Negative prompt: a small blue star\n"
             f"Steps: 2, Sampler: DPM++ 2M Karras, CFG scale: 4.5, Seed: {seed}, Size: 64x96, "

@@ -22,7 +22,11 @@ def test_every_library_s_way_to_say_it(error: Exception, expected: bool) -> None
 
 
 KNOWN = ("num_inference_steps", "timesteps", "width", "height")
-ALIASES = {"steps": "num_inference_steps", "size": ("width", "height"), "lora": "adapters"}
+ALIASES: dict[str, str | tuple[str, ...]] = {
+    "steps": "num_inference_steps",
+    "size": ("width", "height"),
+    "lora": "adapters",
+}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ ImageDraw.Draw(MASK).rectangle((0, 0, 63, 127), fill=255)
 OUTLINE = Image.new("RGB", IMAGE.size)
 ImageDraw.Draw(OUTLINE).rectangle((40, 30, 90, 80), outline="white", width=2)
 # diffusers' pipeline, what both are given, what each is given in its own words
-WITH_IMAGES = {
+WITH_IMAGES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "image to image": (
         StableDiffusionImg2ImgPipeline,
         {"image": IMAGE, "strength": 0.6, "num_inference_steps": 10},
@@ -82,7 +82,7 @@ WITH_IMAGES = {
 
 @pytest.fixture(scope="module")
 def ours() -> Pipeline:
-    return Pipeline.open("demo", target="cpu")
+    return Pipeline.open("demo", target="cpu", num_threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_same_image_from_images(name: str, ours: Pipeline, theirs: StableDiffusi
         parts["controlnet"] = controlnet.to(torch.float32)
     pipe = kind(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
-    options = {"prompt": PROMPTS[1]} | options
+    options = {"prompt": PROMPTS[1], **options}
     assert_same_image(ours(**options, **our_words, seed=7), pipe, options | their_words)
 
 

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +91,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ),
     ],
 )
-def test_impossible_values_are_refused_by_name(keywords, message):
+def test_impossible_values_are_refused_by_name(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
         request_from("a circle", keywords)
     assert message in str(caught.value)
@@ -103,18 +105,18 @@ def test_impossible_values_are_refused_by_name(keywords, message):
         (None, "prompt: got None"),
     ],
 )
-def test_impossible_prompts_are_refused(prompt, message):
+def test_impossible_prompts_are_refused(prompt: Any, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         Request(prompt)
     assert message in str(caught.value)
 
 
-def test_zero_is_a_value():
+def test_zero_is_a_value() -> None:
     request = Request("a circle", seed=0, guidance_scale=0, eta=0.0)
     assert (request.seed, request.guidance_scale) == (0, 0)
 
 
-def test_prompts_are_repeated_in_the_order_of_the_images():
+def test_prompts_are_repeated_in_the_order_of_the_images() -> None:
     request = Request(["a", "b"], negative_prompt=["c", "d"], num_images_per_prompt=2)
     assert request.num_images == 4
     assert request.prompts == ("a", "a", "b", "b")
@@ -122,22 +124,23 @@ def test_prompts_are_repeated_in_the_order_of_the_images():
     assert Request(["a", "b"], negative_prompt="c").negative_prompts == ("c", "c")
 
 
-def test_a_list_that_changes_later_does_not_change_the_request():
+def test_a_list_that_changes_later_does_not_change_the_request() -> None:
     prompts = ["a", "b"]
     request = Request(prompts)
     prompts.append("c")
     assert request.prompts == ("a", "b")
 
 
-def test_images_are_read_when_the_request_is_made(tmp_path):
+def test_images_are_read_when_the_request_is_made(tmp_path: Path) -> None:
     IMAGE.save(tmp_path / "in.png")
     request = Request("a", image=tmp_path / "in.png", control={"edges": str(tmp_path / "in.png")})
     (tmp_path / "in.png").unlink()
+    assert request.input_image is not None
     assert request.input_image.size == request.controls["edges"].size == (24, 16)
     assert replace(request, seed=1).input_image is request.input_image
 
 
-def test_a_dict_that_changes_later_does_not_change_the_request():
+def test_a_dict_that_changes_later_does_not_change_the_request() -> None:
     controls = {"edges": Control(IMAGE)}
     request = Request("a", control=controls)
     controls.clear()
@@ -145,12 +148,13 @@ def test_a_dict_that_changes_later_does_not_change_the_request():
 
 
 @pytest.mark.parametrize("colour", [0, 255])
-def test_masks_of_one_colour_are_masks(colour):
+def test_masks_of_one_colour_are_masks(colour: int) -> None:
     request = Request("a", image=IMAGE, mask_image=Image.new("L", IMAGE.size, colour))
+    assert request.mask is not None
     assert request.mask.image.getextrema() == ((colour, colour),) * 3
 
 
-def test_one_image_serves_all_prompts():
+def test_one_image_serves_all_prompts() -> None:
     assert Request(["a", "b"], image=IMAGE, strength=0.5).num_images == 2
 
 
@@ -179,12 +183,12 @@ def test_an_unknown_scheduler_is_refused_when_the_request_is_made() -> None:
         ("sigmas", (np.float32(1.5), 0), (1.5, 0)),
     ],
 )
-def test_numbers_of_numpy_are_kept_as_python_s(field, given, kept):
+def test_numbers_of_numpy_are_kept_as_python_s(field: str, given: Any, kept: Any) -> None:
     value = getattr(Request("a", **{field: given}), field)
     assert value == kept and type(value) is type(kept)
 
 
-def test_keywords_change_a_request():
+def test_keywords_change_a_request() -> None:
     request = Request("a", seed=1, eta=0.5)
     changed = request_from(request, {"seed": 9})
     assert (changed.seed, changed.eta, request.seed) == (9, 0.5, 1)

@@ -14,7 +14,7 @@ from support.toy_bundle import write_toy_bundle
 
 PROMPT = "a red circle"
 LONG = "red " * 75 + "on a blue ground"
-STEPS = {"num_inference_steps": 2, "seed": 1}
+STEPS: dict[str, Any] = {"num_inference_steps": 2, "seed": 1}
 
 
 @pytest.fixture(scope="module")

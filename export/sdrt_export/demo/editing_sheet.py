@@ -1,6 +1,6 @@
-"""Draws the documentation's image of image to image and inpainting with the built-in model.
+"""Draws the documentation's images of editing and of previews with the built-in model.
 
-python -m sdrt_export.demo.editing_sheet docs/editing.png docs/mask.png
+python -m sdrt_export.demo.editing_sheet docs
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ CHANGED = "a large blue circle on a yellow background"
 STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8)
 SHAPES = ("star", "heart", "triangle", "cross")  # painted into the right half, one in each image
 SIZE = (128, 128)
+PREVIEWED, PREVIEWED_STEPS = "a large purple star on a yellow background", (0, 1, 3, 6, 12)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("output", type=Path)
-    parser.add_argument("mask", type=Path, help="where to write the mask")
-    options = parser.parse_args()
+    parser.add_argument("folder", type=Path, help="for editing.png, steps.png and mask.png")
+    folder = parser.parse_args().folder
     mask = right_half()
-    mask.save(options.mask, optimize=True)
+    mask.save(folder / "mask.png", optimize=True)
     with sdrt.Pipeline.open("demo", target="cpu") as pipeline:
-        images = edited(pipeline, mask)
-    tiles = [np.asarray(image.convert("RGB")) for image in images]
-    Image.fromarray(sheet(tiles)).save(options.output, optimize=True)
+        sheets = {"editing": edited(pipeline, mask), "steps": previews(pipeline)}
+    for name, images in sheets.items():
+        tiles = [np.asarray(image.convert("RGB")) for image in images]
+        Image.fromarray(sheet(tiles)).save(folder / f"{name}.png", optimize=True)
 
 
 def right_half() -> Image.Image:
@@ -61,6 +62,13 @@ def edited(pipeline: sdrt.Pipeline, mask: Image.Image) -> list[Image.Image]:
     ]
     first, second = ([result.images[0] for result in results] for results in (changed, painted))
     return [original, *first, original, mask, *second]
+
+
+def previews(pipeline: sdrt.Pipeline) -> list[Image.Image]:
+    """The image that the model expects after some of the steps, and the final one."""
+    stream = pipeline.stream(PREVIEWED, seed=7, num_inference_steps=20)
+    images = [step.preview()[0] for step in stream if step.index in PREVIEWED_STEPS]
+    return [*images, stream.result.images[0]]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def demo_root(manifest: Manifest) -> Path:
 
 
 def is_demo(root: Path) -> bool:
-    """Whether `root` is the package's folder or the copy."""
+    """True if `root` is the package's folder or the copy."""
     places = [DEMO_FOLDER]
     with suppress(OSError, SdrtError):
         places.append(_copy_folder())

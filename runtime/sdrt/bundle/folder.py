@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -151,8 +152,7 @@ def _demo_manifest() -> Manifest:
 def _manifest_of(root: Path) -> Manifest:
     if not root.exists():
         raise BundleError(
-            f"no bundle at '{root}': create one with `sdrt export CHECKPOINT -o {root}`, "
-            f"or use the built-in '{demo.DEMO}'"
+            f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"
         )
     if not root.is_dir():
         raise BundleError(f"'{root}' is a file, expected a bundle's folder: name the folder")
@@ -169,6 +169,13 @@ def _manifest_of(root: Path) -> Manifest:
         f"'{root}' is not a bundle, it has neither {MANIFEST_NAME} nor {MODEL_INDEX}: "
         "create one with `sdrt export CHECKPOINT -o bundle`"
     )
+
+
+def _way_to_make(root: Path) -> str:
+    looks_like_hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", root.as_posix())
+    if looks_like_hub_id and not root.parent.exists():
+        return f"if it is a checkpoint on the Hub, `sdrt export {root} -o bundle` compiles it"
+    return f"`sdrt export CHECKPOINT -o {root}` makes one"
 
 
 def _manifest_from_file(path: Path) -> Manifest:

@@ -110,8 +110,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         all_names = [component.name for component in self.components]
-        if not all_names or len(set(all_names)) < len(all_names):
-            raise BundleError(f"components: got {all_names}, expected at least one, each name once")
+        # On Windows and macOS names that differ only in case are one folder.
+        if not all_names or len(set(map(str.casefold, all_names))) < len(all_names):
+            raise BundleError(
+                f"components: got {all_names}, expected at least one, each name once in any case"
+            )
         check_recommended(self.defaults)
         try:
             datetime.fromisoformat(self.created)

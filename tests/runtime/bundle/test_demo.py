@@ -50,7 +50,7 @@ def test_a_package_without_it_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "DEMO_FOLDER", tmp_path / "demo_bundle")
-    with pytest.raises(BundleError, match=r"`sdrt export demo -o .*demo_bundle` makes it"):
+    with pytest.raises(BundleError, match=r"create it with `sdrt export demo -o .*demo_bundle`"):
         Bundle.open("demo")
 
 
