@@ -24,6 +24,7 @@ from sdrt.errors import RequestError
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.needs("optimum"),
     # diffusers' own: it asks optimum's text encoder for its number of layers
     pytest.mark.filterwarnings("ignore:Accessing config attribute `num_hidden_layers`"),
 ]
