@@ -1,6 +1,6 @@
 """`sdrt run demo` without a target, from process start, with OpenVINO installed and without it.
 
-The two take turns. Without it means that Python does not find it: what is installed stays.
+The two take turns. "Without it" hides OpenVINO from Python; it stays installed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def measured(name: str, unit: str, values: tuple[float, ...]) -> Measurement:
 
 
 def run(program: str, output: Path) -> tuple[float, float]:
-    """The seconds of a whole process, and its peak memory in MB."""
+    """The seconds of a process, and its peak memory in MB."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", program, *OPTIONS, "-o", str(output)])
     _, status, usage = os.wait4(process.pid, 0)

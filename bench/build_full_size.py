@@ -1,7 +1,7 @@
 """Builds TensorRT-RTX plans of Stable Diffusion 1.5 and a ControlNet at full size, without a GPU.
 
-For Ampere, Ada and Blackwell at once, 512x512, one image. Weights are random. Takes minutes, and
-16 GB of disk; with --bundle the bundle is given, and left with its plans.
+For Ampere, Ada and Blackwell at once, 512x512, one image. Weights are random. Takes minutes and
+16 GB of disk; a bundle given with --bundle is kept with its plans.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdrt_engines.packages import installed_versions
 
 TARGET = "tensorrt-rtx:sm86,sm89,sm120"
 
-# Each network in a process of its own, for its memory. The build itself runs in a child.
+# One process per network, to measure its memory. The build itself runs in a child.
 PROGRAM = """
 import json, resource, sys, time
 from sdrt.bundle.folder import Bundle
@@ -48,7 +48,7 @@ print(json.dumps({
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, help="default: one is made, and removed")
+    parser.add_argument("--bundle", type=Path, help="default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         bundle = options.bundle or synthetic_bundle(Path(work))

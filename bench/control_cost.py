@@ -1,8 +1,8 @@
-"""What ControlNet costs a step: nothing where none is used, and its parts where one is.
+"""The cost of ControlNet per step: none if unused, and its parts if used.
 
 Runs a bundle's engines in turn on the same random inputs, with guidance (two rows): the UNet; the
-UNet that takes residuals, with zeros pinned; the ControlNet; and of the ControlNet the part that
-sees the image alone and would give the same at every step.
+UNet that takes residuals, with zeros pinned; the ControlNet; and the part of the ControlNet that
+depends only on the image, and would give the same at every step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="demo")
     parser.add_argument("--controlnet", default="edges", help="its name in the bundle")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
+    parser.add_argument("--num-threads", type=int, help="default: each library's choice")
     options = parser.parse_args()
 
     bundle = sdrt.Bundle.open(options.bundle)
@@ -74,7 +74,7 @@ def round_ratio(values: list[float], unet: float) -> float:
 def runs_of(
     bundle: sdrt.Bundle, controlnet: str, num_threads: int | None
 ) -> dict[str, Callable[[], object]]:
-    """What is timed, by its name. Zeros are pinned, as they are at work."""
+    """The timed functions, by name. Zeros are pinned, as in real use."""
     net_name = names.controlnet(controlnet)
     plain, controlled, net = (
         open_engine(bundle, name, "cpu", num_threads=num_threads)

@@ -1,9 +1,9 @@
-"""What `sdrt build --target cpu` saves: Stable Diffusion 1.5's full-size UNet opened as the bundle
-has it, and prepared for this processor.
+"""The gain of `sdrt build --target cpu`: Stable Diffusion 1.5's full-size UNet opened from the
+bundle, and prepared for this processor.
 
-Each in a process of its own, in turns: from the bundle's folder to an engine, files verified; the
-first step, every other step, and the memory that other processes cannot share. Weights are random.
-Takes minutes, 9 GB of memory and 12 GB of disk.
+One process each, in turns: from the bundle's folder to an engine, files verified; the first step,
+further steps, and the memory that other processes cannot share. Weights are random. Takes minutes,
+9 GB of memory and 12 GB of disk.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ print(json.dumps({{"seconds": seconds, "gib": int(status["RssAnon"].split()[0]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--bundle", type=Path, help="default: one is made, and removed")
+    parser.add_argument("--bundle", type=Path, help="default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         path = options.bundle or synthetic_bundle(Path(work))

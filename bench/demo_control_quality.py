@@ -1,6 +1,6 @@
-"""How well the demo model follows an outline: 100 held-out outline and prompt pairs.
+"""Measures how well the demo model follows an outline: 100 held-out outline and prompt pairs.
 
-With scale 0 the outline must not matter: that row shows what the agreement is by chance.
+With scale 0 the outline has no effect: that row shows the agreement by chance.
 """
 
 from __future__ import annotations

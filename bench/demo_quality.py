@@ -1,4 +1,5 @@
-"""How often the demo model draws what was asked for: 200 seeded prompts from the whole grammar."""
+"""Measures how often the demo model follows its prompt: 200 seeded prompts from the whole
+grammar."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ STEPS, BATCH = 20, 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--scheduler", help="another one than the bundle's")
+    parser.add_argument("--scheduler", help="default: the bundle's")
     parser.add_argument("--sheet", type=Path, help="also write all images as one PNG")
     options = parser.parse_args()
 

@@ -1,7 +1,7 @@
 """From process start to image: `sdrt run demo` and diffusers, same weights, same image.
 
-Both are whole processes, started in turn; the first round warms the disk's cache and is not
-counted. The two images are compared, so that the race is between equals.
+Both are separate processes, started in turn; the first round warms the disk cache and is not
+counted. The two images are compared, so that both do the same work.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ image.save(output)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
+    parser.add_argument("--num-threads", type=int, help="default: each library's choice")
     options = parser.parse_args()
     num_threads = options.num_threads
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 def sdrt_command(output: Path, num_threads: int | None) -> list[str]:
     options = ["--steps", STEPS, "--seed", SEED, "--guidance-scale", GUIDANCE, "-o", output, "-q"]
-    options += ["--target", "cpu"]  # all that the lean package brings
+    options += ["--target", "cpu"]  # the only target of the lean package
     if num_threads is not None:
         options += ["--num-threads", num_threads]
     return [sys.executable, "-m", "sdrt", "run", "demo", PROMPT, *map(str, options)]
@@ -98,14 +98,14 @@ def diffusers_command(output: Path, num_threads: int | None) -> list[str]:
 
 
 def seconds(command: list[str]) -> float:
-    """The wall time of a whole process."""
+    """The wall time of a process."""
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def largest_difference(a: Path, b: Path) -> int:
-    """Between two images' pixels, of 255."""
+    """The largest difference between two images' pixels, out of 255."""
     pixels = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (a, b))
     first, second = pixels
     return int(np.abs(first - second).max())

@@ -1,7 +1,6 @@
 """Exports Stable Diffusion 1.5's architecture and a ControlNet at full size, with random weights.
 
-Each part in a process of its own, then all of them as `sdrt export` does it. Takes minutes, and
-12 GB of disk.
+One process per part, then all parts with `sdrt export`. Takes minutes and 12 GB of disk.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder", "controlnet_edges
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", choices=["fp32", "fp16"], default="fp32")
-    parser.add_argument("--checkpoint", type=Path, help="default: one is made, and removed")
+    parser.add_argument("--checkpoint", type=Path, help="default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         checkpoint = options.checkpoint or synthetic_checkpoint(Path(work))
@@ -87,7 +86,7 @@ def run(program: str, *arguments: object) -> dict[str, float]:
 
 
 def measurements_of(name: str, figures: dict[str, float], weights: str) -> list[Measurement]:
-    """Time and peak memory, with what came out in the notes."""
+    """Time and peak memory, with the results in the notes."""
     notes = {
         "weights": weights,
         "MB written": round(figures["megabytes"]),

@@ -1,8 +1,8 @@
-"""Stable Diffusion 1.5 on an NVIDIA GPU: is it right, how fast is it, and where does the time go?
+"""Stable Diffusion 1.5 on an NVIDIA GPU: correctness, speed, and a profile.
 
-Full-size networks with seeded random weights. Parts run in the order in which they are named, each
-in under four minutes; `--small` rehearses all of them on the CPU with small networks. The first two
-make what the others run: weights on the GPU, ONNX files on the CPU. Needs torch and diffusers.
+Full-size networks with seeded random weights. Parts run in the order given, each in under four
+minutes; `--small` rehearses all of them on the CPU with small networks. The first two create the
+inputs of the others: weights on the GPU, ONNX files on the CPU. Needs torch and diffusers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true", help="end at the first error")
     options = parser.parse_args()
     if not options.small and not shutil.which("nvidia-smi"):
-        print("there is no NVIDIA GPU here, so nothing is measured: --small rehearses")
+        print("there is no NVIDIA GPU here, so nothing is measured: rehearse with --small")
         return
     context = Context(
         options.work,

@@ -1,8 +1,8 @@
-"""What one denoising step costs outside of the engines, at 512×512 with guidance, batch 1.
+"""The cost of one denoising step outside of the engines, at 512×512 with guidance, batch 1.
 
-The engines are functions that return at once, so what is left is sdrt's own work: the sampler,
+The engines are functions that return at once, so only sdrt's own work remains: the sampler,
 guidance, the check for NaN, and checking the feeds. The cost of a step is the slope between a short
-and a long request, so that what is done once per request does not count.
+and a long request, which excludes the work that is done once per request.
 """
 
 from __future__ import annotations

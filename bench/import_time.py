@@ -1,7 +1,7 @@
-"""How long `import sdrt` takes, compared with bare Python, numpy, and what it is an alternative to.
+"""The time of `import sdrt`, compared with bare Python, numpy, and diffusers' pipeline.
 
-Every round starts one new interpreter per statement, so that all see the same machine. What is
-recorded is the time over bare Python of the same round.
+Every round starts one new interpreter per statement, so that all see the same machine. A row
+records the time over bare Python of the same round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
 
     for statement in STATEMENTS.values():
-        milliseconds(statement)  # the first import writes bytecode and warms the disk's cache
+        milliseconds(statement)  # the first import writes bytecode and warms the disk cache
     times: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     bare_times = []
     for _ in range(rounds):
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def milliseconds(statement: str) -> float:
-    """From the start to the end of an interpreter that runs a statement."""
+    """The time of an interpreter that runs a statement, from start to end."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True)
     return (time.perf_counter() - start) * 1000

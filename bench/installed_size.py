@@ -1,7 +1,7 @@
-"""What `pip install sdrt` puts on a disk, compared with what diffusers needs to do the same job.
+"""The size of `pip install sdrt` on disk, compared with diffusers' for the same job.
 
-Both go into new, empty environments; what is counted is the bytes of the files that pip installs,
-without compiled bytecode and without pip itself.
+Both go into new, empty environments; the sum of the files that pip installs is counted, without
+compiled bytecode and without pip itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def installed(name: str, requirements: Sequence[str], work: Path) -> Measurement:
-    """The size of an environment that holds these requirements and what they need."""
+    """The size of an environment with these requirements and their dependencies."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         python = Path(folder) / "bin" / "python"

@@ -1,8 +1,8 @@
 """One step of Stable Diffusion 1.5 on a CPU: its full-size UNet, batch 2, latents of 64×64.
 
-Random weights, which cost what trained ones cost. Each engine runs in a process of its own, one
-after the other. The processor time of all threads is noted too: where it is far from the cores'
-share of the wall time, others used the machine. Takes minutes, 8 GB of memory, 7 GB of disk.
+Random weights cost the same as trained ones. Each engine runs in its own process, one after the
+other. The processor time of all threads is recorded too: if it is far from the cores' share of the
+wall time, other programs used the machine. Takes minutes, 8 GB of memory, 7 GB of disk.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ TARGET = "at most 1 % of a step"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--onnx", type=Path, help="the exported UNet; default: it is made")
-    parser.add_argument("--only", choices=sorted(CONTESTANTS), help="print its figures as JSON")
-    parser.add_argument("--num-threads", type=int, help="default: as many as each library takes")
+    parser.add_argument("--onnx", type=Path, help="the exported UNet; default: export it")
+    parser.add_argument(
+        "--only", choices=sorted(CONTESTANTS), help="print the figures of one as JSON"
+    )
+    parser.add_argument("--num-threads", type=int, help="default: each library's choice")
     options = parser.parse_args()
     runs, num_threads = options.runs, options.num_threads
     if options.only:
@@ -81,7 +83,7 @@ def measurements_of(
 
 
 def export_unet(work: Path) -> Path:
-    """In a process of its own, as it takes the memory of the weights twice."""
+    """Exports in a new process, as it takes the memory of the weights twice."""
     program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     program += f"from openvino_unet import write_unet; write_unet({str(work)!r})"
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -118,7 +120,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def steps_of(run: Callable[[], object], runs: int, start: float) -> dict[str, list[float]]:
-    """`start` is when opening began; the first run, which may compile, belongs to it."""
+    """`start` is when opening began; the first run, which may compile, is counted with it."""
     run()
     first = time.perf_counter() - start
     steps, processor = [], []
@@ -150,7 +152,7 @@ def on_openvino(
 def on_openvino_alone(
     path: Path, runs: int, num_threads: int | None, *, hint: str, cached: bool = False
 ) -> dict[str, list[float]]:
-    """Compiled for this shape alone, at once or from OpenVINO's cache of compiled networks."""
+    """Compiled for this shape only, at once or from OpenVINO's cache of compiled networks."""
     import openvino
 
     start = time.perf_counter()
@@ -192,7 +194,7 @@ CONTESTANTS = {
 
 
 def overhead() -> Measurement:
-    """What our engine adds to a run: a network that does next to nothing with a UNet's tensors,
+    """The overhead of our engine per run: a network with a UNet's tensors and almost no work,
     through the engine and through OpenVINO alone, in turns.
     """
     import onnx

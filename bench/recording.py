@@ -22,18 +22,18 @@ from sdrt_engines.processor import this_processor
 
 RESULTS = Path(__file__).parent / "results"
 
-# A process that may not write bytecode compiles every import again; no user's process does.
+# Without bytecode every import would compile again, unlike in users' processes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing, measured some times: `values` are all of them, in the order in which they came."""
+    """One measured quantity: `values` are all samples, in the order of measurement."""
 
     name: str
     unit: str
     values: tuple[float, ...]
-    versions: Mapping[str, str] = field(default_factory=dict)  # of what was measured
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the measured packages
     notes: Mapping[str, Any] = field(default_factory=dict)  # settings, targets, ratios
 
     @property
@@ -60,7 +60,7 @@ def record(bench: str, measurements: Sequence[Measurement]) -> None:
 
 
 def row(bench: str, measurement: Measurement) -> dict[str, Any]:
-    """What a line in results/ holds of a measurement."""
+    """A measurement as the object of a line in results/."""
     return {
         "bench": bench,
         "name": measurement.name,
@@ -74,7 +74,7 @@ def row(bench: str, measurement: Measurement) -> dict[str, Any]:
 
 
 def table(bench: str, measurements: Sequence[Measurement]) -> Table:
-    """The same for reading."""
+    """The measurements as a table for people."""
     result = Table("", "median", "half of the runs", "runs", "notes", title=bench)
     for measurement in measurements:
         low, high = measurement.quartiles
@@ -90,20 +90,20 @@ def table(bench: str, measurements: Sequence[Measurement]) -> Table:
 
 
 def readable(value: float) -> str:
-    """A number with three digits, or all that stand before the point."""
+    """A number with three digits, or all digits before the decimal point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @contextmanager
 def alone_on_the_machine() -> Iterator[None]:
-    """Waits for every other measurement on this machine that is made inside of this."""
+    """Runs the block while no other measurement runs on this machine."""
     with Path(tempfile.gettempdir(), "sdrt-bench.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The hardware that the figures were measured on."""
     return {
         "cpu": this_processor().name,
         "cores": os.cpu_count(),

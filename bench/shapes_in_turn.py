@@ -1,9 +1,9 @@
 """Images of one size, and of several sizes in turn, one after the other and from four threads.
 
-The demo model, on the targets `cpu` and `openvino`. All sizes have nearly as many pixels, so what
-an image takes would not depend on the case if changing the shape cost nothing. The first round
-opens the networks, and compiles them where a target does; the rounds after it are measured.
-Each case is a process of its own. With another checkout, both trees take turns.
+The demo model, on the targets `cpu` and `openvino`. All sizes have nearly the same number of
+pixels, so the time of an image would not depend on the case if changing the shape were free. The
+first round opens the networks, and compiles them if a target does; later rounds are measured. Each
+case is a process of its own. With another checkout, both trees take turns.
 
     python bench/shapes_in_turn.py [OTHER_CHECKOUT]
 """
@@ -37,7 +37,7 @@ TARGETS = ("cpu", "openvino")
 
 @dataclass(frozen=True)
 class Case:
-    """Nine images, of so many sizes in turn, drawn from so many threads."""
+    """Nine images, with a number of sizes in turn, from a number of threads."""
 
     num_sizes: int
     num_threads: int
@@ -56,7 +56,7 @@ CASES = {str(case): case for case in (Case(n, threads) for threads in (1, 4) for
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a process: seconds per image in the first round and in those after it; GB at its peak."""
+    """Figures of a process: seconds per image in the first round and later; peak memory in GB."""
 
     first: float
     rounds: list[float]
@@ -66,7 +66,9 @@ class Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("other", nargs="?", type=Path, help="another checkout")
-    parser.add_argument("--only", nargs=2, metavar=("TARGET", "CASE"), help="prints its figures")
+    parser.add_argument(
+        "--only", nargs=2, metavar=("TARGET", "CASE"), help="print the figures of one case"
+    )
     options = parser.parse_args()
     if options.only:
         target, case = options.only

@@ -1,6 +1,6 @@
-"""What `sdrt tune` finds on this machine: a row for every target and number of threads.
+"""The measurements of `sdrt tune` on this machine: a row per target and number of threads.
 
-The verdict is written to a cache folder of its own, so that the one which `auto` follows stays.
+The verdict is written to a temporary cache folder, so that the one which `auto` follows stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdrt_engines.packages import installed_versions
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default="demo")
-    parser.add_argument("--runs", default="3", help="as of sdrt tune")
+    parser.add_argument("--runs", default="3", help="as in sdrt tune")
     options = parser.parse_args()
     with alone_on_the_machine(), tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
@@ -42,8 +42,8 @@ def verdict_of(bundle: str, runs: str, cache: str) -> dict[str, Any]:
 
 
 def measurements_of(verdict: dict[str, Any]) -> list[Measurement]:
-    """Of a step at the first shape, by target and number of threads. What is None is left out of
-    the verdict."""
+    """The time of a step at the first shape, by target and number of threads. The verdict omits
+    null values."""
     shape = "{width}×{height}".format(**verdict["shapes"][0])
     return [
         Measurement(

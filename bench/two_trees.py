@@ -1,7 +1,8 @@
 """This tree compared with another checkout: `import sdrt`, and a step without its networks.
 
-The two take turns, in new interpreters each round, and each round gives a ratio. A step is the
-slope of a request's wall time over its steps, with networks that are functions and return at once.
+The two take turns, in new interpreters each round, and each round gives a ratio. The time of a step
+is the slope of a request's wall time over its steps; the networks are functions that return at
+once.
 
     python bench/two_trees.py OTHER_CHECKOUT
 """
@@ -80,7 +81,7 @@ def import_time(root: Path) -> float:
 
 
 def milliseconds(root: Path, statement: str) -> float:
-    """From the start to the end of an interpreter."""
+    """The time of an interpreter, from start to end."""
     start = time.perf_counter()
     run(root, statement)
     return (time.perf_counter() - start) * 1000
@@ -91,7 +92,7 @@ def step_of(scheduler: str) -> Callable[[Path], float]:
 
 
 def run(root: Path, program: str, *arguments: str) -> str:
-    """What a program prints that imports sdrt from `root`."""
+    """The output of a program that imports sdrt from `root`."""
     paths = [*(str(root / each) for each in ROOTS), str(HERE / "bench")]
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],

@@ -1,7 +1,7 @@
-"""Weights stored in float32 or in float16, computed with in float32 either way: what it costs on
-the CPU to open Stable Diffusion 1.5's full-size UNet, to take its first step, and every other one.
+"""Weights stored in float32 or float16, with computation in float32: the time on the CPU to open
+Stable Diffusion 1.5's full-size UNet, of its first step, and of further ones.
 
-Each in a process of its own, in turns. Takes minutes, 8 GB of memory and 6 GB of disk.
+One process each, in turns. Takes minutes, 8 GB of memory and 6 GB of disk.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ STEPS = 2  # after the first, in each process
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", nargs=2, metavar=("WEIGHTS", "FOLDER"), help="export, and end")
-    parser.add_argument("--run", type=Path, metavar="ONNX", help="print its figures as JSON")
+    parser.add_argument("--write", nargs=2, metavar=("WEIGHTS", "FOLDER"), help="export, then exit")
+    parser.add_argument("--run", type=Path, metavar="ONNX", help="print a file's figures as JSON")
     options = parser.parse_args()
     if options.write:
         write_unet(*options.write)

@@ -138,7 +138,8 @@ def commands() -> str:
     """A section for each command, with its arguments and options."""
     sections = []
     for name, command in _commands().items():
-        lines = [(code(_written(action)), _help(action)) for action in _documented(command)]
+        expand = command._get_formatter()._expand_help
+        lines = [(code(_written(action)), expand(action)) for action in _documented(command)]
         epilog = f"\n\n{command.epilog}" if command.epilog else ""
         sections.append(f"## sdrt {name}\n\n{table(('option', 'meaning'), lines)}{epilog}")
     return "\n\n".join(sections)
@@ -168,10 +169,6 @@ def _value(action: argparse.Action) -> str:
     if action.choices is not None:
         return f"{{{','.join(map(str, action.choices))}}}"
     return str(action.metavar or action.dest.upper().rstrip("S"))
-
-
-def _help(action: argparse.Action) -> str:
-    return (action.help or "").replace("%%", "%")
 
 
 # --- the house

@@ -1,4 +1,4 @@
-"""The same numbers as PyTorch on the same GPU, stage by stage: text, a step, decoding, latents."""
+"""Agreement with PyTorch on the same GPU, stage by stage: text, a step, decoding, latents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpu_bench.steps import unet_feeds
 
 
 def agreement(context: Context) -> None:
-    """Both in float16, on equal inputs. A stage that differs shows here, not in the image alone."""
+    """Both in float16, on equal inputs. Shows which stage differs, not only that the image does."""
     context.await_export()
     eager = diffusers_pipeline(context)
     for stage in (_text, _step, _decoding, _latents):
@@ -48,7 +48,7 @@ def _step(context: Context, eager: Any) -> None:
 
 def _decoding(context: Context, eager: Any) -> None:
     size = latents_at(context)
-    for scale in (1, 100):  # early latents are as large as this
+    for scale in (1, 100):  # the range of early latents
         latents = scale * np.random.default_rng(0).standard_normal((1, 4, size, size), np.float32)
         with torch.no_grad():
             expected = _host(eager.vae.decode(_device(context, latents)).sample)

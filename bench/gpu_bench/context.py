@@ -1,4 +1,4 @@
-"""Where a run of the bench works, what it runs on, and the rows that it writes."""
+"""The folders, the device and the rows of a run of the bench."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ LIBRARIES = ("sdrt", "onnxruntime-gpu", "onnxruntime", "torch", "diffusers", "on
 
 @dataclass(frozen=True)
 class Context:
-    """One run: `work` holds the networks, `out` what is measured, `small` rehearses on the CPU.
+    """One run: `work` holds the networks, `out` the results, `small` rehearses on the CPU.
 
-    `networks` and `variants` say which, of those parts that have a choice.
+    `networks` and `variants` select from the parts that offer a choice.
     """
 
     work: Path
     out: Path
     small: bool
     networks: tuple[str, ...] = NETWORKS
-    variants: tuple[str, ...] = ()  # none: all
+    variants: tuple[str, ...] = ()  # empty: all
 
     @property
     def device(self) -> str:
@@ -48,7 +48,7 @@ class Context:
         return {name: text for name, text in installed_versions(*LIBRARIES).items() if text}
 
     def add(self, name: str, unit: str, values: Sequence[float], **notes: Any) -> None:
-        """Writes a row and prints it, at once: the machine may be gone in a minute."""
+        """Writes and prints a row, at once: the machine may be gone in a minute."""
         measurement = Measurement(name, unit, tuple(values), self._versions, notes)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         line = row("gpu", measurement) | {"date": date, "machine": self._machine}
@@ -64,7 +64,7 @@ class Context:
             time.sleep(0.5)
 
     def attempt(self, name: str, function: Callable[[], object]) -> bool:
-        """Runs it; an error becomes a row, so that what comes after is measured all the same."""
+        """Runs the function; an error becomes a row, so that later measurements still run."""
         start = time.perf_counter()
         try:
             function()

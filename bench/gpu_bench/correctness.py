@@ -1,4 +1,4 @@
-"""Is it right: compared with the CPU, with PyTorch on the same GPU, and with itself."""
+"""Correctness: compared with the CPU, with PyTorch on the same GPU, and with itself."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _compare(context: Context, name: str, variant: Variant, title: str) -> None:
 
 
 def alternating(context: Context) -> None:
-    """One engine between shapes and texts, compared with an engine that has seen nothing else."""
+    """One engine between shapes and texts, compared with an engine that ran nothing else."""
     plain = without_graph(BEST)
     with (
         open_variant(context.work, BEST, "unet", context.device) as engine,

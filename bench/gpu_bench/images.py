@@ -64,7 +64,7 @@ def _images(context: Context, batch: int) -> None:
 
 
 def sdrt_pipeline(context: Context, variant: Variant) -> Any:
-    """A pipeline whose engines are the variant's."""
+    """A pipeline with the variant's engines."""
     import sdrt
     from sdrt_engines import resolve_target
 

@@ -1,4 +1,4 @@
-"""Makes what the other parts run: weights, ONNX files, and what they give on the CPU."""
+"""Creates the inputs of the other parts: weights, ONNX files, and outputs of the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpu_bench.sessions import REFERENCE_LATENTS, latents_at
 
 
 def weights(context: Context) -> None:
-    """Draws the weights and keeps them."""
+    """Generates the weights and saves them."""
     start = time.perf_counter()
     write_small_files(architecture(context.small), context.work)
     save_modules(make_modules(architecture(context.small), context.device), context.work)
@@ -25,7 +25,7 @@ def weights(context: Context) -> None:
 
 
 def export(context: Context) -> None:
-    """Writes the ONNX files, and what they give on the CPU. Needs no GPU."""
+    """Writes the ONNX files, and their outputs on the CPU. Needs no GPU."""
     start = time.perf_counter()
 
     def report(stage: str) -> None:

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5 with seeded random weights: as torch modules and as a folder of ONNX files.
 
-`work/torch/` holds the weights, `work/<network>/` the graphs as they are exported, in the layout
-that `Bundle.open` reads, `work/half/` and `work/fused/` what `sdrt build --target cuda` makes.
+`work/torch/` holds the weights, `work/<network>/` the graphs as exported, in the layout that
+`Bundle.open` reads, `work/half/` and `work/fused/` the graphs of `sdrt build --target cuda`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def save_modules(modules: dict[str, nn.Module], work: Path) -> None:
 
 
 def write_small_files(sizes: Architecture, work: Path) -> None:
-    """What a bundle and diffusers' pipeline read in addition to the networks."""
+    """The files that a bundle and diffusers' pipeline read in addition to the networks."""
     PNDMScheduler(**sizes.scheduler).save_pretrained(work / "scheduler")
     if not (work / "tokenizer").exists():
         _write_tokenizer(work / "tokenizer", sizes.text_encoder["max_position_embeddings"])
@@ -87,7 +87,7 @@ def write_small_files(sizes: Architecture, work: Path) -> None:
 
 
 def load_modules(sizes: Architecture, work: Path, device: str) -> dict[str, nn.Module]:
-    """What `save_modules` saved."""
+    """The modules that `save_modules` saved."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**sizes.unet)
         modules: dict[str, nn.Module] = {
@@ -100,7 +100,7 @@ def load_modules(sizes: Architecture, work: Path, device: str) -> dict[str, nn.M
     )
     for name, module in modules.items():
         weights = torch.load(work / f"torch/{name}.pt", map_location=device, mmap=device == "cpu")
-        assign = name != "text_encoder"  # which has a buffer that no checkpoint holds
+        assign = name != "text_encoder"  # it has a buffer that is not in the checkpoint
         module.load_state_dict(weights, assign=assign, strict=assign)
     return {name: module.half().to(device).eval() for name, module in modules.items()}
 
@@ -108,7 +108,7 @@ def load_modules(sizes: Architecture, work: Path, device: str) -> dict[str, nn.M
 def write_folder(
     sizes: Architecture, work: Path, chosen: Sequence[str], report: Callable[[str], None]
 ) -> None:
-    """The chosen networks in ONNX, in the layout of a bundle that knows no hashes."""
+    """The chosen networks in ONNX, in the layout of a bundle without hashes."""
     modules = load_modules(sizes, work, "cpu")
     for name in chosen:
         (work / name).mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ def _is_plain(value: object) -> bool:
 
 
 def write_built(work: Path, name: str) -> None:
-    """What `sdrt build --target cuda` makes of a network, without trying it out."""
+    """The result of `sdrt build --target cuda` for a network, without trying it out."""
     half = _emptied(work / "half" / name)
     graph = float_graph_from_model(load_for(work / name / "model.onnx", "fp16"))
     kept = kept_by_rules(graph, rules_for(FAMILY, ROLES.get(name, "controlnet")))
@@ -205,7 +205,7 @@ def latents_of(name: str, latents: int, rows: int) -> dict[str, int]:
 def write_references(
     work: Path, chosen: Sequence[str], latents: int, report: Callable[[str], None]
 ) -> None:
-    """What each network gives on the CPU in float32."""
+    """The outputs of each network on the CPU in float32."""
     (work / "expected").mkdir(exist_ok=True)
     for name in chosen:
         path = work / name / "model.onnx"

@@ -1,4 +1,4 @@
-"""The parts by name, in the order in which they run."""
+"""The parts by name, in their order."""
 
 from __future__ import annotations
 

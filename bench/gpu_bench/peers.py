@@ -1,4 +1,4 @@
-"""What sdrt is compared with: diffusers on PyTorch, eager and compiled."""
+"""The peers of sdrt: diffusers on PyTorch, eager and compiled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def diffusers_pipeline(context: Context) -> Any:
 
 @cache
 def compiled_pipeline(context: Context) -> Any:
-    """Another, with its UNet and VAE decoder compiled, CUDA graphs included."""
+    """Another one, with its UNet and VAE decoder compiled, CUDA graphs included."""
     pipeline = diffusers_pipeline(context)
     how: dict[str, Any] = {"backend": "eager"} if context.small else {"mode": "reduce-overhead"}
     pipeline.unet = torch.compile(pipeline.unet, fullgraph=True, **how)
@@ -52,7 +52,7 @@ def compiled_pipeline(context: Context) -> Any:
 
 
 def unet_step(context: Context, pipeline: Any, batch: int, latents: int) -> Callable[[Any], Any]:
-    """A function that calls the given UNet as the pipeline does, on what it was called with."""
+    """A function that calls a UNet with the arguments that the pipeline passes to it."""
     kept: dict[str, Any] = {}
 
     def keep(module: Any, arguments: Any, keywords: Any) -> None:
@@ -72,7 +72,7 @@ def unet_step(context: Context, pipeline: Any, batch: int, latents: int) -> Call
 def draw(pipeline: Any, batch: int, size: int, steps: int, **how: Any) -> Any:
     """Images of one prompt with seeds 0, 1, …
 
-    The noise is that of float32: in float16 torch 2.11 draws other numbers from the same generator.
+    The noise is float32's: in float16, torch 2.11 returns other numbers from the same generator.
     """
     seeds = [torch.Generator("cpu").manual_seed(seed) for seed in range(batch)]
     noise = [torch.randn((1, 4, size // 8, size // 8), generator=seed) for seed in seeds]
@@ -88,7 +88,7 @@ def draw(pipeline: Any, batch: int, size: int, steps: int, **how: Any) -> Any:
 
 
 def milliseconds(context: Context, step: Callable[[], Any], runs: int) -> list[float]:
-    """The time of each of `runs` calls, one waited for before the next begins."""
+    """The time of each of `runs` calls, each finished before the next begins."""
     values = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -104,7 +104,7 @@ def wait(context: Context) -> None:
 
 
 def memory_used(context: Context) -> float:
-    """GiB in use on the card, by whomever."""
+    """GiB in use on the card by all processes."""
     if context.small:
         return 0.0
     free, total = torch.cuda.mem_get_info()

@@ -1,4 +1,4 @@
-"""Where the time goes: kernels, and operators that run outside of the GPU."""
+"""Profiles: kernels, and operators that run outside of the GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdrt_engines import signature_from_onnx
 
 
 def profile(context: Context) -> None:
-    """Kernels by their total time, and which operators run outside of the GPU."""
+    """Kernels by their total time, and the operators that run outside of the GPU."""
     context.attempt("kernels", lambda: _kernels(context))
     context.attempt("kernels of compiled UNet", lambda: _peer_kernels(context))
     for name in context.networks:
@@ -28,21 +28,21 @@ def _kernels(context: Context) -> None:
     with open_variant(context.work, variant, "unet", context.device) as engine:
         feeds = unet_feeds(context, 2)
         engine.run(feeds)
-        _tell_kernels(context, "sdrt UNet, 2 rows", lambda: engine.run(feeds))
+        _report_kernels(context, "sdrt UNet, 2 rows", lambda: engine.run(feeds))
     with open_variant(context.work, variant, "vae_decoder", context.device) as engine:
         decoder = feeds_for(engine.signature, latents_of("vae_decoder", latents_at(context), 1))
         engine.run(decoder)
-        _tell_kernels(context, "sdrt VAE decoder", lambda: engine.run(decoder))
+        _report_kernels(context, "sdrt VAE decoder", lambda: engine.run(decoder))
 
 
 def _peer_kernels(context: Context) -> None:
     step = unet_step(context, diffusers_pipeline(context), 1, latents_at(context))
     unet = compiled_pipeline(context).unet
     milliseconds(context, lambda: step(unet), 3)
-    _tell_kernels(context, "diffusers compiled UNet, 2 rows", lambda: step(unet))
+    _report_kernels(context, "diffusers compiled UNet, 2 rows", lambda: step(unet))
 
 
-def _tell_kernels(context: Context, title: str, step: Any) -> None:
+def _report_kernels(context: Context, title: str, step: Any) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as torch_profile
 

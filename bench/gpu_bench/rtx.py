@@ -1,4 +1,4 @@
-"""What TensorRT-RTX answers on this card, which its list of architectures may lack (Hopper's)."""
+"""TensorRT-RTX on this card, which its list of architectures may lack (Hopper's)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ engine.run(seeded_inputs(bundle, sys.argv[2]))
 
 
 def tensorrt_rtx(context: Context) -> None:
-    """A plan for this card, and one for Ampere (sm80) that is run here: each answer is a row."""
+    """A plan for this card, and one for Ampere (sm80) that is run here; one row per answer."""
     for target in ("tensorrt-rtx", "tensorrt-rtx:sm80"):
         build = ["-m", "sdrt", "build", context.work, "--component", NETWORK, "--target", target]
         _ask(context, f"{target}, build", build)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions with the options that are compared, behind sdrt's engine."""
+"""ONNX Runtime sessions with the compared options, as sdrt engines."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Variant:
     cuda_graph: bool = True
 
 
-TF32 = {"use_tf32": "1"}  # without it cuDNN keeps off tensor cores, in float16 too
-BEST = Variant("fused", "fused", {**TF32, "sdpa_kernel": "11"})  # what `sdrt build` gives
-REFERENCE_LATENTS = 32  # height and width at which networks are compared with the CPU
+TF32 = {"use_tf32": "1"}  # without it cuDNN does not use tensor cores, even in float16
+BEST = Variant("fused", "fused", {**TF32, "sdpa_kernel": "11"})  # the result of `sdrt build`
+REFERENCE_LATENTS = 32  # height and width for comparisons with the CPU
 
 
 def without_graph(variant: Variant) -> Variant:
@@ -45,14 +45,14 @@ def latents_at(context: Context, full: int = 64) -> int:
 
 
 def model_of(work: Path, kind: str, name: str) -> Path:
-    """`kind` is "" for the graph as exported."""
+    """The path of a graph; `kind` is "" for the graph as exported."""
     return work / kind / name / "model.onnx"
 
 
 def open_variant(
     work: Path, variant: Variant, name: str, device: Literal["cpu", "cuda"]
 ) -> BoundEngine:
-    """The network; without a CUDA graph where parts of it run on the CPU."""
+    """The network; without a CUDA graph if parts of it run on the CPU."""
     try:
         return _open(work, variant, name, device)
     except Exception as error:
@@ -63,7 +63,7 @@ def open_variant(
 
 def _open(work: Path, variant: Variant, name: str, device: Literal["cpu", "cuda"]) -> BoundEngine:
     onnxruntime = import_onnxruntime()
-    kind = "half" if device == "cpu" and variant.kind else variant.kind  # else no kernels
+    kind = "half" if device == "cpu" and variant.kind else variant.kind  # others lack CPU kernels
     path = model_of(work, kind, name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -82,7 +82,7 @@ def _open(work: Path, variant: Variant, name: str, device: Literal["cpu", "cuda"
 
 
 def psnr(expected: Array, got: Array) -> float:
-    """dB relative to the range of `expected`; 0 where `got` holds NaN."""
+    """dB relative to the range of `expected`; 0 if `got` contains NaN."""
     if not np.isfinite(got).all():
         return 0.0
     expected, got = expected.astype(np.float64), got.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The time of a UNet step: by PyTorch, by each variant of our graph, over the number of rows."""
+"""The time of a UNet step: by PyTorch, by each variant of our graph, by the number of rows."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ VARIANTS = (
 
 
 def variants(context: Context) -> None:
-    """A UNet step of two rows in every variant, and how near each is to float32."""
+    """A UNet step of two rows in every variant, and its distance from float32."""
     chosen = [v for v in VARIANTS if not context.variants or v.name in context.variants]
     for kind in {variant.kind for variant in chosen} & PASSES.keys():
         write_with(context.work, "unet", kind, PASSES[kind])
@@ -123,7 +123,7 @@ def _time(
 
 
 def rows(context: Context) -> None:
-    """A step of the fused UNet over the number of rows: what batching is planned on."""
+    """A step of the fused UNet by the number of rows: the basis for planning batches."""
     found: list[tuple[int, float]] = []
     with open_variant(context.work, BEST, "unet", context.device) as engine:
         for count in (1, 2) if context.small else (1, 2, 4, 8, 16, 32):

@@ -1,4 +1,4 @@
-"""Who is compared, and what each is asked."""
+"""The contestants, and the questions that each must answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Contestant:
     name: str
     environment: str
     model: str  # a folder of `models.py`
-    precision: str  # that it computes in: "fp32", "bf16", "int8" (weights), "fp16"
+    precision: str  # of the computation: "fp32", "bf16", "int8" (weights), "fp16"
     options: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("text", "image")
     reads: tuple[str, ...] = ("",)  # the folders of the model that text to image reads
@@ -33,7 +33,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Question:
-    """What a process draws: an image of `first_steps`, then one of `steps` that is measured."""
+    """The task of a process: an image of `first_steps`, then a measured one of `steps`."""
 
     name: str
     steps: int
@@ -51,8 +51,8 @@ FURTHER = (
     Question("batch of 4", steps=2, num_images=4),
 )
 NUM_ROUNDS = 3  # of SHORT, for everyone
-NUM_LONG = 4  # the fastest of all are asked LONG
-NUM_FURTHER = 2  # the fastest peers are asked FURTHER, as our targets are
+NUM_LONG = 4  # the number of fastest contestants for LONG
+NUM_FURTHER = 2  # the number of fastest peers for FURTHER, with our targets
 
 
 def ours(target: str, precision: str, graphs: str = "") -> Contestant:
@@ -95,5 +95,5 @@ CONTESTANTS: Sequence[Contestant] = (
         time_limit=240.0,
     ),
 )
-ORACLE = "diffusers fp32"  # whose images the others' are compared with
+ORACLE = "diffusers fp32"  # the reference for the others' images
 PRECISIONS = {contestant.name: contestant.precision for contestant in CONTESTANTS}

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once from `requirements/<name>.txt`."""
+"""A virtual environment for each peer, created once from `requirements/<name>.txt`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def python_of(work: Path, name: str) -> Path:
 
 
 def make_environments(work: Path) -> None:
-    """Makes those that are missing, and those whose ingredients have changed."""
+    """Creates the missing ones, and those whose ingredients have changed."""
     for path in sorted(REQUIREMENTS.glob("*.txt")):
         stamp = work / "environments" / path.stem / STAMP
         wanted = ingredients(path)
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-            print(f"making the environment {path.stem}", flush=True)
+            print(f"creating the environment {path.stem}", flush=True)
             make_environment(python_of(work, path.stem), path)
             stamp.write_text(wanted, encoding="utf-8")
 
 
 def measured_commit(work: Path) -> str:
-    """The commit of sdrt that its environment holds."""
+    """The commit of sdrt that is installed in its environment."""
     stamp = work / "environments" / "sdrt" / STAMP
     return stamp.read_text(encoding="utf-8").splitlines()[-1]
 
 
 def ingredients(requirements: Path) -> str:
-    """What an environment is made from; sdrt's own is made from a commit too."""
+    """The ingredients of an environment; sdrt's own also depends on a commit."""
     text = requirements.read_text(encoding="utf-8")
     return f"{text}{sdrt_commit()}\n" if requirements.stem == "sdrt" else text
 
@@ -48,8 +48,8 @@ def make_environment(python: Path, requirements: Path) -> None:
 
 
 def remove_broken_torchvision(python: Path) -> None:
-    """None of the peers needs it, but transformers imports it where it is installed, and one that
-    was built for another build of torch does not import."""
+    """Uninstalls torchvision if it was built for another torch: no peer needs it, but transformers
+    imports it if it is installed."""
     test = subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False)
     if test.returncode:
         pip = [python, "-m", "pip", "--quiet", "uninstall", "--yes", "torchvision"]
@@ -57,7 +57,7 @@ def remove_broken_torchvision(python: Path) -> None:
 
 
 def sdrt_commit() -> str:
-    """The commit of the working tree, marked if something is not committed."""
+    """The commit of the working tree, marked if it has uncommitted changes."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

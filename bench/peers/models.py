@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5 at full size with seeded random weights, in each peer's own format.
 
-One checkpoint is drawn; every other folder is exported from it by the tool that its peer's users
-have. A folder appears whole, and is made once.
+One checkpoint is generated; every other folder is exported from it by the tool of the peer's users.
+A folder appears complete, and is created once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ image.save(folder / "image.png")
 
 
 def inputs(work: Path, folder: Path) -> None:
-    """The start noise of image i, and an image: an outline, for ControlNet and as an image."""
+    """The initial noise of image i, and an outline image, for ControlNet and image to image."""
     run(sys.executable, "-c", INPUTS, folder)
 
 
@@ -104,11 +104,11 @@ MODELS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def make_models(work: Path) -> None:
-    """Makes those that are missing, in `work`."""
+    """Creates the missing ones in `work`."""
     for name, make in MODELS.items():
         folder, draft = work / name, work / f"{name}.draft"
         if not folder.exists():
-            print(f"making the model {name}", flush=True)
+            print(f"creating the model {name}", flush=True)
             shutil.rmtree(draft, ignore_errors=True)
             make(work, draft)
             draft.rename(folder)

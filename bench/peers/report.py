@@ -43,7 +43,7 @@ def rows_of(run: str | None) -> list[Row]:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The document, its tables made from the rows."""
+    """The page, with its tables made from the rows."""
     sections = [introduction(rows), "![Seconds of a step](peers.png)", *tables(rows), losses(rows)]
     return "# sdrt and its peers\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
@@ -149,7 +149,7 @@ def version_table(rows: Sequence[Row]) -> str:
 
 
 def losses(rows: Sequence[Row]) -> str:
-    """Who draws an image faster than the fastest target of ours that computes in the same."""
+    """The contestants that are faster than our fastest target of equal precision."""
     lines = []
     for question in (SHORT, LONG, *FURTHER):
         images = images_of(rows, question)
@@ -161,7 +161,7 @@ def losses(rows: Sequence[Row]) -> str:
 
 
 def images_of(rows: Sequence[Row], question: Question) -> dict[str, float]:
-    """The seconds of an image by contestant, of those that answered the question."""
+    """The seconds of an image by contestant, for those that answered the question."""
     asked = answered([row for row in rows if row["question"]["name"] == question.name])
     names = {row["contestant"] for row in asked}
     return {name: figure(answered(asked, name), lambda row: row["image"]) for name in names}
@@ -188,7 +188,7 @@ def is_ours(name: str) -> bool:
 
 
 def answered(rows: Sequence[Row], name: str | None = None) -> list[Row]:
-    """The rows that hold figures, of one contestant or of all."""
+    """The rows with figures, of one contestant or of all."""
     return [row for row in rows if "error" not in row and name in (None, row["contestant"])]
 
 
@@ -215,7 +215,7 @@ def spread(rows: Sequence[Row], of: Callable[[Row], float]) -> str:
 
 
 def seconds(rows: Sequence[Row], *path: str) -> str:
-    """The median of a figure, found by its names; empty where no row has it."""
+    """The median of a figure, found by its path; empty if no row has it."""
     values = []
     for row in rows:
         value: Any = row

@@ -1,4 +1,4 @@
-"""Whose turn it is: what a run has not yet measured, in the order in which it is asked."""
+"""The order of visits: those that a run has not measured yet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 def race_in(work: Path, num_threads: int, *, new: bool) -> Race:
-    """The run that was begun on this machine, or another one."""
+    """The unfinished run of this machine, or a new one."""
     path = work / "run.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {"machine": machine(), "threads": num_threads}
@@ -41,11 +41,11 @@ def race_in(work: Path, num_threads: int, *, new: bool) -> Race:
 
 
 def run_visits(race: Race, minutes: float, only: Sequence[str] | None) -> None:
-    """Makes the visits that are missing, as long as there is time."""
+    """Makes the missing visits while there is time."""
     end = time.monotonic() + 60 * minutes
     while visit := next(missing_visits(rows_of(race.name), only), None):
         if time.monotonic() > end:
-            print("the time is over: another call goes on from here")
+            print("the time is over: call again to continue")
             return
         with alone_on_the_machine():
             row = visited(visit, race)
@@ -55,7 +55,7 @@ def run_visits(race: Race, minutes: float, only: Sequence[str] | None) -> None:
 
 
 def missing_visits(rows: Sequence[Row], only: Sequence[str] | None = None) -> Iterator[Visit]:
-    """In their order. Who is asked further is decided when everyone has answered."""
+    """The missing visits, in their order. FURTHER is decided when everyone has answered."""
     done = {(row["contestant"], row["question"]["name"], row["round"]) for row in rows}
     for visit in (*short_visits(rows, only), *further_visits(rows, only)):
         if visit.key not in done:
@@ -63,7 +63,7 @@ def missing_visits(rows: Sequence[Row], only: Sequence[str] | None = None) -> It
 
 
 def short_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
-    """Rounds of everyone, the oracle first; a contestant that failed is not asked again."""
+    """Rounds of all, the oracle first; a contestant that failed is not asked again."""
     failed = {row["contestant"] for row in rows if "error" in row}
     order = sorted(CONTESTANTS, key=lambda each: each.name != ORACLE)
     for number in range(1, NUM_ROUNDS + 1):
@@ -74,7 +74,7 @@ def short_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Vi
 
 
 def further_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
-    """The longer image of the fastest, and what else our targets and the fastest peers can do."""
+    """The longer image for the fastest, and FURTHER for our targets and the fastest peers."""
     if only is not None:
         return
     ranked = fastest_first(rows)
@@ -99,7 +99,7 @@ def fastest_first(rows: Sequence[Row]) -> list[Contestant]:
 
 
 def rows_of(run: str) -> list[Row]:
-    """What was measured in a run."""
+    """The rows of a run."""
     lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
     return [row for row in map(json.loads, lines) if row["run"] == run]
 

@@ -1,4 +1,4 @@
-"""One visit: a contestant's program in a process of its own, and the row that is kept of it."""
+"""One visit: a contestant's program in its own process, and its row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sdrt import arrays
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
-INDUCTOR = "inductor"  # the folder of the kernels that torch.compile makes
+INDUCTOR = "inductor"  # the folder of torch.compile's kernels
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "OPENVINO_TELEMETRY_OPT_OUT": "1",
@@ -45,8 +45,8 @@ class Visit:
 
     @property
     def cold(self) -> bool:
-        """Whether the model's files are taken out of the system's file cache before, and compiled
-        kernels are removed; else the files are read before."""
+        """True if the model's files are evicted from the system's file cache and compiled kernels
+        are removed before the visit; else the files are read before it."""
         return self.round == 1 and self.question == SHORT
 
     @property
@@ -56,7 +56,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Race:
-    """One run of the bench on one machine: rows are compared within it alone."""
+    """One run of the bench on one machine: only its own rows are compared."""
 
     work: Path  # environments, models and images
     name: str
@@ -65,12 +65,12 @@ class Race:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended."""
+    """A finished process."""
 
     begin: float
     end: float
     output: str
-    error: str | None  # why it has no report, or None
+    error: str | None  # the reason for a missing report, or None
     usage: resource.struct_rusage
 
 
@@ -121,7 +121,7 @@ def figures_of(report: Mapping[str, Any], begin: float) -> dict[str, Any]:
 
 
 def job_of(visit: Visit, race: Race) -> dict[str, Any]:
-    """What `programs/protocol.py` calls a job."""
+    """The job for `programs/protocol.py`."""
     question, models = visit.question, race.work / "models"
     return {
         "model": str(models / visit.contestant.model),
@@ -164,7 +164,7 @@ def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
 def wait(
     process: subprocess.Popen[bytes], deadline: float
 ) -> tuple[str | None, resource.struct_rusage]:
-    """Why the process was ended early, or None, and what it used."""
+    """The reason why the process was ended early, or None, and its resource usage."""
     error = None
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -178,7 +178,7 @@ def wait(
 
 
 def evict(folder: Path) -> None:
-    """Takes a folder's files out of the system's file cache."""
+    """Evicts a folder's files from the system's file cache."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -187,7 +187,7 @@ def evict(folder: Path) -> None:
 
 
 def read(folders: Sequence[Path]) -> None:
-    """Puts the files of the folders into the system's file cache."""
+    """Reads the files of the folders into the system's file cache."""
     for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
@@ -200,7 +200,7 @@ def images_path(contestant: str, question: Question, race: Race) -> Path:
 
 
 def psnr_of(visit: Visit, race: Race) -> float | None:
-    """How near the images are to the oracle's, in dB; None until it has answered."""
+    """The PSNR to the oracle's images, in dB; None until the oracle has answered."""
     oracle = images_path(ORACLE, visit.question, race)
     if visit.contestant.name == ORACLE or not oracle.exists():
         return None

@@ -100,7 +100,7 @@ def variants_of(backend: Backend) -> tuple[Target, ...]:
 def _known_target(name: str) -> str:
     """A suggestion to replace an unknown backend's name."""
     if name == "auto":
-        return f"'auto' takes the first that opens, here name one of {', '.join(sorted(_BY_NAME))}"
+        return f"'auto' is the first that opens, name one of {', '.join(sorted(_BY_NAME))}"
     return did_you_mean(name, ("auto", *sorted(_BY_NAME)), _ALIASES)
 
 

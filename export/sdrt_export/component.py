@@ -14,7 +14,7 @@ from sdrt_export.options import Report, WeightStorage, WeightType
 from sdrt_export.tracing.onnx_from_network import fit_half, round_weights, write_variants
 from sdrt_export.tracing.parity import cases_from_network, checked_parity
 
-PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, as a manifest calls them
+PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, by their names in a manifest
 
 
 def export_part(
@@ -37,7 +37,7 @@ def export_part(
         round_weights(networks[0])
     stored: WeightType = "fp16" if weights != "fp32" and fit_half(networks[0]) else "fp32"
     files = write_variants(networks, folder, stored)
-    del networks  # the engines below read the weights once more
+    del networks  # the engines below read the weights again
     gc.collect()
     shutil.copyfile(part.config, folder / CONFIG_NAME)
     report(f"{part.name}: comparing with torch")

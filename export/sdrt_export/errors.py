@@ -1,4 +1,4 @@
-"""The exporter's errors, all of them a `SdrtError`; a missing library becomes one of them."""
+"""The exporter's errors, each a `SdrtError`; a missing library becomes one of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sdrt.errors import SdrtError
 
 
 class CheckpointError(SdrtError):
-    """A checkpoint is missing, incomplete, unsafe to read, or of a kind that sdrt does not know."""
+    """A checkpoint is missing, incomplete, unsafe to read, or of an unknown kind."""
 
 
 class ExportError(SdrtError):
-    """A network could not be exported, or its ONNX file does not give what torch gives."""
+    """A network could not be exported, or its ONNX file does not match torch."""
 
 
 class BuildError(SdrtError):
@@ -23,7 +23,7 @@ class BuildError(SdrtError):
 
 @contextmanager
 def missing_library_as(kind: type[SdrtError], user: str, package: str) -> Iterator[None]:
-    """Translates an import that fails in the block; `package` is what pip is to install."""
+    """Translates a failed import in the block; `package` is the argument for pip."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -66,10 +66,10 @@ def export_checkpoint(
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
 
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
-    `weights` says how weights are stored; computation is in float32. "fp16" halves the files, which
-    then open faster; "auto" does so for networks whose weights all stay the same.
-    `controlnets` are folders or Hub ids by name, in addition to those in the checkpoint. Progress
-    is shown if stderr is a terminal.
+    `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
+    then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
+    are folders or Hub ids by name, in addition to those in the checkpoint. Progress is shown if
+    stderr is a terminal.
 
     Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
     missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
@@ -125,7 +125,7 @@ def _controlnets_to_add(
     for controlnet in checkpoint.controlnets:
         if controlnet.name in sources:
             raise CheckpointError(
-                f"'{checkpoint.source}' brings a ControlNet '{controlnet.name}' itself: "
+                f"'{checkpoint.source}' already has a ControlNet '{controlnet.name}': "
                 "choose another name for yours"
             )
     return controlnets_from_sources(sources, host_of_folder(checkpoint.folder, checkpoint.source))
@@ -140,13 +140,13 @@ def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> 
         )
     if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
-            f"'{bundle.root}' has no UNet that a ControlNet could control (an older sdrt or "
-            "optimum made it): export its checkpoint again"
+            f"'{bundle.root}' has no UNet for ControlNets (it was made by an older sdrt or by "
+            "optimum): export its checkpoint again"
         )
     for name in controlnets:
         if bundle.has(names.controlnet(name)) and not replace:
             raise ExportError(
-                f"'{bundle.root}' has a ControlNet '{name}' already: choose another name, "
+                f"'{bundle.root}' already has a ControlNet '{name}': choose another name, "
                 "or replace it (--replace)"
             )
 
@@ -176,7 +176,7 @@ def _export_controlnets(
 
 
 def _libraries() -> AbstractContextManager[None]:
-    """Surrounds imports that take seconds; for that reason they come after the checks."""
+    """Surrounds imports that take seconds, which therefore come after the checks."""
     return missing_library_as(ExportError, "an export", "'sdrt[export]'")
 
 
@@ -219,7 +219,8 @@ def _tools() -> dict[str, str]:
 
 
 def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
-    """Copies what a runtime reads besides networks, and `model_index.json` for other tools."""
+    """Copies the files that a runtime reads apart from networks, and `model_index.json` for
+    others."""
     folders = checkpoint.kind.copied_folders
     for name in folders:
         shutil.copytree(checkpoint.folder / name, bundle / name)
@@ -227,7 +228,7 @@ def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
     index = fields_from_file(checkpoint.folder / MODEL_INDEX).values
     for name, value in index.items():
         if isinstance(value, list) and name not in exported:
-            index[name] = [None, None]  # diffusers' way to say that a part is not there
+            index[name] = [None, None]  # how diffusers marks a missing part
     (bundle / MODEL_INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
@@ -254,7 +255,7 @@ def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """A line on the terminal with the stage and the time that the export has taken."""
+    """A line on the terminal with the current stage and the time since the start."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(

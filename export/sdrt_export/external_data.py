@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdrt_engines import Array
 
-DATA_NAME = "model.onnx_data"  # as optimum calls it
-PAGE = 4096  # bytes; smaller tensors stay in model.onnx, others start at a page: easy to map
+DATA_NAME = "model.onnx_data"  # optimum's name
+PAGE = 4096  # bytes; smaller tensors stay in model.onnx, others start at a page, for mapping
 
 
 def initializer(name: str, array: Array, data: BinaryIO) -> TensorProto:

@@ -26,7 +26,7 @@ from sdrt_export.checkpoints.parts import CONTROLNET, TEXT_ENCODER, UNET, VAE
 
 @dataclass(frozen=True)
 class Architecture:
-    """The configurations of a checkpoint's parts, as its `config.json` files have them."""
+    """The configurations of a checkpoint's parts, as in its `config.json` files."""
 
     text_encoder: dict[str, Any]
     unet: dict[str, Any]
@@ -121,7 +121,7 @@ def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int =
 def make_controlnet(folder: Path, architecture: Architecture = SD15, seed: int = 0) -> Path:
     """Writes a diffusers ControlNet for the architecture's UNet, as `make_checkpoint` does.
 
-    It is the UNet's first half; the layers that training starts from zero are random too.
+    It is the UNet's first half; the layers that training initialises with zeros are random too.
     """
     with torch.device("meta"):
         unet = UNet2DConditionModel(**architecture.unet)

@@ -70,7 +70,7 @@ def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_
     lines: list[str] = []
     build = partial(build_for, "cuda", copy, components=(NETWORK,), report=lines.append)
     assert build() == []
-    assert lines == [f"{NETWORK}: there already"]
+    assert lines == [f"{NETWORK}: already built"]
     data = copy / f"engines/cuda/{NETWORK}/model.onnx_data"
     data.write_bytes(data.read_bytes()[:-1])
     assert build() == [data.with_name("model.onnx")]

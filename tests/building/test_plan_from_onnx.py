@@ -51,17 +51,17 @@ def test_architectures_as_capabilities(architecture: str, capability: tuple[int,
 def test_what_tensorrt_does_not_build_is_reported(tmp_path: Path) -> None:
     broken = job(tmp_path)
     broken.model.write_bytes(b"no ONNX")
-    with pytest.raises(BuildError, match=r"^tiny: TensorRT does not build it: .*[Pp]arse"):
+    with pytest.raises(BuildError, match=r"^tiny: TensorRT cannot build it: .*[Pp]arse"):
         build_plan("tiny", broken)
     assert not broken.plan.exists()
 
 
 def test_want_of_memory_is_reported() -> None:
-    assert failure_of(-9, "", "").startswith("the system ended the build, most likely for want of")
+    assert failure_of(-9, "", "").startswith("the system ended the build, most likely for lack of")
 
 
 def test_a_failure_without_words_is_reported() -> None:
-    assert "TensorRT does not build it: exit code -11: " in failure_of(-11, "", "")
+    assert "TensorRT cannot build it: exit code -11: " in failure_of(-11, "", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -87,7 +87,7 @@ def test_a_second_build_does_nothing(built: Built) -> None:
     before = entries(built.root)
     code, out, err = build(built.root)
     assert (code, out) == (0, "everything exists already, nothing was built")
-    assert err.splitlines() == [f"{component}: there already" for component in COMPONENTS]
+    assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
             plan.with_suffix(".json").write_text("{")
     code, out, err = build(copy, "--component", SMALLEST)
     assert (code, out) == (0, str(plan))
-    assert f"{SMALLEST}: building again, as " in err
+    assert f"{SMALLEST}: building again: " in err
     (record,) = records_of(copy, "tensorrt-rtx", SMALLEST)
     verify_file(copy, record.plan)
 
@@ -199,9 +199,12 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
-        (("--component", "unet2"), "no component 'unet2', it has "),
+        (("--component", "unet2"), "no component 'unet2' (found: "),
         (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx does not know 'sm99'"),
-        (("--target", "auto"), "unknown target 'auto': it is whichever opens, name one of cpu, "),
+        (
+            ("--target", "auto"),
+            "unknown target 'auto': 'auto' is the first that opens, name one of cpu, ",
+        ),
         (("--target", "openvino"), "'openvino' runs a bundle's ONNX as it is and needs no build"),
         (("--target", "tensorrt"), "pip install 'sdrt[tensorrt]'"),
     ],

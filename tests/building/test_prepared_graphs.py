@@ -27,7 +27,7 @@ from support.command import run_sdrt
 
 pytestmark = [
     pytest.mark.build,
-    pytest.mark.skipif(preparer() is None, reason="this system does not say what its CPU can do"),
+    pytest.mark.skipif(preparer() is None, reason="this system does not report its CPU's features"),
 ]
 
 NETWORK = "text_encoder"
@@ -105,7 +105,7 @@ def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
 def test_what_is_there_stays(copy: Path) -> None:
     lines: list[str] = []
     assert build_for("cpu", copy, report=lines.append) == []
-    assert lines == [f"{name}: there already" for name in ALL]
+    assert lines == [f"{name}: already built" for name in ALL]
 
 
 def change(key: str, value: object) -> Callable[[Path], None]:
@@ -197,7 +197,7 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
     monkeypatch.setattr(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare_onnx(other / "model.onnx", model)
     )
-    with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime wrote another network than it"):
+    with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime changed the network while"):
         build_for("cpu", copy, components=(NETWORK,))
     assert not any((copy / "engines/cpu").glob("*"))
 
@@ -234,5 +234,5 @@ def test_on_an_unknown_processor_nothing_is_prepared(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)
-    with pytest.raises(SdrtError, match="target cpu: this system does not say what its processor"):
+    with pytest.raises(SdrtError, match="target cpu: this system does not report its processor's"):
         build_for("cpu", copy)

@@ -39,7 +39,11 @@ def a_pickled_file(path: Path) -> None:
         ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
         ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
         ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
-        ("model.ckpt", a_pickled_file, "'model.ckpt' is a pickle, which runs code when it is read"),
+        (
+            "model.ckpt",
+            a_pickled_file,
+            "'model.ckpt' is a pickle, which runs code when it is loaded",
+        ),
     ],
 )
 def test_bad_checkpoints(
@@ -54,7 +58,9 @@ def test_bad_checkpoints(
 
 def test_a_bundle_is_no_checkpoint(folder: Path, capsys: Capture) -> None:
     message = refusal(["export", "bundle", "-o", "new"], folder, capsys)
-    assert message == """'bundle' is exported already: `sdrt run bundle "a prompt"` draws with it"""
+    assert (
+        message == """'bundle' is exported already: `sdrt run bundle "a prompt"` generates images"""
+    )
 
 
 def test_a_target_that_cannot_be_built_is_refused_before_the_checkpoint_is_read(

@@ -176,7 +176,7 @@ def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
     controlled: Path, nets: dict[str, Path]
 ) -> None:
     before = contents(controlled)
-    with pytest.raises(ExportError, match="has a ControlNet 'edges' already: choose another name"):
+    with pytest.raises(ExportError, match="already has a ControlNet 'edges': choose another name"):
         add_controlnets(controlled, {"edges": nets["depth"]})
     assert contents(controlled) == before
 
@@ -229,7 +229,7 @@ def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[
     document["components"] = [c for c in document["components"] if c["name"] != "unet_controlled"]
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     before = contents(plain)
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
     assert contents(plain) == before
 
@@ -240,7 +240,7 @@ def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Pa
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
     files = [file.path for file in Bundle.open(plain).component("unet").files]
     assert files == ["unet/model.onnx", "unet/model.onnx_data"]
-    with pytest.raises(ExportError, match="has no UNet that a ControlNet could control"):
+    with pytest.raises(ExportError, match="has no UNet for ControlNets"):
         add_controlnets(plain, nets)
 
 

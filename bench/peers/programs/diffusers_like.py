@@ -1,4 +1,4 @@
-"""A pipeline with the interface of diffusers', its text encoder and VAE decoder timed."""
+"""A pipeline with the interface of diffusers', with a timed text encoder and VAE decoder."""
 
 from __future__ import annotations
 

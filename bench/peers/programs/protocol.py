@@ -1,7 +1,7 @@
-"""What every peer's program does: open, draw a first image, draw a second one, print the times.
+"""The protocol of every peer's program: open, generate two images, print the times.
 
-Runs in the peers' own environments, so it needs numpy and nothing else. Times are seconds of
-`time.time`, which all processes of a machine share.
+Runs in the peers' own environments, so it needs only numpy. Times are seconds of `time.time`, which
+all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be drawn, with what: the same for every peer."""
+    """The images to generate, and their inputs: the same for every peer."""
 
-    model: str  # the folder of the peer's own format
+    model: str  # the folder in the peer's own format
     first_steps: int  # of the image that opens and compiles
     steps: int  # of the image that is measured
     kind: str  # "text", "image" (image to image) or "control" (with a ControlNet)
@@ -34,14 +34,14 @@ class Job:
     strength: float  # of image to image
     noise: str  # (8, 4, size/8, size/8) float32 normals in an .npy file: torch's with seed 0
     image: str  # a PNG: the input image, and the control image
-    controlnet: str  # a folder, for peers that take it apart from the model
-    images: str  # where the measured images are left, (B, H, W, 3) uint8 in an .npy file
+    controlnet: str  # a folder, for peers that load it separately
+    images: str  # path of the measured images, (B, H, W, 3) uint8 in an .npy file
     options: Mapping[str, Any]  # the contestant's own
 
 
 @dataclass
 class Drawing:
-    """One call of a pipeline, as it is filled in while it runs."""
+    """One call of a pipeline, filled in while it runs."""
 
     steps: int
     begin: float = field(default_factory=time.time)
@@ -52,7 +52,7 @@ class Drawing:
         self.step_ends.append(time.time())
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its seconds added to a stage."""
+        """The function, with its seconds added to a stage."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             start = time.time()
@@ -68,7 +68,7 @@ Draw = Callable[[Drawing], np.ndarray]  # images (B, H, W, 3) uint8
 
 
 def race(open_pipeline: Callable[[Job], Draw], packages: tuple[str, ...]) -> None:
-    """Runs the job that the command line holds as JSON; the last line of stdout is the report."""
+    """Runs the job given as JSON on the command line; the last line of stdout is the report."""
     job = Job(**json.loads(sys.argv[1]))
     draw = open_pipeline(job)
     ready = time.time()

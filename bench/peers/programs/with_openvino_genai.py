@@ -1,4 +1,4 @@
-"""OpenVINO GenAI. `{"precision": "f32"}`; an int8 model is a folder of its own."""
+"""OpenVINO GenAI. `{"precision": "f32"}`; an int8 model has its own folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIPELINES = {
 
 
 class GivenNoise(openvino_genai.Generator):
-    """The numbers that the other peers draw from torch's generator, in their order."""
+    """The numbers that the other peers take from torch's generator, in their order."""
 
     def __init__(self, noise: np.ndarray) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""stable-diffusion.cpp. Its tokens are CLIP's own, and its noise: its images are not compared."""
+"""stable-diffusion.cpp. It has its own tokens and noise, so its images are not compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_pipeline(job: Job) -> Draw:
 
     def draw(drawing: Drawing) -> np.ndarray:
         def on_progress(step: int, num_steps: int, seconds: float) -> None:
-            if num_steps == drawing.steps and step:  # it reports its loading too
+            if num_steps == drawing.steps and step:  # it also reports loading
                 drawing.end_step()
 
         images = model.generate_image(

@@ -1,1 +1,1 @@
-"""What targets need built: plans, half-precision and prepared graphs. Never imports torch."""
+"""Builds the files that targets need: plans, half-precision and prepared graphs. Never torch."""

@@ -1,4 +1,4 @@
-"""The contract of a builder, which makes what a backend runs from a bundle's networks.
+"""The contract of a builder, which turns a bundle's networks into the files of a backend.
 
 Each building module ends with its builders, frozen values; `builders.py` lists them all.
 """
@@ -17,7 +17,7 @@ from sdrt_export.precision.policy import HalfType
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Options of a build; `Builder.takes` says which of them a builder accepts."""
+    """Options of a build; `Builder.takes` lists those that a builder accepts."""
 
     components: tuple[str, ...] = ()  # names of networks; empty: all
     precision: HalfType | None = None  # None: fp16, if the builder takes a precision
@@ -31,7 +31,7 @@ class BuildOptions:
 
     @property
     def given(self) -> frozenset[str]:
-        """The names of the options that are not the default."""
+        """The names of the options that differ from the default."""
         return frozenset(
             field.name for field in fields(self) if getattr(self, field.name) != field.default
         )
@@ -39,7 +39,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds what one backend runs."""
+    """Builds the files of one backend."""
 
     backend: Backend
     takes: frozenset[str]  # the `BuildOptions` that it accepts
@@ -47,7 +47,7 @@ class Builder:
     build: Callable[[Bundle, Target, BuildOptions, Report], list[Path]]  # the new paths
 
     def refusal(self, options: BuildOptions) -> str | None:
-        """Why it does not accept these options, or None."""
+        """The reason why it does not accept these options, or None."""
         unused = options.given - self.takes
         if "precision" in unused:
             return f"target {self.backend.name} computes in float32: leave out --precision"

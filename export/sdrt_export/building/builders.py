@@ -20,7 +20,7 @@ BUILDERS: Final[tuple[Builder, ...]] = (
 
 
 def builder_of(target: Target) -> Builder:
-    """The builder of what the target runs; BuildError if it runs a bundle as it is."""
+    """The builder for the target; BuildError if the target runs a bundle without a build."""
     for builder in BUILDERS:
         if builder.backend.name == target.backend:
             return builder

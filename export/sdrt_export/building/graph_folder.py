@@ -18,7 +18,7 @@ from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array
 from sdrt_export.options import Report
 
-_LATENTS = 8  # height and width of the probe: errors of half precision show at this size, too
+_LATENTS = 8  # height and width of the probe: errors of half precision appear at this size, too
 
 
 def missing_graphs(
@@ -32,7 +32,7 @@ def missing_graphs(
     missing = [component for component in chosen if not _is_whole(bundle, graph_of(component))]
     for component in chosen:
         if component not in missing:
-            report(f"{component.name}: there already")
+            report(f"{component.name}: already built")
     return missing
 
 
@@ -66,7 +66,7 @@ def write_record(draft: Path, graph: BuiltGraph) -> None:
 
 
 def probe_inputs(bundle: Bundle, name: str) -> dict[str, Array]:
-    """Small seeded inputs with which a network is tried before its graph is kept."""
+    """Small seeded inputs to check a network with before its graph is kept."""
     return seeded_inputs(bundle, name, latents=_LATENTS)
 
 

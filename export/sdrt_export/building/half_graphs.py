@@ -1,6 +1,6 @@
 """Typed half-precision graphs: plans are built from them, and ONNX Runtime CUDA runs them.
 
-What ONNX Runtime CUDA runs in float16 is fused (`fusing`): its fused kernels take no other type.
+Graphs for ONNX Runtime CUDA in float16 are fused (`fusing`): its fused kernels take no other type.
 """
 
 from __future__ import annotations

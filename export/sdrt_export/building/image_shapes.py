@@ -1,4 +1,4 @@
-"""From the sizes and batches of images to the shapes of each network's inputs.
+"""The shapes of each network's inputs, from the sizes and batches of images.
 
 A user asks for `512x512` and `--batch 1..4`; networks count latents and rows:
 
@@ -78,7 +78,7 @@ class ShapesWanted:
 
 
 def profiles_of_component(component: Component, wanted: ShapesWanted) -> tuple[Profile, ...]:
-    """A profile for each of the shapes and kinds of run, without repeats, in the order wanted."""
+    """A profile for each of the shapes and kinds of run, without repeats, in the given order."""
     profiles = [
         profile_of_signature(
             component.signature,

@@ -1,10 +1,10 @@
 """An ONNX graph to a TensorRT plan, through polygraphy: `tensorrt` and `tensorrt-rtx` alike.
 
-Each plan is built by a process of its own (`python -m sdrt_export.building.plan_from_onnx JOB`).
+Each plan is built by its own process (`python -m sdrt_export.building.plan_from_onnx JOB`).
 polygraphy decides at its first import which of the two libraries it drives; a builder that runs out
 of memory is killed by the OS without taking the caller down; and its peak memory can be measured.
 
-Tried and left out: plans without weights, refitted from the bundle's ONNX when they are opened
+Tried and rejected: plans without weights, refitted from the bundle's ONNX when they are opened
 (`strip_plan`). TensorRT-RTX 1.7.1 does not build one of Stable Diffusion's networks without a GPU
 (`graph_jit.cpp: CHECK(status == CUDA_SUCCESS) failed`), but builds all of them with weights.
 """
@@ -64,11 +64,11 @@ class PlanFigures:
     """The cost of a build."""
 
     seconds: float
-    peak_memory: int | None  # bytes; None if the system does not say
+    peak_memory: int | None  # bytes; None if the system does not report it
 
 
 def build_plan(name: str, job: PlanJob) -> PlanFigures:
-    """Writes the plan of `job` in a process of its own.
+    """Writes the plan of `job` in a new process.
 
     BuildError with TensorRT's reason if it fails; OSError(ENOSPC) if the disk is full. `name`
     begins the message.
@@ -96,16 +96,16 @@ def build_plan(name: str, job: PlanJob) -> PlanFigures:
 
 
 def failure_of(code: int, *outputs: str) -> str:
-    """Why a building process with that exit code and these outputs failed, and what to do."""
+    """The reason why a building process with this exit code and output failed, with a remedy."""
     if code == -9:
         return (
-            "the system ended the build, most likely for want of memory: end other programs, or "
-            "build on a machine with more"
+            "the system ended the build, most likely for lack of memory: close other programs, or "
+            "build on a machine with more memory"
         )
     lines = [line.strip() for output in outputs for line in output.splitlines()]
     errors = [line for line in lines if "[E]" in line or "[!]" in line or "Error" in line]
     reason = (errors or lines or [f"exit code {code}"])[0 if errors else -1]
-    return f"TensorRT does not build it: {reason}: try another precision, or report this"
+    return f"TensorRT cannot build it: {reason}: try another precision, or report this"
 
 
 def plan_from_onnx(job: PlanJob) -> Any:

@@ -56,18 +56,18 @@ from sdrt_export.precision.policy import POLICY_VERSION, HalfType
 
 @dataclass(frozen=True)
 class _Compiler:
-    """A library that builds plans, and how it differs from the other one."""
+    """A library that builds plans, and its differences from the other one."""
 
     backend: Backend
     name: TensorRT  # the backend's
-    rtx: bool  # how polygraphy is asked for it
+    rtx: bool  # selects the library in polygraphy
     needs_gpu: bool  # builds for the GPU in this machine; if not, for the target's architectures
-    has_timing_cache: bool  # TensorRT-RTX would look for a GPU if it were given one
+    has_timing_cache: bool  # with one, TensorRT-RTX would look for a GPU
 
 
 @dataclass(frozen=True)
 class _Site:
-    """What is built, where, and what reports it."""
+    """The target of a build, its place, and its reports."""
 
     bundle: Bundle
     compiler: _Compiler
@@ -94,7 +94,7 @@ def _build_plans(
     """
     chosen = [bundle.component(name) for name in options.components] or bundle.manifest.components
     wanted = _wanted(bundle, options.shapes, options.batch)
-    for component in chosen:  # what is impossible is refused before anything is built
+    for component in chosen:  # refuses impossible shapes before the first build
         profiles_of_component(component, wanted)
     architectures = _require_buildable(compiler, target)
     site = _Site(bundle, compiler, architectures, wanted, options.half, report)
@@ -119,7 +119,7 @@ def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> list[Pa
     missing = [component for component in chosen if found[component.name] is None]
     present = [record for record in found.values() if record is not None]
     for record in present:
-        site.report(f"{record.ingredients.component}: there already")
+        site.report(f"{record.ingredients.component}: already built")
     _require_room(site, missing)
     built = [_build(site, component) for component in missing]
     if prune:
@@ -128,7 +128,7 @@ def _build_all(site: _Site, chosen: Sequence[Component], prune: bool) -> list[Pa
 
 
 def _present(site: _Site, component: Component) -> PlanRecord | None:
-    """The plan that is wanted if it exists and is intact, else None."""
+    """The plan for the component if it exists and is intact, else None."""
     from sdrt_export.precision.record import known_precision
 
     known = known_precision(site.bundle, component, site.half)
@@ -142,7 +142,7 @@ def _present(site: _Site, component: Component) -> PlanRecord | None:
         record = read_record(path.with_suffix(".json"))
         verify_file(site.root, record.plan)
     except SdrtError as error:
-        site.report(f"{component.name}: building again, as {error}")
+        site.report(f"{component.name}: building again: {error}")
         return None
     return record
 

@@ -1,4 +1,4 @@
-"""Networks prepared for this machine's processor: what the target `cpu` opens fastest."""
+"""Networks prepared for this machine's processor: the files that the target `cpu` opens fastest."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def build_prepared_graphs(
 
 
 def require_preparer() -> dict[str, str]:
-    """The processor and library to prepare for; BuildError if this machine does not say."""
+    """The processor and library to prepare for; BuildError if the system does not report them."""
     found = preparer()
     if found is None:
         raise BuildError(
-            "target cpu: this system does not say what its processor can do (Linux does), so "
-            "nothing can be prepared for it: the bundle runs as it is"
+            "target cpu: this system does not report its processor's features (Linux does), so "
+            "nothing can be prepared: run the bundle without a build"
         )
     return found
 
@@ -103,7 +103,7 @@ def _require_same(bundle: Bundle, component: Component, prepared: Path) -> None:
         got = engine.run(feeds) if same else {}
     if not same or not all(np.array_equal(expected[name], got[name]) for name in expected):
         raise BuildError(
-            f"{component.name}: onnxruntime wrote another network than it was given: leave target "
+            f"{component.name}: onnxruntime changed the network while preparing it: leave target "
             "cpu out, and report this"
         )
 

@@ -16,18 +16,18 @@ from sdrt_export.options import Report
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 WORK = ".build-"  # prefix of a build's work folder
-# Bytes of a plan besides its weights: 96 MB for Stable Diffusion 1.5's UNet
+# Bytes of a plan in addition to its weights: 96 MB for Stable Diffusion 1.5's UNet
 _OTHER_BYTES = 120e6
 
 
 @contextmanager
 def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
-    """Keeps out other builds of this bundle, and removes what a killed build left behind."""
+    """Locks out other builds of this bundle, and removes the leftovers of a killed build."""
     engines = root / ENGINES
     if not (engines / backend).resolve().is_relative_to(root.resolve()):
         raise BuildError(
             f"'{engines / backend}' leads out of the bundle, to {(engines / backend).resolve()}, "
-            "from where nothing would be opened: put a folder there"
+            "where it would not be opened: put a folder there"
         )
     try:
         engines.mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def _remove(draft: Path) -> None:
 
 
 def require_room(root: Path, build: str, needed: float) -> None:
-    """BuildError if fewer than `needed` bytes are free; `build` says what needs them."""
+    """BuildError if fewer than `needed` bytes are free; `build` names the consumer."""
     free = shutil.disk_usage(root).free
     if free < needed:
         raise BuildError(
@@ -83,8 +83,8 @@ def require_room(root: Path, build: str, needed: float) -> None:
 
 
 def bytes_of_plans(weights: Sequence[float]) -> float:
-    """The bytes that building plans with these weights needs, a number of bytes for each plan.
+    """The bytes needed to build plans with these weights, given in bytes per plan.
 
-    Each plan holds its weights; so does the graph that it is built from, one at a time.
+    Each plan contains its weights; so does its source graph, one at a time.
     """
     return sum(weights) + len(weights) * _OTHER_BYTES + max(weights, default=0)

@@ -141,7 +141,7 @@ def _weights_in(files: Collection[str], kind: CheckpointKind) -> dict[PartKind, 
 
 
 def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind) -> str | None:
-    """Why files of these names are not a checkpoint of this kind, or None."""
+    """The reason why files of these names are not a checkpoint of this kind, or None."""
     weights = _weights_in(files, kind)
     missing = [
         *(name for name in _small_files(files, kind) if name not in files),
@@ -150,7 +150,7 @@ def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind)
     if not missing:
         return None
     if f"{kind.part('denoiser').folder}/{MODEL_NAME}" in files:
-        return f"'{source}' is exported already: `sdrt run {source} \"a prompt\"` draws with it"
+        return f"'{source}' is exported already: `sdrt run {source} \"a prompt\"` generates images"
     pickles = pickles_among(files)
     if pickles and all(name.endswith(".safetensors") for name in missing):
         return refusal_of_pickles(source, pickles, "DiffusionPipeline")
@@ -158,7 +158,7 @@ def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind)
 
 
 def _small_files(files: Collection[str], kind: CheckpointKind) -> list[str]:
-    """What a checkpoint must contain in addition to weights."""
+    """The files that a checkpoint must contain in addition to weights."""
     configs = (part.config for part in kind.parts)
     tokenizers = (_tokenizer_files(files, folder) for folder in kind.tokenizers)
     return [MODEL_INDEX, *configs, SCHEDULER_CONFIG, *chain.from_iterable(tokenizers)]

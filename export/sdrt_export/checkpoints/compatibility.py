@@ -22,7 +22,7 @@ from sdrt_export.errors import CheckpointError
 Config: TypeAlias = dict[str, Any]
 
 MAX_SIZE = 1 << 17  # the largest size in a configuration for which torch may allocate
-_WIDTH = 512  # of a CLIPTextConfig that does not say its own
+_WIDTH = 512  # the default of CLIPTextConfig
 
 
 def kind_of_folder(folder: Path, source: str) -> CheckpointKind:
@@ -118,7 +118,7 @@ def _complaints_about_fit(
     channels, expected = vae.get("latent_channels"), denoiser.get("out_channels")
     if channels != expected:
         yield (
-            f"its VAE has {channels} latent channels, its UNet gives {expected}: "
+            f"its VAE has {channels} latent channels, its UNet has {expected}: "
             "take both from one checkpoint"
         )
 
@@ -138,24 +138,24 @@ def _complaints_about_tokens(
     length, expected = tokenizer.max_length, config.get("max_position_embeddings")
     if length != expected:
         yield (
-            f"its {encoder.tokenizer} gives {length} tokens, its {encoder.title} expects "
+            f"its {encoder.tokenizer} produces {length} tokens, its {encoder.title} expects "
             f"{expected} (max_position_embeddings): take both from one checkpoint"
         )
     num_tokens, expected = tokenizer.backend.get_vocab_size(), config.get("vocab_size")
     if not isinstance(expected, int) or num_tokens > expected:
         yield (
-            f"its {encoder.tokenizer} knows {num_tokens} tokens, its {encoder.title} {expected} "
+            f"its {encoder.tokenizer} has {num_tokens} tokens, its {encoder.title} {expected} "
             "(vocab_size): take both from one checkpoint"
         )
 
 
 def size(fields: JsonFields, name: str, default: int) -> int:
-    """A whole number from 1 on. SdrtError if the field holds anything else."""
+    """A positive integer. SdrtError if the field holds anything else."""
     return _checked(name, fields.integer(name, default))
 
 
 def sizes(fields: JsonFields, name: str, default: list[int]) -> list[int]:
-    """A list of such numbers, not empty; a single number is repeated to the length of `default`."""
+    """A non-empty list of such integers; one integer is repeated to the length of `default`."""
     value = fields.values.get(name)
     if value is None:
         return default

@@ -1,4 +1,4 @@
-"""A diffusers ControlNet on disk, found and compared with the UNet that it is to control.
+"""A diffusers ControlNet on disk, found and compared with the UNet that it controls.
 
 Nothing here imports torch, so bad input is reported at once.
 """
@@ -32,7 +32,7 @@ from sdrt_export.errors import CheckpointError
 
 Sources: TypeAlias = Mapping[str, str | PathLike[str]]  # name → folder or Hub id
 
-PREFIX = network_name("")  # of the folders in which checkpoints bring ControlNets
+PREFIX = network_name("")  # of the folders of ControlNets in checkpoints
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ControlNetCheckpoint:
 def controlnets_from_sources(sources: Sources, host: Host) -> tuple[ControlNetCheckpoint, ...]:
     """The ControlNets at folders' paths or Hub ids, downloaded if necessary.
 
-    CheckpointError if one is missing, incomplete, pickled, not a ControlNet or made for another
+    CheckpointError if one is missing, incomplete, pickled, not a ControlNet, or made for another
     UNet than that of `host`.
     """
     for name in sources:
@@ -75,7 +75,7 @@ def check_name(name: str) -> None:
 
 
 def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> Weights:
-    """The files that hold the weights. CheckpointError if there are none, or only pickles."""
+    """The files that hold the weights. CheckpointError if they are missing or only pickled."""
     weights = find_weights(files, kind.weights)
     if weights is not None:
         return weights

@@ -1,4 +1,4 @@
-"""Checks that a ControlNet fits the UNet that it is to control."""
+"""Checks that a ControlNet fits the UNet that it controls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sdrt_export.checkpoints.parts import CheckpointKind
 
 @dataclass(frozen=True)
 class Host:
-    """What a ControlNet must fit."""
+    """The models that a ControlNet must fit."""
 
     unet: JsonFields  # of its config.json
     pixels_per_latent: int  # in each direction
@@ -41,18 +41,18 @@ def host_of_folder(folder: Path, source: str) -> Host:
 
 
 def complaints_about_controlnet(controlnet: JsonFields, host: Host) -> Iterator[str]:
-    """Why sdrt does not export the ControlNet of that configuration for `host`.
+    """The reasons why sdrt cannot export the ControlNet of that configuration for `host`.
 
     SdrtError if a field is malformed.
     """
     part = host.kind.controlnet
-    got = controlnet.text(part.library.class_field, default="no model of diffusers")
+    got = controlnet.text(part.library.class_field, default="not a model of diffusers")
     if got != part.class_name:
         yield f"it is {got}, expected {part.class_name}"
     yield from complaints_about_absent(part, controlnet.values, host.kind, "it")
     padding = controlnet.integer("downsample_padding", 1)
     if padding != 1:
-        yield f"it has downsample_padding={padding}, expected 1, as the UNet has"
+        yield f"it has downsample_padding={padding}, expected 1, like the UNet"
     order = controlnet.text("controlnet_conditioning_channel_order", default="rgb")
     if order not in ("rgb", "bgr"):
         yield f"its controlnet_conditioning_channel_order is {order}, expected rgb or bgr"
@@ -60,7 +60,7 @@ def complaints_about_controlnet(controlnet: JsonFields, host: Host) -> Iterator[
     yield from _complaints_about_residuals(controlnet, host.unet)
 
 
-# What is not in a configuration is what diffusers assumes, for UNets and ControlNets the same.
+# Defaults of diffusers for missing options, equal for UNets and ControlNets.
 _WIDTH, _LATENT_CHANNELS, _CHANNELS, _LAYERS = 1280, 4, [320, 640, 1280, 1280], 2
 
 
@@ -72,13 +72,13 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
             f"it takes text vectors of {width}, the UNet of {expected} (cross_attention_dim): "
             "it is made for another version of Stable Diffusion"
         )
-    # An inpainting UNet takes a mask and an image too, but gives plain latents, and diffusers'
-    # inpainting pipeline hands those to the ControlNet.
+    # An inpainting UNet also takes a mask and an image, but outputs plain latents, and diffusers'
+    # inpainting pipeline passes those to the ControlNet.
     channels = size(controlnet, "in_channels", _LATENT_CHANNELS)
     expected = size(host.unet, "out_channels", _LATENT_CHANNELS)
     if channels != expected:
         yield (
-            f"it takes latents of {channels} channels (in_channels), the UNet gives {expected}: "
+            f"it takes latents of {channels} channels (in_channels), the UNet outputs {expected}: "
             "it is made for another UNet"
         )
     levels = sizes(controlnet, "conditioning_embedding_out_channels", [16, 32, 96, 256])
@@ -104,6 +104,6 @@ def _complaints_about_residuals(controlnet: JsonFields, unet: JsonFields) -> Ite
     )
     if got != expected:
         yield (
-            f"it gives {got} residuals per block (layers_per_block), the UNet has {expected} skip "
+            f"it has {got} residuals per block (layers_per_block), the UNet has {expected} skip "
             "connections: it is made for another UNet"
         )

@@ -1,4 +1,4 @@
-"""Folders from the Hugging Face Hub: only the files that an export reads are downloaded."""
+"""Folders from the Hugging Face Hub; only the files that an export reads are downloaded."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from sdrt_export.errors import CheckpointError
 
 @dataclass(frozen=True)
 class FilesWanted:
-    """What an export reads from a repository. Both functions raise CheckpointError."""
+    """The files that an export reads from a repository. Both functions raise CheckpointError."""
 
     small_files: tuple[str, ...]  # names and patterns
-    check_names: Callable[[Collection[str]], object]  # of all files, before any is downloaded
+    check_names: Callable[[Collection[str]], object]  # of all files, before the first download
     # The weights to download, from the folder with the small files and the names of all files.
     weights: Callable[[Path, Collection[str]], Iterable[str]]
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether the text could be a Hub id: "owner/name"."""
+    """True if the text could be a Hub id: "owner/name"."""
     return re.fullmatch(r"\w[\w.-]*/[\w.-]+", text) is not None
 
 
 def folder_from_hub(repo: str, wanted: FilesWanted) -> tuple[Path, str]:
     """The local folder with the files of `repo`, and the repository's name with the commit.
 
-    Files in the cache are not downloaded again. Small files come first and are checked, so a
+    Files in the cache are not downloaded again. Small files are downloaded and checked first, so a
     checkpoint that sdrt cannot export costs no gigabytes. CheckpointError for such a checkpoint,
     and if the Hub does not deliver the files.
     """
-    from huggingface_hub import errors  # here: it takes long to import
+    from huggingface_hub import errors  # here, as it is slow to import
 
     try:
         names = _names_in(repo, wanted)
@@ -51,13 +51,13 @@ def folder_from_hub(repo: str, wanted: FilesWanted) -> tuple[Path, str]:
             f"'{repo}' is neither a folder here nor a checkpoint on the Hub: check the name, "
             "and `hf auth login` if it is private"
         ) from error
-    except Exception as error:  # each HTTP library has errors of its own
+    except Exception as error:  # each HTTP library has its own errors
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"'{repo}' is not a folder here, and the Hub does not deliver it ({reason}): "
             "check the network, or export from a folder"
         ) from error
-    return folder, f"{repo}@{folder.name}"  # the Hub's cache calls a snapshot by its commit
+    return folder, f"{repo}@{folder.name}"  # the Hub's cache names a snapshot after its commit
 
 
 def _names_in(repo: str, wanted: FilesWanted) -> list[str]:

@@ -1,6 +1,6 @@
 """The contents of checkpoints, as tables: a row for each model, a tuple of rows for each kind.
 
-A new family needs rows here, and rows in `networks.loading` that say how torch reads them.
+A new family needs rows here, and rows in `networks.loading` for the torch side.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Purpose: TypeAlias = Literal["text encoder", "denoiser", "vae", "controlnet"]
 
 @dataclass(frozen=True)
 class Library:
-    """How a library names things in the folder of a model."""
+    """A library's names for the files in a model's folder."""
 
-    class_field: str  # the field of the configuration that says which model it is
+    class_field: str  # the field of the configuration with the model's class
     weights: str  # the stem of the weights files
 
 
@@ -32,15 +32,15 @@ TRANSFORMERS: Final = Library("model_type", "model")
 
 @dataclass(frozen=True)
 class PartKind:
-    """One model of a checkpoint, as far as it can be checked without torch."""
+    """One model of a checkpoint, with the facts that can be checked without torch."""
 
     purpose: Purpose
     title: str  # in messages
-    folder: str  # in the checkpoint; "": the model is a checkpoint of its own
+    folder: str  # in the checkpoint; "": the model is its own checkpoint
     library: Library
     class_name: str  # expected in the library's `class_field`
     sizes: tuple[str, ...]  # fields of the configuration that are checked before torch allocates
-    absent: tuple[str, ...] = ()  # options that other families set: they add inputs
+    absent: tuple[str, ...] = ()  # options of other families, which add inputs
     tokenizer: str | None = None  # the folder of a text encoder's tokenizer
 
     @property
@@ -56,10 +56,10 @@ class PartKind:
 
 @dataclass(frozen=True)
 class CheckpointKind:
-    """What the checkpoints of related families hold."""
+    """The contents of the checkpoints of related families."""
 
     title: str  # in messages
-    pipelines: tuple[str, ...]  # each is in the names of their pipeline classes in diffusers
+    pipelines: tuple[str, ...]  # parts of the names of their pipeline classes in diffusers
     families: tuple[str, ...]  # names of `Family`
     parts: tuple[PartKind, ...]  # in the order in which an image passes through them
     controlnet: PartKind
@@ -71,7 +71,7 @@ class CheckpointKind:
 
     @property
     def copied_folders(self) -> tuple[str, ...]:
-        """The folders that a bundle takes over as they are."""
+        """The folders that are copied into a bundle unchanged."""
         return *self.tokenizers, SCHEDULER
 
     @property
@@ -160,5 +160,5 @@ def kind_of_family(name: str) -> CheckpointKind:
             return kind
     known = ", ".join(family for kind in KINDS for family in kind.families)
     raise CheckpointError(
-        f"family '{name}': this version of sdrt exports {known}: use the sdrt that made the bundle"
+        f"family '{name}': this sdrt exports {known}: use the version that made the bundle"
     )

@@ -39,7 +39,7 @@ def file_names(folder: Path) -> set[str]:
 
 
 def check_head(path: Path) -> None:
-    """CheckpointError if the file is not safetensors or is cut short; reads only its header."""
+    """CheckpointError if the file is not safetensors or is truncated; reads only its header."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -52,15 +52,15 @@ def check_head(path: Path) -> None:
 
 
 def pickles_among(files: Collection[str]) -> list[str]:
-    """The files that run code when they are read."""
+    """The files that run code when they are loaded."""
     return sorted(name for name in files if name.endswith(PICKLES))
 
 
 def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     """The message for pickled weights; `kind` is the class of diffusers that reads the source."""
     return (
-        f"'{source}' holds its weights as pickles ({', '.join(pickles[:4])}), which run code when "
-        "they are read, so sdrt refuses them. If you trust them, convert them: python -c "
+        f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
+        "they are loaded, so sdrt refuses them. If you trust them, convert them: python -c "
         f'"from diffusers import {kind} as M; '
         f"M.from_pretrained('{source}').save_pretrained('converted')\", "
         "and export 'converted'"
@@ -80,9 +80,9 @@ def refusal_of_incomplete(
 
 
 def advice_on_file(file: Path, kind: str) -> str:
-    """What to do with a file instead of a folder; `kind` reads such files in diffusers."""
+    """The message for a file instead of a folder; `kind` reads such files in diffusers."""
     reason = (
-        "is a pickle, which runs code when it is read, so sdrt refuses it. If you trust it,"
+        "is a pickle, which runs code when it is loaded, so sdrt refuses it. If you trust it,"
         if file.suffix in PICKLES
         else "is a file, expected a diffusers folder. If it is a checkpoint,"
     )

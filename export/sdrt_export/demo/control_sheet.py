@@ -1,4 +1,4 @@
-"""Draws the README's image of outlines and what the built-in model makes of them.
+"""Makes the README's image of outlines and the built-in model's results.
 
 python -m sdrt_export.demo.control_sheet docs/control.png
 """
@@ -17,7 +17,7 @@ from sdrt_export.demo.drawing import Placement
 from sdrt_export.demo.outlines import Figure, OutlineImage, image_from_outlines
 from sdrt_export.demo.sheet import sheet
 
-# The words ask for another shape at another place: the outline wins, the colours are the prompt's.
+# Prompts ask for another shape and place: the outline wins, the colours follow the prompt.
 PAIRS = (
     (Figure("square", Placement((64, 64), 32)), "a blue star on a yellow background"),
     (Figure("heart", Placement((44, 50), 32, -0.25)), "a red circle on a white background"),
@@ -57,7 +57,7 @@ def main() -> None:
 def control_sheet(
     pairs: list[tuple[OutlineImage, npt.NDArray[np.uint8]]],
 ) -> npt.NDArray[np.uint8]:
-    """Outline and result side by side, three such pairs a row."""
+    """Outlines and results side by side, three such pairs per row."""
     tiles = [tile for outline, result in pairs for tile in (in_colour(outline), result)]
     return sheet(tiles)
 

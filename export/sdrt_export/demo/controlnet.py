@@ -1,6 +1,6 @@
-"""The demo's ControlNetModel: an outline decides shape and place, the prompt the colours.
+"""The demo's ControlNetModel: an outline sets shape and place, the prompt the colours.
 
-It is trained on a finished checkpoint, whose own networks stay as they are.
+It is trained on a finished checkpoint, whose own networks do not change.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class ControlledLatents(Latents):
 
 
 def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
-    """A ControlNet of 1.5 M parameters that starts from the UNet's encoder and changes nothing yet.
+    """A ControlNet of 1.5 M parameters, initialised from the UNet's encoder, without effect yet.
 
-    Of its attention only the middle is left: colours are the UNet's business, and the demo must
-    stay small.
+    It has attention only in the middle block: colours come from the UNet, and the demo must stay
+    small.
     """
     config = unet.config
     controlnet = ControlNetModel(
@@ -71,7 +71,7 @@ def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
 def latents_of_figures(
     vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, num_figures: int = NUM_FIGURES
 ) -> ControlledLatents:
-    """This process's training set, drawn and encoded once and then kept in `work`."""
+    """This process's training set, drawn and encoded once, then kept in `work`."""
 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         pairs = [(draw_figure(rng), draw_scene(rng)) for _ in range(BATCH)]
@@ -100,8 +100,8 @@ def train_controlnet(
     work: Path,
     schedule: Schedule = FOLLOWING,
 ) -> ControlNetModel:
-    """Trains the ControlNet alone, or goes on with the run in `work`; `empty` (1, 32) is the
-    empty caption.
+    """Trains the ControlNet only, or resumes the run in `work`; `empty` (1, 32) is the empty
+    caption.
     """
     unet.requires_grad_(False)
 

@@ -1,7 +1,7 @@
-"""What the trainings of the UNet and of the ControlNet share: encoded sets, batches, their loss.
+"""The shared training code of UNet and ControlNet: encoded sets, batches, their loss.
 
-The draws of a step come in this order: latents, captions, other inputs of the network, timesteps,
-noise. Another order gives other weights.
+The random numbers of a step are drawn in this order: latents, captions, other inputs of the
+network, timesteps, noise. Another order gives other weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LATENT_SIZE = 16
 BATCH = 64
 CAPTIONS_PER_LATENT = 4
 CAPTION_DROPOUT = 0.1  # the share of empty captions, for classifier-free guidance
-SHAPE_WEIGHT = 4.0  # how much more a latent cell counts where the shape lies
+SHAPE_WEIGHT = 4.0  # weight of the latent cells that the shape covers
 NOISY_BIAS = 0.6  # exponent; below 1 trains more at high noise, where the attributes are decided
 
 
@@ -42,7 +42,7 @@ class Latents:
 
 @dataclass(frozen=True)
 class Noised:
-    """Noised latents, and what the UNet is to say of them."""
+    """Noised latents, and the UNet's target for them."""
 
     x_t: torch.Tensor  # (B, 4, 16, 16)
     t: torch.Tensor  # (B,)
@@ -50,8 +50,8 @@ class Noised:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """v-prediction down to pure noise: colours and places are then learnt from the text alone at
-    the first step.
+    """v-prediction down to pure noise, so that colours and places are learnt from the text alone
+    at the first step.
     """
     return DDIMScheduler(
         beta_start=0.00085,

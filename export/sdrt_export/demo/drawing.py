@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.float32]  # (128, 128) in 0..1
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a shape lies, how large it is and how far it is turned."""
+    """The place, size and rotation of a shape."""
 
     centre: tuple[float, float]  # (x, y) in pixels
     radius: float  # pixels
@@ -67,7 +67,7 @@ def outlines_from_shape(shape: Shape) -> tuple[Points, ...]:
 
 
 def place_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
-    """Where the scene's words put its shape, moved by `shift` (x, y)."""
+    """The placement of the scene's shape, moved by `shift` (x, y)."""
     radius = RADIUS[scene.size]
     reach = min(FARTHEST, IMAGE_SIZE / 2 - radius - MARGIN)
     x, y = (
@@ -78,7 +78,7 @@ def place_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Placem
 
 
 def position_from_offset(x: float, y: float) -> Position:
-    """The word for a place so many pixels off the image's centre."""
+    """The word for a place at this offset in pixels from the image's centre."""
     if max(abs(x), abs(y)) < 9:
         return "centre"
     if abs(x) > abs(y):
@@ -87,15 +87,15 @@ def position_from_offset(x: float, y: float) -> Position:
 
 
 def outlines_at(shape: Shape, placement: Placement) -> tuple[Points, ...]:
-    """The shape's outlines (n, 2) in pixels, where the image's upper left corner is (0, 0)."""
+    """The shape's outlines (n, 2) in pixels; (0, 0) is the image's upper left corner."""
     cos, sin = np.cos(placement.turn), np.sin(placement.turn)
     turned = np.array([(cos, sin), (-sin, cos)]) * placement.radius
     return tuple(outline @ turned + placement.centre for outline in outlines_from_shape(shape))
 
 
 def mask_from_outlines(outlines: tuple[Points, ...]) -> Mask:
-    """How much of each pixel lies inside the first outline, and outside the second if there is
-    one; (128, 128) in 0..1.
+    """The share of each pixel that lies inside the first outline, and outside the second if there
+    is one; (128, 128) in 0..1.
     """
     canvas = Image.new("L", (IMAGE_SIZE * OVERSAMPLING,) * 2)
     pen = ImageDraw.Draw(canvas)
@@ -113,7 +113,8 @@ def image_from_mask(mask: Mask, colour: Colour, ground: Colour) -> npt.NDArray[n
 
 
 def mask_from_scene(scene: Scene, shift: tuple[float, float] = (0.0, 0.0)) -> Mask:
-    """How much of each pixel the shape covers, (128, 128) in 0..1, moved by `shift` (x, y)."""
+    """The share of each pixel that the shape covers, (128, 128) in 0..1, moved by `shift` (x,
+    y)."""
     return mask_from_outlines(outlines_at(scene.shape, place_scene(scene, shift)))
 
 
@@ -125,7 +126,7 @@ def image_from_scene(
 
 
 def draw_shift(rng: np.random.Generator) -> tuple[float, float]:
-    """A random small displacement, so that no shape is always at the same pixel."""
+    """A small random displacement, so that shapes are not always at the same pixel."""
     x, y = rng.uniform(-JITTER, JITTER, 2)
     return float(x), float(y)
 

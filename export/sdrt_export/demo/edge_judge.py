@@ -1,7 +1,7 @@
-"""How well an image of the demo model follows an outline. No learned parts.
+"""Measures how well an image of the demo model follows an outline. No learned parts.
 
-The edges of the image are where the judge parts object and ground; the outline is the control
-image's white pixels, whatever the width of its lines.
+The edges of the image are those between object and ground as separated by the judge; the outline is
+the control image's white pixels, whatever the width of its lines.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sdrt_export.demo.outlines import (
 
 TOLERANCE = 2  # pixels between an edge and the outline that it follows
 
-_HELD_OUT = 3  # first word of the seeds; the training draws its figures from seeds of another
+_HELD_OUT = 3  # first word of the seeds; the training's seeds begin with another
 
 
 @dataclass(frozen=True)
 class ControlPair:
-    """An outline and a prompt. The prompt's colours count; what else it says is mostly untrue."""
+    """An outline and a prompt. Only the colours of the prompt match; the rest is mostly wrong."""
 
     figure: Figure
     outline: OutlineImage
@@ -56,10 +56,10 @@ def held_out_pairs(num_pairs: int) -> list[ControlPair]:
 def edge_agreement(outline: OutlineImage, image: npt.NDArray[np.uint8]) -> float:
     """Intersection over union of outline (128, 128) and the edges in `image` (128, 128, 3).
 
-    A pixel of either is matched when the other has a pixel within `TOLERANCE`, as the crow flies.
-    The intersection is the mean number of matched pixels of the two, so that neither thick lines
-    nor jagged edges count twice; the union is the intersection and all unmatched pixels of both.
-    It is 0 when there is no edge in the image.
+    A pixel of either matches if the other has a pixel within `TOLERANCE`, in straight distance. The
+    intersection is the mean number of matched pixels of the two, so that neither thick lines nor
+    jagged edges count twice; the union is the intersection and all unmatched pixels of both. The
+    result is 0 if there is no edge in the image.
     """
     lines, edges = outline > 127, edges_of(part(image).mask)
     matched_lines = lines & _dilated(edges)
@@ -72,8 +72,8 @@ def edge_agreement(outline: OutlineImage, image: npt.NDArray[np.uint8]) -> float
 def score_control(
     results: Iterable[tuple[ControlPair, npt.NDArray[np.uint8]]],
 ) -> dict[str, float]:
-    """`edge_iou`, the mean edge agreement, and `colours`, the share of images in which
-    object and ground both have the prompt's colours.
+    """`edge_iou`, the mean edge agreement, and `colours`, the share of images in which both
+    object and ground have the prompt's colours.
     """
     agreements, colours = [], []
     for pair, image in results:

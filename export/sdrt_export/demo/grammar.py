@@ -1,8 +1,7 @@
-"""What the demo model can be asked for: every scene, and the captions that describe it.
+"""The prompts that the demo model understands: every scene, and the captions that describe it.
 
-A scene is one coloured shape on a ground of another colour. A caption that names no size means a
-medium shape, one that names no position means the centre, so each caption has exactly one right
-answer.
+A scene is one coloured shape on a ground of another colour. A caption without a size means a medium
+shape, one without a position means the centre, so each caption has exactly one right answer.
 """
 
 from __future__ import annotations

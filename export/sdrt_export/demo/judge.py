@@ -1,7 +1,6 @@
-"""What an image of the demo model shows: ground, colour, shape, place. No learned parts.
+"""Recognises the ground, colour, shape and place in an image of the demo model. No learned parts.
 
-The judge sees an image and nothing else; what it reads off is compared with the scene that was
-asked for.
+The judge sees only an image; its findings are compared with the scene that was prompted.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _SMALLEST_AREA = 0.006  # of the image: anything smaller is a speck, not a shape
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the judge sees; `None` where it sees no shape at all."""
+    """The judge's findings; `None` if it sees no shape."""
 
     ground: Colour
     colour: Colour | None
@@ -33,22 +32,22 @@ class Sighting:
     position: Position | None
 
     def agreement(self, scene: Scene) -> dict[str, bool]:
-        """For each attribute whether it is what was asked for."""
+        """For each attribute, True if it is right."""
         return {name: getattr(self, name) == getattr(scene, name) for name in ATTRIBUTES}
 
 
 @dataclass(frozen=True)
 class Parting:
-    """An image parted into object and ground."""
+    """An image separated into object and ground."""
 
     ground: npt.NDArray[np.float32]  # (3,) in 0..255
-    colour: npt.NDArray[np.float32] | None  # (3,) of the object; None where there is none
+    colour: npt.NDArray[np.float32] | None  # (3,) of the object; None without an object
     mask: npt.NDArray[np.bool_]  # (128, 128), true on the object
 
 
 def part(image: npt.NDArray[np.uint8]) -> Parting:
-    """Parts one image (128, 128, 3) in 0..255 where a pixel is as far from the ground's colour as
-    from the object's.
+    """Separates an image (128, 128, 3) in 0..255 at equal distances from the ground's colour and
+    the object's.
     """
     pixels = image.astype(np.float32)
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
@@ -89,7 +88,7 @@ def _nearest_colour(rgb: npt.NDArray[np.float32]) -> Colour:
 
 
 def _nearest_position(mask: npt.NDArray[np.bool_]) -> Position:
-    """Where the bounding box's centre lies, seen from the image's centre."""
+    """The position of the bounding box's centre, relative to the image's centre."""
     top, bottom, left, right = _bounding_box(mask)
     return position_from_offset(
         (left + right) / 2 - IMAGE_SIZE / 2, (top + bottom) / 2 - IMAGE_SIZE / 2
@@ -122,7 +121,7 @@ def _scale_to_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right (half open) of what is more than a stray pixel a row or column."""
+    """Top, bottom, left, right (half open) of rows and columns with more than a stray pixel."""
     rows, columns = (np.nonzero(mask.sum(axis) > 1)[0] for axis in (1, 0))
     if not len(rows) or not len(columns):
         rows, columns = np.nonzero(mask)
@@ -130,7 +129,7 @@ def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def _inner(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask without its rim of one pixel, where colours mix, if anything else is left."""
+    """The mask without its border of one pixel, where colours mix, unless nothing else is left."""
     inner = mask.copy()
     for axis in (0, 1):
         for step in (-1, 1):

@@ -1,7 +1,7 @@
 """The training loop of every stage: Adam, warm-up and cosine decay, weight averaging, resuming.
 
-Under `torchrun` each process takes its share of every batch. On a CPU one single-threaded process
-a core is nearly twice as fast as one process with a thread a core, because the layers are small.
+Under `torchrun` each process takes its share of every batch. On a CPU, one single-threaded process
+per core is nearly twice as fast as one process with a thread per core, as the layers are small.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_SAVES = 120.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a stage learns."""
+    """The length and learning rates of a stage."""
 
     num_steps: int
     learning_rate: float
@@ -48,9 +48,9 @@ def train(
 ) -> nn.Module:
     """Trains `module` in place and returns its averaged copy.
 
-    `loss_at(step, rng)` gives the loss of this process's share of a batch; its `rng` depends on
-    the step and the process alone, so that a run which was stopped and resumed from `save_path`
-    sees the batches that an unbroken run sees.
+    `loss_at(step, rng)` returns the loss of this process's share of a batch; its `rng` depends only
+    on the step and the process, so that a run which was stopped and resumed from `save_path` sees
+    the same batches as an uninterrupted run.
     """
     average = copy.deepcopy(module).requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=1e-3)
@@ -85,13 +85,13 @@ def rank() -> int:
 
 
 def num_processes() -> int:
-    """How many processes share each batch."""
+    """The number of processes that share each batch."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """For writing files that every process reads: the first process goes before the others."""
+    """The first process runs the block before the others: for files that every process reads."""
     if rank() > 0:
         distributed.barrier()
     yield

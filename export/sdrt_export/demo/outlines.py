@@ -2,7 +2,7 @@
 
     python -m sdrt_export.demo.outlines square docs/square_outline.png
 
-draws one of a shape in the middle of the image.
+draws the outline of a shape in the middle of the image.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ OutlineImage = npt.NDArray[np.uint8]  # (128, 128), 0 or 255 where the lines are
 
 @dataclass(frozen=True)
 class Figure:
-    """One shape anywhere in the image; colours are the scene's business."""
+    """One shape anywhere in the image, without colours."""
 
     shape: Shape
     placement: Placement
 
     @property
     def outlines(self) -> tuple[Points, ...]:
-        """In pixels."""
+        """The outlines in pixels."""
         return outlines_at(self.shape, self.placement)
 
     @property
     def mask(self) -> Mask:
-        """How much of each pixel the shape covers."""
+        """The share of each pixel that the shape covers."""
         return mask_from_outlines(self.outlines)
 
 
 def draw_figure(rng: np.random.Generator) -> Figure:
-    """A random shape of random size and turn, at a random place wholly inside the image."""
+    """A random shape with random size and rotation, at a random place inside the image."""
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
     radius, turn = rng.uniform(*RADII), rng.uniform(-LARGEST_TURN, LARGEST_TURN)
     around_origin = outlines_at(shape, Placement((0.0, 0.0), radius, turn))[0]
@@ -72,8 +72,8 @@ def image_of_figure(figure: Figure, scene: Scene) -> npt.NDArray[np.uint8]:
 
 
 def draw_outline_image(figure: Figure, rng: np.random.Generator) -> OutlineImage:
-    """The figure's outlines in one of the styles that users bring: smooth or hard lines of one to
-    three pixels, or the edge pixels that an edge detector finds.
+    """The figure's outlines in one of the styles of users' images: smooth or hard lines of one to
+    three pixels, or the pixels found by an edge detector.
     """
     style, width = rng.integers(3), LINE_WIDTHS[int(rng.integers(len(LINE_WIDTHS)))]
     if style == 0:
@@ -89,18 +89,19 @@ def image_from_outlines(
     canvas = Image.new("L", (IMAGE_SIZE * scale,) * 2)
     pen = ImageDraw.Draw(canvas)
     for outline in outlines:
-        closed = np.floor(np.concatenate([outline, outline[:2]]) * scale)  # the pixels it meets
+        closed = np.floor(np.concatenate([outline, outline[:2]]) * scale)  # the pixels it crosses
         pen.line([tuple(point) for point in closed], fill=255, width=width * scale, joint="curve")
     return np.asarray(canvas.reduce(scale) if smooth else canvas)
 
 
 def edge_image_from_mask(mask: Mask) -> OutlineImage:
-    """The pixels of the shape that touch the ground: one pixel wide and hard, as Canny's edges."""
+    """The pixels of the shape that touch the ground: one pixel wide and hard, like Canny's
+    edges."""
     return np.where(edges_of(mask > 0.5), np.uint8(255), np.uint8(0))
 
 
 def edges_of(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The pixels inside of which one of the four neighbours, within the image, is outside."""
+    """The pixels inside that have a neighbour (of four, within the image) outside."""
     padded = np.pad(inside, 1, mode="edge")
     surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     edges: npt.NDArray[np.bool_] = inside & ~surrounded
@@ -108,8 +109,8 @@ def edges_of(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def draw_figure_caption(figure: Figure, scene: Scene, rng: np.random.Generator) -> str:
-    """A caption with the scene's colours; what it says about shape, size and place is true in a
-    third of the cases, absent in a sixth and the scene's, which is another, in the rest.
+    """A caption with the scene's colours; its shape, size and place are right in a third of the
+    cases, missing in a sixth, and those of another scene in the rest.
     """
     truth = rng.random()
     if truth < 1 / 6:
@@ -120,7 +121,7 @@ def draw_figure_caption(figure: Figure, scene: Scene, rng: np.random.Generator) 
 
 
 def described(figure: Figure, scene: Scene) -> Scene:
-    """The scene in the figure's own words, with the colours of `scene`."""
+    """The scene that describes the figure, with the colours of `scene`."""
     size = min(RADIUS, key=lambda name: abs(RADIUS[name] - figure.placement.radius))
     x, y = np.array(figure.placement.centre) - IMAGE_SIZE / 2
     return Scene(figure.shape, scene.colour, scene.ground, size, position_from_offset(x, y))

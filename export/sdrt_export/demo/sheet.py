@@ -1,4 +1,4 @@
-"""Draws the README's image with the built-in model.
+"""Makes the README's image with the built-in model.
 
 python -m sdrt_export.demo.sheet docs/demo.png
 """
@@ -41,8 +41,8 @@ def main() -> None:
 
 
 def sheet(images: list[np.ndarray]) -> np.ndarray:
-    """Images (h, w, 3) in rows of `COLUMNS`, with white gaps between them; white fills the last
-    row.
+    """Images (h, w, 3) in rows of `COLUMNS`, with white gaps between them; the last row is filled
+    with white.
     """
     framed = [np.pad(p, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for p in images]
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % COLUMNS)

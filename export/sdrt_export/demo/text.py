@@ -102,10 +102,10 @@ def tokens_from_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> torch
 
 
 def train_to_read(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, work: Path) -> CLIPTextModel:
-    """Teaches the text encoder to tell a caption's attributes apart, before the UNet needs it.
+    """Trains the text encoder to distinguish a caption's attributes, before the UNet needs them.
 
-    A text encoder that starts at random gives the UNet much the same vectors for every caption;
-    half a minute of classification makes the UNet's conditioning learn about ten times faster.
+    A randomly initialised text encoder gives the UNet nearly equal vectors for all captions; half a
+    minute of classification makes the UNet's conditioning learn about ten times faster.
     """
     heads = nn.ModuleDict(
         {name: nn.Linear(HIDDEN_SIZE, len(kinds)) for name, kinds in _CHOICES.items()}

@@ -1,10 +1,10 @@
-"""Trains the demo model from nothing.
+"""Trains the demo model from scratch.
 
     torchrun --nproc-per-node 2 -m sdrt_export.demo.train WORK CHECKPOINT
 
-runs one process a core. Every stage keeps its state in WORK and goes on from there when it was
-stopped. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for `sdrt export`.
-With `--only-controlnet` CHECKPOINT is a finished one, and its ControlNet alone is trained.
+runs one process per core. Every stage keeps its state in WORK and resumes from there after an
+interruption. CHECKPOINT becomes a diffusers folder with fp16 weights, ready for `sdrt export`.
+With `--only-controlnet` CHECKPOINT is a finished one, and only its ControlNet is trained.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sdrt_export.demo.vae import train_vae
 from sdrt_export.exporting import DEFAULTS_NAME
 
 CONTROLNET = "controlnet_edges"  # its folder next to the UNet's
-# High guidance over-exposes what was trained down to pure noise.
+# High guidance over-exposes images of models trained down to pure noise.
 DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 20}
 
 
@@ -55,7 +55,7 @@ def train_demo(work: Path, checkpoint: Path) -> None:
 
 
 def train_control(work: Path, checkpoint: Path) -> None:
-    """The ControlNet, for the fp16 weights that stand in `checkpoint`."""
+    """The ControlNet, for the fp16 weights in `checkpoint`."""
     torch.manual_seed(0)
     vae = AutoencoderKL.from_pretrained(checkpoint / "vae").float()
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet").float()
@@ -104,9 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path, help="folder for the state of the training")
     parser.add_argument("checkpoint", type=Path, help="folder for the finished checkpoint")
-    parser.add_argument(
-        "--only-controlnet", action="store_true", help="for a checkpoint that is there already"
-    )
+    parser.add_argument("--only-controlnet", action="store_true", help="for an existing checkpoint")
     arguments = parser.parse_args()
     if torch.distributed.is_torchelastic_launched():
         torch.distributed.init_process_group("gloo")

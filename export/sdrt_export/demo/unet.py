@@ -41,13 +41,13 @@ def new_unet() -> UNet2DConditionModel:
         block_out_channels=(48, 96, 112),
         layers_per_block=1,
         cross_attention_dim=HIDDEN_SIZE,
-        attention_head_dim=4,  # the number of heads, whatever its name says
+        attention_head_dim=4,  # the number of heads, despite its name
         norm_num_groups=8,
     )
 
 
 def latents_of_scenes(vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path) -> Latents:
-    """This process's training set, drawn and encoded once and then kept in `work`."""
+    """This process's training set, drawn and encoded once, then kept in `work`."""
 
     def encode(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         scenes = [ALL_SCENES[i] for i in rng.integers(len(ALL_SCENES), size=BATCH)]
@@ -69,7 +69,7 @@ def train_unet(
     empty: torch.Tensor,
     work: Path,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains both, or goes on with the run in `work`; `empty` (1, 32) is the empty caption."""
+    """Trains both, or resumes the run in `work`; `empty` (1, 32) is the empty caption."""
 
     def loss_at(step: int, rng: np.random.Generator) -> torch.Tensor:
         chosen, tokens = draw_captioned(latents, empty, rng)

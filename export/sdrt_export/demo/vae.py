@@ -1,6 +1,5 @@
 """The demo's AutoencoderKL: 128×128 images to latents 4×16×16 of zero mean and unit spread, and
-back.
-"""
+back."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ def new_vae() -> AutoencoderKL:
 
 
 def train_vae(work: Path, num_images: int = 6000) -> AutoencoderKL:
-    """Trains the autoencoder, or goes on with the run kept in `work`; the result's latents are
+    """Trains the autoencoder, or resumes the run in `work`; the latents of the result are
     normalised.
     """
     torch.manual_seed(0)
@@ -91,7 +90,7 @@ def normalize_latents(vae: AutoencoderKL, images: torch.Tensor) -> None:
     """Rescales the two 1×1 convolutions around the latents so that each channel has mean 0 and
     spread 1.
 
-    The images stay what they were; the UNet gets latents that need no scaling factor.
+    The images do not change; the UNet's latents then need no scaling factor.
     """
     latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in images.split(32)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
@@ -126,7 +125,7 @@ def _draw_images(num_images: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np
 def _draw_corners(
     centres: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Upper left corners `(n, 2)` of crops that hold the shape's centre and lie inside the
+    """Upper left corners `(n, 2)` of crops that contain the shape's centre and lie inside the
     image.
     """
     inside = rng.integers(8, CROP_SIZE - 8, size=centres.shape)

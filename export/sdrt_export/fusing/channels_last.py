@@ -1,4 +1,4 @@
-"""Turns a graph of convolutions from (B, C, h, w) to (B, h, w, C), which tensor cores work on."""
+"""Turns a graph of convolutions from (B, C, h, w) to (B, h, w, C), the layout of tensor cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx import NodeProto, helper
 
 from sdrt_export.fusing.editor import FusionEditor, attributes_of, contrib
 
-TO_LAST: Final = [0, 2, 3, 1]  # the axes of a channels-last tensor, in those of channels-first
+TO_LAST: Final = [0, 2, 3, 1]  # axes of channels-last tensors, as channels-first axes
 TO_FIRST: Final = [0, 3, 1, 2]
 
 _ELEMENTWISE = frozenset(
@@ -18,10 +18,11 @@ _ELEMENTWISE = frozenset(
 
 
 def to_channels_last(graph: FusionEditor) -> None:
-    """Every convolution and group norm works on channels-last tensors, and so does what lies
-    between them.
+    """Makes all convolutions and group norms, and the nodes between them, work on channels-last
+    tensors.
 
-    Transposes stay only where the network begins and ends, and around what this pass does not know.
+    Transposes stay only at the network's inputs and outputs, and around operators unknown to this
+    pass.
     """
     pass_ = _ChannelsLast(graph)
     graph.nodes = pass_.run()
@@ -29,11 +30,11 @@ def to_channels_last(graph: FusionEditor) -> None:
 
 
 class _ChannelsLast:
-    """The walk over the nodes, in their order."""
+    """The pass over the nodes, in their order."""
 
     def __init__(self, graph: FusionEditor) -> None:
         self.graph = graph
-        self.last: dict[str, str] = {}  # tensor → the channels-last one that holds the same
+        self.last: dict[str, str] = {}  # tensor → its channels-last version
         self.first = {value.name for value in graph.model.graph.input} | graph.weights.keys()
         self.nodes: list[NodeProto] = []
         self.rules: dict[str, Callable[[NodeProto], bool]] = {
@@ -60,7 +61,7 @@ class _ChannelsLast:
         return self.nodes
 
     def _require_first(self, name: str) -> None:
-        """Makes the channels-first tensor, where only the other is there."""
+        """Creates the channels-first tensor, if only the other exists."""
         if name in self.last and name not in self.first:
             self.nodes.append(
                 helper.make_node("Transpose", [self.last[name]], [name], perm=TO_FIRST)
@@ -168,7 +169,7 @@ class _ChannelsLast:
         return False
 
     def _rename(self, old: str, new: str) -> None:
-        """Lets all who read `old` read `new`, which is what they call channels-first."""
+        """Redirects all readers of `old`, a channels-first name, to `new`."""
         for node in self.graph.nodes:
             for place, name in enumerate(node.input):
                 if name == old:

@@ -1,4 +1,4 @@
-"""A graph under the hands of passes that put one node in the place of several."""
+"""A graph editor for passes that replace several nodes by one."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Shape: TypeAlias = tuple[int | str, ...]
 
 @dataclass
 class FusionEditor:
-    """The nodes of a typed graph, who makes and who takes each tensor, and the weights.
+    """The nodes of a typed graph, the maker and takers of each tensor, and the weights.
 
-    A pass replaces nodes while it walks over them; `commit` rebuilds the list, after which the
-    next pass sees what this one did. Tensors that stay keep their names, so `shapes`, which are
-    those of the graph as it was read, hold for all passes.
+    A pass replaces nodes while it iterates over them; `commit` rebuilds the list, so that the next
+    pass sees the changes. Remaining tensors keep their names, so `shapes`, those of the original
+    graph, are valid for all passes.
     """
 
     model: ModelProto
-    folder: Path  # where its external data lies
+    folder: Path  # of its external data
     weights: dict[str, Stored | Combined] = field(init=False)
     shapes: dict[str, Shape] = field(init=False)
     nodes: list[NodeProto] = field(init=False)
@@ -53,7 +53,7 @@ class FusionEditor:
         self._added: dict[int, list[NodeProto]] = defaultdict(list)
 
     def replace(self, old: Sequence[NodeProto], at: NodeProto, *new: NodeProto) -> None:
-        """Puts the `new` nodes in the place of `at`, one of the `old` nodes, all of which go."""
+        """Puts the `new` nodes in place of `at`, one of the `old` nodes, which are all removed."""
         self._removed |= {id(node) for node in old}
         self._added[id(at)] += new
 
@@ -67,7 +67,7 @@ class FusionEditor:
         self._index()
 
     def finish(self) -> ModelProto:
-        """The model with the nodes as they are now, without nodes and weights that nobody needs."""
+        """The model with the current nodes, without unused nodes and weights."""
         used, nodes = set(self.outputs), []
         for node in reversed(self.nodes):
             if used & set(node.output):
@@ -82,22 +82,22 @@ class FusionEditor:
             self.model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
         return self.model
 
-    # --- questions that patterns ask
+    # --- queries of patterns
 
     def maker(self, name: str, operator: str) -> NodeProto | None:
-        """The node that computes the tensor, if it is of this operator."""
+        """The node that computes the tensor, if it has this operator."""
         node = self.producer.get(name)
         return node if node is not None and node.op_type == operator else None
 
     def taker(self, name: str, operator: str) -> NodeProto | None:
-        """The only node that takes the tensor, if it is of this operator."""
+        """The only node that takes the tensor, if it has this operator."""
         nodes = self.consumers[name]
         if len(nodes) != 1 or name in self.outputs or nodes[0].op_type != operator:
             return None
         return nodes[0]
 
     def split_weight(self, node: NodeProto) -> tuple[str, str] | None:
-        """The names of the tensor and of the weight that a node of two inputs takes."""
+        """The names of the tensor and of the weight that a node with two inputs takes."""
         first, second = node.input
         if (first in self.weights) == (second in self.weights):
             return None
@@ -123,7 +123,7 @@ class FusionEditor:
     def add_view(
         self, name: str, suffix: str, view: Callable[[Array], Array], element: int | None = None
     ) -> str:
-        """A weight seen in another way; its name."""
+        """Adds a view of a weight; returns its name."""
         stored = self.weights[name]
         assert isinstance(stored, Stored), name
         new = f"{name}.{suffix}"
@@ -134,7 +134,7 @@ class FusionEditor:
     def add_combined(
         self, names: Sequence[str], suffix: str, combine: Callable[[Sequence[Array]], Array]
     ) -> str:
-        """A weight made of these; its name."""
+        """Adds a weight made of several; returns its name."""
         new = f"{names[0]}.{suffix}"
         self.weights[new] = Combined(tuple(self.weights[name] for name in names), combine)
         return new

@@ -1,7 +1,7 @@
 """A typed graph with the operators for which ONNX Runtime has CUDA kernels.
 
-They have no meaning outside of ONNX Runtime, and most no kernel on its CPU, so this is the last
-step of `sdrt build --target cuda`: what decides about precision has run on the plain graph.
+They are undefined outside of ONNX Runtime, and most have no CPU kernel there, so this is the last
+step of `sdrt build --target cuda`: the precision search has run on the plain graph.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Passes that fuse norms with what stands around them: an activation, or the sum that they take.
+"""Passes that fuse norms with their neighbours: an activation, or the sum that they take.
 
-Each leaves what it does not know. The patterns are those that `onnx_from_network` writes.
+Each leaves unknown patterns unchanged. The patterns are those that `onnx_from_network` writes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sdrt_export.fusing.product_fusions import biased_sum
 
 
 def fuse_group_norm(graph: FusionEditor) -> None:
-    """Group norm and the SiLU behind it; GroupNorm computes its sums in float32.
+    """Group norm and the SiLU after it; GroupNorm computes its sums in float32.
 
-    The node is the channels-first one, which has no kernel: `to_channels_last` turns it.
+    The new node is channels-first, which has no kernel: `to_channels_last` turns it.
     """
     for norm in graph.nodes:
         if norm.op_type == "InstanceNormalization":
@@ -53,7 +53,7 @@ def _fuse_group_norm_at(graph: FusionEditor, norm: NodeProto) -> None:
 
 
 def _groups_before(graph: FusionEditor, norm: NodeProto) -> tuple[str, int, list[NodeProto]] | None:
-    """What is normalised, (B, C, h, w), in how many groups, and the nodes that flatten it."""
+    """The normalised tensor (B, C, h, w), the number of groups, and the nodes that flatten it."""
     cast = graph.maker(norm.input[0], "Cast")
     flat = graph.maker(cast.input[0] if cast is not None else norm.input[0], "Reshape")
     target = graph.ints(flat.input[1]) if flat is not None else None
@@ -69,9 +69,9 @@ def _groups_before(graph: FusionEditor, norm: NodeProto) -> tuple[str, int, list
 
 @dataclass(frozen=True)
 class _Scaling:
-    """What follows a group norm: the old shape again, a weight and a bias per channel."""
+    """The nodes after a group norm: the old shape again, a weight and a bias per channel."""
 
-    nodes: list[NodeProto]  # but for `shape`, which others may need
+    nodes: list[NodeProto]  # except `shape`, which others may need
     shape: NodeProto
     gamma: str
     beta: str
@@ -93,7 +93,7 @@ def _scaling_behind(graph: FusionEditor, norm: NodeProto) -> _Scaling | None:
 
 
 def _silu_behind(graph: FusionEditor, name: str) -> list[NodeProto]:
-    """The Sigmoid and the Mul that are all that takes the tensor."""
+    """The Sigmoid and the Mul, if nothing else takes the tensor."""
     takers = graph.consumers[name]
     sigmoid = next((node for node in takers if node.op_type == "Sigmoid"), None)
     if len(takers) != 2 or sigmoid is None or name in graph.outputs:
@@ -105,8 +105,8 @@ def _silu_behind(graph: FusionEditor, name: str) -> list[NodeProto]:
 
 
 def fuse_skip_layer_norm(graph: FusionEditor) -> None:
-    """A sum of residual, product and bias with a layer norm behind it."""
-    fused_sums = set()  # of which a second norm, as a text encoder has, takes what the first gives
+    """A sum of residual, product and bias with a layer norm after it."""
+    fused_sums = set()  # a second norm (text encoders have one) takes the first's sum
     for norm in graph.nodes:
         has_bias = norm.op_type == "LayerNormalization" and len(norm.input) == 3
         total = graph.maker(norm.input[0], "Add") if has_bias else None
@@ -128,7 +128,7 @@ def fuse_skip_layer_norm(graph: FusionEditor) -> None:
 
 
 def fuse_skip_group_norm(graph: FusionEditor) -> None:
-    """A sum of a convolution with a residual or a time embedding, and the group norm behind it."""
+    """A sum of a convolution with a residual or a time embedding, and the group norm after it."""
     for norm in graph.nodes:
         total = graph.maker(norm.input[0], "Add") if norm.op_type == "GroupNorm" else None
         if total is not None:
@@ -149,7 +149,7 @@ def _fuse_skip_group_norm_at(graph: FusionEditor, norm: NodeProto, total: NodePr
         return
     embedding = _row_vector(graph, skip)
     alone = len(graph.consumers[total.output[0]]) == 1 and total.output[0] not in graph.outputs
-    if embedding is not None and not alone:  # what is broadcast is not given back
+    if embedding is not None and not alone:  # a broadcast sum is not an output
         return
     convs = [conv, graph.maker(skip, "NhwcConv")]
     biases = [bias for node in convs if node is not None for bias in _bias_taken(graph, node)]
@@ -164,14 +164,14 @@ def _fuse_skip_group_norm_at(graph: FusionEditor, norm: NodeProto, total: NodePr
 
 
 def _bias_taken(graph: FusionEditor, conv: NodeProto) -> list[str]:
-    """Takes the bias away from a convolution of which only a sum takes the result."""
+    """Removes the bias from a convolution whose result only a sum takes."""
     if len(conv.input) < 3 or graph.taker(conv.output[0], "Add") is None:
         return []
     return [conv.input.pop()]
 
 
 def _row_vector(graph: FusionEditor, name: str) -> str | None:
-    """The (B, D) tensor of which this one is the view (B, 1, 1, D)."""
+    """The (B, D) tensor whose view (B, 1, 1, D) this one is."""
     turned = graph.maker(name, "Transpose")
     if turned is None:
         return None

@@ -1,6 +1,6 @@
-"""Passes that fuse matrix products with what stands around them: attention, gates, biases.
+"""Passes that fuse matrix products with their neighbours: attention, gates, biases.
 
-Each leaves what it does not know. The patterns are those that `onnx_from_network` writes.
+Each leaves unknown patterns unchanged. The patterns are those that `onnx_from_network` writes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from onnx import NodeProto, helper
 
 from sdrt_export.fusing.editor import FusionEditor, attributes_of, contrib
 
-# What the CUDA kernels of BiasSplitGelu know: Stable Diffusion's feed-forward widths.
+# The widths that the CUDA kernels of BiasSplitGelu support: Stable Diffusion's feed-forward layers.
 SPLIT_GELU_WIDTHS = (1280, 2560, 5120)
-# Fewer products are not worth the copies of a Split. Of more outputs, ONNX Runtime's Split copies
-# the addresses from the host in each run, which a captured graph must not hold.
+# Fewer products are not worth the copies of a Split. With more outputs, ONNX Runtime's Split
+# copies the addresses from the host in each run, which a captured graph cannot contain.
 MIN_SPLIT, MAX_SPLIT = 4, 32
 
 
@@ -53,7 +53,7 @@ def _fuse_attention_at(graph: FusionEditor, softmax: NodeProto) -> None:
         query, scale = parts[0], factor
         if graph.taker(scaled.output[0], "Reshape"):
             nodes.append(scaled)
-    if abs(scale * math.sqrt(dim) - 1) < 1e-3:  # what a half made of it
+    if abs(scale * math.sqrt(dim) - 1) < 1e-3:  # rounded to half precision
         scale = 1 / math.sqrt(dim)
     inputs = [query, k[0], v[0]]
     fused = contrib("MultiHeadAttention", inputs, [merged.output[0]], num_heads=heads, scale=scale)
@@ -63,7 +63,7 @@ def _fuse_attention_at(graph: FusionEditor, softmax: NodeProto) -> None:
 def _heads(
     graph: FusionEditor, name: str, perm: list[int]
 ) -> tuple[str, int, int, list[NodeProto]] | None:
-    """What was split into heads: the tensor, how many heads, their width, and the nodes."""
+    """The tensor that was split into heads, the number of heads, their width, and the nodes."""
     turned = graph.maker(name, "Transpose")
     split = graph.maker(turned.input[0], "Reshape") if turned is not None else None
     target = graph.ints(split.input[1]) if split is not None else None
@@ -138,10 +138,10 @@ def biased_sum(graph: FusionEditor, total: NodeProto) -> tuple[str, str, str, No
 
 
 def merge_projections(graph: FusionEditor) -> None:
-    """Many small products with one tensor as a few large ones.
+    """Merges many small products with one tensor into a few large ones.
 
-    All cross-attentions project the same text, and all residual blocks the same embedding of the
-    timestep: dozens of launches of a few microseconds each.
+    All cross-attentions project the same text, and all residual blocks the same timestep embedding:
+    dozens of launches of a few microseconds each.
     """
     groups: dict[tuple[object, ...], list[NodeProto]] = defaultdict(list)
     for node in graph.nodes:

@@ -103,8 +103,8 @@ class ControlNet(Network):
         self.name = names.controlnet(name)
         config = model.config
         self.pools = config.global_pool_conditions
-        model.register_to_config(global_pool_conditions=False)  # done here
-        # each level of the image's embedding but the first halves it
+        model.register_to_config(global_pool_conditions=False)  # done below
+        # each level of the image's embedding except the first halves the size
         self.scale = 1 << (len(config.conditioning_embedding_out_channels) - 1)
         sizes = (f"{self.scale}*height", f"{self.scale}*width")
         image = float32(names.CONTROLNET_COND, "batch", config.conditioning_channels, *sizes)
@@ -144,7 +144,7 @@ class ControlNet(Network):
             generator=random,
         )
         scale = torch.randn((size.batch, len(self.skips)), generator=random)
-        # small compared with the net's own residuals, so that an error in those shows
+        # small compared with the net's own residuals, so that errors in those are visible
         earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
         return *random_denoiser_inputs(config, size, random), image, scale, *earlier
 

@@ -32,7 +32,7 @@ _DIFFUSERS = {"low_cpu_mem_usage": is_accelerate_available()}
 
 @dataclass(frozen=True)
 class ModelKind:
-    """How torch reads a part of a checkpoint, and which networks it becomes."""
+    """A part of a checkpoint as torch reads it, and the networks that it becomes."""
 
     read_with: Any  # a class with `from_pretrained`
     options: Mapping[str, Any]  # of `from_pretrained`
@@ -46,13 +46,13 @@ MODELS: Mapping[PartKind, ModelKind] = {
     TEXT_ENCODER: ModelKind(CLIPTextModel, {"attn_implementation": "eager"}, ((TextEncoder,),)),
     UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
     VAE: ModelKind(AutoencoderKL, _DIFFUSERS, ((VaeDecoder,), (VaeEncoder,))),
-    CONTROLNET: ModelKind(ControlNetModel, _DIFFUSERS, ()),  # `ControlNet` takes a name, too
+    CONTROLNET: ModelKind(ControlNetModel, _DIFFUSERS, ()),  # `ControlNet` also takes a name
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """What fills one folder of a bundle: a model, as one network or as variants of one.
+    """The contents of one folder of a bundle: a model, as one network or as variants of one.
 
     `networks` reads the model; each call reads it again.
     """
@@ -77,8 +77,8 @@ def _part_from_checkpoint(
 ) -> Part:
     """The part of a bundle that holds these networks of a checkpoint's part.
 
-    Its `networks` raises CheckpointError if a weight is missing, or has another shape than the
-    configuration says.
+    Its `networks` raises CheckpointError if a weight is missing, or its shape differs from the
+    configuration.
     """
 
     def networks() -> list[Network]:
@@ -113,11 +113,11 @@ def _read(kind: PartKind, folder: Path, variant: str | None, title: str) -> nn.M
             output_loading_info=True,
             **model.options,
         )
-    except Exception as error:  # a configuration can break them anywhere
+    except Exception as error:  # a bad configuration can raise anything
         message = " ".join(str(error).split())
         raise CheckpointError(f"{title} does not load: {message}") from error
     missing = sorted(report["missing_keys"])
-    if missing:  # diffusers and transformers go on with random numbers
+    if missing:  # diffusers and transformers continue with random weights
         raise CheckpointError(
             f"{title} lacks {len(missing)} weights, the first is {missing[0]}: "
             "save or download it again"

@@ -32,7 +32,7 @@ class Network(nn.Module, ABC):
 
     name: str
     role: Role
-    takes: frozenset[str] = frozenset()  # which variant of a denoiser it is, see `Component`
+    takes: frozenset[str] = frozenset()  # the variant of a denoiser, see `Component`
     file_name = MODEL_NAME
     signature: Signature
 
@@ -45,7 +45,7 @@ class Network(nn.Module, ABC):
         """Random inputs in the order of the signature."""
 
     def simplify(self) -> None:
-        """Prepares tracing: from now on the model computes the same in simpler operations."""
+        """Prepares tracing: the model then computes the same in simpler operations."""
 
 
 def float32(name: str, *shape: int | str) -> TensorSpec:

@@ -1,1 +1,1 @@
-"""Which node computes in what: a float32 graph to half precision. Never imports torch."""
+"""The precision of each node: a float32 graph to half precision. Never imports torch."""

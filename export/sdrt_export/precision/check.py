@@ -1,7 +1,7 @@
-"""Finds what a network's rules did not foresee: runs the network and promotes nodes to float32.
+"""Finds precision problems that the rules miss: runs the network and promotes nodes to float32.
 
 It runs the float32 graph and the half-precision graph, in which each rounding is a node
-(`rounding_model`), on seeded inputs. Two things promote:
+(`rounding_model`), on seeded inputs. Two findings promote nodes:
 
 * A tensor whose float32 values do not fit: the nodes that write it and read it become float32.
 * An output below `MIN_PSNR`, or with NaN or infinity: the nodes that introduce the error, whose
@@ -46,7 +46,7 @@ Feeds = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """A component's precision. `promoted` are the nodes that no rule named, by their output."""
+    """A component's precision. `promoted` are the nodes beyond the rules, by their output."""
 
     precision: Precision
     promoted: tuple[NodeName, ...]
@@ -58,7 +58,7 @@ def write_half(
 ) -> PrecisionReport:
     """Writes `model.onnx` and its weights into `folder`, in half precision as far as possible.
 
-    `cases` are the inputs that are tried. BuildError if float32 itself gives NaN or infinity.
+    `cases` are the inputs to try. BuildError if float32 itself gives NaN or infinity.
     """
     check = _Check(model_path, folder, half, cases)
     report = None if rules.everything else _promote(check, kept_by_rules(check.graph, rules))
@@ -69,7 +69,7 @@ def write_half(
 
 
 def _promote(check: _Check, kept: set[NodeName]) -> PrecisionReport | None:
-    """Writes the graph with more and more in float32 until it is precise enough.
+    """Writes the graph with more and more nodes in float32 until it is precise enough.
 
     None if no further node to promote is found, or `MAX_ROUNDS` are not enough.
     """
@@ -86,7 +86,7 @@ def _promote(check: _Check, kept: set[NodeName]) -> PrecisionReport | None:
 
 
 def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: Rules) -> None:
-    """Writes what `write_half` wrote when it returned `report`, without running anything."""
+    """Writes the graph of an earlier `write_half` from its report, without running anything."""
     half: HalfType = "fp16" if report.precision == "fp32" else report.precision
     graph = float_graph_from_model(load_for(model_path, half))
     kept = kept_by_rules(graph, rules if report.precision != "fp32" else Rules(everything=True))
@@ -120,7 +120,7 @@ class _Check:
             for name, array in outputs.items():
                 if not np.isfinite(array).all():
                     raise BuildError(
-                        f"'{name}' holds NaN or infinity in float32 already: "
+                        f"'{name}' holds NaN or infinity even in float32: "
                         "export the checkpoint again"
                     )
 

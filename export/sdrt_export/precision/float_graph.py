@@ -1,4 +1,4 @@
-"""The float32 part of an ONNX graph, on which the precision pass works."""
+"""The float32 part of an ONNX graph, the input of the precision pass."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ VIEWS = frozenset(
     {"Reshape", "Transpose", "Slice", "Gather", "Concat", "Unsqueeze", "Squeeze", "Expand"}
     | {"Identity", "Flatten", "Split"}
 )
-# Where an engine spends its time; everything else is cheap compared with a cast.
+# The operators that take the time of an engine; all others cost less than a cast.
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum"})
 
 
 @dataclass
 class FloatGraph:
-    """The nodes of a model, without the casts that only unpack weights, and its float32 tensors."""
+    """The nodes of a model without the casts that only unpack weights, and its float32 tensors."""
 
     model: ModelProto
     nodes: list[NodeProto]
@@ -110,7 +110,7 @@ def float_graph_from_model(model: ModelProto) -> FloatGraph:
 
 
 def takes_type(node: NodeProto, place: int, element: int, opset: int) -> bool:
-    """Whether the input at `place` may have the ONNX type `element`."""
+    """True if the input at `place` may have the ONNX type `element`."""
     return element in _allowed(node.op_type, opset, "inputs", place)
 
 

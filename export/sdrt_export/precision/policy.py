@@ -1,9 +1,9 @@
-"""What stays float32 in a half-precision network, as data.
+"""The nodes that stay float32 in a half-precision network, as data.
 
 The reasons, with others' experience: SD 2.1's attention scores overflow float16 and give black
 images (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model card;
 sdxl-vae-fp16-fix has other weights for that reason), `sin(1000 * frequency)` has no digits left in
-float16. `precision.check` finds what these tables do not foresee by running the network.
+float16. `precision.check` finds what these tables miss by running the network.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ POLICY_VERSION = 1  # of these tables and of the pass: part of every plan's key
 
 @dataclass(frozen=True)
 class Rules:
-    """Which nodes of a network stay float32."""
+    """The rules for the nodes that stay float32."""
 
     # Sums of squares and means over whole feature maps. LayerNormalization is not among them: by
     # its definition it computes the statistics in float32 (stash_type = 1) for any input type.
     operators: frozenset[str] = frozenset(
         {"InstanceNormalization", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Pow", "Sqrt"}
     )
-    # These and everything computed on the way to them: the embedding of timesteps.
+    # These and all nodes that lead to them: the embedding of timesteps.
     with_origins: frozenset[str] = frozenset({"Sin", "Cos"})
     attention_scores: bool = False  # from the product of queries and keys to its softmax
     everything: bool = False

@@ -20,8 +20,8 @@ def tensors_of(
 ) -> Iterator[dict[str, Array]]:
     """The float32 tensors called `names`, inside the graph or its outputs, for each of `cases`.
 
-    `folder` holds the model's external weights. All tensors of one case are in memory together, so
-    keep cases small when many are read. BuildError if the network does not load or run.
+    `folder` holds the model's external weights. All tensors of one case are in memory at once, so
+    keep cases small if you read many. BuildError if the network does not load or run.
     """
     probed = ModelProto()
     probed.CopyFrom(model)

@@ -1,7 +1,7 @@
 """An explicitly typed half-precision ONNX graph from a float32 one.
 
-TensorRT 11 knows strongly typed networks only: the graph says what is computed in which type. One
-pass decides it node by node:
+TensorRT 11 only has strongly typed networks: the graph sets the type of each computation. One pass
+decides it node by node:
 
 1. A node stays float32 if the rules of its family say so (`precision.policy`), if running the
    network showed that it must (`precision.check`), if ONNX has no half type for it, or if it is
@@ -50,7 +50,7 @@ _SUFFIXES = {FLOAT: "fp32"} | {element: half for half, element in ELEMENTS.items
 class Stored:
     """A weight of the new graph: an initializer of the old one, and its new type.
 
-    `view` shows it in another way: transposed, flattened.
+    `view` changes its layout: transposed, flattened.
     """
 
     source: TensorProto
@@ -58,7 +58,7 @@ class Stored:
     view: Callable[[Array], Array] | None = None
 
     def values(self, folder: Path) -> Array:
-        """What is written; `folder` holds the old graph's external data."""
+        """The values to write; `folder` holds the old graph's external data."""
         array = _converted(array_of(self.source, folder), self.element)
         return array if self.view is None else np.ascontiguousarray(self.view(array))
 
@@ -71,7 +71,7 @@ class Combined:
     combine: Callable[[Sequence[Array]], Array]
 
     def values(self, folder: Path) -> Array:
-        """What is written, as of a `Stored` weight."""
+        """The values to write, as of a `Stored` weight."""
         return self.combine([part.values(folder) for part in self.parts])
 
 
@@ -127,7 +127,7 @@ def half_from_float(graph: FloatGraph, half: HalfType, kept: set[NodeName]) -> T
 
 
 def _knows_type(graph: FloatGraph, node: NodeProto, element: int, opset: int) -> bool:
-    """Whether the node's first float32 input and output may have the type `element`.
+    """True if the node's first float32 input and output may have the type `element`.
 
     Other places may always be float32: the scales of a Resize.
     """
@@ -197,7 +197,7 @@ class _Typing:
             self.cast[name, made], self.cast[name, FLOAT] = inner, name
 
     def _type_attributes(self, node: NodeProto, target: int) -> None:
-        """Changes the attributes that say that a node's output is float32."""
+        """Changes the attributes that set a node's output to float32."""
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == FLOAT:
                 attribute.i = target
@@ -248,13 +248,13 @@ def array_of(tensor: TensorProto, folder: Path) -> Array:
 
 
 def _converted(array: Array, element: int) -> Array:
-    """The array in another float type; what means infinity becomes the largest number."""
+    """The array in another float type; infinite values become the largest number."""
     wanted = helper.tensor_dtype_to_np_dtype(element)
     if array.dtype == wanted:
         return array
     if element == TensorProto.FLOAT16 and array.size and np.abs(array).max() >= INFINITE:
         array = np.clip(array, -LARGEST["fp16"], LARGEST["fp16"])
-    with np.errstate(over="ignore"):  # the check finds what does not fit
+    with np.errstate(over="ignore"):  # the check finds overflows
         return np.asarray(array.astype(wanted))
 
 

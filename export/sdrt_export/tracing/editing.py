@@ -74,5 +74,5 @@ def _origin(name: str, sources: Mapping[str, str]) -> str:
 
 
 def _is_one(array: np.ndarray[Any, Any]) -> bool:
-    """Whether it is the float 1; arithmetic on integers, which are sizes, belongs to `fold`."""
+    """True if it is the float 1; arithmetic on integers, which are sizes, belongs to `fold`."""
     return array.ndim == 0 and array.dtype.kind == "f" and bool(array == 1)

@@ -1,8 +1,8 @@
-"""Makes a traced graph smaller: computes now what is known before a run.
+"""Makes a traced graph smaller by computing everything that is known before a run.
 
-Tracing leaves long chains of arithmetic on sizes, most of them in front of a Reshape for which all
-sizes but one are known. Engines fold few of them, and take longer to load the more nodes there are.
-ONNX's own shape inference says what is known.
+Tracing leaves long chains of arithmetic on sizes, most of them before a Reshape for which all sizes
+but one are known. Engines fold few of them, and load more slowly the more nodes there are. ONNX's
+own shape inference provides the known sizes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 def fold(model: ModelProto, weights: Tensors) -> Tensors:
     """Removes from the graph constants, views of weights, and everything that known sizes decide.
 
-    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use,
-    under the names that those nodes use: weights are called as in the checkpoint, followed by the
-    operator if one was folded (`….to_q.weight.Transpose`), short constants by their value
-    (`int64 [0, 2, -1]`). A view shares its weight's memory.
+    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use, by
+    their names there: weights are named as in the checkpoint, followed by the operator if one was
+    folded (`….to_q.weight.Transpose`), short constants by their value (`int64 [0, 2, -1]`). A view
+    shares its weight's memory.
     """
     graph = model.graph
     facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, dict(weights))
@@ -67,7 +67,7 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known about a graph. Names are those of the traced graph."""
+    """The known facts about a graph. Names are those of the traced graph."""
 
     shapes: Mapping[str, Dims]
     producers: Mapping[str, NodeProto]
@@ -88,7 +88,7 @@ class _Facts:
         return None
 
     def sizes_behind(self, gather: NodeProto) -> Dims:
-        """The shape from which a Gather picks known places; empty if it does anything else."""
+        """The shape from which a Gather picks known places; empty for any other node."""
         shape = self.producers.get(gather.input[0])
         if shape is None or shape.op_type != "Shape" or gather.input[1] not in self.values:
             return ()
@@ -116,7 +116,7 @@ class _Facts:
 
 
 def _target_size(dim: int | str, axis: int, before: Dims) -> int:
-    """A Reshape's number for one axis: the size, 0 if it stays as it was, -1 if it is unknown."""
+    """A Reshape's number for one axis: the size, 0 if it is unchanged, -1 if it is unknown."""
     if isinstance(dim, int):
         return dim
     stays = dim != "" and axis < len(before) and before[axis] == dim
@@ -124,7 +124,7 @@ def _target_size(dim: int | str, axis: int, before: Dims) -> int:
 
 
 def _shapes_in(model: ModelProto) -> dict[str, Dims]:
-    """What is known about each tensor's shape."""
+    """The known facts about each tensor's shape."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     return {
         value.name: [
@@ -181,7 +181,7 @@ def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str], views
     other = views.setdefault(view, tensor)
     if (other.shape, other.stride()) == (tensor.shape, tensor.stride()):
         return view
-    # Equal weights are one in a trace, and may be seen in several ways.
+    # Equal weights are one tensor in a trace, possibly with several views.
     return f"{view} {list(tensor.shape)} {list(tensor.stride())}"
 
 

@@ -59,8 +59,8 @@ def write_variants(
 ) -> list[list[Path]]:
     """Writes variants of one model, each with more inputs than the one before; the files of each.
 
-    The last is traced. The others are its graph without the inputs that they lack, so all of them
-    share one data file.
+    The last is traced. The others are its graph without their missing inputs, so all of them share
+    one data file.
     """
     traced = trace(networks[-1])
     known = {spec.name for spec in networks[-1].signature.inputs}
@@ -91,8 +91,8 @@ def trace(network: Network) -> ModelProto:
     }
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # The tracer warns about every size that it treats as a constant; those that matter show
-        # when the graph is compared with torch at other sizes.
+        # The tracer warns about every size that it treats as a constant; errors would show when the
+        # graph is compared with torch at other sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -112,7 +112,7 @@ def trace(network: Network) -> ModelProto:
 
 
 def describe(graph: GraphProto, signature: Signature) -> None:
-    """Gives inputs and outputs the shapes of the signature; traced sizes have no good names."""
+    """Sets the shapes of inputs and outputs from the signature; traced sizes have no good names."""
     del graph.input[:], graph.output[:]
     graph.input.extend(_value_from_spec(spec) for spec in signature.inputs)
     graph.output.extend(_value_from_spec(spec) for spec in signature.outputs)
@@ -124,7 +124,7 @@ def _value_from_spec(spec: TensorSpec) -> ValueInfoProto:
 
 
 class TensorStore:
-    """Makes tensors the initializers of graphs: large ones in `data`, small ones in the model.
+    """Turns tensors into initializers of graphs: large ones in `data`, small ones in the model.
 
     A name means the same tensor in all graphs, so `data` holds each once.
     """
@@ -170,7 +170,7 @@ def _array_of(tensor: torch.Tensor) -> Array:
 
 
 def fit_half(network: Network) -> bool:
-    """Whether float16 holds every weight of the network exactly."""
+    """True if float16 represents every weight of the network exactly."""
     return all(torch.equal(weight.half().float(), weight) for weight in network.parameters())
 
 
@@ -184,7 +184,7 @@ def round_weights(network: Network) -> None:
         if not rounded.isfinite().all():
             weight_name = name.removeprefix(MODEL_PREFIX)
             raise ExportError(
-                f"{network.name}: {weight_name} reaches {weight.abs().max():.3g}, "
-                "float16 ends at 65504: export with float32 weights"
+                f"{network.name}: {weight_name} reaches {weight.abs().max():.3g}, beyond "
+                "float16's 65504: export with float32 weights"
             )
         weight.copy_(rounded)

@@ -16,7 +16,7 @@ from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.errors import ExportError
 from sdrt_export.networks.network import Network, TraceSize
 
-# Odd sizes too, at which the UNet's upsampling must follow the skip connections.
+# Odd sizes too, for which the UNet's upsampling must match the skip connections.
 COMPARED = (
     TraceSize(batch=1, height=8, width=8, sequence=77),
     TraceSize(batch=3, height=9, width=13, sequence=154),
@@ -48,10 +48,10 @@ def _case(network: Network, size: TraceSize, random: torch.Generator) -> Case:
     try:
         inputs = network.inputs_at(size, random)
         outputs = network(*inputs)
-    except Exception as error:  # whatever diffusers runs into
+    except Exception as error:  # diffusers may raise anything
         message = " ".join(str(error).split())
         raise ExportError(
-            f"{network.name}: torch itself does not run it ({message}): "
+            f"{network.name}: torch itself cannot run it ({message}): "
             "the checkpoint's configuration is broken"
         ) from error
     if isinstance(outputs, torch.Tensor):
@@ -83,7 +83,7 @@ def checked_parity(
         raise ExportError(f"{name}: the exported network does not run: {error}") from error
     if not parity.psnr >= needed:
         raise ExportError(
-            f"{name}: the exported network is not what torch computes: PSNR {parity.psnr:.1f} dB, "
+            f"{name}: the exported network differs from torch: PSNR {parity.psnr:.1f} dB, "
             f"expected {needed:.0f} or more, greatest error {parity.max_abs:.2g}"
         )
     return parity
@@ -102,5 +102,7 @@ def measure_parity(model: Path, cases: Sequence[Case]) -> Parity:
 def parity_of(expected: Array, got: Array) -> Parity:
     """The parity of one tensor. The PSNR, relative to `expected`'s range, is infinite if equal."""
     if got.shape != expected.shape:
-        raise ExportError(f"torch gives the shape {expected.shape}, the ONNX file {got.shape}")
+        raise ExportError(
+            f"got the shape {got.shape} from the ONNX file, expected torch's {expected.shape}"
+        )
     return Parity(float(np.abs(got.astype(np.float64) - expected).max()), psnr_of(expected, got))

@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises `UsageError` with one line, which names what was probably meant."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, formatter_class=_WithDefaults, **kwargs)
+        super().__init__(*args, **{"formatter_class": _WithDefaults, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         ambiguous = re.match(r"ambiguous option: (\S+) could match", message)

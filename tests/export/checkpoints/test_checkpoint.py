@@ -96,16 +96,14 @@ def test_neither_a_folder_nor_a_hub_id_is_reported(
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path) -> None:
     (folder / UNET_WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
     message = refusal(folder)
-    assert "holds its weights as pickles (unet/diffusion_pytorch_model.bin), which run code" in (
-        message
-    )
+    assert "has pickled weights (unet/diffusion_pytorch_model.bin), which run code" in message
     assert "').save_pretrained('converted')" in message and "use_safetensors" not in message
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("model.ckpt", "is a pickle, which runs code when it is read, so sdrt refuses it"),
+        ("model.ckpt", "is a pickle, which runs code when it is loaded, so sdrt refuses it"),
         ("model.safetensors", "is a file, expected a diffusers folder"),
     ],
 )
@@ -184,7 +182,7 @@ def test_a_broken_configuration_is_reported(name: str, folder: Path) -> None:
         (
             "vae/config.json",
             {"latent_channels": 16},
-            "its VAE has 16 latent channels, its UNet gives 4",
+            "its VAE has 16 latent channels, its UNet has 4",
         ),
         (
             "text_encoder/config.json",
@@ -194,7 +192,7 @@ def test_a_broken_configuration_is_reported(name: str, folder: Path) -> None:
         (
             "text_encoder/config.json",
             {"max_position_embeddings": 64},
-            "its tokenizer gives 77 tokens, its text encoder expects 64",
+            "its tokenizer produces 77 tokens, its text encoder expects 64",
         ),
         (
             "text_encoder/config.json",

@@ -96,7 +96,7 @@ def test_neither_a_folder_nor_a_hub_id_is_reported(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("net.pth", "is a pickle, which runs code when it is read, so sdrt refuses it"),
+        ("net.pth", "is a pickle, which runs code when it is loaded, so sdrt refuses it"),
         ("net.safetensors", "is a file, expected a diffusers folder"),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_empty_folder_holds_nothing(host: Host, tmp_path: Path) -> None:
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path, host: Host) -> None:
     (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin")
     message = refusal(folder, host)
-    assert "holds its weights as pickles (diffusion_pytorch_model.bin), which run code" in message
+    assert "has pickled weights (diffusion_pytorch_model.bin), which run code" in message
     assert "from diffusers import ControlNetModel as M; M.from_pretrained(" in message
 
 
@@ -164,7 +164,7 @@ def test_a_whole_pipeline_is_reported(checkpoint: Path, host: Host) -> None:
     ("changes", "complaint"),
     [
         ({"_class_name": "ControlNetUnionModel"}, "it is ControlNetUnionModel, expected"),
-        ({"_class_name": None}, "it is no model of diffusers, expected ControlNetModel"),
+        ({"_class_name": None}, "it is not a model of diffusers, expected ControlNetModel"),
         (  # Stable Diffusion XL's
             {"addition_embed_type": "text_time"},
             "it has addition_embed_type='text_time', which Stable Diffusion 1 and 2 lack",
@@ -194,7 +194,7 @@ def test_another_kind_is_reported(
         ({"cross_attention_dim": None}, "it takes text vectors of 1280, the UNet of 8"),
         (
             {"in_channels": 9},
-            "it takes latents of 9 channels (in_channels), the UNet gives 4: it is made for "
+            "it takes latents of 9 channels (in_channels), the UNet outputs 4: it is made for "
             "another UNet",
         ),
         (
@@ -213,7 +213,7 @@ def test_another_kind_is_reported(
             "it scales images down by 8 (conditioning_embedding_out_channels), the VAE by 2: it "
             "is made for another VAE",
         ),
-        ({"downsample_padding": 0}, "it has downsample_padding=0, expected 1, as the UNet has"),
+        ({"downsample_padding": 0}, "it has downsample_padding=0, expected 1, like the UNet"),
         (
             {"controlnet_conditioning_channel_order": "grb"},
             "its controlnet_conditioning_channel_order is grb, expected rgb or bgr",
@@ -245,7 +245,7 @@ def test_a_net_that_comes_with_the_checkpoint_is_held_to_its_unet(
     net = shutil.copytree(good, whole / "controlnet_edges")
     (found,) = checkpoint_from_source(whole).controlnets
     assert (found.name, found.folder) == ("edges", net)
-    with pytest.raises(CheckpointError, match="brings a ControlNet 'edges' itself: choose another"):
+    with pytest.raises(CheckpointError, match="already has a ControlNet 'edges': choose another"):
         export_checkpoint(whole, tmp_path / "bundle", controlnets={"edges": good})
 
     edit(net / "config.json", cross_attention_dim=1024)

@@ -93,7 +93,7 @@ def test_pickles_are_refused_before_they_are_downloaded(repository: Path, tmp_pa
         path.unlink()
     with hub_server(REPO, repository) as server:
         refused = find(REPO, server.url, tmp_path)
-    assert f"CheckpointError: '{REPO}' holds its weights as pickles" in refused.stderr
+    assert f"CheckpointError: '{REPO}' has pickled weights" in refused.stderr
     assert server.sent == []
 
 

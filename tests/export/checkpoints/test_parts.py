@@ -60,7 +60,7 @@ def test_a_family_is_of_one_kind() -> None:
     assert [kind_of_family(family).title for family in families] == [
         kind.title for kind in KINDS for _ in kind.families
     ]
-    with pytest.raises(CheckpointError, match="family 'cascade': this version of sdrt exports"):
+    with pytest.raises(CheckpointError, match="family 'cascade': this sdrt exports"):
         kind_of_family("cascade")
 
 
@@ -137,7 +137,7 @@ def test_a_part_of_its_own_is_missed(folder: Path) -> None:
         (
             "text_encoder_2/config.json",
             {"max_position_embeddings": 64},
-            "its tokenizer_2 gives 77 tokens, its second text encoder expects 64",
+            "its tokenizer_2 produces 77 tokens, its second text encoder expects 64",
         ),
         (
             "text_encoder_2/config.json",
