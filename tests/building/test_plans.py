@@ -32,7 +32,7 @@ SMALLEST = "text_encoder"  # builds in two seconds
 
 
 def build(root: Path, *arguments: object, before: str = "") -> tuple[int, str, str]:
-    """Exit code, and what was printed, of `sdrt build` as the bundle was built."""
+    """The exit code and the output of `sdrt build` with the options of the built bundle."""
     given = ("build", root, "--target", TARGET, "--batch", "1..2", *arguments)
     outcome = run_sdrt(*given, folder=root.parent, before=before)
     return outcome.code, "\n".join(outcome.out), "\n".join(outcome.err)
@@ -67,7 +67,7 @@ def test_every_network_has_a_plan_that_is_its_record(built: Built, component: st
 
 
 def test_a_build_needs_no_torch(built: Built) -> None:
-    assert "torch" not in built.outcome.loaded  # and the building process could not import it
+    assert "torch" not in built.outcome.loaded  # the building process could not import it either
     assert {"onnx", "onnxruntime"} <= built.outcome.loaded
 
 
@@ -152,7 +152,7 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
     assert process.stderr is not None
     while "building" not in process.stderr.readline():
         assert time.monotonic() < deadline
-    os.killpg(process.pid, kind)  # as a terminal does: the process and what it has started
+    os.killpg(process.pid, kind)  # as a terminal does: the process and its children
     process.communicate(timeout=60)
     assert process.returncode == (130 if kind == signal.SIGINT else -kind)
     assert not [
@@ -160,12 +160,12 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
         for path in folder.iterdir()
         if path.suffix == ".plan" and path.name not in {Path(name).name for name in old}
     ]
-    code, _, _ = build(copy, "--component", SMALLEST)  # clears up what a killed one has left
+    code, _, _ = build(copy, "--component", SMALLEST)  # removes the leftovers of a killed build
     assert code == 0
     assert set(entries(copy)) == old
 
 
-# A shell makes what it starts in the background deaf to interrupts, these tests included.
+# A shell makes its background jobs ignore interrupts, these tests included.
 INTERRUPTIBLE = """
 import signal, sys
 from sdrt.command_line.main import main

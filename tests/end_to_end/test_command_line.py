@@ -39,7 +39,7 @@ BATCH = {
     "height": 96,
     "clip_skip": 1,
 }
-OPTIONS = {"num_inference_steps": "steps"}  # the others are called as in diffusers
+OPTIONS = {"num_inference_steps": "steps"}  # the others have diffusers' names
 RECORDED = BATCH | {"num_images_per_prompt": 1, "eta": 0.0, "bundle": "demo"}
 
 
@@ -132,7 +132,7 @@ def test_an_image_of_a_batch_can_be_made_alone(
 
 @pytest.fixture(scope="module")
 def single(folder: Path) -> Path:
-    """One image that draws fresh noise in every step, at the place that sdrt chooses."""
+    """One image with fresh noise in every step, at the default path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         size = ["-W", "64", "-H", "64", "--steps", "3", "-s", "4294967296"]

@@ -92,7 +92,7 @@ def test_damage_is_an_engine_error_or_harmless(tmp_path: Path) -> None:
         except EngineError as error:
             num_refused += 1
             assert str(path) in str(error)
-    assert 10 < num_refused < 300  # a changed letter in a name does not show
+    assert 10 < num_refused < 300  # a changed letter in a name goes unnoticed
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_onnx_package_agrees(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_model(SIGNATURE, NODES, {"scale": np.ones(1, np.float32)}))
     model = onnx.load(path)
-    onnx.checker.check_model(model)  # the tests' own writer writes what onnx calls ONNX
+    onnx.checker.check_model(model)  # the tests' own writer writes valid ONNX
     tensors = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, shape)
         for name, shape in (("x", ["B", 3]), ("y", [None, 3]))

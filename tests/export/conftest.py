@@ -1,4 +1,4 @@
-"""What the exporter's tests share: one tiny checkpoint, and the bundle that is made of it."""
+"""Fixtures of the exporter's tests: one tiny checkpoint, and its bundle."""
 
 from pathlib import Path
 

@@ -42,6 +42,6 @@ def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
 
 @pytest.fixture
 def nearest_rounding() -> Iterator[None]:
-    """diffusers' schedules to the last place, on every CPU."""
+    """diffusers' schedules to the last digit, on every CPU."""
     with NearestRounding():
         yield

@@ -45,7 +45,7 @@ MASK = Image.new("L", IMAGE.size)
 ImageDraw.Draw(MASK).rectangle((0, 0, 63, 127), fill=255)
 OUTLINE = Image.new("RGB", IMAGE.size)
 ImageDraw.Draw(OUTLINE).rectangle((40, 30, 90, 80), outline="white", width=2)
-# diffusers' pipeline, what both are given, what each is given in its own words
+# diffusers' pipeline, keywords of both, keywords of each
 WITH_IMAGES = {
     "image to image": (
         StableDiffusionImg2ImgPipeline,
@@ -71,7 +71,7 @@ WITH_IMAGES = {
         {"control": {"edges": Control(OUTLINE, start=0.3)}},
         {
             "control_image": OUTLINE,
-            "controlnet_conditioning_scale": 1.0,  # its default is another one here
+            "controlnet_conditioning_scale": 1.0,  # diffusers' default differs here
             "control_guidance_start": 0.3,
             "height": 128,
             "width": 128,

@@ -113,9 +113,9 @@ TEXTS = [
     "x" * 2000,
 ]
 
-# Here the Python CLIPTokenizer of transformers 4 goes its own way: it drops control and format
-# characters (the joiner inside 👩‍🚀 is one), sets Chinese characters apart and lowers a final sigma
-# as Greek does. transformers 5 knows only what Fast does.
+# Here the Python CLIPTokenizer of transformers 4 differs: it drops control and format characters
+# (the joiner inside 👩‍🚀 is one), separates Chinese characters and lowers a final sigma as Greek
+# does. transformers 5 behaves like Fast.
 FAST_ONLY = [
     "你好世界 一个红色的圆",
     "a\x00b\x07c\x7fd",

@@ -15,7 +15,7 @@ OUTPUTS = ("out_sample",)
 
 
 def ask(*values: float, timestep: object = None, component: str = "unet") -> Ask:
-    """An ask of a row for each of the values."""
+    """An ask with a row for each of the values."""
     rows = np.array(values, np.float32)[:, None]
     changing = {"sample": rows, "timestep": np.zeros(len(rows)) if timestep is None else timestep}
     link = Link(component, tuple(range(len(rows))), changing, Constant({"context": rows + 100}))

@@ -27,7 +27,7 @@ every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
 def run(network: Network, folder: Path, *inputs: torch.Tensor) -> dict[str, Array]:
-    """What the network gives when it was exported to `folder`."""
+    """The outputs of the network exported to `folder`."""
     return run_exported(network, write_onnx(network, folder)[0], *inputs)
 
 
@@ -104,7 +104,7 @@ def test_vae_encoder(name: str, tmp_path: Path) -> None:
 
 
 def test_equal_weights_are_kept_apart(tmp_path: Path) -> None:
-    """As the norms of a fresh model are: the tracer takes them for one, of two axes or of three."""
+    """Like the norms of a new model: the tracer merges them, with two axes or three."""
     vae = tiny_pipeline("classic").vae
     with torch.no_grad():
         for name, weight in vae.named_parameters():
@@ -129,7 +129,7 @@ def unet_of(pipeline: StableDiffusionPipeline) -> Network:
 def test_halves_give_the_very_numbers_of_rounded_weights(
     network_of: Callable[[StableDiffusionPipeline], Network], tmp_path: Path
 ) -> None:
-    """The casts are exact, wherever the engine does them."""
+    """The casts are exact in every engine."""
     network = network_of(tiny_pipeline("v_prediction"))
     round_weights(network)
     outputs, sizes = [], []

@@ -42,7 +42,7 @@ def test_configurations(root: Path) -> None:
 
 
 def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
-    """As what diffusers writes for its DPM-Solvers does, though JSON has no word for it."""
+    """diffusers writes infinities for its DPM-Solvers, although JSON has none."""
     config = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -math.inf}
     root = write_onnx_folder(tmp_path / "folder")
     write_json(root / "scheduler/scheduler_config.json", config)
@@ -62,7 +62,7 @@ def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
             use("vae_encoder")
 
 
-# --- files that are not what the manifest says
+# --- files that differ from the manifest
 
 
 def open_unet(bundle: Bundle) -> object:
@@ -133,7 +133,7 @@ def test_a_missing_tokenizer_is_named(root: Path) -> None:
         find_tokenizer(Bundle.open(root))
 
 
-# --- folders that are no bundle
+# --- folders that are not bundles
 
 
 def nothing(path: Path) -> None:
@@ -182,7 +182,7 @@ def test_another_folder_is_reported_with_the_way_to_a_bundle(
     assert str(caught.value).startswith(message.replace("{}", str(path)))
 
 
-# --- folders that optimum wrote
+# --- folders written by optimum
 
 
 def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
