@@ -3,10 +3,13 @@
 #   make demo        installs the lean package and draws an image with the built-in model
 #   make check       format, lint, types, import rules
 #   make measure     lengths of functions and files, held to their limits
-#   make test        the default, export and parity tests
+#   make test        the default and build tests (test-lean) and, in a second process, those with
+#                    torch (test-torch): the export and parity tests
 #   make test-full   the full-size architectures too: minutes and gigabytes
+#   make docs        refreshes the generated parts of the documentation, and builds its site
 #   make bench       measures, and appends rows to bench/results/
 #   make bench-peers measures sdrt and its peers at full size: 45 GB of disk, two hours
+#   make dist        builds the wheel and the sdist, and tries both on each Python found
 #   make clean       removes what the others made
 #
 # Another Python: make test PYTHON=python3.12
@@ -18,7 +21,7 @@ BENCHES = $(filter-out bench/recording.py bench/two_trees.py,$(wildcard bench/*.
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
-.PHONY: demo check measure test test-full bench bench-peers clean
+.PHONY: demo check measure test test-lean test-torch test-full docs bench bench-peers dist clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -34,11 +37,29 @@ check: .venv/installed
 measure:
 	$(PYTHON) tools/measure.py
 
+# Two processes, which print one after the other (if this make can) as soon as they end. Bytecode is
+# kept even where the environment says not to: without it a short process mostly compiles.
+test-lean test-torch: export PYTHONDONTWRITEBYTECODE =
+
 test: .venv/installed
-	.venv/bin/python -m pytest -m "not full and not gpu"
+	@echo "Running test-lean and test-torch: minutes"
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-lean test-torch
+
+test-lean: .venv/installed
+	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/lean \
+		--ignore tests/export --ignore tests/parity -m "not full and not gpu"
+
+test-torch: .venv/installed
+	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/torch \
+		tests/export tests/parity -m "not full and not gpu"
 
 test-full: .venv/installed
 	.venv/bin/python -m pytest -m "not gpu"
+
+docs: .venv-docs/installed
+	.venv-docs/bin/python tools/docs.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "The site is $(CURDIR)/site/index.html"
 
 bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done
@@ -47,8 +68,11 @@ bench-peers: .venv/installed
 	.venv/bin/python bench/peers
 	.venv/bin/python bench/peers/report.py
 
+dist: .venv-release/installed
+	.venv-release/bin/python tools/dist.py
+
 clean:
-	rm -rf .venv .venv-demo build dist demo.png bench/scratch
+	rm -rf .venv .venv-demo .venv-docs .venv-release build dist site demo.png bench/scratch
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -65,7 +89,19 @@ clean:
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+.venv-release/installed: requirements/release.txt
+	rm -rf .venv-release
+	$(NEW_VENV) .venv-release
+	.venv-release/bin/python -m pip install --quiet --no-compile -r $<
+	touch $@
+
 .venv-demo/installed: pyproject.toml $(shell find runtime engines export -type f ! -name '*.pyc')
 	test -x .venv-demo/bin/python || { $(NEW_VENV) .venv-demo; }
 	.venv-demo/bin/python -m pip install --quiet --no-compile .
+	touch $@
+
+.venv-docs/installed: requirements/docs.txt pyproject.toml
+	rm -rf .venv-docs
+	$(NEW_VENV) .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --no-compile -r requirements/docs.txt --editable .
 	touch $@

@@ -31,7 +31,7 @@ from diffusers import StableDiffusionPipeline
 checkpoint, prompt, steps, seed, guidance, output, *threads = sys.argv[1:]
 if threads:
     torch.set_num_threads(int(threads[0]))
-pipe = StableDiffusionPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+pipe = StableDiffusionPipeline.from_pretrained(checkpoint).to(torch.float32)
 pipe.set_progress_bar_config(disable=True)
 image = pipe(prompt, num_inference_steps=int(steps), guidance_scale=float(guidance),
              generator=torch.Generator().manual_seed(int(seed))).images[0]

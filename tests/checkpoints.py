@@ -6,10 +6,12 @@ layers, groups, activations, projections, latent channels, prediction types, sch
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -151,7 +153,15 @@ def tiny_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32)
 
 
 def tiny_pipeline(name: str) -> StableDiffusionPipeline:
-    """The recipe's pipeline, float32, on the CPU; its UNet's outputs have unit spread."""
+    """The recipe's pipeline, float32, on the CPU; its UNet gives numbers of unit spread.
+
+    Each call returns a copy, which may be changed.
+    """
+    return copy.deepcopy(_new_pipeline(name))
+
+
+@cache
+def _new_pipeline(name: str) -> StableDiffusionPipeline:
     recipe = RECIPES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(list(RECIPES).index(name))
@@ -191,7 +201,7 @@ def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) ->
 
     The spread of its residuals is about a fifth of that of the skip connections.
     """
-    pipeline = tiny_pipeline(name)
+    pipeline = _new_pipeline(name)
     unet, levels = pipeline.unet, len(pipeline.vae.config.block_out_channels)
     names = set(inspect.signature(ControlNetModel).parameters) & set(unet.config)
     config = (
@@ -236,7 +246,8 @@ def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
         )
 
 
-def _learn_merges() -> list[tuple[str, str]]:
+@cache
+def _learn_merges() -> tuple[tuple[str, str], ...]:
     learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -249,7 +260,8 @@ def _learn_merges() -> list[tuple[str, str]]:
         vocab_size=2000, end_of_word_suffix=_WORD_END, show_progress=False
     )
     learner.train_from_iterator([CORPUS], trainer)
-    return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return tuple((left, right) for left, right in merges)
 
 
 def _new_text_encoder(tokenizer: CLIPTokenizer, recipe: Recipe) -> CLIPTextModel:
@@ -282,7 +294,7 @@ def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
 
 
 def _new_vae(recipe: Recipe) -> AutoencoderKL:
-    options = {
+    options: dict[str, Any] = {
         "block_out_channels": (4, 8),
         "norm_num_groups": 2,
         "scaling_factor": 0.18215,

@@ -1,14 +1,55 @@
-"""What every tier shares."""
+"""What every tier shares, and what skips tests that lack a library of their tier."""
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here are tiny
+
+
+# What the lean package does without: pip's extras, and the libraries that tests compare with.
+OPTIONAL = {
+    *("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "optimum", "scipy"),
+    *("onnx", "onnxscript", "polygraphy", "tensorrt_rtx", "cuda"),
+    *("openvino", "cv2", "matplotlib"),
+}
+
+
+class TieredModule(pytest.Module):
+    """A file of tests, which is skipped if it imports a library that is missing here."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = error.__cause__
+            if isinstance(missing, ModuleNotFoundError):
+                skip_without(missing.name or "")
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> TieredModule:
+    module: TieredModule = TieredModule.from_parent(parent, path=module_path)
+    return module
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if not find_spec(name):
+                skip_without(name)
+
+
+def skip_without(module: str) -> None:
+    """Skips what needs this optional library; does nothing if that is not one."""
+    package = module.partition(".")[0]
+    if package in OPTIONAL:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,26 +68,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
     @cache
     def folder_of(recipe: str) -> Path:
-        from checkpoints import tiny_checkpoint  # torch, which the default tier does without
+        from checkpoints import tiny_checkpoint  # imports torch
 
         return tiny_checkpoint(recipe, root / recipe)
-
-    return folder_of
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Callable[[str], Path]
-) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint the first time that it is asked for."""
-    root = tmp_path_factory.mktemp("bundles")
-
-    @cache
-    def folder_of(recipe: str) -> Path:
-        from sdrt_export.exporting import export_checkpoint
-
-        gc.freeze()  # torch collects garbage at each export: not through all that is imported
-        return export_checkpoint(tiny_checkpoint(recipe), root / recipe)
 
     return folder_of
 
@@ -72,19 +96,22 @@ def tiny_controlnets(
 
 
 @pytest.fixture(scope="session")
-def tiny_controlled_bundle(
+def tiny_bundle(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_checkpoint: Callable[[str], Path],
     tiny_controlnets: Callable[[str], dict[str, Path]],
 ) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for."""
-    root = tmp_path_factory.mktemp("controlled_bundles")
+    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for.
+
+    The one bundle of a recipe for all tests: an export takes seconds. Copy it before changing it.
+    """
+    root = tmp_path_factory.mktemp("bundles")
 
     @cache
     def folder_of(recipe: str) -> Path:
         from sdrt_export.exporting import export_checkpoint
 
-        gc.freeze()
+        gc.freeze()  # torch collects garbage at each export: not through all that is imported
         return export_checkpoint(
             tiny_checkpoint(recipe), root / recipe, controlnets=tiny_controlnets(recipe)
         )

@@ -93,7 +93,8 @@ def main(root: Path) -> int:
 def _files(root: Path) -> Iterator[tuple[Path, Callable[[str], Iterator[Finding]]]]:
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
-            if path.relative_to(root).as_posix() not in EXCEPTED:
+            inside = path.relative_to(root)
+            if "scratch" not in inside.parts and inside.as_posix() not in EXCEPTED:
                 yield path, findings_in_test if folder == "tests" else findings_in_source
     for pattern in PAGES:
         for path in sorted(root.glob(pattern)):

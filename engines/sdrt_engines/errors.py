@@ -6,7 +6,10 @@ Every message says what happened, what was given, what was expected, and what to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+_NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 
 
 class SdrtError(Exception):
@@ -31,18 +34,36 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `word`: the nearest known name, or all known names."""
+def did_you_mean(
+    word: str, known: Iterable[str], aliases: Mapping[str, str | tuple[str, ...]] = _NO_ALIASES
+) -> str:
+    """The end of a message about an unknown `word`: the nearest known name, or all known names.
+
+    `aliases` holds words of other programs, in lower case, and the known names that they mean; an
+    alias counts more than a name that is spelt alike.
+    """
     names = list(known)
-    if near := nearest(word, names):
-        return f"did you mean '{near}'?"
+    if meant := _meant(word, names, aliases.get(word.lower(), ())):
+        return "did you mean " + " or ".join(f"'{name}'" for name in meant) + "?"
     return f"known: {', '.join(names) or 'none'}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to `word`, ignoring case; None if no name is near."""
+def _meant(word: str, known: Sequence[str], alias: str | tuple[str, ...]) -> list[str]:
+    meant = [alias] if isinstance(alias, str) else alias
+    near = nearest(word, known)
+    return [name for name in meant if name in known] or ([near] if near else [])
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name nearest to `word`, ignoring case; None if no name is near.
+
+    `cutoff` is the share of letters in common. A word of three letters with a wrong one is not
+    near: "npu" is not "cpu".
+    """
     from difflib import get_close_matches  # only errors need it
 
     by_lower = {name.lower(): name for name in known}
-    close = get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[close[0]] if close else None
+    for close in get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff):
+        if len(close) > 3 or len(close) != len(word) or sorted(close) == sorted(word.lower()):
+            return by_lower[close]
+    return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import platform
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
+
+from sdrt_engines.operating_system import usable_processors
 
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it; the last on Arm
 _CPUINFO = Path("/proc/cpuinfo")
@@ -50,23 +51,17 @@ def this_processor(cpuinfo: Path = _CPUINFO) -> Processor:
 def usable_cores(quota: Path = _QUOTA) -> int:
     """The logical cores that this process may use: those that it is bound to, at most the processor
     time that its container is given."""
-    bound, given = len(_usable()), _cores_of_quota(quota)
+    bound, given = len(usable_processors()), _cores_of_quota(quota)
     return bound if given is None else min(bound, given)
 
 
 def num_physical_cores(cpuinfo: Path = _CPUINFO, usable: Set[int] | None = None) -> int | None:
     """The physical cores among those that this process is bound to; None if the system does not
     report them."""
-    usable = _usable() if usable is None else usable
+    usable = usable_processors() if usable is None else usable
     cores = [core for core in _cores(cpuinfo) if int(core.get("processor", -1)) in usable]
     places = {(core.get("physical id"), core.get("core id")) for core in cores}
     return None if not places or (None, None) in places else len(places)
-
-
-def _usable() -> Set[int]:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def _cores_of_quota(quota: Path) -> int | None:

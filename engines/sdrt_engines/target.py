@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 Backends: TypeAlias = Sequence[Backend]  # in the order in which "auto" tries them
 
 _BY_NAME = {backend.name: backend for backend in BACKENDS}
+_ALIASES: Mapping[str, str | tuple[str, ...]] = {  # what other programs call them
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "cudaexecutionprovider": "cuda",
+    "ort": ("cpu", "cuda"),
+    "onnx": ("cpu", "cuda"),
+    "onnxruntime": ("cpu", "cuda"),
+    "cpuexecutionprovider": "cpu",
+    "ov": "openvino",
+    "intel": "openvino",
+    "openvinoexecutionprovider": "openvino",
+    "trt": "tensorrt",
+    "tensorrtexecutionprovider": "tensorrt",
+    "rtx": "tensorrt-rtx",
+    "trt-rtx": "tensorrt-rtx",
+    "tensorrtrtx": "tensorrt-rtx",
+    "nvtensorrtrtxexecutionprovider": "tensorrt-rtx",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ def _known_target(name: str) -> str:
     """A suggestion to replace an unknown backend's name."""
     if name == "auto":
         return f"'auto' is the first that opens, name one of {', '.join(sorted(_BY_NAME))}"
-    return did_you_mean(name, ("auto", *sorted(_BY_NAME)))
+    return did_you_mean(name, ("auto", *sorted(_BY_NAME)), _ALIASES)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import is_demo
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import (
@@ -35,7 +36,7 @@ from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.limits import check_recommended
+from sdrt.parameters import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     ControlNetCheckpoint,
@@ -132,6 +133,11 @@ def _controlnets_to_add(
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
     """ExportError if the bundle cannot take ControlNets of these names."""
+    if is_demo(bundle.root):
+        raise ExportError(
+            f"'{bundle.root}' is the built-in bundle and stays as it is: copy the folder, and add "
+            "to the copy"
+        )
     if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
         raise ExportError(
             f"'{bundle.root}' has no UNet for ControlNets (it was made by an older sdrt or by "
@@ -141,7 +147,7 @@ def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> 
         if bundle.has(names.controlnet(name)) and not replace:
             raise ExportError(
                 f"'{bundle.root}' already has a ControlNet '{name}': choose another name, "
-                "or replace it"
+                "or replace it (--replace)"
             )
 
 

@@ -152,7 +152,7 @@ def _write_tokenizer(folder: Path, max_length: int) -> None:
     start, end = "<|startoftext|>", "<|endoftext|>"
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), start, end]
     _write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
-    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     roles = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     _write_json(folder / "special_tokens_map.json", roles)
     kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length}

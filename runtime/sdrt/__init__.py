@@ -9,10 +9,32 @@ import numpy  # noqa: F401
 
 from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
-from sdrt.errors import SdrtError
+from sdrt.errors import BundleError, NonFiniteError, RequestError, SamplerError, SdrtError
+from sdrt.notes import Note, NoteWarning
 from sdrt.pipeline import Pipeline
-from sdrt.request import Request
-from sdrt.result import Result, Step
+from sdrt.request import Request, RequestOptions
+from sdrt.result import Result, Step, Stream
+from sdrt.timings import Timings
+from sdrt_engines import EngineError, TargetError
 
-__all__ = ["Bundle", "Control", "Pipeline", "Request", "Result", "SdrtError", "Step"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Control",
+    "EngineError",
+    "NonFiniteError",
+    "Note",
+    "NoteWarning",
+    "Pipeline",
+    "Request",
+    "RequestError",
+    "RequestOptions",
+    "Result",
+    "SamplerError",
+    "SdrtError",
+    "Step",
+    "Stream",
+    "TargetError",
+    "Timings",
+]
 __version__ = "0.1.0"

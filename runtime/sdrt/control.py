@@ -11,7 +11,7 @@ from sdrt.errors import RequestError
 from sdrt.images.annotators import annotate, require_annotator
 from sdrt.images.framing import Frame, Size
 from sdrt.images.reading import ImageSource, InputImage, array_from_image, input_image_from_source
-from sdrt.limits import Between
+from sdrt.kinds import Between
 from sdrt_engines import Array
 
 LIMITS = {"scale": Between(-10, 10), "start": Between(0, 1), "end": Between(0, 1)}
@@ -21,12 +21,15 @@ LIMITS = {"scale": Between(-10, 10), "start": Between(0, 1), "end": Between(0, 1
 class Control:
     """An image for one ControlNet, and its scale and window.
 
-    `image` is a PIL image, a path, or, for a net whose channels are not RGB or grey, an array
-    (H, W, K) in 0..1 of the request's size. `start` and `end` are fractions of the steps. With
-    `annotate` the control image is made from the image first (see `sdrt.images.annotators`).
+    Fields:
+        image: a PIL image, a path, or, for a net whose channels are not RGB or grey, an array
+            (H, W, K) in 0..1 of the request's size
+        scale: how much the net counts, -10 to 10; diffusers' `controlnet_conditioning_scale`
+        start, end: the window in which it counts, as fractions of the steps; diffusers'
+            `control_guidance_start` and `control_guidance_end`
+        annotate: the annotator that makes the control image from the image first, or None
 
-    diffusers calls these `controlnet_conditioning_scale` and `control_guidance_start` and
-    `_end`. Raises `RequestError`.
+    Raises `RequestError`.
     """
 
     image: ImageSource | Array
@@ -42,7 +45,7 @@ class Control:
             if self.input_image is None:
                 raise RequestError("control: got an annotator for an array, expected an image")
         for name, limits in LIMITS.items():
-            limits.check(f"control {name}", getattr(self, name))
+            object.__setattr__(self, name, limits.checked(f"control {name}", getattr(self, name)))
         if self.start >= self.end:
             raise RequestError(
                 f"control window: got start {self.start:g} and end {self.end:g}, expected a start "

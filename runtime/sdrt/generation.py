@@ -41,6 +41,7 @@ class Generation:
         self.clock = Clock()
         self._signatures, self._tokenizer_of, self._run = signatures, tokenizer_of, run
         self._noise = BatchNoise(job.seeds)
+        self._notes = [*job.notes]
         self._ran_on = ""
 
     def events(self) -> Events:
@@ -53,6 +54,7 @@ class Generation:
             request=self.job.request,
             engine=self._ran_on,
             timings=self.clock.timings(),
+            notes=tuple(self._notes),
         )
 
     def _work(self) -> _Work:
@@ -91,6 +93,7 @@ class Generation:
         text = yield from encode_prompts(
             job.prompts, job.family.text, self._signatures, self._tokenizer_of
         )
+        self._notes += text.notes
         signature = self._signatures[job.denoiser]
         conditioning = conditioning_from_text(
             text,

@@ -19,8 +19,11 @@ from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
+from sdrt.notes import Note
 from sdrt.request import Request
+from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.scheduling import schedule_of
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -48,6 +51,7 @@ class Job:
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
+    notes: tuple[Note, ...]
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -69,9 +73,10 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     """
     _require_supported(bundle.family)
     settings, family = settings_of(request, bundle), bundle.family
+    request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
-    schedule = schedule_of(request, settings, bundle)
+    schedule, schedule_notes = schedule_of(request, settings, bundle)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     return Job(
         request=request,
@@ -94,6 +99,7 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         ),
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
+        notes=(*request_notes, *schedule_notes),
     )
 
 
@@ -123,24 +129,6 @@ def _autoencoder(bundle: Bundle) -> Autoencoder:
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
-
-
-def schedule_of(request: Request, settings: Settings, bundle: Bundle) -> Schedule:
-    """The schedule for the bundle's configuration and the request. SamplerError."""
-    from sdrt.samplers.config import SamplerConfig  # imports all samplers: a tenth of `import sdrt`
-
-    config = SamplerConfig.from_diffusers(bundle.scheduler_config)
-    if request.scheduler is not None:
-        config = config.renamed(request.scheduler)
-    corrections = dict(bundle.family.scheduler)
-    if request.mask is not None:
-        corrections |= bundle.family.inpainting_scheduler
-    return config.corrected(corrections).schedule(
-        num_inference_steps=settings.num_inference_steps,
-        timesteps=request.timesteps,
-        sigmas=request.sigmas,
-        eta=request.eta,
-    )
 
 
 def _start(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
-from sdrt.request import Request
+from sdrt.notes import warn_of_notes
+from sdrt.parameters import parameters_text
+from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
 from sdrt.targets.auto import warn_if_slower
@@ -23,6 +26,21 @@ from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
 
 T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _showing_options(method: Method) -> Method:
+    """Lets `help()` and notebooks show the options, which Python sees as `**options`."""
+    own = list(inspect.signature(method).parameters.values())[:-1]
+    options = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for option in inspect.signature(Request).parameters.values()
+        if option.name != "prompt"
+    ]
+    signature = inspect.signature(method).replace(parameters=[*own, *options])
+    method.__doc__ = f"{inspect.getdoc(method)}\n\nOptions:\n{parameters_text()}"
+    vars(method)["__signature__"] = signature
+    return method
 
 
 class Pipeline:
@@ -72,20 +90,30 @@ class Pipeline:
         """What "auto" tried before, and why it did not open or how it failed."""
         return self._resolution.refusals + self._resolution.failures
 
-    def __call__(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Result:
-        """The images of a prompt; `keywords` are the fields of `Request`."""
-        stream = self.stream(prompt, **keywords)
+    @_showing_options
+    def __call__(
+        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+    ) -> Result:
+        """The images of a prompt, or of a request that `options` change.
+
+        Issues one `NoteWarning` with the notes of the result, if it has any.
+        """
+        stream = self.stream(prompt, **options)
         for _ in stream:
             pass
+        warn_of_notes(stream.result.notes)
         return stream.result
 
-    def stream(self, prompt: str | Sequence[str] | Request, **keywords: Any) -> Stream:
-        """The same, step by step; no network runs before the first step is taken.
+    @_showing_options
+    def stream(
+        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+    ) -> Stream:
+        """The same, step by step: `stream.result` has the images after the last step.
 
-        If "auto" goes on with another target, the step that failed is repeated there.
+        No network runs before the first step is taken. If "auto" changes to another target, the
+        step that failed is repeated there. Issues no warning: read `stream.result.notes`.
         """
-        request = prompt if isinstance(prompt, Request) else Request.from_keywords(prompt, keywords)
-        return Stream(self._steps(self.generation(request)))
+        return Stream(self._steps(self.generation(request_from(prompt, options))))
 
     def resolve(self, request: Request) -> Request:
         """The request with each `None` replaced by what will be used; refuses what this bundle

@@ -12,10 +12,17 @@ from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.errors import RequestError, nearest
-from sdrt.images.framing import MAX_DISPROPORTION, Frame, Size, disproportion, same_proportions
+from sdrt.images.framing import (
+    MAX_DISPROPORTION,
+    Frame,
+    Size,
+    disproportion,
+    same_proportions,
+    size_text,
+)
 from sdrt.images.masks import crop_box
 from sdrt.images.reading import InputImage
-from sdrt.limits import MAX_SIDE
+from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
 
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
@@ -70,22 +77,27 @@ def frame_of(request: Request, settings: Settings) -> Frame:
     return Frame(size, box=crop_box(request.mask.image, size, request.padding_mask_crop))
 
 
+def size_of_input(request: Request) -> Size | None:
+    """Width and height of the input image that sets the size of the result, if any."""
+    if request.padding_mask_crop is not None:
+        return None
+    images = (request.input_image, *request.controls.values())
+    return next((image.size for image in images if image), None)
+
+
 def _size(request: Request, bundle: Bundle) -> Size:
-    """Width and height: what was asked for, else the first input image's, cut to whole latents,
-    else the model's."""
+    """Width and height: what was asked for, else the input image's, cut to whole latents, else the
+    model's."""
     size = bundle.defaults["width"], bundle.defaults["height"]
-    if request.padding_mask_crop is None:
-        images = (request.input_image, *request.controls.values())
-        given = [image.size for image in images if image]
-        multiple = bundle.family.latents.pixel_multiple
-        if given:
-            width, height = (max(side // multiple, 1) * multiple for side in given[0])
-            size = width, height
-            if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
-                raise RequestError(
-                    f"the image has {_text(given[0])} pixels, expected {MAX_SIDE} at most on "
-                    "each side: give height and width"
-                )
+    given, multiple = size_of_input(request), bundle.family.latents.pixel_multiple
+    if given:
+        width, height = (max(side // multiple, 1) * multiple for side in given)
+        size = width, height
+        if max(_first(request.width, width), _first(request.height, height)) > MAX_SIDE:
+            raise RequestError(
+                f"the image has {size_text(given)} pixels, expected {MAX_SIDE} at most on "
+                "each side: give height and width"
+            )
     return _first(request.width, size[0]), _first(request.height, size[1])
 
 
@@ -166,8 +178,8 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
             image.size, frame.size, bundle.family.latents.vae_scale_factor
         ):
             raise RequestError(
-                f"{role}: got {_text(image.size)} pixels for an image of {_text(frame.size)}: "
-                "say how it is to fit: resize crop, pad or stretch"
+                f"{role}: got {size_text(image.size)} pixels for an image of "
+                f"{size_text(frame.size)}: choose how to fit it: resize crop, pad or stretch"
             )
         elif frame.resize == "crop":
             _check_narrow(role, image.size, frame.size)
@@ -179,8 +191,8 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
 def _check_same_size(role: str, control: InputImage, image: InputImage | None) -> None:
     if image is not None and control.size != image.size:
         raise RequestError(
-            f"{role}: got {_text(control.size)} pixels, expected {_text(image.size)} as the image "
-            "has, because padding_mask_crop cuts the same part out of both"
+            f"{role}: got {size_text(control.size)} pixels, expected {size_text(image.size)} as "
+            "the image has, because padding_mask_crop cuts the same part out of both"
         )
 
 
@@ -188,13 +200,9 @@ def _check_narrow(role: str, part: Size, size: Size) -> None:
     """What is cut to other proportions is enlarged first, and a strip to more than memory holds."""
     if disproportion(part, size) > MAX_DISPROPORTION:
         raise RequestError(
-            f"{role}: got {_text(part)} pixels for an image of {_text(size)}, which would cut "
-            f"away all but a {disproportion(part, size):.0f}th: give it other proportions"
+            f"{role}: got {size_text(part)} pixels for an image of {size_text(size)}, which would "
+            f"cut away all but a {disproportion(part, size):.0f}th: give it other proportions"
         )
-
-
-def _text(size: Size) -> str:
-    return "{}×{}".format(*size)
 
 
 def _strength(request: Request) -> float:

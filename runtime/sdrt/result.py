@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sdrt.errors import SdrtError
+from sdrt.notes import Note
 from sdrt.timings import Timings
 from sdrt_engines import Array
 
@@ -18,24 +19,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """The images of one request, with all that is needed to make them again."""
+    """The images of one request, with everything that is needed to generate them again.
+
+    Fields:
+        images: PIL images in RGB
+        seeds: one for each image
+        latents: float32 (B, C, h, w), before the VAE decoder's scaling
+        request: the request with every None resolved
+        engine: the target that ran it
+        timings: the wall seconds of each stage
+        notes: what of the request was not honoured, or may surprise
+    """
 
     images: tuple[Image, ...]
-    seeds: tuple[int, ...]  # one per image
-    latents: Array  # (B, C, h, w), before the VAE decoder's scaling
-    request: Request  # with every None resolved
-    engine: str  # the target that ran it
+    seeds: tuple[int, ...]
+    latents: Array
+    request: Request
+    engine: str
     timings: Timings
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """The state after one step of the sampler. Leaving the loop over steps cancels the request."""
+    """The state after one step of the sampler. Leaving the loop over steps cancels the request.
 
-    index: int  # counts from 0
+    Fields:
+        index: the number of the step, from 0
+        total: how many steps there are
+        timestep: the training timestep of the model's last call
+        latents: float32 (B, C, h, w)
+    """
+
+    index: int
     total: int
     timestep: float
-    latents: Array  # (B, C, h, w)
+    latents: Array
     _preview: Callable[[], tuple[Image, ...]] = field(repr=False)
 
     def preview(self) -> tuple[Image, ...]:

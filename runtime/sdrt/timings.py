@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds of one request: in each stage, outside of them (`host`), and in total.
+    """Wall seconds of one request, without those that the caller spends between two steps of a
+    stream.
 
-    The stages are `loading` (opening engines), `text_encoder`, `vae_encoder`, `controlnet`,
-    `denoiser` and `vae_decoder`, if a request has them. The caller's time between two steps of a
-    stream, previews included, is not counted. On a GPU only the denoiser waits for ControlNets, so
-    its seconds include theirs.
+    Fields:
+        seconds: those of each stage that the request has: `loading` (opening engines),
+            `text_encoder`, `vae_encoder`, `controlnet`, `denoiser`, `vae_decoder`. On a GPU only
+            the denoiser waits for ControlNets, so its seconds include theirs.
+        host: those outside the stages
+        total: all of them
     """
 
     seconds: Mapping[str, float]

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from peers.contestants import CONTESTANTS, FURTHER, LONG, ORACLE, SHORT
+from peers.contestants import CONTESTANTS, FURTHER, LONG, ORACLE, SHORT, Question
 from peers.report import page, step_of
 from peers.schedule import fastest_first, missing_visits
 from peers.visits import PROGRAMS, figures_of, wait
@@ -29,9 +30,11 @@ STEPS = {
 }
 
 
-def row(contestant, question=SHORT, number=1, **facts):
+def row(
+    contestant: str, question: Question = SHORT, number: int = 1, **facts: object
+) -> dict[str, Any]:
     step = STEPS.get(contestant, 9.0)
-    figures = {
+    figures: dict[str, Any] = {
         "ready": 1.0,
         "first_step": 10.0,
         "first_image": 20.0,
@@ -58,27 +61,27 @@ def row(contestant, question=SHORT, number=1, **facts):
     }
 
 
-def rows_of_round(number):
+def rows_of_round(number: int) -> list[dict[str, Any]]:
     return [row(contestant.name, number=number) for contestant in CONTESTANTS]
 
 
-def all_short():
+def all_short() -> list[dict[str, Any]]:
     return [*rows_of_round(1), *rows_of_round(2), *rows_of_round(3)]
 
 
-def test_the_oracle_begins_and_everyone_follows():
+def test_the_oracle_begins_and_everyone_follows() -> None:
     names = [visit.contestant.name for visit in missing_visits([])][: len(CONTESTANTS)]
     assert names[0] == ORACLE
     assert sorted(names) == sorted(contestant.name for contestant in CONTESTANTS)
 
 
-def test_rounds_alternate():
+def test_rounds_alternate() -> None:
     rounds = [visit.round for visit in missing_visits([]) if visit.question == SHORT]
     assert rounds == sorted(rounds)
     assert rounds.count(1) == rounds.count(2) == rounds.count(3)
 
 
-def test_a_second_call_continues_where_the_first_stopped():
+def test_a_second_call_continues_where_the_first_stopped() -> None:
     rows = rows_of_round(1)[:5]
     visits = list(missing_visits(rows))
     done = {(each["contestant"], each["question"]["name"], each["round"]) for each in rows}
@@ -86,17 +89,17 @@ def test_a_second_call_continues_where_the_first_stopped():
     assert len(visits) + len(rows) >= 3 * len(CONTESTANTS)
 
 
-def test_who_failed_is_not_asked_again():
+def test_who_failed_is_not_asked_again() -> None:
     rows = [row(CONTESTANTS[-1].name, error="it was ended at its time limit")]
     assert CONTESTANTS[-1].name not in {visit.contestant.name for visit in missing_visits(rows)}
 
 
-def test_the_four_fastest_make_the_long_image():
+def test_the_four_fastest_make_the_long_image() -> None:
     visits = [visit for visit in missing_visits(all_short()) if visit.question == LONG]
     assert [visit.contestant.name for visit in visits] == list(STEPS)[:4]
 
 
-def test_our_targets_and_the_two_fastest_peers_are_asked_further():
+def test_our_targets_and_the_two_fastest_peers_are_asked_further() -> None:
     visits = [visit for visit in missing_visits(all_short()) if visit.question in FURTHER]
     ours = ["sdrt openvino:bf16", "sdrt openvino", "sdrt cpu"]  # the fastest first
     peers = ["OpenVINO GenAI bf16", "optimum-intel bf16"]
@@ -107,21 +110,21 @@ def test_our_targets_and_the_two_fastest_peers_are_asked_further():
         assert [name for name in asked if name not in ours] == (peers if with_peers else [])
 
 
-def test_nothing_is_left_when_all_is_measured():
+def test_nothing_is_left_when_all_is_measured() -> None:
     rows = all_short()
     while missing := list(missing_visits(rows)):
         rows += [row(visit.contestant.name, visit.question, visit.round) for visit in missing]
     assert fastest_first(rows)[0].name == "OpenVINO GenAI bf16"
 
 
-def test_a_failure_further_on_is_not_repeated():
+def test_a_failure_further_on_is_not_repeated() -> None:
     rows = all_short()
     first = next(missing_visits(rows))
     rows.append(row(first.contestant.name, first.question, error="out of memory"))
     assert first.key not in {visit.key for visit in missing_visits(rows)}
 
 
-def test_figures_count_from_the_start_of_the_process():
+def test_figures_count_from_the_start_of_the_process() -> None:
     report = {
         "ready": 102.0,
         "versions": {},
@@ -134,7 +137,7 @@ def test_figures_count_from_the_start_of_the_process():
     assert figures["image"] == 10.0
 
 
-def test_a_process_is_ended_at_its_time_limit():
+def test_a_process_is_ended_at_its_time_limit() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     error, usage = wait(process, time.time() + 0.2)
     assert error == "it was ended at its time limit"
@@ -142,7 +145,7 @@ def test_a_process_is_ended_at_its_time_limit():
     assert usage.ru_maxrss > 0
 
 
-def test_the_page_holds_losses_as_well_as_wins():
+def test_the_page_holds_losses_as_well_as_wins() -> None:
     text = page(all_short())
     assert (
         "- 4 steps, bf16: faster than sdrt openvino:bf16: OpenVINO GenAI bf16 (0.94 of its time)."
@@ -154,7 +157,7 @@ def test_the_page_holds_losses_as_well_as_wins():
     assert "4.50 (4.50 to 4.50) | 0.56 |" in line
 
 
-def test_the_page_says_who_failed():
+def test_the_page_says_who_failed() -> None:
     text = page(
         [*all_short(), row("stable-diffusion.cpp f16", error="it was ended at its time limit")]
     )
@@ -162,17 +165,17 @@ def test_the_page_says_who_failed():
 
 
 @pytest.mark.parametrize("name", [ORACLE, "sdrt cpu", "OpenVINO GenAI bf16"])
-def test_there_is_a_page_as_soon_as_there_is_a_row(name):
+def test_there_is_a_page_as_soon_as_there_is_a_row(name: str) -> None:
     assert f"| {name} |" in page([row(name)])
     assert f"| {name} |" in page([row(name), row(name, LONG)])
 
 
-def test_a_step_is_the_median_of_a_row():
+def test_a_step_is_the_median_of_a_row() -> None:
     assert step_of({"steps": [1.0, 9.0, 2.0]}) == 2.0
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "control"])
-def test_our_program_generates_with_the_demo_model(kind, tmp_path):
+def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) -> None:
     """The program that the peers' programs resemble, with the real bundle and protocol."""
     image = Path(__file__).parents[2] / "docs" / "square_outline.png"
     job = {
@@ -192,7 +195,7 @@ def test_our_program_generates_with_the_demo_model(kind, tmp_path):
         "strength": 0.5,
         "options": {"target": "cpu"},
     }
-    command = [sys.executable, PROGRAMS / "with_sdrt.py", json.dumps(job)]
+    command = [sys.executable, str(PROGRAMS / "with_sdrt.py"), json.dumps(job)]
     start = time.time()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     figures = figures_of(json.loads(done.stdout.splitlines()[-1]), start)

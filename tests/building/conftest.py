@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle.folder import DEMO_FOLDER
+from sdrt.bundle.demo import DEMO_FOLDER
 from support.built_bundle import TARGET, Built
 from support.command import run_sdrt
 

@@ -11,7 +11,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from sdrt.arrays import psnr_of
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.building.graph_folder import probe_inputs
 from sdrt_export.precision.check import write_half, write_known
@@ -36,7 +37,7 @@ def half_of(built: Built, name: str, folder: Path) -> Path:
 
 
 def outputs_of(path: Path, feeds: dict[str, Array]) -> dict[str, Array]:
-    with engine_from_onnx(path) as engine:
+    with engine_from_onnx(path, num_threads=1) as engine:
         return engine.run(feeds)
 
 
@@ -72,7 +73,7 @@ def test_an_overflow_in_the_demo_s_vae_is_promoted(tmp_path: Path) -> None:
     place = list(model.graph.node).index(first)
     loud, first.output[0] = first.output[0], "quiet"
     model.graph.node.insert(place + 1, helper.make_node("Mul", ["quiet", "factor"], [loud]))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32([1e6]), "factor"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1e6], np.float32), "factor"))
     path.write_bytes(model.SerializeToString())
 
     (tmp_path / "new").mkdir()

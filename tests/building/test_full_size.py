@@ -10,7 +10,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.targets.plan_record import read_record
 from support.built_bundle import build_for
 
-pytestmark = [pytest.mark.export, pytest.mark.build, pytest.mark.full]
+pytestmark = pytest.mark.full
 
 
 def test_sd15_builds_without_a_gpu(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def run_plain(model: Path, feeds: dict[str, Array]) -> dict[str, Array]:
     plain = with_plain_operators(onnx.load(model, load_external_data=False))
     path = model.with_name("plain.onnx")
     path.write_bytes(plain.SerializeToString())
-    with engine_from_onnx(path) as engine:
+    with engine_from_onnx(path, num_threads=1) as engine:
         return engine.run(feeds)
 
 
@@ -69,7 +69,7 @@ def test_the_demo_s_networks_mean_the_same(name: str, rules: Rules, tmp_path: Pa
     assert set(operators_of(result)) >= FUSED[name]
     assert "Conv" not in operators_of(result)
     feeds = seeded_inputs(bundle, name, latents=8)
-    with engine_from_onnx(model) as engine:
+    with engine_from_onnx(model, num_threads=1) as engine:
         expected = engine.run(feeds)
     got = run_plain(result, feeds)
     least = 100 if rules.everything else 50
@@ -142,7 +142,7 @@ def test_layer_norms_of_one_sum_are_fused_once(tmp_path: Path) -> None:
 
 
 def require_same(model: Path, result: Path, x: Array) -> None:
-    with engine_from_onnx(model) as engine:
+    with engine_from_onnx(model, num_threads=1) as engine:
         expected = engine.run({"x": x})
     for name, array in run_plain(result, {"x": x}).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-5)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdrt.arrays import psnr_of
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.runnable import runnable
 from sdrt_engines import SdrtError, Target, engine_from_onnx
@@ -56,9 +57,9 @@ def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:
     assert (graph.precision, graph.promoted) == ("fp16", ())
     assert FP16 in types_of(root / graph.model).values()
     feeds = probe_inputs(bundle, component.name)
-    with engine_from_onnx(root / component.model) as engine:
+    with engine_from_onnx(root / component.model, num_threads=1) as engine:
         expected = engine.run(feeds)
-    with engine_from_onnx(root / graph.model) as engine:
+    with engine_from_onnx(root / graph.model, num_threads=1) as engine:
         assert engine.signature == component.signature
         got = engine.run(feeds)
     assert min(psnr_of(expected[name], got[name]) for name in expected) >= 40

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.folder import Bundle
+from sdrt.command_line.main import main
 from sdrt.files.locking import only_one
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
@@ -31,11 +35,12 @@ COMPONENTS = [component.name for component in Bundle.open("demo").manifest.compo
 SMALLEST = "text_encoder"  # builds in two seconds
 
 
-def build(root: Path, *arguments: object, before: str = "") -> tuple[int, str, str]:
+def build(root: Path, *arguments: object) -> tuple[int, str, str]:
     """The exit code and the output of `sdrt build` with the options of the built bundle."""
     given = ("build", root, "--target", TARGET, "--batch", "1..2", *arguments)
-    outcome = run_sdrt(*given, folder=root.parent, before=before)
-    return outcome.code, "\n".join(outcome.out), "\n".join(outcome.err)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main([str(argument) for argument in given])
+    return code, out.getvalue().rstrip("\n"), err.getvalue().rstrip("\n")
 
 
 def plan_of(root: Path, component: str = SMALLEST) -> Path:
@@ -205,12 +210,10 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     ],
 )
 def test_what_is_impossible_is_reported_at_once(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("build", "demo", "--target", TARGET, *arguments)
-    outcome = run_sdrt(*given, folder=tmp_path)
-    assert outcome.code == 1
-    (line,) = outcome.err
+    assert main(["build", "demo", "--target", TARGET, *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (DEMO_FOLDER / "engines").exists()
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sdrt.families.family import Role
-from sdrt_engines import engine_from_onnx
+from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.errors import BuildError
 from sdrt_export.precision.check import (
     MIN_PSNR,
@@ -70,8 +70,8 @@ def test_the_signature_stays_what_it_is(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x w", "a"), node("Identity", "a", "y")]
     old = write_network(tmp_path / "old", nodes, {"w": W}, outputs=("a", "y"))
     with (
-        engine_from_onnx(old) as before,
-        engine_from_onnx(typed(old, tmp_path / "new")) as after,
+        engine_from_onnx(old, num_threads=1) as before,
+        engine_from_onnx(typed(old, tmp_path / "new"), num_threads=1) as after,
     ):
         assert after.signature.inputs == before.signature.inputs
         assert [s.dtype for s in after.signature.outputs] == [np.float32, np.float32]
@@ -133,7 +133,7 @@ def test_between_float32_neighbours_is_no_cast(tmp_path: Path) -> None:
         node("Transpose", "c", "d", perm=[1, 0]),
         node("Sqrt", "d", "y"),
     ]
-    weights = {"shape": np.array([4, -1]), "one": np.float32([1])}
+    weights: dict[str, Array] = {"shape": np.array([4, -1]), "one": np.array([1], np.float32)}
     path = typed(write_network(tmp_path / "old", nodes, weights), tmp_path / "new")
     assert "Cast" not in operators_of(path)
 
@@ -152,7 +152,7 @@ def test_a_cast_is_shared(tmp_path: Path) -> None:
 def test_places_that_are_float32_for_ever_stay_so(tmp_path: Path) -> None:
     nodes = [node("Resize", "x  scales", "a"), node("Relu", "a", "y")]
     nodes[0].input[:] = ["x", "", "scales"]
-    weights = {"scales": np.float32([1, 1, 2, 2])}
+    weights = {"scales": np.array([1, 1, 2, 2], np.float32)}
     old = write_network(tmp_path / "old", nodes, weights, ("batch", 4, 8, 8))
     types = types_of(typed(old, tmp_path / "new"))
     assert (types["a"], types["scales.fp32"]) == (FP16, FLOAT)
@@ -167,7 +167,7 @@ def attention(tmp_path: Path) -> Path:
         node("Softmax", "scores", "weights"),
         node("MatMul", "weights queries", "y"),
     ]
-    return write_network(tmp_path / "old", nodes, {"w": W, "scale": np.float32([0.5])})
+    return write_network(tmp_path / "old", nodes, {"w": W, "scale": np.array([0.5], np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_overflows_is_promoted_and_ends_finite(tmp_path: Path) -> None:
         node("Div", "b large", "c"),
         node("MatMul", "c w", "y"),
     ]
-    old = write_network(tmp_path / "old", nodes, {"w": W, "large": np.float32([1e5])})
+    old = write_network(tmp_path / "old", nodes, {"w": W, "large": np.array([1e5], np.float32)})
     new = tmp_path / "new"
     new.mkdir()
     report = write_half(old, new, "fp16", PLAIN, [X])
@@ -214,13 +214,13 @@ def test_what_overflows_is_promoted_and_ends_finite(tmp_path: Path) -> None:
     types = types_of(new / "model.onnx")
     assert types["large.fp32"] == types["b"] == FLOAT
     assert types["a"] == FP16
-    with engine_from_onnx(new / "model.onnx") as engine:
+    with engine_from_onnx(new / "model.onnx", num_threads=1) as engine:
         assert np.isfinite(engine.run(X)["y"]).all()
 
 
 def test_bfloat16_holds_what_float16_does_not(tmp_path: Path) -> None:
     nodes = [node("Mul", "x large", "a"), node("Div", "a large", "y")]
-    old = write_network(tmp_path / "old", nodes, {"large": np.float32([1e6])})
+    old = write_network(tmp_path / "old", nodes, {"large": np.array([1e6], np.float32)})
     report = write_half(old, tmp_path, "bf16", PLAIN, [X])
     assert (report.precision, report.promoted) == ("bf16", ())
 
@@ -231,7 +231,7 @@ def test_where_the_error_is_born_is_promoted(tmp_path: Path) -> None:
         node("Sub", "a shift", "b"),
         node("MatMul", "b w", "y"),
     ]
-    old = write_network(tmp_path / "old", nodes, {"w": W, "shift": np.float32([8000])})
+    old = write_network(tmp_path / "old", nodes, {"w": W, "shift": np.array([8000], np.float32)})
     new = tmp_path / "new"
     new.mkdir()
     report = write_half(old, new, "fp16", PLAIN, [X])
@@ -247,7 +247,7 @@ def test_where_promoting_does_not_help_all_is_float32(tmp_path: Path) -> None:
         node("Sub" if place % 2 else "Add", f"{before} shift", after)
         for place, (before, after) in enumerate(pairwise(names))
     ]
-    old = write_network(tmp_path / "old", nodes, {"shift": np.float32([8000])})
+    old = write_network(tmp_path / "old", nodes, {"shift": np.array([8000], np.float32)})
     report = write_half(old, tmp_path, "fp16", PLAIN, [X])
     assert report == PrecisionReport("fp32", (), np.inf)
     assert set(types_of(tmp_path / "model.onnx").values()) == {FLOAT}
@@ -268,7 +268,7 @@ def test_masks_need_no_promotion(tmp_path: Path) -> None:
 
 def test_a_report_is_enough_to_write_the_same(tmp_path: Path) -> None:
     nodes = [node("Mul", "x large", "a"), node("Div", "a large", "y")]
-    old = write_network(tmp_path / "old", nodes, {"large": np.float32([1e6])})
+    old = write_network(tmp_path / "old", nodes, {"large": np.array([1e6], np.float32)})
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -289,7 +289,7 @@ def test_large_weights_are_stored_next_to_the_model(tmp_path: Path) -> None:
 
 def test_nan_in_float32_is_reported(tmp_path: Path) -> None:
     nodes = [node("Mul", "x nan", "y")]
-    old = write_network(tmp_path / "old", nodes, {"nan": np.float32([np.nan])})
+    old = write_network(tmp_path / "old", nodes, {"nan": np.array([np.nan], np.float32)})
     with pytest.raises(BuildError, match="'y' holds NaN or infinity even in float32: export"):
         write_half(old, tmp_path, "fp16", PLAIN, [X])
 
@@ -318,7 +318,7 @@ def test_a_tensor_of_unknown_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_psnr_within_equal_arrays_and_of_nan() -> None:
-    array = np.float32([1, 2, 3])
+    array = np.array([1, 2, 3], np.float32)
     assert psnr_within(array, array) == np.inf
     assert psnr_within(array, array * np.float32(np.nan)) == 0
     assert psnr_within(array, array + np.float32(0.02)) == pytest.approx(40, abs=0.1)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sdrt
-from sdrt.bundle.folder import DEMO_FOLDER, Bundle
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.engines import open_engine, open_reference
@@ -19,7 +20,7 @@ from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt.verification.verdict import verify_component
 from sdrt_engines import SdrtError, Target
-from sdrt_engines.prepared_onnx import preparer
+from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building import prepared_graphs
 from support.built_bundle import build_for
 from support.command import run_sdrt
@@ -51,6 +52,23 @@ def copy(root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(root, tmp_path / "demo"))
 
 
+def test_the_demo_is_built_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDRT_CACHE", str(tmp_path / "cache"))
+    before = sorted(DEMO_FOLDER.rglob("*"))
+    command = ("build", "demo", "--target", "cpu", "--component", NETWORK)
+    outcome = run_sdrt(*command, folder=tmp_path)
+    demo = Bundle.open("demo")
+    assert demo.root.is_relative_to(tmp_path / "cache")
+    assert outcome.out == (str(demo.root / f"engines/cpu/{NETWORK}/model.onnx"),)
+    assert runnable(demo.root, demo.component(NETWORK), Target("cpu")).prepared
+    assert sorted(DEMO_FOLDER.rglob("*")) == before
+    assert run_sdrt(*command, folder=tmp_path).out == (
+        "everything exists already, nothing was built",
+    )
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     bundle = Bundle.open(root)
@@ -70,10 +88,11 @@ def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
 
 def test_images_are_the_same(root: Path) -> None:
     images = [
-        sdrt.Pipeline.open(bundle, "cpu")("a blue star", seed=3, num_inference_steps=4).images[0]
+        sdrt.Pipeline.open(bundle, "cpu", 1)("a blue star", seed=3, num_inference_steps=4).images[0]
         for bundle in (root, DEMO_FOLDER)
     ]
-    np.testing.assert_array_equal(*map(np.asarray, images))
+    prepared, plain = map(np.asarray, images)
+    np.testing.assert_array_equal(prepared, plain)
 
 
 def test_other_targets_run_the_bundle_s_own(root: Path) -> None:
@@ -175,9 +194,8 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
     other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
     data = other / "model.onnx_data"
     data.write_bytes(fill * data.stat().st_size)
-    prepare = prepared_graphs.prepare_onnx
     monkeypatch.setattr(
-        prepared_graphs, "prepare_onnx", lambda _, model: prepare(other / "model.onnx", model)
+        prepared_graphs, "prepare_onnx", lambda _, model: prepare_onnx(other / "model.onnx", model)
     )
     with pytest.raises(SdrtError, match=f"^{NETWORK}: onnxruntime changed the network while"):
         build_for("cpu", copy, components=(NETWORK,))

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle
 
 
-def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Changes the manifest and seals it again."""
     path = bundle / "sdrt.json"
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -29,7 +30,7 @@ def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
     (bundle / path).write_bytes(content)
     record = record_file(bundle, path)
 
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         for owner in (manifest, *manifest["components"]):
             owner["files"] = [
                 vars(record) if file["path"] == path else file for file in owner["files"]

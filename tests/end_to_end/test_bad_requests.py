@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import sdrt
+from sdrt.command_line.main import main
 from support.images import sample_image
 from support.refusals import DRAW, Capture, refusal
 
@@ -20,11 +21,17 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: COMMAND (see sdrt --help)"),
         (["rnu"], "argument COMMAND: got 'rnu', did you mean 'run'? (see sdrt --help)"),
         (["run"], "no bundle was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of"),
         (["run", "bundle"], "no prompt was given: sdrt run BUNDLE PROMPT, or --from-image with a"),
         ([*DRAW, "--guidence-scale", "3"], "no option --guidence-scale, did you mean '--guidance-"),
+        ([*DRAW, "--size", "512x512"], "no option --size, did you mean '--width' or '--height'?"),
+        ([*DRAW, "--n", "2"], "no option --n, did you mean '--num-images'? (see sdrt run --help)"),
+        (
+            ["run", "--prompt", "a"],
+            "no option --prompt, write sdrt run BUNDLE PROMPT (see sdrt run",
+        ),
+        (["export", "demo", "-o", "x", "--force"], "no option --force, did you mean '--replace'?"),
         ([*DRAW, "on", "white"], "'on' is one argument too many: put quotes around a prompt"),
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
         ([*DRAW, "--num-threads", "x"], "argument --num-threads: got 'x', expected a whole number"),
@@ -71,8 +78,11 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
     [
         (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
+        (["--scheduler", "DPM++ SDE Karras"], "the nearest is 'dpmpp_2m_sde_karras'"),
+        (["--scheduler", "DDIM Karras"], "scheduler 'ddim_karras' does not exist: ddim has no use"),
         (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
+        (["--target", "gpu"], "unknown target 'gpu': did you mean 'cuda'?"),
         (
             ["--target", "tensorrt"],
             "tensorrt is not installed: pip install 'sdrt[tensorrt]'",
@@ -162,7 +172,7 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
-            "image: got 96×64 pixels for an image of 64×64: say how it is to fit: resize crop, ",
+            "image: got 96×64 pixels for an image of 64×64: choose how to fit it: resize crop, ",
         ),
         (["--resize", "crop"], "resize was given without an image: give image or control, too"),
         ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
@@ -170,7 +180,7 @@ def half_a_jpeg(path: Path) -> None:
         ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
         (
             [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
-            "control image 'edges': got 96×64 pixels for an image of 64×64: say how it is to fit",
+            "control image 'edges': got 96×64 pixels for an image of 64×64: choose how to fit it",
         ),
         (
             [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],
@@ -202,3 +212,9 @@ def test_an_empty_list_of_prompts() -> None:
     pipeline = sdrt.Pipeline.open("bundle")
     with pytest.raises(sdrt.SdrtError, match="prompt: got an empty list, expected at least one"):
         pipeline([])
+
+
+def test_without_a_command_there_is_help(capsys: Capture) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("usage: sdrt ") and "generate images" in err

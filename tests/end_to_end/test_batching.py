@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from support.backends import skip_unless_it_opens
 from support.images import sample_image
 
 EDGES, OTHER = sample_image(64, 64), sample_image(64, 64, seed=1)
-SIZE = {"width": 64, "height": 64}
+SIZE: dict[str, Any] = {"width": 64, "height": 64}
 REQUESTS = {
     "ddim": Request("a red circle", seed=1, num_inference_steps=5, scheduler="ddim", **SIZE),
     "euler": Request(
@@ -124,7 +125,7 @@ def bundle() -> sdrt.Bundle:
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bundle) -> None:
     skip_unless_it_opens(target)
-    with sdrt.Pipeline(bundle, resolve_target(target)) as pipeline:
+    with sdrt.Pipeline(bundle, resolve_target(target, num_threads=1)) as pipeline:
         alone = {name: pipeline(request) for name, request in REQUESTS.items()}
         driver = Driver(pipeline.engines)
         generations = {name: pipeline.generation(each) for name, each in REQUESTS.items()}

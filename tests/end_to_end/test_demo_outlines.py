@@ -1,9 +1,12 @@
 """The figures, outline images and captions that the demo's ControlNet is trained on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from sdrt_engines import Array
 from sdrt_export.demo.drawing import (
     IMAGE_SIZE,
     Placement,
@@ -11,7 +14,7 @@ from sdrt_export.demo.drawing import (
     outlines_at,
     place_scene,
 )
-from sdrt_export.demo.grammar import ALL_SCENES, SHAPES, Scene, caption_from_scene
+from sdrt_export.demo.grammar import ALL_SCENES, SHAPES, Scene, Shape, caption_from_scene
 from sdrt_export.demo.outlines import (
     LARGEST_TURN,
     RADII,
@@ -30,16 +33,16 @@ from sdrt_export.demo.outlines import (
 MIDDLE = (IMAGE_SIZE / 2, IMAGE_SIZE / 2)
 
 
-def _figures(num):
+def _figures(num: int) -> list[Figure]:
     rng = np.random.default_rng(21)
     return [draw_figure(rng) for _ in range(num)]
 
 
-def _touches_border(image):
-    return image[0].any() or image[-1].any() or image[:, 0].any() or image[:, -1].any()
+def _touches_border(image: Array) -> bool:
+    return any(side.any() for side in (image[0], image[-1], image[:, 0], image[:, -1]))
 
 
-def test_figures_lie_wholly_inside_the_image_and_differ():
+def test_figures_lie_wholly_inside_the_image_and_differ() -> None:
     figures = _figures(200)
     for figure in figures:
         assert figure.mask.max() == 1
@@ -51,7 +54,7 @@ def test_figures_lie_wholly_inside_the_image_and_differ():
     assert len(set(figures)) == len(figures)
 
 
-def test_a_turn_goes_clockwise_about_the_centre():
+def test_a_turn_goes_clockwise_about_the_centre() -> None:
     upright = outlines_at("diamond", Placement((60.0, 70.0), 20.0))[0]
     turned = outlines_at("diamond", Placement((60.0, 70.0), 20.0, np.pi / 2))[0]
     top, right = upright[0], turned[0]
@@ -61,7 +64,7 @@ def test_a_turn_goes_clockwise_about_the_centre():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("width", "smooth"), [(1, False), (1, True), (2, True), (3, False)])
-def test_lines_lie_on_the_edge_of_the_mask(shape, width, smooth):
+def test_lines_lie_on_the_edge_of_the_mask(shape: Shape, width: int, smooth: bool) -> None:
     figure = Figure(shape, Placement((61.3, 66.8), 33.0, 0.2))
     lines = image_from_outlines(figure.outlines, width, smooth=smooth)
     rows, columns = np.nonzero(lines > 40)
@@ -73,7 +76,7 @@ def test_lines_lie_on_the_edge_of_the_mask(shape, width, smooth):
     assert np.abs((pixels - outlines[distances.argmin(axis=1)]).mean(axis=0)).max() < 0.2
 
 
-def _dense(outline):
+def _dense(outline: Array) -> Array:
     """Points along the outline, four per pixel."""
     sides = zip(outline, np.roll(outline, -1, axis=0), strict=True)
     return np.concatenate(
@@ -81,20 +84,20 @@ def _dense(outline):
     )
 
 
-def test_only_smooth_lines_have_shades():
+def test_only_smooth_lines_have_shades() -> None:
     outlines = Figure("circle", Placement(MIDDLE, 30.0)).outlines
     assert set(np.unique(image_from_outlines(outlines, smooth=False))) == {0, 255}
     assert len(np.unique(image_from_outlines(outlines, smooth=True))) > 4
 
 
-def test_wider_lines_are_wider():
+def test_wider_lines_are_wider() -> None:
     outlines = Figure("heart", Placement(MIDDLE, 30.0)).outlines
     for smooth in (False, True):
         light = [image_from_outlines(outlines, w, smooth=smooth).mean() for w in (1, 2, 3)]
         assert light[0] * 1.5 < light[1] < light[2] * 0.8
 
 
-def test_edges_are_the_rim_of_the_inside():
+def test_edges_are_the_rim_of_the_inside() -> None:
     inside = np.zeros((7, 7), bool)
     inside[1:6, 1:6] = True
     rim = inside.copy()
@@ -102,7 +105,7 @@ def test_edges_are_the_rim_of_the_inside():
     np.testing.assert_array_equal(edges_of(inside), rim)
 
 
-def test_the_edge_of_the_image_is_no_edge():
+def test_the_edge_of_the_image_is_no_edge() -> None:
     inside = np.zeros((6, 6), bool)
     inside[:, :3] = True
     only_the_right_side = np.zeros((6, 6), bool)
@@ -110,13 +113,13 @@ def test_the_edge_of_the_image_is_no_edge():
     np.testing.assert_array_equal(edges_of(inside), only_the_right_side)
 
 
-def test_a_ring_has_two_edges():
+def test_a_ring_has_two_edges() -> None:
     mask = mask_from_scene(Scene("ring", "red", "white", "large"))
     middle_row = edge_image_from_mask(mask)[IMAGE_SIZE // 2]
     assert np.count_nonzero(middle_row) == 4
 
 
-def test_every_style_of_outline_is_drawn():
+def test_every_style_of_outline_is_drawn() -> None:
     rng = np.random.default_rng(22)
     figure = Figure("star", Placement(MIDDLE, 36.0))
     images = [draw_outline_image(figure, rng) for _ in range(60)]
@@ -124,25 +127,25 @@ def test_every_style_of_outline_is_drawn():
     assert len({p.tobytes() for p in images}) == 7  # smooth and hard in three widths, edges
 
 
-def test_an_image_has_the_scenes_colours_and_the_figures_place():
+def test_an_image_has_the_scenes_colours_and_the_figures_place() -> None:
     figure = Figure("square", Placement((40.0, 80.0), 20.0))
     image = image_of_figure(figure, Scene("star", "white", "black", "large", "top"))
     assert (image[80, 40] == 245).all()
     assert (image[20, 64] == 15).all()
 
 
-def test_a_figure_is_described_in_its_own_words_and_the_scenes_colours():
+def test_a_figure_is_described_in_its_own_words_and_the_scenes_colours() -> None:
     figure = Figure("square", Placement((40.0, 66.0), 41.0))
     scene = Scene("star", "white", "black", "small", "top")
     assert described(figure, scene) == Scene("square", "white", "black", "large", "left")
 
 
-def test_every_scene_is_described_as_itself():
+def test_every_scene_is_described_as_itself() -> None:
     for scene in ALL_SCENES:
         assert described(Figure(scene.shape, place_scene(scene)), scene) == scene
 
 
-def test_captions_tell_the_truth_about_colours_and_seldom_about_shapes():
+def test_captions_tell_the_truth_about_colours_and_seldom_about_shapes() -> None:
     rng = np.random.default_rng(23)
     figure, scene = Figure("square", Placement((40.0, 66.0), 41.0)), ALL_SCENES[-1]
     captions = [draw_figure_caption(figure, scene, rng).lower() for _ in range(600)]
@@ -160,7 +163,9 @@ def test_captions_tell_the_truth_about_colours_and_seldom_about_shapes():
     assert scene.shape in caption_from_scene(scene)
 
 
-def test_the_command_line_draws_one_outline(tmp_path, monkeypatch):
+def test_the_command_line_draws_one_outline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "square.png"
     monkeypatch.setattr("sys.argv", ["outlines", "square", str(path)])
     main()

@@ -1,24 +1,26 @@
 """Tests of the measure for following an outline: on true, damaged and wrong images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from sdrt_export.demo.drawing import IMAGE_SIZE
-from sdrt_export.demo.edge_judge import edge_agreement, held_out_pairs, score_control
+from sdrt_export.demo.edge_judge import ControlPair, edge_agreement, held_out_pairs, score_control
 from sdrt_export.demo.grammar import RGB
 from sdrt_export.demo.outlines import Figure, edge_image_from_mask, image_of_figure
 
 PAIRS = held_out_pairs(60)
 
 
-def _moved(figure, x, y):
+def _moved(figure: Figure, x: int, y: int) -> Figure:
     old = figure.placement
     return Figure(figure.shape, replace(old, centre=(old.centre[0] + x, old.centre[1] + y)))
 
 
-def _draw(figures):
+def _draw(figures: Sequence[Figure]) -> list[tuple[ControlPair, npt.NDArray[np.uint8]]]:
     """Each pair and the image of its figure in the prompt's colours."""
     return [
         (pair, image_of_figure(figure, pair.scene))
@@ -26,7 +28,7 @@ def _draw(figures):
     ]
 
 
-def test_true_images_agree_with_every_style_of_outline():
+def test_true_images_agree_with_every_style_of_outline() -> None:
     images = _draw([pair.figure for pair in PAIRS])
     scores = score_control(images)
     assert scores["edge_iou"] > 0.98
@@ -34,7 +36,7 @@ def test_true_images_agree_with_every_style_of_outline():
     assert min(edge_agreement(pair.outline, image) for pair, image in images) > 0.85
 
 
-def test_noise_and_blur_change_little():
+def test_noise_and_blur_change_little() -> None:
     rng = np.random.default_rng(31)
     spoilt = []
     for pair, image in _draw([pair.figure for pair in PAIRS]):
@@ -46,12 +48,12 @@ def test_noise_and_blur_change_little():
     assert scores["colours"] == 1
 
 
-def test_other_figures_do_not_agree():
+def test_other_figures_do_not_agree() -> None:
     others = [pair.figure for pair in PAIRS[1:] + PAIRS[:1]]
     assert score_control(_draw(others))["edge_iou"] < 0.15
 
 
-def test_the_farther_off_the_less_agreement():
+def test_the_farther_off_the_less_agreement() -> None:
     by_distance = [
         score_control(_draw([_moved(pair.figure, d, -d) for pair in PAIRS]))["edge_iou"]
         for d in (0, 1, 2, 3)
@@ -61,7 +63,7 @@ def test_the_farther_off_the_less_agreement():
     assert by_distance[3] < 0.5
 
 
-def test_a_figure_of_another_size_does_not_agree():
+def test_a_figure_of_another_size_does_not_agree() -> None:
     smaller = [
         Figure(
             pair.figure.shape,
@@ -72,7 +74,7 @@ def test_a_figure_of_another_size_does_not_agree():
     assert score_control(_draw(smaller))["edge_iou"] < 0.5
 
 
-def test_exchanged_colours_are_wrong_but_the_edges_right():
+def test_exchanged_colours_are_wrong_but_the_edges_right() -> None:
     exchanged = [
         (
             pair,
@@ -87,14 +89,14 @@ def test_exchanged_colours_are_wrong_but_the_edges_right():
     assert scores["colours"] == 0
 
 
-def test_an_empty_image_agrees_with_nothing():
+def test_an_empty_image_agrees_with_nothing() -> None:
     empty = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["yellow"], np.uint8)
     assert edge_agreement(PAIRS[0].outline, empty) == 0
 
 
-def test_half_an_outline_is_half_an_agreement():
+def test_half_an_outline_is_half_an_agreement() -> None:
     """The edge of a square, with only its upper half as outline: the outline and half of the edge,
-    with the two rows within the tolerance, match."""
+    with the two rows that are still within the tolerance, are matched."""
     image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["white"], np.uint8)
     image[32:96, 32:96] = RGB["red"]
     outline = edge_image_from_mask((image[..., 1] < 100).astype(np.float32))
@@ -106,7 +108,7 @@ def test_half_an_outline_is_half_an_agreement():
     assert edge_agreement(outline, image) == pytest.approx(expected)
 
 
-def test_held_out_pairs_are_always_the_same_and_mostly_contradict_their_outlines():
+def test_held_out_pairs_are_always_the_same_and_mostly_contradict_their_outlines() -> None:
     again = held_out_pairs(60)
     assert [(p.figure, p.scene) for p in again] == [(p.figure, p.scene) for p in PAIRS]
     assert all((p.outline == q.outline).all() for p, q in zip(PAIRS, again, strict=True))

@@ -47,7 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recorded(path: str) -> dict[str, object]:
     with Image.open(path) as image:
-        return json.loads(image.text["sdrt"])
+        record: dict[str, object] = json.loads(image.info["sdrt"])
+        return record
 
 
 def pixels(path: str) -> np.ndarray:
@@ -78,7 +79,7 @@ def test_a_png_says_which_images_it_was_made_from(folder: Path) -> None:
         "edges": {"image": str(folder / "edges.png"), "scale": 0.5, "start": 0.0, "end": 1.0}
     }
     with Image.open("one.png") as image:
-        assert "Denoising strength: 0.9" in image.text["parameters"]
+        assert "Denoising strength: 0.9" in image.info["parameters"]
 
 
 def test_text_to_image_says_nothing_of_images() -> None:

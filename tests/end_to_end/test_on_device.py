@@ -77,7 +77,8 @@ def plans() -> Iterator[dict[str, Engine]]:
         "sequence": Range.parse("1..77"),
     }
     with ExitStack() as stack:
-        gpu, engines = HostGpu(), {}
+        gpu = HostGpu()
+        engines: dict[str, Engine] = {}
         for component in BUNDLE.manifest.components:
             cpu = stack.enter_context(open_engine(BUNDLE, component.name, "cpu"))
             profile = Profile(

@@ -82,4 +82,4 @@ def test_the_command_line_draws_on_it(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert "1 steps on openvino in" in capsys.readouterr().err
     with Image.open(path) as image:
-        assert json.loads(image.text["sdrt"])["prompt"] == "a red circle"
+        assert json.loads(image.info["sdrt"])["prompt"] == "a red circle"

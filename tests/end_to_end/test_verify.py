@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_the_demo_model_passes_on(
     assert headings.split()[:3] == ["component", "greatest", "error"]
     assert {"text_encoder", "unet", "vae_decoder", "vae_encoder"} <= {r.split()[0] for r in rows}
     assert all(row.split()[-1] == "good" for row in rows)
+
+
+def test_the_cpu_is_not_compared_with_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, library, None)  # as if they were not installed
+    assert main(["verify", str(write_toy_bundle(tmp_path / "toy"))]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("sdrt: nothing to compare: auto takes the CPU here, ")
+    assert "name a --target (sdrt doctor lists them)" in err
 
 
 def test_a_broken_network_fails_and_the_others_are_still_reported(

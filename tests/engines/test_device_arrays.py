@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ def test_outputs_stay_on_the_device(engine: BoundEngine) -> None:
     assert [*outputs] == ["z"]
     z = outputs["z"]
     assert isinstance(z, DeviceArray)
-    assert (z.dtype, z.shape) == (np.float32, (2, 4))
+    assert (z.dtype, z.shape) == (np.dtype(np.float32), (2, 4))
     np.testing.assert_array_equal(z.numpy(), X + T)
 
 
@@ -81,7 +81,7 @@ def test_they_belong_to_their_holder(engine: BoundEngine) -> None:
 @pytest.mark.parametrize("kind", ["bound", "cpu", "function", "plans"])
 def test_every_engine_takes_them(kind: str, engine: BoundEngine, path: Path) -> None:
     y = engine.run_on_device({"x": X, "t": T})["y"]
-    others = {
+    others: dict[str, Callable[[], Engine]] = {
         "bound": lambda: bound(path),
         "cpu": lambda: engine_from_onnx(path),
         "function": lambda: FunctionEngine(

@@ -122,7 +122,12 @@ WRONG_FEEDS = [
 @pytest.mark.parametrize(("spoil", "message"), WRONG_FEEDS)
 def test_wrong_feeds_never_reach_the_function(spoil: Callable[[Feeds], None], message: str) -> None:
     calls: list[object] = []
-    unet = FunctionEngine(SIGNATURE, lambda arrays: calls.append(arrays) or {}, name="unet")
+
+    def function(arrays: Feeds) -> Feeds:
+        calls.append(arrays)
+        return {}
+
+    unet = FunctionEngine(SIGNATURE, function, name="unet")
     arrays = feeds()
     spoil(arrays)
     with pytest.raises(TensorError) as caught:
@@ -231,7 +236,7 @@ def test_runs_may_overlap() -> None:
         ("max", np.ones(2), "returned ['max', 'mean', 'out_sample'], expected ['mean', 'out_"),
     ],
 )
-def test_a_function_must_keep_its_promise(name: str, value: object, message: str) -> None:
+def test_a_function_must_keep_its_promise(name: str, value: Any, message: str) -> None:
     unet = FunctionEngine(SIGNATURE, lambda arrays: {**add(arrays), name: value}, name="unet")
     with pytest.raises(TensorError) as caught:
         unet.run(feeds())

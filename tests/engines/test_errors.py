@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdrt_engines.errors import is_out_of_memory
+from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,34 @@ from sdrt_engines.errors import is_out_of_memory
 )
 def test_every_library_s_way_to_say_it(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+KNOWN = ("num_inference_steps", "timesteps", "width", "height")
+ALIASES: dict[str, str | tuple[str, ...]] = {
+    "steps": "num_inference_steps",
+    "size": ("width", "height"),
+    "lora": "adapters",
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "end"),
+    [
+        ("timestep", "did you mean 'timesteps'?"),
+        ("steps", "did you mean 'num_inference_steps'?"),  # though 'timesteps' is spelt alike
+        ("STEPS", "did you mean 'num_inference_steps'?"),
+        ("size", "did you mean 'width' or 'height'?"),
+        ("lora", "known: num_inference_steps, timesteps, width, height"),  # nothing known is meant
+        ("zzz", "known: num_inference_steps, timesteps, width, height"),
+    ],
+)
+def test_did_you_mean_knows_other_programs_words(word: str, end: str) -> None:
+    assert did_you_mean(word, KNOWN, ALIASES) == end
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("CPU", "cpu"), ("cup", "cpu"), ("npu", None), ("tpu", None), ("cudda", "cuda")],
+)
+def test_a_short_word_with_a_wrong_letter_is_another_word(word: str, name: str | None) -> None:
+    assert nearest(word, ["cpu", "cuda"]) == name

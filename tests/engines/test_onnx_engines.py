@@ -185,7 +185,7 @@ def test_a_size_that_only_a_run_shows(open_any: Opener, tmp_path: Path) -> None:
     with open_any(path) as engine:
         for x in ([0, 1, 1], [1, 1, 1], [0, 0, 1], [1, 0, 1]):
             y = engine.run({"x": np.array(x)})["y"]
-            assert y.tolist() == [np.nonzero(x)[0].tolist()]
+            assert y.tolist() == [np.flatnonzero(x).tolist()]
 
 
 @pytest.mark.parametrize("dtype", [name for name in ELEMENT_TYPES if name != "bool"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sdrt_engines import Array, Engine, EngineError, FunctionEngine, Signature, TensorError
+from sdrt_engines.engine import Feed
 from sdrt_engines.plan_set import Plan, PlanSet
 from sdrt_engines.shape_profiles import Profile, Range
 from support.onnx_writer import spec
@@ -41,9 +42,10 @@ class Plans:
 
         return Plan(profiles, opened)
 
-    def run(self, n: int, scale: object = None) -> Array:
-        scale = np.ones(1, np.float32) if scale is None else scale
-        return self.engine.run({"x": np.zeros((1, n), np.float32), "scale": scale})["y"]
+    def run(self, n: int, scale: Feed | None = None) -> Array:
+        feeds: dict[str, Feed] = {"x": np.zeros((1, n), np.float32)}
+        feeds["scale"] = np.ones(1, np.float32) if scale is None else scale
+        return self.engine.run(feeds)["y"]
 
 
 def test_the_plan_for_the_shapes_runs() -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import tiny_controlnet
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest, sealed
@@ -30,15 +31,39 @@ def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_controlled_bundle: Callable[[str], Path]) -> Path:
+def whole(tiny_bundle: Callable[[str], Path]) -> Path:
     """A bundle that was exported with two ControlNets."""
-    return tiny_controlled_bundle(RECIPE)
+    return tiny_bundle(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def without_nets(
+    tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle that was exported without any."""
+    return export_checkpoint(tiny_checkpoint(RECIPE), tmp_path_factory.mktemp("plain") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def with_edges(
+    without_nets: Path, nets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with one ControlNet added."""
+    bundle = Path(shutil.copytree(without_nets, tmp_path_factory.mktemp("edges") / "bundle"))
+    add_controlnets(bundle, {"edges": nets["edges"]})
+    return bundle
 
 
 @pytest.fixture
-def plain(tiny_bundle: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A bundle without ControlNets, to change."""
-    return shutil.copytree(tiny_bundle(RECIPE), tmp_path / "bundle")
+def controlled(with_edges: Path, tmp_path: Path) -> Path:
+    """A copy of that, to change."""
+    return shutil.copytree(with_edges, tmp_path / "controlled")
+
+
+@pytest.fixture
+def plain(without_nets: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(without_nets, tmp_path / "bundle")
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -148,20 +173,19 @@ def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> Non
 
 
 def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
-    plain: Path, nets: dict[str, Path]
+    controlled: Path, nets: dict[str, Path]
 ) -> None:
-    add_controlnets(plain, {"edges": nets["edges"]})
-    before = contents(plain)
+    before = contents(controlled)
     with pytest.raises(ExportError, match="already has a ControlNet 'edges': choose another name"):
-        add_controlnets(plain, {"edges": nets["depth"]})
-    assert contents(plain) == before
+        add_controlnets(controlled, {"edges": nets["depth"]})
+    assert contents(controlled) == before
 
-    add_controlnets(plain, {"edges": nets["depth"]}, replace=True)
-    component = Bundle.open(plain).component("controlnet_edges")
+    add_controlnets(controlled, {"edges": nets["depth"]}, replace=True)
+    component = Bundle.open(controlled).component("controlnet_edges")
     assert component.source == str(nets["depth"])
     assert component.signature.input("controlnet_cond").shape[1] == 1
-    assert names(plain).count("controlnet_edges") == 1
-    assert_recorded(plain)
+    assert names(controlled).count("controlnet_edges") == 1
+    assert_recorded(controlled)
 
 
 @pytest.fixture
@@ -177,13 +201,12 @@ def broken(nets: dict[str, Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["depth", "edges"])
 def test_a_failure_leaves_the_bundle_as_it_was(
-    name: str, plain: Path, nets: dict[str, Path], broken: Path
+    name: str, controlled: Path, nets: dict[str, Path], broken: Path
 ) -> None:
-    add_controlnets(plain, {"edges": nets["edges"]})
-    before = contents(plain)
+    before = contents(controlled)
     with pytest.raises(ExportError, match=f"controlnet_{name}: torch itself gives NaN"):
-        add_controlnets(plain, {"first": nets["edges"], name: broken}, replace=True)
-    assert contents(plain) == before
+        add_controlnets(controlled, {"first": nets["edges"], name: broken}, replace=True)
+    assert contents(controlled) == before
 
 
 def test_weights_that_are_missing_are_never_made_up(
@@ -239,6 +262,11 @@ def test_where_there_is_no_bundle_nothing_is_added(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)
+
+
+def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
+    with pytest.raises(ExportError, match=f"^'{DEMO_FOLDER}' is the built-in bundle and stays"):
+        add_controlnets(DEMO_FOLDER, nets)
 
 
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:

@@ -23,10 +23,15 @@ pytestmark = pytest.mark.export
 
 FOLDERS = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 NETWORKS = ["text_encoder", "unet", "unet_controlled", "vae_decoder", "vae_encoder"]
+NETS = ["controlnet_edges", "controlnet_depth"]
 
 
-def test_the_layout_is_optimum_s(bundle: Path, checkpoint: Path) -> None:
-    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_layout_is_optimum_s(half_bundle: Bundle) -> None:
+    checkpoint, files = half_bundle.root.with_name("checkpoint"), files_of(half_bundle.root)
     assert files == {
         "sdrt.json",
         "model_index.json",
@@ -39,9 +44,16 @@ def test_the_layout_is_optimum_s(bundle: Path, checkpoint: Path) -> None:
     }
 
 
+def test_each_controlnet_is_a_folder_more(bundle: Path) -> None:
+    added = {path for path in files_of(bundle) if path.startswith("controlnet")}
+    kinds = ("config.json", "model.onnx")  # its tensors are too small for a data file
+    assert added == {f"{name}/{kind}" for name in NETS for kind in kinds}
+    assert Bundle.open(bundle).model_index.keys() & set(NETS) == set()
+
+
 def test_the_manifest_describes_each_network(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
-    assert [component.name for component in manifest.components] == NETWORKS
+    assert [component.name for component in manifest.components] == [*NETWORKS, *NETS]
     for component in manifest.components:
         assert component.signature == signature_from_onnx(bundle / component.model)
         assert component.precision == "float32"
@@ -65,8 +77,7 @@ def test_every_file_is_recorded(bundle: Path) -> None:
     for record in records:
         assert record.sha256 is not None
         verify_file(bundle, record)
-    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
-    assert sorted(record.path for record in records) == sorted(files - {"sdrt.json"})
+    assert sorted(record.path for record in records) == sorted(files_of(bundle) - {"sdrt.json"})
 
 
 def test_the_bundle_reads_what_the_checkpoint_says(bundle: Path, checkpoint: Path) -> None:
@@ -156,7 +167,9 @@ def test_a_failure_leaves_the_old_bundle(broken: Path, bundle: Path, tmp_path: P
 
 def test_a_bundle_that_is_there_is_not_replaced_unasked(checkpoint: Path, bundle: Path) -> None:
     before = (bundle / "sdrt.json").read_bytes()
-    with pytest.raises(SdrtError, match="already exists"):
+    with pytest.raises(
+        SdrtError, match=r"already exists: choose another path, or replace it \(--replace\)"
+    ):
         export_checkpoint(checkpoint, bundle)
     assert (bundle / "sdrt.json").read_bytes() == before
 

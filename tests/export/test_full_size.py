@@ -12,7 +12,7 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 
-pytestmark = [pytest.mark.export, pytest.mark.full]
+pytestmark = pytest.mark.full
 
 PROGRAM = """
 import resource, sys

@@ -50,7 +50,7 @@ def test_diffusers_generates_with_one_and_sdrt_accepts_it(tmp_path: Path) -> Non
     folder = make_checkpoint(tmp_path / "synthetic", NARROW)
 
     checkpoint = checkpoint_from_source(folder)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline(
         "a red circle", height=64, width=64, num_inference_steps=2, output_type="np"

@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
 import pytest
-from diffusers import StableDiffusionPipeline
 
-from parity.pipeline_harness import THEIR_SCHEDULERS, Ours, Theirs, pipeline_with
 from sdrt import Pipeline
-from support.nearest_rounding import NearestRounding
+from support.clip_skip import repair_clip_skip
+
+if TYPE_CHECKING:  # imported late below: this file is read where torch is missing too
+    from parity.pipeline_harness import Ours, Theirs
 
 
 @pytest.fixture(scope="session")
 def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
-    loaded = cache(lambda recipe: StableDiffusionPipeline.from_pretrained(tiny_checkpoint(recipe)))
+    import diffusers
+
+    from parity.pipeline_harness import THEIR_SCHEDULERS, pipeline_with
+
+    text_to_image = diffusers.StableDiffusionPipeline
+
+    @cache
+    def loaded(recipe: str) -> Any:
+        return repair_clip_skip(text_to_image.from_pretrained(tiny_checkpoint(recipe)))
 
     def opened(
-        recipe: str, scheduler: str | None = None, kind: Any = StableDiffusionPipeline, **parts: Any
+        recipe: str, scheduler: str | None = None, kind: Any = text_to_image, **parts: Any
     ) -> Any:
         """A pipeline of that kind, with a fresh scheduler: the checkpoint's own, or another."""
         pipe = loaded(recipe)
-        schedule, options = type(pipe.scheduler), {}
+        schedule = type(pipe.scheduler)
+        options: dict[str, Any] = {}
         if scheduler:
             name, options = THEIR_SCHEDULERS[scheduler]
             schedule = getattr(diffusers, name)
@@ -37,11 +46,13 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
 
 @pytest.fixture(scope="session")
 def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
-    return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), target="cpu"))
+    return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), "cpu", num_threads=1))
 
 
 @pytest.fixture
 def nearest_rounding() -> Iterator[None]:
     """diffusers' schedules to the last digit, on every CPU."""
+    from support.nearest_rounding import NearestRounding
+
     with NearestRounding():
         yield

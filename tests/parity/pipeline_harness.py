@@ -74,9 +74,8 @@ class Case:
     @property
     def num_images(self) -> int:
         prompt = self.request["prompt"]
-        return (1 if isinstance(prompt, str) else len(prompt)) * self.options.get(
-            "num_images_per_prompt", 1
-        )
+        num_prompts = 1 if isinstance(prompt, str) else len(prompt)
+        return num_prompts * int(self.options.get("num_images_per_prompt", 1))
 
 
 def case(recipe: str, scheduler: str | None = None, **options: Any) -> Case:

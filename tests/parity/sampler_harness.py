@@ -27,7 +27,7 @@ Model = Callable[[np.ndarray, float], np.ndarray]
 SHAPE = (2, 4, 8, 8)
 SEED = 3
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-SIGMAS = (
+SIGMAS: tuple[dict[str, Any], ...] = (
     {},
     {"use_karras_sigmas": True},
     {"use_exponential_sigmas": True},
@@ -59,7 +59,7 @@ def cases(
     *,
     prediction_types: Sequence[str | None] = ("epsilon", "v_prediction", "sample"),
     spacings: Sequence[str | None] = ("linspace", "leading", "trailing"),
-    steps: Sequence[int] = (10, 25),
+    steps: Sequence[int | None] = (10, 25),
     base: Mapping[str, Any] = STABLE_DIFFUSION,
     start: int = 0,
     **schedule: Any,

@@ -32,7 +32,7 @@ from parity.pipeline_harness import (
     generated_by_diffusers,
     generated_by_us,
 )
-from sdrt import Control, Pipeline
+from sdrt import Control
 from sdrt.images.reading import array_from_image
 
 Nets: TypeAlias = Callable[[str, tuple[str, ...]], Any]  # recipe, names -> diffusers' ControlNet
@@ -56,7 +56,7 @@ def controlled(
 
     image = "control_image" if "image" in options else "image"
     theirs = {
-        image: listed([as_theirs(name, control.image.image) for name, control in nets]),
+        image: listed([as_theirs(name, control) for name, control in nets]),
         "controlnet_conditioning_scale": listed([control.scale for control in controls]),
         "control_guidance_start": listed([control.start for control in controls]),
         "control_guidance_end": listed([control.end for control in controls]),
@@ -64,8 +64,10 @@ def controlled(
     return drawn.together_with({"control": dict(nets)}, theirs)
 
 
-def as_theirs(name: str, image: Image.Image) -> Image.Image | torch.Tensor:
+def as_theirs(name: str, control: Control) -> Image.Image | torch.Tensor:
     """diffusers converts every image to RGB, so a net with one channel needs a tensor."""
+    assert control.input_image is not None
+    image = control.input_image.image
     return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
 
 
@@ -75,11 +77,6 @@ def edges(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str
 
 def depth(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str, Control]:
     return "depth", Control(DEPTH, scale, start, end)
-
-
-@pytest.fixture(scope="module")
-def controlled_ours(tiny_controlled_bundle: Callable[[str], Path]) -> Ours:
-    return cache(lambda recipe: Pipeline.open(tiny_controlled_bundle(recipe), target="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -150,18 +147,18 @@ WITH_MASK = [
 
 
 @pytest.mark.parametrize("case", TEXT_TO_IMAGE, ids=str)
-def test_text_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetPipeline, controlled_ours, theirs, nets)
+def test_text_to_image(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetPipeline, ours, theirs, nets)
 
 
 @pytest.mark.parametrize("case", WITH_IMAGE, ids=str)
-def test_image_to_image(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetImg2ImgPipeline, controlled_ours, theirs, nets)
+def test_image_to_image(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetImg2ImgPipeline, ours, theirs, nets)
 
 
 @pytest.mark.parametrize("case", WITH_MASK, ids=str)
-def test_inpainting(case: Case, controlled_ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetInpaintPipeline, controlled_ours, theirs, nets)
+def test_inpainting(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
+    assert_alike(case, StableDiffusionControlNetInpaintPipeline, ours, theirs, nets)
 
 
 def assert_alike(case: Case, kind: Any, ours: Ours, theirs: Theirs, nets: Nets) -> None:

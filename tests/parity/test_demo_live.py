@@ -45,8 +45,8 @@ MASK = Image.new("L", IMAGE.size)
 ImageDraw.Draw(MASK).rectangle((0, 0, 63, 127), fill=255)
 OUTLINE = Image.new("RGB", IMAGE.size)
 ImageDraw.Draw(OUTLINE).rectangle((40, 30, 90, 80), outline="white", width=2)
-# diffusers' pipeline, keywords of both, keywords of each
-WITH_IMAGES = {
+# diffusers' pipeline, what both are given, what each is given in its own words
+WITH_IMAGES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "image to image": (
         StableDiffusionImg2ImgPipeline,
         {"image": IMAGE, "strength": 0.6, "num_inference_steps": 10},
@@ -82,12 +82,12 @@ WITH_IMAGES = {
 
 @pytest.fixture(scope="module")
 def ours() -> Pipeline:
-    return Pipeline.open("demo", target="cpu")
+    return Pipeline.open("demo", target="cpu", num_threads=1)
 
 
 @pytest.fixture(scope="module")
 def theirs() -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT).to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -104,12 +104,11 @@ def test_same_image_from_images(name: str, ours: Pipeline, theirs: StableDiffusi
     kind, options, our_words, their_words = WITH_IMAGES[name]
     parts = dict(theirs.components)
     if "control" in our_words:
-        parts["controlnet"] = ControlNetModel.from_pretrained(
-            CHECKPOINT / "controlnet_edges", torch_dtype=torch.float32
-        )
+        controlnet = ControlNetModel.from_pretrained(CHECKPOINT / "controlnet_edges")
+        parts["controlnet"] = controlnet.to(torch.float32)
     pipe = kind(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
-    options = {"prompt": PROMPTS[1]} | options
+    options = {"prompt": PROMPTS[1], **options}
     assert_same_image(ours(**options, **our_words, seed=7), pipe, options | their_words)
 
 

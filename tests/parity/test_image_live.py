@@ -28,6 +28,7 @@ from parity.pipeline_harness import (
     pixels,
 )
 from sdrt.images.framing import fitted
+from sdrt.parameters import Resize
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
@@ -132,7 +133,7 @@ def test_inpainting_of_a_batch(recipe: str, scheduler: str, ours: Ours, theirs: 
 def test_padding_mask_crop(
     recipe: str, padding: int, soft: bool, size: tuple[int, int], ours: Ours, theirs: Theirs
 ) -> None:
-    options = {
+    options: dict[str, Any] = {
         "prompt": CIRCLE,
         "num_inference_steps": 4,
         "image": sample_image(*size),
@@ -154,7 +155,7 @@ def test_padding_mask_crop(
 @pytest.mark.parametrize("source", [(33, 48), (120, 50), (50, 121), (64, 64)])
 @pytest.mark.parametrize("size", [(64, 64), (96, 40), (32, 56)])
 def test_same_resizing(
-    resize: str, source: tuple[int, int], size: tuple[int, int], theirs: Theirs
+    resize: Resize, source: tuple[int, int], size: tuple[int, int], theirs: Theirs
 ) -> None:
     processor = theirs("classic").image_processor
     mode = {"crop": "crop", "pad": "fill", "stretch": "default"}[resize]

@@ -77,7 +77,7 @@ def pixels(images: Sequence[Any]) -> np.ndarray:
 def test_their_folder_gives_the_same_image_here(
     optimum_folder: Path, draw_there: Draw, request_: dict[str, Any]
 ) -> None:
-    pipe = Pipeline.open(optimum_folder, target="cpu")
+    pipe = Pipeline.open(optimum_folder, target="cpu", num_threads=1)
     assert pipe.bundle.component("unet").signature.inputs[1].shape == ()  # the scalar timestep
     ours = pixels(pipe(**request_, seed=0, num_inference_steps=5).images)
     theirs = draw_there(**request_)
@@ -97,7 +97,7 @@ def test_our_folder_gives_the_same_image_there(
 
 
 def test_clip_skip_is_refused(optimum_folder: Path) -> None:
-    pipe = Pipeline.open(optimum_folder, target="cpu")
+    pipe = Pipeline.open(optimum_folder, target="cpu", num_threads=1)
     with pytest.raises(RequestError) as caught:
         pipe(PROMPTS[0], clip_skip=1)
     assert "no hidden states among its outputs (optimum does not export them)" in str(caught.value)

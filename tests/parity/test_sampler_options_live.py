@@ -95,7 +95,7 @@ def test_another_scheduler_over_a_configuration(
 )
 def test_alphas_cumprod(beta_schedule: str, zero_snr: bool) -> None:
     """To the last bit."""
-    given = {"beta_schedule": beta_schedule, "rescale_betas_zero_snr": zero_snr}
+    given: dict[str, Any] = {"beta_schedule": beta_schedule, "rescale_betas_zero_snr": zero_snr}
     theirs = diffusers.schedulers.DDPMScheduler(**given).alphas_cumprod.numpy()
     ours = tables.alphas_cumprod_from_options(Options(**given))
     assert ours.dtype == np.float32

@@ -41,9 +41,9 @@ THRESHOLDED = {
     "sample_max_value": 1.5,
 }
 
-FLOW = {"prediction_types": [None], "spacings": [None], "base": {}}
-CUSTOM_FLOW = {**FLOW, "steps": [None]}
-FLOW_VARIANTS = [
+FLOW: dict[str, Any] = {"prediction_types": [None], "spacings": [None], "base": {}}
+CUSTOM_FLOW: dict[str, Any] = {**FLOW, "steps": [None]}
+FLOW_VARIANTS: list[dict[str, Any]] = [
     {},
     {"shift_terminal": 0.1},
     {"invert_sigmas": True},

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from sdrt.ask import Answer, Ask, Asks, Constant, Joiner, Link, answered, split
+from sdrt_engines import Array
 
 OUTPUTS = ("out_sample",)
 
 
-def ask(*values: float, timestep: object = None, component: str = "unet") -> Ask:
+def ask(*values: float, timestep: Array | None = None, component: str = "unet") -> Ask:
     """An ask with a row for each of the values."""
     rows = np.array(values, np.float32)[:, None]
-    changing = {"sample": rows, "timestep": np.zeros(len(rows)) if timestep is None else timestep}
+    t = np.zeros(len(rows)) if timestep is None else timestep
+    changing: dict[str, Array] = {"sample": rows, "timestep": t}
     link = Link(component, tuple(range(len(rows))), changing, Constant({"context": rows + 100}))
     return Ask((link,), OUTPUTS)
 
@@ -114,7 +116,7 @@ def test_answered_gives_what_asks_nothing() -> None:
         return "done"
         yield
 
-    assert answered(nothing(), Answer) == "done"
+    assert answered(nothing(), lambda ask: Answer({})) == "done"
 
 
 def test_what_is_constant_is_joined_again_only_for_other_asks() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.images.framing import Frame
+from sdrt_engines import Array
 from support.images import sample_image
 
 EDGES = sample_image(32, 16)
@@ -77,7 +78,7 @@ def test_a_path_is_kept(tmp_path: Path) -> None:
 # --- windows
 
 
-def active(num_steps: int, **window: float) -> list[int]:
+def active(num_steps: int, **window: Any) -> list[int]:
     given = Control(EDGES, **window)
     return [step for step in range(num_steps) if given.is_active(step, num_steps)]
 
@@ -107,7 +108,7 @@ def test_a_step_counts_where_it_lies_wholly_inside_the_window(
 
 def test_images_are_conditioning_in_0_to_1() -> None:
     colour = Control(EDGES).conditioning(3, FRAME)
-    assert (colour.shape, colour.dtype) == ((1, 3, 16, 32), np.float32)
+    assert (colour.shape, colour.dtype) == ((1, 3, 16, 32), np.dtype(np.float32))
     np.testing.assert_array_equal(colour[0].transpose(1, 2, 0) * 255, np.asarray(EDGES))
     grey = Control(EDGES).conditioning(1, FRAME)
     np.testing.assert_array_equal(grey[0, 0] * 255, np.asarray(EDGES.convert("L")))
@@ -119,8 +120,8 @@ def test_images_take_the_request_s_size() -> None:
 
 @pytest.mark.parametrize("num_channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.bool_, np.uint8])
-def test_arrays_are_taken_as_they_are(num_channels: int, dtype: type) -> None:
-    array = np.random.default_rng(0).integers(0, 2, (16, 32, num_channels)).astype(dtype)
+def test_arrays_are_taken_as_they_are(num_channels: int, dtype: type[np.generic]) -> None:
+    array: Array = np.random.default_rng(0).integers(0, 2, (16, 32, num_channels)).astype(dtype)
     conditioning = Control(array).conditioning(num_channels, FRAME)
     assert conditioning.dtype == np.float32
     np.testing.assert_array_equal(conditioning[0].transpose(1, 2, 0), array.astype(np.float32))

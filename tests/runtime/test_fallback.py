@@ -1,11 +1,12 @@
 """Under "auto" a request whose target fails continues on the next; a named target is an error."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sdrt.errors import NonFiniteError
 from sdrt.targets.engines import open_engine
 from sdrt_engines import (
     Array,
+    Backend,
     Engine,
     EngineError,
     FunctionEngine,
@@ -25,6 +27,7 @@ from sdrt_engines import (
     resolve_target,
 )
 from support.backends import opening, refusing
+from support.function_networks import Function
 from support.os_threads import needs_counting, num_os_threads
 from support.toy_bundle import write_toy_bundle
 
@@ -40,14 +43,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def failing_pipeline(
     bundle: Bundle,
-    unet: Callable[[dict[str, Array]], dict[str, Array]],
-    others=THEN_CPU,
+    unet: Function,
+    others: Sequence[Backend] = THEN_CPU,
     num_threads: int | None = None,
     **replaced: Engine,
 ) -> Pipeline:
     """A pipeline on a GPU with its own UNet, and engines by component name; the rest is the
-    bundle's."""
-    functions = {"unet": FunctionEngine(bundle.component("unet").signature, unet, name="unet")}
+    rest is the bundle's."""
+    functions: dict[str, Engine] = {
+        "unet": FunctionEngine(bundle.component("unet").signature, unet, name="unet")
+    }
     functions |= replaced
     engines = {
         component.name: open_engine(bundle, component.name, "cpu")
@@ -113,7 +118,7 @@ def test_any_network_may_fail(component: str, bundle: Bundle) -> None:
     def fails(feeds: dict[str, Array]) -> dict[str, Array]:
         raise EngineError(f"{component}: device lost")
 
-    failing = FunctionEngine(bundle.component(component).signature, fails, name=component)
+    failing: Any = FunctionEngine(bundle.component(component).signature, fails, name=component)
     pipe = failing_pipeline(bundle, half_of_the_sample, **{component: failing})
     stream = pipe.stream(PROMPT, seed=1, num_inference_steps=3)
     assert [step.index for step in stream] == [0, 1, 2]
@@ -165,7 +170,7 @@ def test_two_requests_at_once_fall_once(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("unet", [out_of_memory, not_a_number])
-def test_a_named_target_is_an_error(unet: Callable[..., object], bundle: Bundle) -> None:
+def test_a_named_target_is_an_error(unet: Function, bundle: Bundle) -> None:
     pipe = failing_pipeline(bundle, unet, others=())
     with pytest.raises((EngineError, NonFiniteError), match="unet: "):
         pipe(PROMPT, num_inference_steps=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from support.function_networks import (
     STAR,
     UNET,
     VAE_ENCODER,
+    Function,
     Networks,
     control,
     controlnet,
@@ -35,7 +35,7 @@ from support.toy_bundle import write_toy_bundle
 
 IMAGE, EDGES = sample_image(64, 48), sample_image(64, 48, seed=1)
 MASK = mask(64, 48, (16, 8, 40, 32))
-SHORT = {"num_inference_steps": 4, "seed": 0}
+SHORT: dict[str, Any] = {"num_inference_steps": 4, "seed": 0}
 NETS = {"edges": 3, "depth": 1, "normals": 5}  # their channels
 
 
@@ -182,7 +182,7 @@ def test_a_black_mask_gives_the_image_again(pipe: Pipeline) -> None:
     drawn = [
         pipe(prompt, image=IMAGE, mask_image=black, **SHORT).latents for prompt in (CIRCLE, STAR)
     ]
-    np.testing.assert_array_equal(*drawn)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
 def test_a_white_mask_at_full_strength_leaves_nothing_of_the_image(
@@ -332,7 +332,7 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
         ),
         ({"image": IMAGE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
         ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
-        ({"image": IMAGE, "width": 128}, "say how it is to fit: resize crop, pad or stretch"),
+        ({"image": IMAGE, "width": 128}, "choose how to fit it: resize crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(
@@ -346,7 +346,7 @@ def test_impossible_requests_are_refused_before_anything_runs(
 
 @pytest.mark.parametrize("component", ["vae_encoder", "unet_controlled", "controlnet_edges"])
 def test_a_broken_number_aborts_and_names_the_component(component: str, folder: Path) -> None:
-    functions: dict[str, tuple[Signature, Callable]] = {
+    functions: dict[str, tuple[Signature, Function]] = {
         "vae_encoder": (VAE_ENCODER, encode_image),
         "unet_controlled": (CONTROLLED_UNET, predict_controlled),
         "controlnet_edges": (controlnet(3), control),

@@ -5,6 +5,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def pipe(folder: Path, networks: Networks) -> Pipeline:
 # --- what goes where ---
 
 
-def test_an_image_has_the_size_that_was_asked_for(pipe):
+def test_an_image_has_the_size_that_was_asked_for(pipe: Pipeline) -> None:
     result = pipe(CIRCLE, width=64, height=24, num_inference_steps=2, seed=0)
     assert result.images[0].size == (64, 24)
     assert result.images[0].mode == "RGB"
@@ -66,13 +67,15 @@ def test_an_image_has_the_size_that_was_asked_for(pipe):
     assert len(np.unique(pixels(result.images))) > 10
 
 
-def test_the_latents_are_scaled_for_the_vae(pipe, networks):
+def test_the_latents_are_scaled_for_the_vae(pipe: Pipeline, networks: Networks) -> None:
     result = pipe(CIRCLE, num_inference_steps=2, seed=0)
     (feeds,) = networks.feeds["vae_decoder"]
     np.testing.assert_allclose(feeds["latent_sample"], result.latents / 0.13, rtol=1e-6)
 
 
-def test_old_schedules_are_corrected_as_diffusers_corrects_them(folder, tmp_path, networks):
+def test_old_schedules_are_corrected_as_diffusers_corrects_them(
+    folder: Path, tmp_path: Path, networks: Networks
+) -> None:
     root = shutil.copytree(folder, tmp_path / "bundle")
     old = {"_class_name": "DDIMScheduler", "steps_offset": 0, "clip_sample": True}
     write_json(root / "scheduler" / "scheduler_config.json", old)
@@ -91,7 +94,9 @@ def test_old_schedules_are_corrected_as_diffusers_corrects_them(folder, tmp_path
         {"guidance_rescale": 0.7, "clip_skip": 1},
     ],
 )
-def test_an_image_of_a_batch_can_be_made_again_alone(pipe, options):
+def test_an_image_of_a_batch_can_be_made_again_alone(
+    pipe: Pipeline, options: dict[str, Any]
+) -> None:
     options = {"num_inference_steps": 4, **options}
     prompts, negatives = [CIRCLE, STAR], [BLURRY, ""]
     batch = pipe(prompts, negative_prompt=negatives, num_images_per_prompt=2, seed=40, **options)
@@ -104,13 +109,15 @@ def test_an_image_of_a_batch_can_be_made_again_alone(pipe, options):
 
 
 @pytest.mark.parametrize(("scale", "halves"), [(0, 1), (1, 1), (1.01, 2), (7.5, 2)])
-def test_guidance_up_to_one_runs_half_the_batch(pipe, networks, scale, halves):
+def test_guidance_up_to_one_runs_half_the_batch(
+    pipe: Pipeline, networks: Networks, scale: float, halves: int
+) -> None:
     pipe(CIRCLE, guidance_scale=scale, num_images_per_prompt=3, num_inference_steps=2, seed=0)
     for feeds in networks.feeds["unet"]:
         assert {len(feed) for feed in feeds.values()} == {3 * halves}
 
 
-def test_the_negative_prompts_are_the_first_half(pipe, networks):
+def test_the_negative_prompts_are_the_first_half(pipe: Pipeline, networks: Networks) -> None:
     pipe([CIRCLE, STAR], negative_prompt=BLURRY, num_inference_steps=1, seed=0)
     pipe([BLURRY, CIRCLE, STAR], guidance_scale=1, num_inference_steps=1, seed=0)
     guided, plain = (feeds["encoder_hidden_states"] for feeds in networks.feeds["unet"])
@@ -118,7 +125,7 @@ def test_the_negative_prompts_are_the_first_half(pipe, networks):
 
 
 @pytest.mark.parametrize("scale", [0, 1])
-def test_without_guidance_negative_prompts_do_not_matter(pipe, scale):
+def test_without_guidance_negative_prompts_do_not_matter(pipe: Pipeline, scale: float) -> None:
     with_negative, without = (
         pipe(CIRCLE, negative_prompt=text, guidance_scale=scale, num_inference_steps=3, seed=0)
         for text in (BLURRY, "")
@@ -126,14 +133,16 @@ def test_without_guidance_negative_prompts_do_not_matter(pipe, scale):
     np.testing.assert_array_equal(with_negative.latents, without.latents)
 
 
-def test_equal_prompts_are_encoded_once(pipe, networks):
+def test_equal_prompts_are_encoded_once(pipe: Pipeline, networks: Networks) -> None:
     pipe([CIRCLE, STAR, CIRCLE], negative_prompt=STAR, num_images_per_prompt=2, seed=0)
     (feeds,) = networks.feeds["text_encoder"]
     assert feeds["input_ids"].shape == (2, 77)
 
 
 @pytest.mark.parametrize("clip_skip", [0, 1, 2])
-def test_clip_skip_holds_for_the_prompts_alone(pipe, networks, clip_skip):
+def test_clip_skip_holds_for_the_prompts_alone(
+    pipe: Pipeline, networks: Networks, clip_skip: int
+) -> None:
     pipe(CIRCLE, negative_prompt=CIRCLE, clip_skip=clip_skip, num_inference_steps=1, seed=0)
     (text,), (unet,) = networks.feeds["text_encoder"], networks.feeds["unet"]
     states = {name: state[0] for name, state in encode(text).items()}
@@ -143,7 +152,7 @@ def test_clip_skip_holds_for_the_prompts_alone(pipe, networks, clip_skip):
     np.testing.assert_array_equal(positive, states[layer])
 
 
-def test_a_distilled_unet_is_given_the_guidance(folder):
+def test_a_distilled_unet_is_given_the_guidance(folder: Path) -> None:
     networks = Networks(unet=(DISTILLED_UNET, predict))
     pipe = pipeline_of(folder, networks, DenoiserFacts(guidance="embedded"))
     pipe([CIRCLE, STAR], guidance_scale=8.0, num_inference_steps=1, seed=0)
@@ -154,7 +163,7 @@ def test_a_distilled_unet_is_given_the_guidance(folder):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
-def test_an_optimum_unet_is_given_a_single_timestep(folder, dtype):
+def test_an_optimum_unet_is_given_a_single_timestep(folder: Path, dtype: str) -> None:
     inputs = (UNET.inputs[0], spec("timestep", dtype), UNET.inputs[2])
     networks = Networks(unet=(Signature(inputs, UNET.outputs), predict))
     pipeline_of(folder, networks)(CIRCLE, num_inference_steps=5, seed=0)
@@ -163,7 +172,7 @@ def test_an_optimum_unet_is_given_a_single_timestep(folder, dtype):
     assert {(timestep.shape, timestep.dtype.name) for timestep in timesteps} == {((), dtype)}
 
 
-def test_a_unet_of_whole_timesteps_is_not_asked_between_them(folder):
+def test_a_unet_of_whole_timesteps_is_not_asked_between_them(folder: Path) -> None:
     inputs = (UNET.inputs[0], spec("timestep", "int64"), UNET.inputs[2])
     pipe = pipeline_of(folder, Networks(unet=(Signature(inputs, UNET.outputs), predict)))
     with pytest.raises(RequestError, match="this UNet takes integers only \\(int64\\)"):
@@ -173,14 +182,16 @@ def test_a_unet_of_whole_timesteps_is_not_asked_between_them(folder):
 # --- step by step ---
 
 
-def test_nothing_is_computed_before_the_first_step_is_taken(pipe, networks):
+def test_nothing_is_computed_before_the_first_step_is_taken(
+    pipe: Pipeline, networks: Networks
+) -> None:
     stream = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
     assert networks.num_runs == {"text_encoder": 0, "unet": 0, "vae_decoder": 0}
     next(stream)
     assert networks.num_runs == {"text_encoder": 1, "unet": 1, "vae_decoder": 0}
 
 
-def test_steps_count_up_and_end_with_the_result(pipe):
+def test_steps_count_up_and_end_with_the_result(pipe: Pipeline) -> None:
     stream = pipe.stream(Request(CIRCLE, num_inference_steps=4, seed=0))
     steps = list(stream)
     assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
@@ -190,7 +201,7 @@ def test_steps_count_up_and_end_with_the_result(pipe):
     assert stream.result.seeds == (0,)
 
 
-def test_previews_approach_the_image(pipe):
+def test_previews_approach_the_image(pipe: Pipeline) -> None:
     stream = pipe.stream([CIRCLE, STAR], num_inference_steps=6, seed=3)
     previews = [pixels(step.preview()) for step in stream]
     images = pixels(stream.result.images)
@@ -201,14 +212,14 @@ def test_previews_approach_the_image(pipe):
     assert near < far / 4
 
 
-def test_a_preview_can_be_asked_for_later(pipe):
+def test_a_preview_can_be_asked_for_later(pipe: Pipeline) -> None:
     first, second, *_ = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
     (again, *_) = pipe.stream(CIRCLE, num_inference_steps=3, seed=0)
     np.testing.assert_array_equal(pixels(first.preview()), pixels(again.preview()))
     assert (pixels(first.preview()) != pixels(second.preview())).any()
 
 
-def test_leaving_the_loop_cancels(pipe, networks):
+def test_leaving_the_loop_cancels(pipe: Pipeline, networks: Networks) -> None:
     stream = pipe.stream(CIRCLE, num_inference_steps=10, seed=0)
     for step in stream:
         if step.index == 2:
@@ -221,7 +232,7 @@ def test_leaving_the_loop_cancels(pipe, networks):
     assert networks.num_runs["unet"] == 3
 
 
-def test_timings_add_up(folder, networks):
+def test_timings_add_up(folder: Path, networks: Networks) -> None:
     def slow(feeds: dict[str, Array]) -> dict[str, Array]:
         time.sleep(0.01)
         return predict(feeds)
@@ -241,7 +252,7 @@ def test_timings_add_up(folder, networks):
     assert timings.total <= elapsed - 0.15
 
 
-def test_the_time_before_the_first_step_is_the_caller_s(pipe):
+def test_the_time_before_the_first_step_is_the_caller_s(pipe: Pipeline) -> None:
     stream = pipe.stream(CIRCLE, num_inference_steps=1, seed=0)
     time.sleep(0.2)
     list(stream)
@@ -251,7 +262,7 @@ def test_the_time_before_the_first_step_is_the_caller_s(pipe):
 # --- many at once ---
 
 
-def test_threads_do_not_disturb_each_other(pipe):
+def test_threads_do_not_disturb_each_other(pipe: Pipeline) -> None:
     requests = [
         Request(prompt, seed=seed, num_inference_steps=5, scheduler=scheduler, guidance_scale=scale)
         for seed, scheduler in enumerate(("ddim", "pndm", "euler_a", "dpmpp_2m"))
@@ -263,7 +274,7 @@ def test_threads_do_not_disturb_each_other(pipe):
     np.testing.assert_array_equal(at_once, one_after_another)
 
 
-def test_a_closed_pipeline_says_so(pipe):
+def test_a_closed_pipeline_says_so(pipe: Pipeline) -> None:
     with pipe:
         pipe(CIRCLE, num_inference_steps=1, seed=0)
     with pytest.raises(EngineError, match="closed"):
@@ -273,7 +284,7 @@ def test_a_closed_pipeline_says_so(pipe):
 # --- what a request leaves open ---
 
 
-def test_what_is_left_open_is_resolved(pipe):
+def test_what_is_left_open_is_resolved(pipe: Pipeline) -> None:
     resolved = pipe.resolve(Request(CIRCLE))
     assert (resolved.height, resolved.width) == (128, 128)  # 16 latents of 8 pixels
     assert (resolved.num_inference_steps, resolved.guidance_scale) == (50, 7.5)
@@ -281,7 +292,7 @@ def test_what_is_left_open_is_resolved(pipe):
     assert resolved.seed != pipe.resolve(Request(CIRCLE)).seed
 
 
-def test_the_bundle_may_recommend(folder, networks):
+def test_the_bundle_may_recommend(folder: Path, networks: Networks) -> None:
     pipe = pipeline_of(folder, networks, guidance_scale=0.0, num_inference_steps=7)
     resolved = pipe.resolve(Request(CIRCLE))
     assert (resolved.num_inference_steps, resolved.guidance_scale) == (7, 0.0)
@@ -289,20 +300,20 @@ def test_the_bundle_may_recommend(folder, networks):
     assert (given.num_inference_steps, given.guidance_scale) == (3, 2)
 
 
-def test_zero_is_given(folder, networks):
+def test_zero_is_given(folder: Path, networks: Networks) -> None:
     pipe = pipeline_of(folder, networks, guidance_scale=5.0)
     resolved = pipe.resolve(Request(CIRCLE, seed=0, guidance_scale=0))
     assert (resolved.seed, resolved.guidance_scale) == (0, 0)
 
 
-def test_timesteps_are_counted(pipe, networks):
+def test_timesteps_are_counted(pipe: Pipeline, networks: Networks) -> None:
     timesteps = [999, 600, 20]
     result = pipe(CIRCLE, scheduler="euler", timesteps=timesteps, seed=0)
     assert [feeds["timestep"][0] for feeds in networks.feeds["unet"]] == timesteps
     assert result.request.num_inference_steps == 3
 
 
-def test_a_drawn_seed_makes_the_image_again(pipe):
+def test_a_drawn_seed_makes_the_image_again(pipe: Pipeline) -> None:
     result = pipe(CIRCLE, num_inference_steps=2)
     again = pipe(CIRCLE, num_inference_steps=2, seed=result.seeds[0])
     np.testing.assert_array_equal(pixels(result.images), pixels(again.images))
@@ -324,14 +335,16 @@ def test_a_drawn_seed_makes_the_image_again(pipe):
         ({"cfg_scale": 3}, "unknown parameter 'cfg_scale'"),
     ],
 )
-def test_impossible_requests_are_refused_before_a_step(pipe, networks, options, message):
+def test_impossible_requests_are_refused_before_a_step(
+    pipe: Pipeline, networks: Networks, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SdrtError) as caught:
         pipe(CIRCLE, **options)
     assert message in str(caught.value)
     assert networks.num_runs["unet"] == 0
 
 
-def test_clip_skip_needs_hidden_states(folder):
+def test_clip_skip_needs_hidden_states(folder: Path) -> None:
     last_alone = Signature(TEXT_ENCODER.inputs, TEXT_ENCODER.outputs[:1])
     networks = Networks(
         text_encoder=(last_alone, lambda feeds: {STATES[0]: encode(feeds)[STATES[0]]})
@@ -342,7 +355,9 @@ def test_clip_skip_needs_hidden_states(folder):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("component", NETWORKS)
-def test_a_broken_number_aborts_and_names_the_component(folder, component, value):
+def test_a_broken_number_aborts_and_names_the_component(
+    folder: Path, component: str, value: float
+) -> None:
     signature, function = NETWORKS[component]
 
     def broken(feeds: dict[str, Array]) -> dict[str, Array]:
@@ -357,7 +372,7 @@ def test_a_broken_number_aborts_and_names_the_component(folder, component, value
     assert "NaN or infinite" in str(caught.value)
 
 
-def test_a_number_that_breaks_on_the_way_aborts_there(folder):
+def test_a_number_that_breaks_on_the_way_aborts_there(folder: Path) -> None:
     def broken_at_the_end(feeds: dict[str, Array]) -> dict[str, Array]:
         outputs = predict(feeds)
         return {name: array / (feeds["timestep"][0] > 300) for name, array in outputs.items()}

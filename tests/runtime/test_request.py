@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sdrt.control import Control
-from sdrt.errors import RequestError
-from sdrt.request import Request
+from sdrt.errors import RequestError, SamplerError
+from sdrt.request import Request, request_from
 from support.images import mask, sample_image
 
 IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
@@ -35,6 +38,19 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"negative_prompt": ["a", "b"]}, "negative_prompt: got 2 texts for 1 prompts"),
         ({"negative_prompt": 3}, "negative_prompt: got 3, expected a text"),
         ({"timesteps": [1], "sigmas": [1.0]}, "timesteps and sigmas were both given"),
+        ({"timesteps": 20}, "timesteps: got 20, expected a list, each item a number from 0"),
+        ({"timesteps": []}, "timesteps: got an empty list, expected a list"),
+        ({"timesteps": ["9"]}, "timesteps[0]: got '9', expected a number from 0"),
+        ({"timesteps": "999"}, "timesteps: got '999', expected a list"),
+        ({"timesteps": b"999"}, "timesteps: got b'999', expected a list"),
+        ({"timesteps": iter([1])}, "expected a list"),
+        ({"sigmas": [math.nan]}, "sigmas[0]: got nan"),
+        ({"negative_prompt": b"a"}, "negative_prompt: got b'a', expected a text or a list"),
+        ({"scheduler": object()}, "expected a name: give a name such as 'euler'"),
+        ({"num_images_per_prompt": None}, "num_images_per_prompt: got None, expected a whole"),
+        ({"seed": np.bool_(True)}, "seed: got"),
+        ({"seed": np.float32(3)}, "seed: got"),
+        ({"seed": "x" * 1000}, "..."),
         ({"guidance_scale": True}, "guidance_scale: got True"),
         ({"guidance_scale": 10**400}, "guidance_scale: got 1000"),
         ({"strength": 1.5}, "strength: got 1.5, expected a number from 0 to 1"),
@@ -51,6 +67,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"image": IMAGE, "mask_image": MASK, "padding_mask_crop": -1}, "padding_mask_crop: got"),
         ({"guess_mode": True}, "guess_mode was given without control: give both, or neither"),
         ({"guess_mode": 1}, "guess_mode: got 1, expected True or False"),
+        ({"scheduler": object()}, "scheduler: got an object of class object, expected a name: giv"),
         ({"image": IMAGE, "resize": "corp"}, "resize: got 'corp', did you mean 'crop'?"),
         ({"image": IMAGE, "resize": 5}, "resize: got 5, known: crop, pad, stretch"),
         ({"resize": "crop"}, "resize was given without an image: give image or control, too"),
@@ -74,9 +91,9 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ),
     ],
 )
-def test_impossible_values_are_refused_by_name(keywords, message):
+def test_impossible_values_are_refused_by_name(keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        Request.from_keywords("a circle", keywords)
+        request_from("a circle", keywords)
     assert message in str(caught.value)
 
 
@@ -88,18 +105,18 @@ def test_impossible_values_are_refused_by_name(keywords, message):
         (None, "prompt: got None"),
     ],
 )
-def test_impossible_prompts_are_refused(prompt, message):
+def test_impossible_prompts_are_refused(prompt: Any, message: str) -> None:
     with pytest.raises(RequestError) as caught:
         Request(prompt)
     assert message in str(caught.value)
 
 
-def test_zero_is_a_value():
+def test_zero_is_a_value() -> None:
     request = Request("a circle", seed=0, guidance_scale=0, eta=0.0)
     assert (request.seed, request.guidance_scale) == (0, 0)
 
 
-def test_prompts_are_repeated_in_the_order_of_the_images():
+def test_prompts_are_repeated_in_the_order_of_the_images() -> None:
     request = Request(["a", "b"], negative_prompt=["c", "d"], num_images_per_prompt=2)
     assert request.num_images == 4
     assert request.prompts == ("a", "a", "b", "b")
@@ -107,22 +124,23 @@ def test_prompts_are_repeated_in_the_order_of_the_images():
     assert Request(["a", "b"], negative_prompt="c").negative_prompts == ("c", "c")
 
 
-def test_a_list_that_changes_later_does_not_change_the_request():
+def test_a_list_that_changes_later_does_not_change_the_request() -> None:
     prompts = ["a", "b"]
     request = Request(prompts)
     prompts.append("c")
     assert request.prompts == ("a", "b")
 
 
-def test_images_are_read_when_the_request_is_made(tmp_path):
+def test_images_are_read_when_the_request_is_made(tmp_path: Path) -> None:
     IMAGE.save(tmp_path / "in.png")
     request = Request("a", image=tmp_path / "in.png", control={"edges": str(tmp_path / "in.png")})
     (tmp_path / "in.png").unlink()
+    assert request.input_image is not None
     assert request.input_image.size == request.controls["edges"].size == (24, 16)
     assert replace(request, seed=1).input_image is request.input_image
 
 
-def test_a_dict_that_changes_later_does_not_change_the_request():
+def test_a_dict_that_changes_later_does_not_change_the_request() -> None:
     controls = {"edges": Control(IMAGE)}
     request = Request("a", control=controls)
     controls.clear()
@@ -130,10 +148,49 @@ def test_a_dict_that_changes_later_does_not_change_the_request():
 
 
 @pytest.mark.parametrize("colour", [0, 255])
-def test_masks_of_one_colour_are_masks(colour):
+def test_masks_of_one_colour_are_masks(colour: int) -> None:
     request = Request("a", image=IMAGE, mask_image=Image.new("L", IMAGE.size, colour))
+    assert request.mask is not None
     assert request.mask.image.getextrema() == ((colour, colour),) * 3
 
 
-def test_one_image_serves_all_prompts():
+def test_one_image_serves_all_prompts() -> None:
     assert Request(["a", "b"], image=IMAGE, strength=0.5).num_images == 2
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kept"),
+    [("DPM++ 2M Karras", "dpmpp_2m_karras"), ("ddimscheduler", "DDIMScheduler"), (None, None)],
+)
+def test_a_scheduler_is_kept_by_its_canonical_name(scheduler: str | None, kept: str | None) -> None:
+    assert Request("a red circle", scheduler=scheduler).scheduler == kept
+
+
+def test_an_unknown_scheduler_is_refused_when_the_request_is_made() -> None:
+    with pytest.raises(SamplerError, match="scheduler 'eluer' is unknown: did you mean 'euler'"):
+        Request("a red circle", scheduler="eluer")
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "kept"),
+    [
+        ("seed", np.int64(3), 3),
+        ("seed", np.uint64(2**63), 2**63),
+        ("guidance_scale", np.float32(7.5), 7.5),
+        ("eta", np.float64(0.5), 0.5),
+        ("timesteps", [np.int32(9), 3], (9, 3)),
+        ("timesteps", np.array([9, 3]), (9, 3)),
+        ("sigmas", (np.float32(1.5), 0), (1.5, 0)),
+    ],
+)
+def test_numbers_of_numpy_are_kept_as_python_s(field: str, given: Any, kept: Any) -> None:
+    value = getattr(Request("a", **{field: given}), field)
+    assert value == kept and type(value) is type(kept)
+
+
+def test_keywords_change_a_request() -> None:
+    request = Request("a", seed=1, eta=0.5)
+    changed = request_from(request, {"seed": 9})
+    assert (changed.seed, changed.eta, request.seed) == (9, 0.5, 1)
+    with pytest.raises(RequestError, match="unknown parameter 'nonsense'"):
+        request_from(request, {"nonsense": 1})

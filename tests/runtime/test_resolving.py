@@ -88,12 +88,12 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
         (
             {"image": sample_image(64, 96), "width": 64, "height": 64},
-            "image: got 64×96 pixels for an image of 64×64: say how it is to fit: resize crop, "
+            "image: got 64×96 pixels for an image of 64×64: choose how to fit it: resize crop, "
             "pad or stretch",
         ),
         (
             {"image": IMAGE, "control": {"edges": sample_image(64, 96)}},
-            "control image 'edges': got 64×96 pixels for an image of 128×128: say how",
+            "control image 'edges': got 64×96 pixels for an image of 128×128: choose how",
         ),
         (
             {

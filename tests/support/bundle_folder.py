@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component, Manifest, Parity, write_manifest
@@ -25,7 +26,7 @@ SIGNATURES = {
         (spec("sample", "float32", "B", 4, "h", "w"),),
     ),
 }
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "model_index.json": {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.39.0",
@@ -48,8 +49,8 @@ def write_onnx_folder(root: Path) -> Path:
         path = root / name / "model.onnx"
         path.parent.mkdir(parents=True)
         path.write_bytes(_identity(signature.inputs[0], signature.outputs[0]))
-    for path, config in CONFIGS.items():
-        write_json(root / path, config)
+    for name, config in CONFIGS.items():
+        write_json(root / name, config)
     return root
 
 

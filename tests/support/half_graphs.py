@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from sdrt_engines import Array
 FLOAT, FP16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
 
-def node(operator: str, inputs: str, output: str, **attributes: object) -> NodeProto:
+def node(operator: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
     """`inputs` are separated by blanks; the node is named after its output."""
     return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
 

@@ -12,6 +12,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from types import SimpleNamespace
 from typing import TypeAlias
 
@@ -22,7 +23,7 @@ from sdrt_engines.cuda_device import Device
 from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
 
-Operation: TypeAlias = Callable[[], None]
+Operation: TypeAlias = Callable[[], object]
 Function: TypeAlias = Callable[[dict[str, Array]], Mapping[str, Array]]
 SCRATCH = 1000  # bytes for a context of profile 0; twice as many for profile 1
 GARBAGE = 0xA5
@@ -86,7 +87,7 @@ class HostCuda:
         if not all(self.holds(address, size) for address in on_device):
             return (Code.cudaErrorIllegalAddress,)
         self.log.append(kind)
-        self.enqueue(lambda: ctypes.memmove(target, source, size) and None)
+        self.enqueue(partial(ctypes.memmove, target, source, size))
         return (Code.cudaSuccess,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[Code]:
@@ -201,7 +202,8 @@ class HostContext:
             size = spec.dtype.itemsize * int(np.prod(shapes[spec.name]))
             assert self.cuda.holds(addresses[spec.name], size), spec.name
             buffer = (ctypes.c_uint8 * size).from_address(addresses[spec.name])
-            return np.frombuffer(buffer, spec.dtype).reshape(shapes[spec.name])
+            array: Array = np.ndarray(shapes[spec.name], spec.dtype, memoryview(buffer))
+            return array
 
         ctypes.memset(scratch[0], GARBAGE, scratch[1])
         results = self.function({spec.name: view(spec).copy() for spec in self.signature.inputs})

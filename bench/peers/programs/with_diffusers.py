@@ -22,9 +22,9 @@ PIPELINES = {
 def open_pipeline(job: Job) -> Draw:
     torch.set_num_threads(job.num_threads)
     dtype = getattr(torch, job.options["dtype"])
-    parts = {"torch_dtype": dtype}
+    parts = {"dtype": dtype}
     if job.kind == "control":
-        parts["controlnet"] = ControlNetModel.from_pretrained(job.controlnet, torch_dtype=dtype)
+        parts["controlnet"] = ControlNetModel.from_pretrained(job.controlnet, dtype=dtype)
     pipe = PIPELINES[job.kind].from_pretrained(job.model, **parts)
     if job.options.get("compile"):
         pipe.unet = torch.compile(pipe.unet)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdrt_engines.operating_system import is_disk_full, peak_memory
 from sdrt_engines.shape_profiles import Profile
 from sdrt_export.errors import BuildError
 
@@ -159,20 +160,12 @@ def main(arguments: Sequence[str]) -> int:
         with job.plan.open("wb") as file:
             file.write(plan)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             return _NO_SPACE
         raise
-    figures = {"seconds": time.perf_counter() - start, "peak_memory": _peak_memory()}
+    figures = {"seconds": time.perf_counter() - start, "peak_memory": peak_memory()}
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
     return 0
-
-
-def _peak_memory() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdrt.bundle.manifest import ENGINES
 from sdrt.files.locking import only_one
+from sdrt_engines.operating_system import is_disk_full
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
@@ -55,7 +56,7 @@ def disk_full_as_build_error(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         free = shutil.disk_usage(root).free
         raise BuildError(

@@ -62,7 +62,7 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
         f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
         "they are loaded, so sdrt refuses them. If you trust them, convert them: python -c "
         f'"from diffusers import {kind} as M; '
-        f"M.from_pretrained('{source}', use_safetensors=False).save_pretrained('converted')\", "
+        f"M.from_pretrained('{source}').save_pretrained('converted')\", "
         "and export 'converted'"
     )
 

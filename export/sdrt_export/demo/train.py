@@ -87,7 +87,7 @@ def save_checkpoint(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder)
-    (folder / DEFAULTS_NAME).write_text(json.dumps(DEFAULTS) + "\n")
+    (folder / DEFAULTS_NAME).write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
 
 
 def _trained_vae(work: Path) -> AutoencoderKL:

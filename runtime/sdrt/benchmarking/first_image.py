@@ -26,8 +26,8 @@ def main(arguments: dict[str, Any]) -> None:
 
 def _memory() -> dict[str, int | None]:
     """Bytes; read before anything is closed."""
-    from sdrt.benchmarking.memory import peak_memory
     from sdrt_engines.nvidia_driver import memory_in_use
+    from sdrt_engines.operating_system import peak_memory
 
     return {"peak memory": peak_memory(), "GPU memory": memory_in_use()}
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from sdrt.errors import SdrtError
+from sdrt.parameters import MAX_SEED
 from sdrt.pipeline import Pipeline
-from sdrt.request import MAX_SEED, Request
+from sdrt.request import Request
 from sdrt.timings import Timings
 from sdrt_engines import Target, backend_of
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle import demo
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.manifest import MANIFEST_NAME, Component, Manifest
 from sdrt.bundle.optimum_folder import (
@@ -22,9 +24,6 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
 
-DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -35,15 +34,25 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Bundle:
-        """The bundle at `path`; the str `"demo"` means the built-in one.
+        """The bundle at `path`; the str `"demo"` means the built-in one, or its copy.
 
         Folders written by `optimum-cli export onnx` open too. BundleError with a remedy for
         anything else: nothing there, a checkpoint that is not exported yet, a broken manifest.
         """
-        if path == DEMO:
-            return cls(DEMO_FOLDER, _demo_manifest())
+        if path == demo.DEMO:
+            manifest = _demo_manifest()
+            return cls(demo.demo_root(manifest), manifest)
         root = Path(path)
         return cls(root, _manifest_of(root))
+
+    def to_build_in(self) -> Bundle:
+        """The bundle for a build to write to: itself, or the built-in one's copy in the cache.
+
+        The copy is made if it is missing. SdrtError if the cache cannot be written.
+        """
+        if demo.is_demo(self.root):
+            return replace(self, root=demo.copy_of_demo(self.manifest))
+        return self
 
     def component(self, name: str) -> Component:
         for component in self.manifest.components:
@@ -132,19 +141,18 @@ class Bundle:
 
 
 def _demo_manifest() -> Manifest:
-    if not DEMO_FOLDER.is_dir():
+    if not demo.DEMO_FOLDER.is_dir():
         raise BundleError(
             "the demo bundle is missing from this copy of sdrt: "
-            f"reinstall with pip, or create it with `sdrt export demo -o {DEMO_FOLDER}`"
+            f"reinstall with pip, or create it with `sdrt export demo -o {demo.DEMO_FOLDER}`"
         )
-    return _manifest_of(DEMO_FOLDER)
+    return _manifest_of(demo.DEMO_FOLDER)
 
 
 def _manifest_of(root: Path) -> Manifest:
     if not root.exists():
         raise BundleError(
-            f"no bundle at '{root}': create one with `sdrt export CHECKPOINT -o {root}`, "
-            f"or use the built-in '{DEMO}'"
+            f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"
         )
     if not root.is_dir():
         raise BundleError(f"'{root}' is a file, expected a bundle's folder: name the folder")
@@ -161,6 +169,13 @@ def _manifest_of(root: Path) -> Manifest:
         f"'{root}' is not a bundle, it has neither {MANIFEST_NAME} nor {MODEL_INDEX}: "
         "create one with `sdrt export CHECKPOINT -o bundle`"
     )
+
+
+def _way_to_make(root: Path) -> str:
+    looks_like_hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", root.as_posix())
+    if looks_like_hub_id and not root.parent.exists():
+        return f"if it is a checkpoint on the Hub, `sdrt export {root} -o bundle` compiles it"
+    return f"`sdrt export CHECKPOINT -o {root}` makes one"
 
 
 def _manifest_from_file(path: Path) -> Manifest:

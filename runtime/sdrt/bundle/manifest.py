@@ -18,7 +18,7 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role, require_plain_name
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
-from sdrt.limits import check_recommended
+from sdrt.parameters import check_recommended
 from sdrt_engines import Signature
 
 ENGINES = "engines"  # the folder for files built for a target
@@ -110,8 +110,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         all_names = [component.name for component in self.components]
-        if not all_names or len(set(all_names)) < len(all_names):
-            raise BundleError(f"components: got {all_names}, expected at least one, each name once")
+        # On Windows and macOS names that differ only in case are one folder.
+        if not all_names or len(set(map(str.casefold, all_names))) < len(all_names):
+            raise BundleError(
+                f"components: got {all_names}, expected at least one, each name once in any case"
+            )
         check_recommended(self.defaults)
         try:
             datetime.fromisoformat(self.created)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sdrt.command_line.run_options import add_fields
+from sdrt.command_line.run_options import add_parameters
 from sdrt.command_line.shared_options import add_num_threads, number, whole_number
 from sdrt.errors import UsageError
 
@@ -109,10 +109,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add_num_threads(parser)
     image = parser.add_argument_group("the image (default: what the bundle recommends)")
     image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
-    add_fields(image, *_IMAGE_FIELDS)
+    add_parameters(image, _IMAGE_FIELDS)
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
-        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that do not count (1)"
+        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that do not count"
     )
     measured.add_argument(
         "--scenario",
@@ -125,7 +125,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
             option.name, type=option.type, metavar=option.metavar, help=option.help
         )
     measured.add_argument(
-        "--seed", type=_count_or_zero, default=0, metavar="N", help="of images and arrivals (0)"
+        "--seed", type=_count_or_zero, default=0, metavar="N", help="of images and arrivals"
     )
     _add_outputs(parser.add_argument_group("output"))
 

@@ -81,7 +81,7 @@ def build(options: argparse.Namespace) -> None:
 def _build(
     bundle: str | Path, target: Target, options: BuildOptions, *, quiet: bool = False
 ) -> list[Path]:
-    """Builds into the bundle; returns the paths of what did not exist yet."""
+    """Builds into the bundle, or the copy of the built-in one; returns what did not exist yet."""
 
     def report(line: str) -> None:
         if not quiet:
@@ -90,4 +90,4 @@ def _build(
     builder = builder_of(target)
     if reason := builder.refusal(options):
         raise UsageError(reason)
-    return builder.build(Bundle.open(bundle), target, options, report)
+    return builder.build(Bundle.open(bundle).to_build_in(), target, options, report)

@@ -26,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(
             errors="backslashreplace"
         )  # not every terminal can show every letter
+    parser = parser_of(_COMMANDS)
+    if not (sys.argv[1:] if arguments is None else arguments):
+        sys.stderr.write(parser.format_help())  # as uv and ruff do: a script that calls it is wrong
+        return 2
     try:
-        options = parser_of(_COMMANDS).parse_args(arguments)
+        options = parser.parse_args(arguments)
     except UsageError as error:
         return _report(error)
     try:

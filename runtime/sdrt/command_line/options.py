@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import sdrt
 from sdrt.command_line.bench_options import add_bench
+from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads
 from sdrt.command_line.tune_options import add_tune
@@ -35,22 +37,44 @@ def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Raises `UsageError` with one line, which names what was probably meant."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, formatter_class=_WithDefaults, **kwargs)
+
     def error(self, message: str) -> NoReturn:
+        ambiguous = re.match(r"ambiguous option: (\S+) could match", message)
+        if ambiguous and is_known_elsewhere(ambiguous[1]):
+            message = self._unknown(ambiguous[1])
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = super().parse_known_args(args, namespace)
         for argument in unknown:
             if argument.startswith("-"):
-                near = did_you_mean(argument, self._option_string_actions)
-                self.error(f"no option {argument}, {near}")
+                self.error(self._unknown(argument))
             self.error(f"{argument!r} is one argument too many: put quotes around a prompt")
         return options, unknown
+
+    def _unknown(self, option: str) -> str:
+        arguments = [action.dest for action in self._get_positional_actions()]
+        hint = hint_on_option(option, self.prog, self._option_string_actions, arguments)
+        return f"no option {option}, {hint}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             near = did_you_mean(value, action.choices)
             raise argparse.ArgumentError(action, f"got {value!r}, {near}")
+
+
+class _WithDefaults(argparse.HelpFormatter):
+    """Shows the default of an option if it has one and the help does not say it in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        meaningful = default not in (None, False, argparse.SUPPRESS) and default != []
+        if not (action.option_strings and meaningful) or "default" in (action.help or ""):
+            return action.help
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
+        return f"{action.help} (default: {shown})"
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

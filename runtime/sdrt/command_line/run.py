@@ -14,8 +14,9 @@ from typing import Any
 from sdrt.command_line.control_options import controls_from_options
 from sdrt.command_line.output_files import require_writable
 from sdrt.errors import SdrtError, UsageError
-from sdrt.metadata.parameters import REQUEST_FIELDS, parameters_from_result
+from sdrt.metadata.parameters import parameters_from_result
 from sdrt.metadata.png import read_parameters, save_png
+from sdrt.parameters import PARAMETER
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
         for path, image, parameters in zip(paths, stream.result.images, recorded, strict=True):
             save_png(image, path, parameters)
     if not options.quiet:
+        sys.stderr.write("".join(f"sdrt: note: {note}\n" for note in stream.result.notes))
         sys.stderr.write(_summary(stream.result) + "\n")
         sys.stdout.write("".join(f"{path}\n" for path in paths))
 
@@ -51,14 +53,14 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
                 f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
             )
     return str(values["bundle"]), Request(
-        **{name: values[name] for name in REQUEST_FIELDS if name in values}
+        **{name: values[name] for name in PARAMETER if name in values}
     )
 
 
 def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters of a PNG. Warns of those that cannot be used, as the image will differ."""
     recorded = read_parameters(path)
-    unknown = [name for name in recorded if name not in (*REQUEST_FIELDS, *_OTHER_FIELDS)]
+    unknown = [name for name in recorded if name not in (*PARAMETER, *_OTHER_FIELDS)]
     if unknown:
         warnings.warn(
             f"{path} was made with {', '.join(unknown)}, which this version does not know: "

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
-from sdrt.errors import SdrtError
+from sdrt.errors import SdrtError, UsageError
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
+from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import Verdict, verify_component
 from sdrt_engines import Target
 
@@ -23,10 +24,16 @@ from sdrt_engines import Target
 def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) -> None:
     """Prints a verdict on each network.
 
-    Raises `SdrtError` if one fails, or differs too much from the CPU.
+    Raises `SdrtError` if one fails, or differs too much from the CPU; `UsageError` if `auto` is the
+    CPU itself.
     """
     bundle = Bundle.open(path)
     resolved = resolve(bundle, target, num_threads=num_threads).target
+    if target == "auto" and _is_reference(bundle, resolved):
+        raise UsageError(
+            "nothing to compare: auto takes the CPU here, which targets are compared with: name a "
+            "--target (sdrt doctor lists them)"
+        )
     warn_if_slower(bundle, resolved)
     verdicts = [
         verify_component(bundle, component.name, resolved, num_threads=num_threads)
@@ -47,6 +54,14 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
             f"target {resolved} differs too much from the CPU in {', '.join(failed)}: use "
             "another target for this bundle"
         )
+
+
+def _is_reference(bundle: Bundle, target: Target) -> bool:
+    """Whether `target` runs the networks as the comparison's CPU side does: none is prepared."""
+    components = bundle.manifest.components
+    return target == Target("cpu") and not any(
+        runnable(bundle.root, component, target).prepared for component in components
+    )
 
 
 def _json_from_verdict(verdict: Verdict) -> dict[str, Any]:

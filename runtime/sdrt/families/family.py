@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from sdrt.errors import BundleError
-from sdrt.limits import RECOMMENDED, check_recommended
+from sdrt.parameters import RECOMMENDED, check_recommended
 
 # The purpose of a network.
 Role: TypeAlias = Literal[

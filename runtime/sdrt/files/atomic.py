@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.errors import SdrtError
+from sdrt_engines.operating_system import is_disk_full, is_in_use
 
 
 @contextmanager
@@ -88,7 +88,9 @@ def _require_free(target: Path, replace: bool, proof: str) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not replace:
-        raise SdrtError(f"'{target}' already exists: choose another path, or replace it")
+        raise SdrtError(
+            f"'{target}' already exists: choose another path, or replace it (--replace)"
+        )
     if not (target / proof).is_file():
         raise SdrtError(
             f"'{target}' was not made by sdrt, as it has no {proof}, and is not replaced: "
@@ -140,16 +142,14 @@ def _is_about(error: OSError, target: Path, draft: Path) -> bool:
     """True if writing failed; other errors inside the block are not explained here."""
     named = Path(str(error.filename))
     places = named.is_relative_to(draft), named.parent == target, target.is_relative_to(named)
-    return _is_full(error) or any(places)
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_disk_full(error) or any(places)
 
 
 def _reason(error: OSError, target: Path) -> str:
-    if not _is_full(error):
-        return f"cannot write '{target}': {error.strerror}: choose another path"
+    if not is_disk_full(error):
+        open_in_a_program = target.exists() and is_in_use(error)
+        remedy = "close what has it open, or " if open_in_a_program else ""
+        return f"cannot write '{target}': {error.strerror}: {remedy}choose another path"
     free = shutil.disk_usage(next(parent for parent in target.parents if parent.exists())).free
     return (
         f"the disk is full: '{target}' needs more than the {free / 1e6:.0f} MB that are free "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from sdrt.errors import SdrtError
+from sdrt_engines.operating_system import user_caches
 
 VARIABLE = "SDRT_CACHE"
 
@@ -18,7 +18,10 @@ def cache_folder() -> Path:
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).absolute()
-    return _caches() / "sdrt"
+    try:
+        return user_caches() / "sdrt"
+    except RuntimeError as error:
+        raise SdrtError(f"this user has no home folder: set {VARIABLE} to a folder") from error
 
 
 def require_writable(folder: Path) -> None:
@@ -32,16 +35,3 @@ def require_writable(folder: Path) -> None:
         raise SdrtError(
             f"'{folder}' cannot be written: {error.strerror}: set {VARIABLE} to a folder that can"
         ) from error
-
-
-def _caches() -> Path:
-    """The system's folder: https://specifications.freedesktop.org/basedir-spec/latest/."""
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    given = Path(os.environ.get(variable, ""))
-    if given.is_absolute():  # the specification ignores relative paths
-        return given
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise SdrtError(f"this user has no home folder: set {VARIABLE} to a folder") from error
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from sdrt.parameters import Resize
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 Size: TypeAlias = tuple[int, int]  # width and height in pixels
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom exclusive
 
@@ -70,6 +71,11 @@ def _fill_borders(canvas: Image, resized: Image, left: int, top: int) -> None:
         for edge, x in ((0, 0), (resized.width, left + resized.width)):
             strip = resized.resize((left, height), box=(edge, 0, edge, height))
             canvas.paste(strip, (x, 0))
+
+
+def size_text(size: Size) -> str:
+    """A size as messages show it."""
+    return "{}×{}".format(*size)
 
 
 def same_proportions(image: Size, size: Size, tolerance: int) -> bool:

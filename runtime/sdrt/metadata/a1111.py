@@ -12,30 +12,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.samplers.config import split_suffix
-from sdrt.samplers.schedulers import SHORT_NAMES, SUFFIXES
+from sdrt.kinds import Between
+from sdrt.parameters import PARAMETERS, Parameter
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
-_PARAMETERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {  # the fields that are read as is
-    "Steps": ("num_inference_steps", int),
-    "CFG scale": ("guidance_scale", float),
-    "Seed": ("seed", int),
-    "Denoising strength": ("strength", float),
-    "Model": ("model", str),
-}
 
 # What "Schedule type: Automatic" means there. Older texts have no schedule type: it means none.
 _AUTOMATIC = {
     "DPM++ 2M": "Karras",
     "DPM++ 2M SDE": "Exponential",
     "DPM++ 3M SDE": "Exponential",
+    "DPM++ 2M SDE Heun": "Exponential",
+    "DPM++ SDE": "Karras",
+    "DPM++ 2S a": "Karras",
+    "Restart": "Karras",
     "DPM2": "Karras",
     "DPM2 a": "Karras",
 }
@@ -44,19 +42,14 @@ _AUTOMATIC = {
 def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     """The text for parameters with the names of diffusers; what has no field there is left out."""
     given = {name: value for name, value in parameters.items() if value is not None}
-    has_size = "width" in given and "height" in given
     fields = {
-        "Steps": given.get("num_inference_steps"),
-        "Sampler": _sampler_name(given["scheduler"]) if "scheduler" in given else None,
-        "CFG scale": given.get("guidance_scale"),
-        "Seed": given.get("seed"),
-        "Size": f"{given['width']}x{given['height']}" if has_size else None,
-        "Model": given.get("model") or PurePath(given.get("bundle", "")).name or None,
-        "Denoising strength": given.get("strength"),
-        # There 1 means the last layer, in diffusers 1 leaves one layer out.
-        "Clip skip": given["clip_skip"] + 1 if given.get("clip_skip") else None,
-        "Version": given.get("version"),
+        parameter.a1111: _written(parameter, given[parameter.name])
+        for parameter in PARAMETERS
+        if parameter.a1111 and parameter.name in given
     }
+    fields["Size"] = "{width}x{height}".format(**given) if {"width", "height"} <= {*given} else None
+    fields["Model"] = given.get("model") or PurePath(given.get("bundle", "")).name or None
+    fields["Version"] = given.get("version")
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {given['negative_prompt']}")
@@ -77,15 +70,13 @@ def parameters_from_text(text: str) -> dict[str, Any]:
     fields = {name.strip(): _unquoted(value.strip()) for name, value in pairs}
 
     parameters: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
-    for field, (name, kind) in _PARAMETERS.items():
-        if field in fields:
-            parameters[name] = _value_of(field, fields[field], kind)
+    for parameter in PARAMETERS:
+        if parameter.a1111 in fields:
+            parameters[parameter.name] = _read(parameter, fields)
     if "Size" in fields:
         parameters["width"], parameters["height"] = _size_of(fields["Size"])
-    if "Sampler" in fields:
-        parameters["scheduler"] = _short_name(fields["Sampler"], fields.get("Schedule type"))
-    if "Clip skip" in fields:
-        parameters["clip_skip"] = _value_of("Clip skip", fields["Clip skip"], int) - 1
+    if "Model" in fields:
+        parameters["model"] = fields["Model"]
     return parameters
 
 
@@ -100,7 +91,7 @@ def _split_prompts(lines: list[str]) -> tuple[str, str]:
 
 def _sampler_name(scheduler: str) -> str:
     """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is."""
-    stem, suffix = split_suffix(scheduler)
+    stem, suffix = split_suffix(find_name(scheduler) or scheduler)
     sampler = SHORT_NAMES[stem].a1111 if stem in SHORT_NAMES else None
     if sampler is None:
         return scheduler
@@ -112,19 +103,31 @@ def _short_name(sampler: str, schedule: str | None) -> str:
     if schedule == "Automatic":
         schedule = _AUTOMATIC.get(sampler)
     written = f"{sampler} {schedule}" if schedule else sampler
-    for stem, name in SHORT_NAMES.items():
-        for scheduler in (stem, *(stem + suffix for suffix in SUFFIXES)):
-            if name.a1111 and written.lower() == _sampler_name(scheduler).lower():
-                return scheduler
-    return written
+    return find_name(written) or written
 
 
-def _value_of(field: str, text: str, kind: Callable[[str], Any]) -> Any:
-    """A field's value. Raises `RequestError` if it is not the number that it should be."""
+def _written(parameter: Parameter, value: Any) -> Any:
+    """A parameter's value as A1111 writes it; None if there it is left out."""
+    if parameter.name == "scheduler":
+        return _sampler_name(value)
+    if parameter.name == "clip_skip":  # there 1 means the last layer, in diffusers it skips one
+        return value + 1 if value else None
+    return value
+
+
+def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
+    """The inverse of `_written`. Raises `RequestError` if the value is not of the right kind."""
+    assert parameter.a1111 is not None, "only parameters with a word there are read"
+    text = fields[parameter.a1111]
+    if parameter.name == "scheduler":
+        return _short_name(text, fields.get("Schedule type"))
+    is_whole = isinstance(parameter.kind, Between) and parameter.kind.whole
     try:
-        return kind(text)
+        number = int(text) if is_whole else float(text)
     except ValueError as error:
-        raise RequestError(f"the image's text says '{field}: {text}', expected a number") from error
+        message = f"the image's text says '{parameter.a1111}: {text}', expected a number"
+        raise RequestError(message) from error
+    return number - 1 if parameter.name == "clip_skip" else number
 
 
 def _size_of(text: str) -> tuple[int, int]:

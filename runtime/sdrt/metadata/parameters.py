@@ -10,10 +10,8 @@ from typing import Any
 from sdrt.control import Control
 from sdrt.errors import RequestError
 from sdrt.images.reading import InputImage
-from sdrt.request import Request
+from sdrt.parameters import PARAMETER
 from sdrt.result import Result
-
-REQUEST_FIELDS = tuple(field.name for field in fields(Request))
 
 
 def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[dict[str, Any]]:
@@ -25,7 +23,7 @@ def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[
     model = bundle if bundle == "demo" else str(Path(bundle).resolve())
     return [
         _without_none(
-            {name: _plain(getattr(request, name)) for name in REQUEST_FIELDS}
+            {name: _plain(getattr(request, name)) for name in PARAMETER}
             | {
                 "prompt": prompt,
                 "negative_prompt": negative,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdrt.errors import SamplerError, nearest
+from sdrt.errors import SamplerError
 from sdrt.samplers.options import RESPACING, Options, check_known
 from sdrt.samplers.schedule import Schedule, ScheduleRequest
-from sdrt.samplers.schedulers import SCHEDULERS, SHORT_NAMES, SUFFIXES, Scheduler
+from sdrt.samplers.schedulers import SCHEDULERS, Scheduler
+from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, canonical_name, refusal_of, split_suffix
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
-            advice = _did_you_mean(self.scheduler, SCHEDULERS)
-            raise SamplerError(f"scheduler {self.scheduler!r} is unknown: {advice}")
+            raise SamplerError(refusal_of(self.scheduler))
         check_known(self.given)
         entry = self._entry
         taken = {
@@ -61,18 +61,15 @@ class SamplerConfig:
         return cls(config["_class_name"], given)
 
     def renamed(self, name: str) -> SamplerConfig:
-        """Another scheduler for the same model, by diffusers' class name or a short name.
+        """Another scheduler for the same model, by any name that `canonical_name` reads.
 
         A class name keeps every given option. A short name stands for a whole variant:
         `"dpmpp_2m"` has no Karras sigmas even if the configuration has, `"dpmpp_2m_karras"` has.
         """
-        if name in SCHEDULERS:
-            return SamplerConfig(name, self.given)
-        stem, suffix = split_suffix(name)
-        if stem not in SHORT_NAMES:
-            raise SamplerError(
-                f"scheduler {name!r} is unknown: {_did_you_mean(name, _all_names())}"
-            )
+        canonical = canonical_name(name)
+        if canonical in SCHEDULERS:
+            return SamplerConfig(canonical, self.given)
+        stem, suffix = split_suffix(canonical)
         short = SHORT_NAMES[stem]
         spelling = SUFFIXES[suffix].option if suffix else None
         if spelling and spelling not in SCHEDULERS[short.scheduler].options:
@@ -124,32 +121,17 @@ class SamplerConfig:
         return self._entry.schedule(self.options, request)
 
     @property
+    def beyond_diffusers(self) -> tuple[str, ...]:
+        """The options that are honoured here and that this class of diffusers does not have."""
+        return tuple(
+            name
+            for name in _OF_THE_MODEL
+            if getattr(self.options, name) and name not in self._entry.options
+        )
+
+    @property
     def _entry(self) -> Scheduler:
         return SCHEDULERS[self.scheduler]
 
 
 _OF_THE_MODEL = ("rescale_betas_zero_snr",)
-
-
-def split_suffix(name: str) -> tuple[str, str]:
-    """A short name without the suffix that names its sigmas, and that suffix."""
-    for suffix in SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), suffix
-    return name, ""
-
-
-def _all_names() -> list[str]:
-    suffixed = (
-        short + suffix
-        for short, name in SHORT_NAMES.items()
-        for suffix, sigmas in SUFFIXES.items()
-        if sigmas.option in SCHEDULERS[name.scheduler].options
-    )
-    return [*SHORT_NAMES, *suffixed, *SCHEDULERS]
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    if near := nearest(name, known):
-        return f"did you mean '{near}'?"
-    return f"known: {', '.join(SHORT_NAMES)}, and diffusers' class names of these"

@@ -6,8 +6,7 @@ checkpoint's files, like transformers' `CLIPConverter` (convert_slow_tokenizer.p
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
-
-class TruncatedPromptWarning(UserWarning):
-    """A prompt was longer than the text encoder reads; the message quotes the dropped part."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,7 @@ class ClipTokenizer:
     def encode(self, text: str) -> Tokens:
         """The ids of one prompt, int64 (max_length,).
 
-        Warns TruncatedPromptWarning if it is too long. Raises RequestError for a string that cannot
-        be encoded as UTF-8.
+        Raises RequestError for a string that cannot be written as UTF-8.
         """
         try:
             encoding = self.backend.encode(text)
@@ -83,19 +77,7 @@ class ClipTokenizer:
                 f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
                 "type it again, or read it from a UTF-8 file"
             ) from error
-        dropped = dropped_text(text, encoding)
-        if dropped:
-            warnings.warn(
-                f"the prompt is longer than the {self.max_length} tokens that the text encoder "
-                f"reads; this part has no influence on the image: {dropped!r}",
-                TruncatedPromptWarning,
-                stacklevel=2,
-            )
-        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped)
-
-    def encode_batch(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """The ids of several prompts, int64 (B, max_length); warns for each that is too long."""
-        return np.stack([self.encode(text).ids for text in texts])
+        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
 
 
 def dropped_text(text: str, encoding: Encoding) -> str:
@@ -181,10 +163,20 @@ def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> None:
-    """Registers the added tokens. Raises BundleError if an id differs from the configuration."""
+    """Registers the added tokens. Raises BundleError if an id differs from the configuration.
+
+    A token of tokenizer.json keeps its flags unless the configuration declares others.
+    """
     from tokenizers import AddedToken
 
-    backend.add_tokens([AddedToken(token.content, **token.flags) for token in config.added_tokens])
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens(
+        [
+            AddedToken(token.content, **token.flags)
+            for token in config.added_tokens
+            if token.id is not None or token.content not in known
+        ]
+    )
     for token in config.added_tokens:
         found = backend.token_to_id(token.content)
         if token.id is not None and token.id != found:

@@ -4,7 +4,7 @@ requires."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -13,7 +13,8 @@ from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
 from sdrt.errors import BundleError, RequestError
 from sdrt.families.family import Encoder, TextRecipe
-from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.notes import Note
+from sdrt.text.clip_tokenizer import ClipTokenizer, Tokens
 from sdrt_engines import Array, Signature
 
 TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's folder
@@ -40,6 +41,7 @@ class TextStates:
 
     context: Array  # (R, L, D)
     pooled: Array | None  # (R, D)
+    notes: tuple[Note, ...] = ()  # on prompts that were cut off
 
 
 def encode_prompts(
@@ -73,6 +75,7 @@ def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
     return TextStates(
         context=np.concatenate(parts, axis=1),
         pooled=np.concatenate(vectors, axis=-1) if vectors else None,
+        notes=tuple(dict.fromkeys(note for states in encoded for note in states.notes)),
     )
 
 
@@ -86,7 +89,8 @@ def _encode(
     outputs = [*(output for output, _ in wanted), *filter(None, [encoder.pooled])]
     texts = list(dict.fromkeys(text for _, text in wanted))
     dtype = signature.input(names.INPUT_IDS).dtype
-    ids = tokenizer.encode_batch(texts).astype(dtype)  # (U, L)
+    tokens = [tokenizer.encode(text) for text in texts]
+    ids = np.stack([row.ids for row in tokens]).astype(dtype)  # (U, L)
     link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
     answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
     places = [texts.index(text) for _, text in wanted]  # R
@@ -94,6 +98,21 @@ def _encode(
     return TextStates(
         context=np.stack([answer.outputs[output][place] for (output, _), place in states]),
         pooled=None if encoder.pooled is None else answer.outputs[encoder.pooled][places],
+        notes=tuple(
+            _truncated(text, row, prompts)
+            for text, row in zip(texts, tokens, strict=True)
+            if row.dropped
+        ),
+    )
+
+
+def _truncated(text: str, tokens: Tokens, prompts: Prompts) -> Note:
+    field = "prompt" if text in prompts.positive else "negative_prompt"
+    return Note(
+        "prompt_truncated",
+        field,
+        f"{field}: longer than the {len(tokens.ids)} tokens that the text encoder reads: this part "
+        f"has no influence on the image: {tokens.dropped!r}",
     )
 
 
@@ -139,6 +158,8 @@ def _without_empty(states: TextStates, prompts: Prompts) -> TextStates:
     kept = np.array([text != "" for text in prompts.negative] + [True] * len(prompts.positive))
     rows = kept.astype(np.float32)
     pooled = states.pooled
-    return TextStates(
-        states.context * rows[:, None, None], None if pooled is None else pooled * rows[:, None]
+    return replace(
+        states,
+        context=states.context * rows[:, None, None],
+        pooled=None if pooled is None else pooled * rows[:, None],
     )

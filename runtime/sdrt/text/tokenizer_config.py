@@ -110,7 +110,7 @@ def added_tokens(
         entry = set_roles.get(role)
         if not isinstance(entry, Mapping):
             # CLIPTokenizer searches the original text for padding, and lower-case text for the
-            # others.
+            # others. (transformers 5 no longer finds <|EndOfText|>, which CLIP itself does.)
             entry = {"content": content, "normalized": role != "pad_token"}
         tokens.append(added_token({**entry, "special": True}, None))
     return tuple(tokens)

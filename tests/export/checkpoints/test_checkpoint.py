@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sdrt_export.checkpoints import checkpoint as checkpoint_module
 from sdrt_export.checkpoints.checkpoint import (
     DEMO_FOLDER,
     checkpoint_from_source,
@@ -95,8 +96,8 @@ def test_neither_a_folder_nor_a_hub_id_is_reported(
 def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder: Path) -> None:
     (folder / UNET_WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
     message = refusal(folder)
-    assert "has pickled weights (unet/diffusion_pytorch_model.bin), which run code" in (message)
-    assert "use_safetensors=False).save_pretrained('converted')" in message
+    assert "has pickled weights (unet/diffusion_pytorch_model.bin), which run code" in message
+    assert "').save_pretrained('converted')" in message and "use_safetensors" not in message
 
 
 @pytest.mark.parametrize(
@@ -267,11 +268,19 @@ def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) ->
     assert weights_from_names(FILES, "source", STABLE_DIFFUSION)[part] == weights
 
 
-def test_the_demo_is_found_or_the_way_to_it_reported() -> None:
-    if DEMO_FOLDER.is_dir():
-        assert checkpoint_from_source("demo").folder == DEMO_FOLDER
-    else:
-        assert "take the repository's, or train it" in refusal("demo")
+def test_the_demo_is_in_the_repository() -> None:
+    assert checkpoint_from_source("demo").folder == DEMO_FOLDER
+
+
+def test_without_the_demo_the_commands_that_bring_it_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel has no checkpoint."""
+    monkeypatch.setattr(checkpoint_module, "DEMO_FOLDER", tmp_path / "demo_checkpoint")
+    message = refusal("demo")
+    assert message.startswith("the demo's checkpoint is not in this copy of sdrt: ")
+    assert "`pip install -e '.[export]'`" in message
+    assert "`python -m sdrt_export.demo.train WORK CHECKPOINT`" in message
 
 
 def test_bad_input_is_reported_without_torch(tmp_path: Path) -> None:

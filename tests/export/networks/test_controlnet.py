@@ -1,28 +1,34 @@
-"""ControlNets and the UNet that they control against diffusers, at sizes never traced."""
+"""ControlNets of a bundle, and the UNet they control, against diffusers at sizes never traced."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from checkpoints import RECIPES, new_controlnet, tiny_pipeline
+from sdrt_engines import Array
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet, Skip, skips_from_config
 from sdrt_export.networks.network import TraceSize
 from sdrt_export.networks.unet import UNet
+from sdrt_export.options import WeightType
 from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx, write_variants
-from support.exported_networks import assert_near, run_exported
+from support.exported_networks import assert_near, run_exported, run_in_bundle
 
 pytestmark = [
     pytest.mark.export,
     # diffusers' Euler ancestral, with NumPy 2
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
+
+Bundles: TypeAlias = Callable[[str], Path]  # by recipe; their nets are "edges" and "depth"
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 ODD = TraceSize(batch=3, height=11, width=7, sequence=100)
@@ -52,7 +58,7 @@ def control_image(channels: int, scale: int = 8) -> torch.Tensor:
 
 
 @every_recipe
-def test_a_controlled_image_is_diffusers(name: str, tmp_path: Path) -> None:
+def test_a_controlled_image_is_diffusers(name: str, tiny_bundle: Bundles) -> None:
     """Through both graphs: the net's outputs are the UNet's inputs of the same names."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name)
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
@@ -75,43 +81,64 @@ def test_a_controlled_image_is_diffusers(name: str, tmp_path: Path) -> None:
         ).sample
     assert (expected - plain).std() > 0.05 * plain.std(), "a net without effect proves nothing"
 
-    folders = [tmp_path / folder for folder in ("net", "unet")]
-    for folder in folders:
-        folder.mkdir()
-    network = ControlNet(net, "edges")
+    bundle, network = tiny_bundle(name), ControlNet(net, "edges")
     inputs = (latents, *rest, image, *at_scale_1(network))
-    residuals = run_exported(network, write_onnx(network, folders[0])[0], *inputs)
+    residuals = run_in_bundle(bundle, network, *inputs)
     assert network.name == "controlnet_edges"
     for got, residual in zip(residuals.values(), (*down, mid), strict=True):
         assert_near(residual, got)
 
-    variants = [UNet(unet), ControlledUNet(unet)]
-    (model, *_), (controlled, *_) = write_variants(variants, folders[1])
     conditioned = [sample, *rest, *extra.values()]
-    assert_near(plain, run_exported(variants[0], model, *conditioned)["out_sample"])
+    assert_near(plain, run_in_bundle(bundle, UNet(unet), *conditioned)["out_sample"])
     added = [torch.from_numpy(array) for array in residuals.values()]
-    assert_near(expected, run_exported(variants[1], controlled, *conditioned, *added)["out_sample"])
+    got = run_in_bundle(bundle, ControlledUNet(unet), *conditioned, *added)["out_sample"]
+    assert_near(expected, got)
 
 
-@pytest.mark.parametrize(
-    ("channels", "options"),
-    [
-        (1, {}),
-        (5, {}),
-        (3, {"controlnet_conditioning_channel_order": "bgr"}),
-        (3, {"global_pool_conditions": True}),
-    ],
-)
-def test_every_kind_of_controlnet(channels: int, options: dict[str, Any], tmp_path: Path) -> None:
-    unet, net = tiny_pipeline("deep").unet, new_controlnet("deep", channels, **options)
+OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", besides the bundle's
+    "many": {"conditioning_channels": 5},
+    "bgr": {"controlnet_conditioning_channel_order": "bgr"},
+    "pooled": {"global_pool_conditions": True},
+}
+
+
+@pytest.fixture(scope="module")
+def run_net(
+    tiny_bundle: Bundles, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Array]]:
+    """Runs a ControlNet for the recipe "deep": the file in the bundle, or one of `OTHER_NETS`."""
+
+    @cache
+    def exported(name: str) -> Path:
+        net = new_controlnet("deep", **OTHER_NETS[name])
+        return write_onnx(ControlNet(net, name), tmp_path_factory.mktemp(name))[0]
+
+    def run(network: ControlNet, *inputs: torch.Tensor) -> dict[str, Array]:
+        name = network.name.removeprefix("controlnet_")
+        if name in OTHER_NETS:
+            return run_exported(network, exported(name), *inputs)
+        return run_in_bundle(tiny_bundle("deep"), network, *inputs)
+
+    return run
+
+
+def deep_net(name: str) -> ControlNetModel:
+    channels = {"depth": 1}.get(name, 3)
+    return new_controlnet(
+        "deep", **({"conditioning_channels": channels} | OTHER_NETS.get(name, {}))
+    )
+
+
+@pytest.mark.parametrize("name", ["depth", *OTHER_NETS])
+def test_every_kind_of_controlnet(name: str, run_net: Callable[..., dict[str, Array]]) -> None:
+    unet, net = tiny_pipeline("deep").unet, deep_net(name)
     inputs = conditions(unet, 4)
-    image = control_image(channels)
+    image = control_image(net.config.conditioning_channels)
     with torch.no_grad():
         down, mid = net(*inputs, image, return_dict=False)
 
-    network = ControlNet(net, "x")
-    model = write_onnx(network, tmp_path)[0]
-    got = run_exported(network, model, *inputs, image, *at_scale_1(network))
+    network = ControlNet(net, name)
+    got = run_net(network, *inputs, image, *at_scale_1(network))
 
     assert [*got] == [*(f"down_block_residuals.{i}" for i in range(9)), "mid_block_residual"]
     for skip, residual, array in zip(network_skips(net), (*down, mid), got.values(), strict=True):
@@ -166,19 +193,19 @@ def operators(model: Path) -> Counter[str]:
     return Counter(node.op_type for node in graph.node)
 
 
-@pytest.fixture(scope="module", params=["v_prediction", "linear_projection"])
-def unet(request: pytest.FixtureRequest) -> UNet2DConditionModel:
-    return tiny_pipeline(request.param).unet
+two_recipes = pytest.mark.parametrize("name", ["v_prediction", "linear_projection"])
 
 
+@two_recipes
 @pytest.mark.parametrize("weights", ["fp32", "fp16"])
 def test_the_plain_graph_is_what_it_is_without_control(
-    weights: str, unet: UNet2DConditionModel, tmp_path: Path
+    weights: WeightType, name: str, tmp_path: Path
 ) -> None:
     """So a run without control costs nothing, and one with control five more sums."""
     alone, both = tmp_path / "alone", tmp_path / "both"
     alone.mkdir()
     both.mkdir()
+    unet = tiny_pipeline(name).unet
     network = UNet(unet)
     round_weights(network)
     model, data = write_onnx(network, alone, weights)
@@ -196,57 +223,54 @@ def test_the_plain_graph_is_what_it_is_without_control(
         assert tensor == same
 
 
-def test_residuals_of_zero_change_nothing(unet: UNet2DConditionModel, tmp_path: Path) -> None:
-    variants = [UNet(unet), ControlledUNet(unet)]
-    (model, *_), (controlled, *_) = write_variants(variants, tmp_path)
-    inputs = variants[1].inputs_at(ODD, torch.Generator().manual_seed(5))
+@two_recipes
+def test_residuals_of_zero_change_nothing(name: str, tiny_bundle: Bundles) -> None:
+    bundle, unet = tiny_bundle(name), tiny_pipeline(name).unet
+    controlled = ControlledUNet(unet)
+    inputs = controlled.inputs_at(ODD, torch.Generator().manual_seed(5))
     plain, residuals = inputs[:3], inputs[3:]
-    np.testing.assert_array_equal(
-        run_exported(variants[0], model, *plain)["out_sample"],
-        run_exported(variants[1], controlled, *plain, *map(torch.zeros_like, residuals))[
-            "out_sample"
-        ],
-    )
+    got = run_in_bundle(bundle, controlled, *plain, *map(torch.zeros_like, residuals))
+    expected = run_in_bundle(bundle, UNet(unet), *plain)
+    np.testing.assert_array_equal(got["out_sample"], expected["out_sample"])
 
 
-@pytest.mark.parametrize("options", [{}, {"global_pool_conditions": True}])
-def test_nets_are_summed_as_diffusers_sums_them(options: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("depth", "edges"), ("depth", "pooled")])
+def test_nets_are_summed_as_diffusers_sums_them(
+    names: tuple[str, str], run_net: Callable[..., dict[str, Array]]
+) -> None:
     """Two nets in order: the outputs of the first go into the second."""
-    nets = [new_controlnet("deep", 1), new_controlnet("deep", 3, **options)]
+    nets = [deep_net(name) for name in names]
     inputs = conditions(tiny_pipeline("deep").unet, 4)
     images = [control_image(channels) for channels in (1, 3)]
     scales = [0.3, -1.5]
     with torch.no_grad():
         down, mid = MultiControlNetModel(nets)(*inputs, images, scales, return_dict=False)
 
-    networks = [ControlNet(net, f"net{i}") for i, net in enumerate(nets)]
+    networks = [ControlNet(net, name) for net, name in zip(nets, names, strict=True)]
     factors, *earlier = at_scale_1(networks[0])
     for network, image, scale in zip(networks, images, scales, strict=True):
-        folder = tmp_path / network.name
-        folder.mkdir()
-        model = write_onnx(network, folder)[0]
-        got = run_exported(network, model, *inputs, image, scale * factors, *earlier)
+        got = run_net(network, *inputs, image, scale * factors, *earlier)
         earlier = [torch.from_numpy(array) for array in got.values()]
 
     for residual, array in zip((*down, mid), got.values(), strict=True):
         assert_near(residual, array)
 
 
-def test_each_residual_has_a_factor_of_its_own(tmp_path: Path) -> None:
+def test_each_residual_has_a_factor_of_its_own(tiny_bundle: Bundles) -> None:
     """As guess mode needs it; nothing else follows the last convolutions."""
-    network = ControlNet(new_controlnet("classic"), "x")
+    bundle, network = tiny_bundle("classic"), ControlNet(new_controlnet("classic"), "edges")
     inputs = conditions(tiny_pipeline("classic").unet, 4)
     image = control_image(3, network.scale)
-    model = write_onnx(network, tmp_path)[0]
     ones, *zeros = at_scale_1(network)
     factors = torch.arange(1.0, ones.numel() + 1).reshape(ones.shape)  # (B, N)
     plain, scaled = (
-        run_exported(network, model, *inputs, image, scale, *zeros) for scale in (ones, factors)
+        run_in_bundle(bundle, network, *inputs, image, scale, *zeros) for scale in (ones, factors)
     )
     for factor, (name, array) in zip(factors.numpy().T, plain.items(), strict=True):
         np.testing.assert_array_equal(scaled[name], factor[:, None, None, None] * array)
-    givers = {node.output[0]: node for node in onnx.load(model).graph.node}
-    for value in onnx.load(model).graph.output:
+    graph = onnx.load(bundle / network.name / "model.onnx").graph
+    givers = {node.output[0]: node for node in graph.node}
+    for value in graph.output:
         total = givers[value.name]
         product = givers[total.input[1]]
         kinds = {givers[name].op_type for name in product.input}

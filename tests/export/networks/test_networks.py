@@ -1,7 +1,9 @@
-"""Every network against diffusers and transformers themselves, at sizes that were never traced."""
+"""Every network of a bundle against diffusers and transformers themselves, at sizes that were never
+traced."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -9,13 +11,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from checkpoints import RECIPES, tiny_pipeline
-from sdrt_engines import Array
 from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
 from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
-from support.exported_networks import assert_near, run_exported
+from support.clip_skip import repair_clip_skip
+from support.exported_networks import assert_near, run_exported, run_in_bundle
 
 pytestmark = [
     pytest.mark.export,
@@ -23,16 +25,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
 ]
 
+Bundles: TypeAlias = Callable[[str], Path]  # by recipe
+
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
-def run(network: Network, folder: Path, *inputs: torch.Tensor) -> dict[str, Array]:
-    """The outputs of the network exported to `folder`."""
-    return run_exported(network, write_onnx(network, folder)[0], *inputs)
-
-
 @every_recipe
-def test_unet_at_an_odd_size_and_a_step_per_sample(name: str, tmp_path: Path) -> None:
+def test_unet_at_an_odd_size_and_a_step_per_sample(name: str, tiny_bundle: Bundles) -> None:
     unet = tiny_pipeline(name).unet
     random = torch.Generator().manual_seed(1)
     sample = torch.randn(3, unet.config.in_channels, 11, 7, generator=random)
@@ -44,11 +43,11 @@ def test_unet_at_an_odd_size_and_a_step_per_sample(name: str, tmp_path: Path) ->
     with torch.no_grad():
         expected = unet(*inputs[:3], timestep_cond=inputs[3] if name == "lcm" else None).sample
 
-    assert_near(expected, run(UNet(unet), tmp_path, *inputs)["out_sample"])
+    assert_near(expected, run_in_bundle(tiny_bundle(name), UNet(unet), *inputs)["out_sample"])
 
 
 @every_recipe
-def test_text_encoder_with_every_layer(name: str, tmp_path: Path) -> None:
+def test_text_encoder_with_every_layer(name: str, tiny_bundle: Bundles) -> None:
     pipeline = tiny_pipeline(name)
     encoder = pipeline.text_encoder
     prompts = ["a red circle", "masterpiece, an old café", "", "x " * 100, "12 dogs"]
@@ -60,7 +59,7 @@ def test_text_encoder_with_every_layer(name: str, tmp_path: Path) -> None:
         norm = getattr(encoder, "text_model", encoder).final_layer_norm  # transformers 4 and 5
         normed = [norm(states) for states in expected.hidden_states]
 
-    got = run(TextEncoder(encoder), tmp_path, tokens)
+    got = run_in_bundle(tiny_bundle(name), TextEncoder(encoder), tokens)
 
     assert_near(expected.last_hidden_state, got["last_hidden_state"])
     assert_near(expected.pooler_output, got["pooler_output"])
@@ -70,37 +69,38 @@ def test_text_encoder_with_every_layer(name: str, tmp_path: Path) -> None:
     assert len(got) == 2 + 2 * (encoder.config.num_hidden_layers + 1)
 
 
-def test_clip_skip_reads_a_normed_state(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline("deep")
+def test_clip_skip_reads_a_normed_state(tiny_bundle: Bundles) -> None:
+    pipeline = repair_clip_skip(tiny_pipeline("deep"))
     expected, _ = pipeline.encode_prompt("a red circle", "cpu", 1, False, clip_skip=1)
     tokens = pipeline.tokenizer("a red circle", padding="max_length", return_tensors="pt").input_ids
 
-    got = run(TextEncoder(pipeline.text_encoder), tmp_path, tokens)
+    got = run_in_bundle(tiny_bundle("deep"), TextEncoder(pipeline.text_encoder), tokens)
 
     num_layers = pipeline.text_encoder.config.num_hidden_layers
     assert_near(expected.detach(), got[f"normed_hidden_states.{num_layers - 1}"])
 
 
 @every_recipe
-def test_vae_decoder(name: str, tmp_path: Path) -> None:
+def test_vae_decoder(name: str, tiny_bundle: Bundles) -> None:
     vae = tiny_pipeline(name).vae
     random = torch.Generator().manual_seed(2)
     latents = torch.randn(1, vae.config.latent_channels, 5, 12, generator=random)
     with torch.no_grad():
         expected = vae.decode(latents).sample
 
-    assert_near(expected, run(VaeDecoder(vae), tmp_path, latents)["sample"])
+    assert_near(expected, run_in_bundle(tiny_bundle(name), VaeDecoder(vae), latents)["sample"])
 
 
 @every_recipe
-def test_vae_encoder(name: str, tmp_path: Path) -> None:
+def test_vae_encoder(name: str, tiny_bundle: Bundles) -> None:
     vae = tiny_pipeline(name).vae
     random = torch.Generator().manual_seed(3)
     images = torch.rand(3, 3, 40, 72, generator=random) * 2 - 1
     with torch.no_grad():
         expected = vae.encode(images).latent_dist.parameters
 
-    assert_near(expected, run(VaeEncoder(vae), tmp_path, images)["latent_parameters"])
+    got = run_in_bundle(tiny_bundle(name), VaeEncoder(vae), images)
+    assert_near(expected, got["latent_parameters"])
 
 
 def test_equal_weights_are_kept_apart(tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def test_equal_weights_are_kept_apart(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = vae.decode(latents).sample
 
-    assert_near(expected, run(VaeDecoder(vae), tmp_path, latents)["sample"])
+    network = VaeDecoder(vae)
+    model = write_onnx(network, tmp_path)[0]
+    assert_near(expected, run_exported(network, model, latents)["sample"])
 
 
 def text_encoder_of(pipeline: StableDiffusionPipeline) -> Network:

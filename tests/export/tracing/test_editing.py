@@ -11,11 +11,11 @@ pytestmark = pytest.mark.export
 
 
 def model_of(nodes: list[NodeProto], inputs: list[str], outputs: list[str]) -> ModelProto:
-    values = [
+    taken, given = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in names]
         for names in (inputs, outputs)
-    ]
-    return helper.make_model(helper.make_graph(nodes, "graph", *values))
+    )
+    return helper.make_model(helper.make_graph(nodes, "graph", taken, given))
 
 
 def constant(name: str, value: float | int | list[float]) -> NodeProto:

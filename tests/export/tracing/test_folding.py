@@ -91,7 +91,7 @@ def run(model: ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (result,) = session.run(None, feeds)
-    return result
+    return np.asarray(result)
 
 
 def random(*shape: int) -> np.ndarray:

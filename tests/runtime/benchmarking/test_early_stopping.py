@@ -13,7 +13,7 @@ def convinces(num_over: int, number: int, percent: int) -> bool:
         comb(number, k) * (100 - percent) ** k * percent ** (number - k)
         for k in range(num_over + 1)
     )
-    return 100 * ways < 100**number
+    return bool(100 * ways < 100**number)
 
 
 @pytest.mark.parametrize(

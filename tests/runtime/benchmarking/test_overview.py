@@ -10,7 +10,7 @@ from sdrt.benchmarking.overview import Overview, batch_figure, image_figures
 from sdrt.benchmarking.workload import Run, Workload
 from sdrt.timings import Timings
 from sdrt_engines import Array, EngineError
-from support.function_networks import UNET, Networks, pipeline_of, predict
+from support.function_networks import UNET, Function, Networks, pipeline_of, predict
 from support.toy_bundle import write_toy_bundle
 
 REQUEST = Request("a red circle", num_inference_steps=2, seed=0, width=64, height=64)
@@ -50,7 +50,7 @@ def not_a_number(feeds: dict[str, Array]) -> dict[str, Array]:
     ("unet", "reason"),
     [(fails_from_two_images, "unet: out of memory"), (not_a_number, "unet: ")],
 )
-def test_a_batch_that_is_refused_says_so(unet, reason: str, tmp_path: Path) -> None:
+def test_a_batch_that_is_refused_says_so(unet: Function, reason: str, tmp_path: Path) -> None:
     root = write_toy_bundle(tmp_path / "toy")
     pipeline = pipeline_of(root, Networks(unet=(UNET, unet)), guidance_scale=3.0)
     figure = batch_figure(pipeline, Workload(str(root), "cpu", REQUEST), batch=2, num_runs=1)

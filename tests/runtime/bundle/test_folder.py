@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt.bundle import folder as bundle_module
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import sealed
 from sdrt.errors import BundleError, SdrtError
@@ -218,17 +217,3 @@ def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> No
     write_json(root / "model_index.json", {"_class_name": pipeline})
     with pytest.raises(SdrtError, match=rf"model_index\.json: _class_name: got '{pipeline}'"):
         Bundle.open(root)
-
-
-# --- the built-in bundle
-
-
-def test_demo_is_the_bundle_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_module, "DEMO_FOLDER", tmp_path / "demo_bundle")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"create it with `sdrt export demo -o .*demo_bundle`"):
-        Bundle.open("demo")
-    write_bundle(tmp_path / "demo_bundle")
-    assert Bundle.open("demo").root == tmp_path / "demo_bundle"
-    with pytest.raises(BundleError, match="no bundle at 'demo'"):
-        Bundle.open(Path("demo"))  # a path is a path

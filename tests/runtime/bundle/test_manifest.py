@@ -161,6 +161,11 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
             "unet",
             "components: got ['unet', 'unet', 'controlnet_edges'], exp",
         ),
+        (
+            ("components", 1, "name"),
+            "UNet",  # the same folder on Windows and macOS
+            "components: got ['unet', 'UNet', 'controlnet_edges'], expected at least one, each na",
+        ),
         ((*COMPONENT, "name"), ..., "components[0].name: missing"),
         ((*COMPONENT, "role"), "denoise", "components[0].role: got 'denoise', did you mean 'den"),
         ((*COMPONENT, "role"), ..., "components[0].role: missing"),

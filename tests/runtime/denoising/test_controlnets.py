@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_a_net_outside_its_window_runs_on_no_row() -> None:
 
 
 @pytest.mark.parametrize("nothing", [{"scale": 0}, {"end": 0.1}])
-def test_an_idle_net_has_the_feeds_of_one_at_work_without_rows(nothing: dict[str, float]) -> None:
+def test_an_idle_net_has_the_feeds_of_one_at_work_without_rows(nothing: dict[str, Any]) -> None:
     (idle,) = chain(net(Control(EDGES, **nothing))).links(0, SAMPLE, 501)
     (active,) = chain(net(Control(EDGES))).links(0, SAMPLE, 501)
     shapes, expected = (

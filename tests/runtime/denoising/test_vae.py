@@ -28,7 +28,7 @@ DECODER = Signature(
 def encoder(log_variance: float) -> FunctionEngine:
     """A VAE whose latents are the image."""
 
-    def parameters(feeds: dict) -> dict:
+    def parameters(feeds: dict[str, Array]) -> dict[str, Array]:
         mean = feeds["sample"]
         return {"latent_parameters": np.concatenate([mean, np.full_like(mean, log_variance)], 1)}
 

@@ -75,7 +75,9 @@ def test_what_is_there_is_left_alone(tmp_path: Path, replace: bool) -> None:
     images.mkdir()
     (images / "cat.png").write_text("cat")
     message = (
-        "was not made by sdrt, as it has no sdrt.json" if replace else "already exists: choose"
+        "was not made by sdrt, as it has no sdrt.json"
+        if replace
+        else "already exists: choose another path, or replace it"
     )
     with pytest.raises(SdrtError, match=message), appearing_folder(images, replace=replace):
         pytest.fail("the block must not run")
@@ -145,6 +147,18 @@ def test_a_draft_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "new"
     with pytest.raises(SdrtError, match="new': Permission denied"), appearing_file(path) as draft:
         raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+
+
+def test_a_file_that_a_program_has_open_is_reported(tmp_path: Path) -> None:
+    """Windows refuses to replace a file that is open or mapped."""
+    path = tmp_path / "model.onnx"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(SdrtError) as caught, appearing_file(path) as draft:
+        raise PermissionError(errno.EACCES, "Permission denied", str(draft))
+    assert str(caught.value) == (
+        f"cannot write '{path}': Permission denied: close what has it open, or choose another path"
+    )
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_other_trouble_in_the_block_keeps_its_name(tmp_path: Path) -> None:

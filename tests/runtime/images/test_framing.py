@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sdrt.images.framing import Frame, disproportion, fitted, same_proportions
+from sdrt.parameters import Resize
 from support.images import colours, mask, sample_image
 
 
@@ -14,7 +15,7 @@ from support.images import colours, mask, sample_image
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (300, 7), (64, 64)])
 @pytest.mark.parametrize("target", [(64, 64), (8, 96), (15, 33)])
 def test_every_size_becomes_every_other(
-    resize: str, size: tuple[int, int], target: tuple[int, int]
+    resize: Resize, size: tuple[int, int], target: tuple[int, int]
 ) -> None:
     white = Image.new("RGB", size, "white")
     resized = fitted(white, target, resize)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from support.images import colours, sample_image
 GREY = (128, 128, 128)
 
 
-def read(source: object) -> Image.Image:
+def read(source: Any) -> Image.Image:
     return input_image_from_source(source, "image").image
 
 
@@ -63,7 +64,7 @@ def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_of_an_animation_the_first_image_is_taken(tmp_path: Path, suffix: str) -> None:
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     red.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[blue], **options)
     assert colours(read(tmp_path / f"a.{suffix}")) == {(255, 0, 0)}
 
@@ -187,6 +188,6 @@ def test_an_image_that_a_caller_opened_can_be_broken_too(tmp_path: Path) -> None
 def test_arrays_are_of_channels_first() -> None:
     image = sample_image(6, 4)
     array = array_from_image(image)
-    assert (array.shape, array.dtype) == ((1, 3, 4, 6), np.float32)
+    assert (array.shape, array.dtype) == ((1, 3, 4, 6), np.dtype(np.float32))
     np.testing.assert_array_equal(array[0, :, 1, 2] * 255, np.asarray(image)[1, 2])
     assert array_from_image(image.convert("L")).shape == (1, 1, 4, 6)

@@ -70,7 +70,7 @@ def oracle_loop(
         try:
             event = sampler.send(answer)
         except StopIteration as finished:
-            return finished.value
+            return np.asarray(finished.value)
 
 
 def assert_sum_and_mean(

@@ -313,6 +313,7 @@ def test_euler_s_log_linear_schedule_given_back_is_the_same_run() -> None:
     config = SamplerConfig("EulerDiscreteScheduler", {**B, "interpolation_type": "log_linear"})
     default = config.schedule(10)
     custom = config.schedule(timesteps=default.timesteps.tolist())
+    assert custom.sigmas is not None and default.sigmas is not None
     np.testing.assert_allclose(custom.sigmas, default.sigmas, rtol=1e-6)
 
 
@@ -322,4 +323,5 @@ def test_heun_s_own_timesteps_given_back_are_the_same_run() -> None:
     t = default.timesteps
     custom = config.schedule(timesteps=np.concatenate([t[:1], t[1::2]]).tolist())
     np.testing.assert_array_equal(custom.timesteps, t)
+    assert custom.sigmas is not None and default.sigmas is not None
     np.testing.assert_allclose(custom.sigmas, default.sigmas, rtol=1e-6)

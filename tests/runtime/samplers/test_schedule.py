@@ -148,7 +148,7 @@ def test_a_sampler_leaves_what_it_is_given_alone(scheduler: str) -> None:
     copy, given = x.copy(), []
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
-        prediction = np.tanh(sample)
+        prediction: np.ndarray = np.tanh(sample)
         given.append((prediction, prediction.copy()))
         return prediction
 

@@ -165,6 +165,7 @@ def test_unipc_flow_and_karras_sigmas() -> None:
         0.009900986216962337,
         0.0,
     ]
+    assert schedule.sigmas is not None
     np.testing.assert_allclose(schedule.sigmas, sigmas, atol=1e-6)
     assert schedule.timesteps.tolist() == [int(sigma * 1000) for sigma in sigmas[:-1]]
 
@@ -193,7 +194,7 @@ def test_a_learned_variance_is_cut_from_the_prediction() -> None:
             try:
                 event = sampler.send(answer)
             except StopIteration as finished:
-                return finished.value
+                return np.asarray(finished.value)
 
     np.testing.assert_array_equal(final(learned, 3), final(plain, 0))
 

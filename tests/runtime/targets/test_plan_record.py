@@ -36,7 +36,7 @@ INGREDIENTS = Ingredients(
 )
 OTHER: dict[str, Any] = {
     "component": "vae_decoder",
-    "onnx": INGREDIENTS.onnx | {"unet/model.onnx_data": "2" * 64},
+    "onnx": {**INGREDIENTS.onnx} | {"unet/model.onnx_data": "2" * 64},
     "precision": "bf16",
     "promoted": ("a", "b"),
     "policy": 2,
@@ -51,7 +51,7 @@ OTHER: dict[str, Any] = {
 
 
 def test_the_same_ingredients_have_the_same_key() -> None:
-    again = replace(INGREDIENTS, onnx=dict(reversed(INGREDIENTS.onnx.items())))
+    again = replace(INGREDIENTS, onnx=dict(reversed([*INGREDIENTS.onnx.items()])))
     assert again.key == INGREDIENTS.key
     assert INGREDIENTS.key == "32dc3760ffcb7232"  # on every machine, in every version
 

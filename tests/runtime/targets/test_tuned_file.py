@@ -36,7 +36,8 @@ def bundle(tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def tuning(bundle: Bundle) -> Tuning:
-    steps = INTEL | {"cuda": OUT_OF_MEMORY, "cpu with 2 threads": 5.0}
+    steps: dict[str, float | Exception] = {**INTEL, "cuda": OUT_OF_MEMORY}
+    steps["cpu with 2 threads"] = 5.0
     return tuned_with(bundle, steps, num_threads=(None, 2))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdrt.errors import BundleError, RequestError
-from sdrt.text.clip_tokenizer import ClipTokenizer, TruncatedPromptWarning
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from support.clip_folder import BOS, EOS, SD1_CONFIG, clip_vocabulary, write_clip_folder, write_json
 
 VOCAB, MERGES = clip_vocabulary()
@@ -59,25 +59,15 @@ def test_text_is_normalised_and_cut_as_clip_does(
     assert joined == "".join(words)
 
 
-def test_long_prompts_warn_with_what_was_cut_off(tokenizer: ClipTokenizer) -> None:
-    text = "Red " * 75 + "a Blue Circle"
-    with pytest.warns(TruncatedPromptWarning, match="77 tokens.*'a Blue Circle'"):
-        tokens = tokenizer.encode(text)
+def test_tokens_name_what_was_cut_off(tokenizer: ClipTokenizer) -> None:
+    tokens = tokenizer.encode("Red " * 75 + "a Blue Circle")
     assert tokens.dropped == "a Blue Circle"
     assert words_of(tokens.ids) == ["red</w>"] * 75
     assert tokens.ids[-1] == VOCAB[EOS]
 
 
-def test_a_prompt_that_just_fits_does_not_warn(tokenizer: ClipTokenizer) -> None:
-    assert tokenizer.encode("red " * 75).dropped == ""  # warnings are errors in this suite
-
-
-def test_a_batch_is_its_rows(tokenizer: ClipTokenizer) -> None:
-    texts = ["", "a red circle", "a blue star!"]
-    rows = tokenizer.encode_batch(texts)
-    assert rows.shape == (3, 77) and rows.dtype == np.int64
-    for row, text in zip(rows, texts, strict=True):
-        np.testing.assert_array_equal(row, tokenizer.encode(text).ids)
+def test_nothing_is_cut_off_a_prompt_that_just_fits(tokenizer: ClipTokenizer) -> None:
+    assert tokenizer.encode("red " * 75).dropped == ""
 
 
 def test_several_threads_may_share_one(tokenizer: ClipTokenizer) -> None:
@@ -115,10 +105,25 @@ def test_tokenizer_json_alone_is_enough(folder: Path, tokenizer: ClipTokenizer) 
     alone.mkdir()
     shutil.copy(folder / "tokenizer_config.json", alone)
     tokenizer.backend.save(str(alone / "tokenizer.json"))
-    texts = ["", "a red circle!", f"we'll {EOS} see"]
-    np.testing.assert_array_equal(
-        ClipTokenizer.open(alone).encode_batch(texts), tokenizer.encode_batch(texts)
-    )
+    for text in ("", "a red circle!", f"we'll {EOS} see"):
+        np.testing.assert_array_equal(
+            ClipTokenizer.open(alone).encode(text).ids, tokenizer.encode(text).ids
+        )
+
+
+def test_a_token_of_tokenizer_json_keeps_its_flags(folder: Path, tokenizer: ClipTokenizer) -> None:
+    """transformers 5 saves folders where <|EndOfText|> is not a token."""
+    saved = json.loads(tokenizer.backend.to_str())
+    for token in saved["added_tokens"]:
+        token["normalized"] = False
+    write_json(folder / "tokenizer.json", saved)
+    (folder / "vocab.json").unlink()
+
+    got = ClipTokenizer.open(folder)
+
+    assert words_of(tokenizer.encode("a <|EndOfText|>").ids) == ["a</w>"]
+    assert len(words_of(got.encode("a <|EndOfText|>").ids)) > 3
+    assert words_of(got.encode(f"a {EOS}").ids) == ["a</w>"]
 
 
 def test_configuration_files_may_be_missing(folder: Path, tokenizer: ClipTokenizer) -> None:

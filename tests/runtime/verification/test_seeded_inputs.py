@@ -9,7 +9,7 @@ import pytest
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
 from sdrt.verification.seeded_inputs import seeded_inputs
-from sdrt_engines import Signature
+from sdrt_engines import Signature, TensorSpec
 from support.onnx_writer import spec
 from support.toy_bundle import write_toy_bundle
 
@@ -21,7 +21,7 @@ def toy(tmp_path: Path) -> Bundle:
     return Bundle.open(write_toy_bundle(tmp_path / "toy"))
 
 
-def with_network(bundle: Bundle, name: str, *inputs: object) -> Bundle:
+def with_network(bundle: Bundle, name: str, *inputs: TensorSpec) -> Bundle:
     """The bundle with an additional network of these inputs; it has no file that could run."""
     signature = Signature(inputs, (spec("out", "float32", "B"),))
     like = bundle.component(name if bundle.has(name) else "unet")
@@ -75,16 +75,16 @@ def test_inputs_are_what_networks_meet(toy: Bundle) -> None:
     toy = with_network(toy, "controlnet_edges", sample, spec("timestep", "int64"), image)
     toy = with_network(toy, "vae_encoder", spec("sample", "float32", "batch", 3, "h", "w"))
     ids = seeded_inputs(toy, "text_encoder")["input_ids"]
-    assert (ids.dtype, ids.min() >= 0, ids.max() > 100) == (np.int64, True, True)
+    assert (ids.dtype, ids.min() >= 0, ids.max() > 100) == (np.dtype(np.int64), True, True)
     control = seeded_inputs(toy, "controlnet_edges")
     assert control["timestep"].shape == ()
     assert 0 <= control["timestep"] < 1000
     assert control["controlnet_cond"].shape == (2, 3, 128, 128)
     assert 0 <= control["controlnet_cond"].min() < 0.1
     assert 0.9 < control["controlnet_cond"].max() <= 1
-    image = seeded_inputs(toy, "vae_encoder")["sample"]
-    assert image.shape == (1, 3, 128, 128)
-    assert -1 <= image.min() < -0.9
+    pixels = seeded_inputs(toy, "vae_encoder")["sample"]
+    assert pixels.shape == (1, 3, 128, 128)
+    assert -1 <= pixels.min() < -0.9
 
 
 def test_residuals_have_the_sizes_of_the_latents(toy: Bundle) -> None:

@@ -1,0 +1,112 @@
+"""Calls that only some operating systems have, each with what the others do instead.
+
+The default arguments are what this system offers. With other arguments the tests run every branch
+on Linux. What is only known on Linux about processors is in `processor.py`, read from files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Set
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import IO, TypeAlias
+
+Affinity: TypeAlias = Callable[[int], Set[int]]
+
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_CACHES = {"win32": "AppData/Local", "darwin": "Library/Caches"}  # in the home folder
+_POLL = 0.2  # seconds between attempts to take a lock
+
+
+def _module(name: str) -> ModuleType | None:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+_AFFINITY: Affinity | None = getattr(os, "sched_getaffinity", None)
+_FCNTL, _MSVCRT, _RESOURCE = map(_module, ("fcntl", "msvcrt", "resource"))
+
+
+def usable_processors(affinity: Affinity | None = _AFFINITY) -> Set[int]:
+    """The logical processors that this process may run on."""
+    if affinity is None:  # Windows, macOS
+        return set(range(os.cpu_count() or 1))
+    return affinity(0)
+
+
+def peak_memory(
+    status: Path = Path("/proc/self/status"), resource: ModuleType | None = _RESOURCE
+) -> int | None:
+    """The peak memory of this process in bytes; None if the system does not report it.
+
+    On Linux, `getrusage` of a child includes the peak of the parent that started it, so the peak is
+    read from the process's status.
+    """
+    if status.exists():
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    if resource is None:  # Windows
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def take_lock(
+    file: IO[bytes],
+    *,
+    wait: bool,
+    fcntl: ModuleType | None = _FCNTL,
+    msvcrt: ModuleType | None = _MSVCRT,
+) -> bool:
+    """Locks an open file for this process; False if another has it. Closing the file unlocks it."""
+    if fcntl is None:
+        assert msvcrt is not None, "neither POSIX nor Windows"
+        return _take_by_polling(file, msvcrt, wait)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
+    """Windows has a call that waits too, but it fails after ten seconds."""
+    while True:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            if not wait:
+                return False
+            time.sleep(_POLL)
+        else:
+            return True
+
+
+def user_caches(platform: str = sys.platform) -> Path:
+    """The folder that the system provides for this user's caches.
+
+    RuntimeError if it knows no home folder. On Linux as the specification has it:
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    given = Path(os.environ.get("LOCALAPPDATA" if platform == "win32" else "XDG_CACHE_HOME", ""))
+    if given.is_absolute():  # the specification ignores relative paths
+        return given
+    return Path.home() / _CACHES.get(platform, ".cache")
+
+
+def is_disk_full(error: OSError) -> bool:
+    """True if the disk, or the user's share of it, is full."""
+    return error.errno in _DISK_FULL
+
+
+def is_in_use(error: OSError) -> bool:
+    """True if a program may have the file open: Windows then refuses to replace or remove it."""
+    return isinstance(error, PermissionError)

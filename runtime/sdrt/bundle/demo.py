@@ -1,0 +1,95 @@
+"""The built-in bundle: read in the package, built for targets in a copy in the user's cache.
+
+An installed package may be read-only, and what is written into it stays when it is uninstalled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from sdrt.errors import BundleError, SdrtError
+from sdrt.files.atomic import appearing_file
+from sdrt.files.cache import cache_folder
+
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
+
+_KEY_LENGTH = 16  # hexadecimal digits
+
+
+def demo_root(manifest: Manifest) -> Path:
+    """The copy of the built-in bundle if it is complete, else the package's folder.
+
+    The copy of another version of the package has another name, if the bundle differs.
+    """
+    try:
+        copy = _copy_folder()
+        complete = copy.is_dir() and all(_is_there(copy, record) for record in _records(manifest))
+        return copy if complete and _same_manifest(copy) else DEMO_FOLDER
+    except (OSError, SdrtError):  # no home folder, or a cache of another user
+        return DEMO_FOLDER
+
+
+def is_demo(root: Path) -> bool:
+    """True if `root` is the package's folder or the copy."""
+    places = [DEMO_FOLDER]
+    with suppress(OSError, SdrtError):
+        places.append(_copy_folder())
+    return root.resolve() in [place.resolve() for place in places]
+
+
+def copy_of_demo(manifest: Manifest) -> Path:
+    """The copy of the built-in bundle; what is missing or damaged of it is copied again.
+
+    SdrtError if the cache cannot be written.
+    """
+    copy = _copy_folder()
+    for record in _records(manifest):
+        if not _is_whole(copy, record):
+            _copy(record.path, copy)
+    if not _same_manifest(copy):
+        _copy(MANIFEST_NAME, copy)
+    return copy
+
+
+def _copy_folder() -> Path:
+    digest = hashlib.sha256((DEMO_FOLDER / MANIFEST_NAME).read_bytes()).hexdigest()
+    return cache_folder() / DEMO / digest[:_KEY_LENGTH]
+
+
+def _records(manifest: Manifest) -> Iterator[FileRecord]:
+    yield from manifest.files
+    for component in manifest.components:
+        yield from component.files
+
+
+def _is_there(folder: Path, record: FileRecord) -> bool:
+    path = folder / record.path
+    return path.is_file() and path.stat().st_size == record.size
+
+
+def _is_whole(folder: Path, record: FileRecord) -> bool:
+    try:
+        verify_file(folder, record)
+    except BundleError:
+        return False
+    return True
+
+
+def _same_manifest(folder: Path) -> bool:
+    manifest = folder / MANIFEST_NAME
+    return (
+        manifest.is_file() and manifest.read_bytes() == (DEMO_FOLDER / MANIFEST_NAME).read_bytes()
+    )
+
+
+def _copy(path: str, folder: Path) -> None:
+    """Copies the content alone: a read-only package would give read-only folders."""
+    with appearing_file(folder / path) as draft:
+        shutil.copyfile(DEMO_FOLDER / path, draft)

@@ -1,0 +1,154 @@
+"""Kinds of values: what a parameter may be, in words and as a check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from reprlib import Repr
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdrt.errors import RequestError, did_you_mean
+from sdrt.scheduler_names import canonical_name
+
+_SHORT = Repr()  # a message is one line, whatever was given
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+class Kind(Protocol):
+    """A set of values; `str()` describes it after "expected"."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        """The value as it is kept. Raises `RequestError`, which begins with `name`, for others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Between:
+    """The numbers from `low` to `high`, both included; neither NaN nor a boolean."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def checked(self, name: str, value: Any) -> int | float:
+        """The number; numpy's scalars become Python's."""
+        number = _python_number(value)
+        if number is None or number not in self:
+            raise _refusal(name, value, self)
+        return number
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and (isinstance(value, int) or not self.whole)
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"a whole number from {self.low} to {self.high}"
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A list of numbers, at least one; tuples and one-dimensional arrays count as lists."""
+
+    each: Between
+
+    def checked(self, name: str, value: Any) -> tuple[int | float, ...]:
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            value = value.tolist()
+        if not _is_list(value):
+            raise _refusal(name, value, self)
+        if not value:
+            raise RequestError(f"{name}: got an empty list, expected {self}")
+        return tuple(self.each.checked(f"{name}[{i}]", item) for i, item in enumerate(value))
+
+    def __str__(self) -> str:
+        return f"a list, each item {self.each}"
+
+
+class Texts:
+    """One text, or a list of texts."""
+
+    def checked(self, name: str, value: Any) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return value
+        if not _is_list(value):
+            raise _refusal(name, value, self)
+        if not value:
+            raise RequestError(f"{name}: got an empty list, expected at least one text")
+        for text in value:
+            if not isinstance(text, str):
+                raise _refusal(name, text, self)
+        return tuple(value)
+
+    def __str__(self) -> str:
+        return "a text or a list of texts"
+
+
+class Scheduler:
+    """The name of a scheduler, in any spelling."""
+
+    def checked(self, name: str, value: Any) -> str:
+        """The canonical name. Raises `SamplerError` for a name that sdrt does not know."""
+        return canonical_name(value)
+
+    def __str__(self) -> str:
+        return "a scheduler's name, such as 'euler_a' or 'EulerAncestralDiscreteScheduler'"
+
+
+class Flag:
+    """True or False."""
+
+    def checked(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            raise _refusal(name, value, self)
+        return bool(value)
+
+    def __str__(self) -> str:
+        return "True or False"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def checked(self, name: str, value: Any) -> str:
+        if value not in self.words:
+            raise RequestError(f"{name}: got {value!r}, {did_you_mean(str(value), self.words)}")
+        return str(value)
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Values that are checked where they are read."""
+
+    description: str
+
+    def checked(self, name: str, value: Any) -> Any:
+        return value
+
+    def __str__(self) -> str:
+        return self.description
+
+
+def _python_number(value: object) -> int | float | None:
+    """The number, as Python's if it is numpy's; None for what is not a number."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, int | float) else None
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def _refusal(name: str, value: object, kind: Kind) -> RequestError:
+    return RequestError(f"{name}: got {_SHORT.repr(value)}, expected {kind}")

@@ -1,0 +1,206 @@
+"""The parameters of a request: the table that checks, options, metadata and docs are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from sdrt.errors import BundleError, did_you_mean
+from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Scheduler, Texts
+
+MAX_SIDE = 8192  # pixels
+MAX_SEED = 2**64 - 1
+Resize: TypeAlias = Literal["crop", "pad", "stretch"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter, named as in diffusers where that has it: a field of `Request`."""
+
+    name: str
+    kind: Kind
+    help: str
+    default: str = ""  # in words; "" if leaving it out means that there is none
+    options: tuple[str, ...] = ()  # on the command line, in place of --name-with-dashes
+    a1111: str | None = None  # the word for it in the text that A1111 keeps in images
+    needs: str | None = None  # the parameter without which it means nothing
+    aliases: tuple[str, ...] = ()  # names in other programs
+    recommended: bool = False  # whether a bundle may hold a default for it
+
+
+_IMAGE = Anything("an image of PIL, or the path of one")
+
+PARAMETERS = (
+    Parameter("prompt", Texts(), "what to generate"),
+    Parameter(
+        "negative_prompt",
+        Texts(),
+        "what the images should not show",
+        options=("-n", "--negative-prompt"),
+        aliases=("negative", "uncond"),
+    ),
+    Parameter(
+        "num_inference_steps",
+        Between(1, 1000, whole=True),  # as many as the timesteps of training
+        "number of denoising steps",
+        "the bundle's",
+        ("--steps", "--num-inference-steps"),
+        "Steps",
+        aliases=("steps", "num_steps", "sampling_steps"),
+        recommended=True,
+    ),
+    Parameter(
+        "scheduler",
+        Scheduler(),
+        "the sampler: a short name, or diffusers' or A1111's name",
+        "the bundle's",
+        a1111="Sampler",
+        aliases=("sampler", "sampler_name", "sampling_method"),
+    ),
+    Parameter(
+        "guidance_scale",
+        Between(0, 1000),
+        "how strongly the prompt guides; 1 and less: not at all",
+        "the bundle's",
+        a1111="CFG scale",
+        aliases=("cfg", "cfg_scale", "guidance"),
+        recommended=True,
+    ),
+    Parameter(
+        "guidance_rescale",
+        Between(0, 1),
+        "reduces over-exposure by high guidance",
+        "0",
+        aliases=("cfg_rescale",),
+    ),
+    Parameter(
+        "width",
+        Between(8, MAX_SIDE, whole=True),
+        "pixels",
+        "an input image's, or the bundle's",
+        ("-W", "--width"),
+        aliases=("w",),
+        recommended=True,
+    ),
+    Parameter(
+        "height",
+        Between(8, MAX_SIDE, whole=True),
+        "pixels",
+        "an input image's, or the bundle's",
+        ("-H", "--height"),
+        aliases=("h",),
+        recommended=True,
+    ),
+    Parameter(
+        "num_images_per_prompt",
+        Between(1, 1024, whole=True),
+        "how many images; image i has the seed plus i",
+        "1",
+        ("--num-images", "--num-images-per-prompt"),
+        aliases=("n", "num_images", "batch_size"),
+    ),
+    Parameter(
+        "seed",
+        Between(0, MAX_SEED, whole=True),
+        "seed of the noise; the same seed gives the same image",
+        "a random one, which the result and the PNG record",
+        ("-s", "--seed"),
+        "Seed",
+        aliases=("generator",),
+    ),
+    Parameter("eta", Between(0, 1), "DDIM's and TCD's share of fresh noise", "0"),
+    Parameter(
+        "clip_skip",
+        Between(0, 100, whole=True),
+        "how many of the text encoder's last layers to leave out",
+        "0",
+        a1111="Clip skip",
+    ),
+    Parameter(
+        "timesteps",
+        Numbers(Between(0, 1_000_000)),
+        "timesteps to visit, in place of a number of steps",
+        "the scheduler's",
+    ),
+    Parameter(
+        "sigmas",
+        Numbers(Between(0, 1e6)),
+        "noise levels to visit, in place of a number of steps",
+        "the scheduler's",
+    ),
+    Parameter("image", _IMAGE, "begin with this image", aliases=("init_image",)),
+    Parameter(
+        "mask_image",
+        _IMAGE,
+        "generate only where this image is white",
+        options=("--mask", "--mask-image"),
+        needs="image",
+        aliases=("mask",),
+    ),
+    Parameter(
+        "strength",
+        Between(0, 1),
+        "how much of the image changes: the share of the steps that are taken",
+        "0.8, with a mask 1",
+        a1111="Denoising strength",
+        needs="image",
+        aliases=("denoising_strength", "denoise"),
+    ),
+    Parameter(
+        "padding_mask_crop",
+        Between(0, MAX_SIDE, whole=True),
+        "generate only the mask and that many pixels around it, enlarged, and paste the result "
+        "back",
+        needs="mask_image",
+    ),
+    Parameter(
+        "resize",
+        OneOf(get_args(Resize)),
+        "how input images take another aspect ratio",
+        "refuse them",
+        aliases=("resize_mode",),
+    ),
+    Parameter(
+        "control",
+        Anything("a dict of ControlNets' names to images or `Control`s"),
+        "an image for each ControlNet to follow",
+        aliases=("controlnet", "control_image", "controlnet_conditioning_image"),
+    ),
+    Parameter(
+        "guess_mode",
+        Flag(),
+        "let control images decide where the prompt says nothing",
+        "False",
+        needs="control",
+    ),
+)
+PARAMETER: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+ALIASES: Mapping[str, str | tuple[str, ...]] = {  # words of other programs
+    "size": ("width", "height"),
+    **{alias: parameter.name for parameter in PARAMETERS for alias in parameter.aliases},
+}
+RECOMMENDED: Mapping[str, Between] = {  # what a bundle may hold defaults for
+    parameter.name: parameter.kind
+    for parameter in PARAMETERS
+    if parameter.recommended and isinstance(parameter.kind, Between)
+}
+
+
+def check_recommended(defaults: Mapping[str, Any]) -> None:
+    """Raises `BundleError` for a default that no bundle may hold, or that is out of its range."""
+    for name, value in defaults.items():
+        if name not in RECOMMENDED:
+            raise BundleError(f"defaults.{name}: unknown, {did_you_mean(name, RECOMMENDED)}")
+        if value not in RECOMMENDED[name]:
+            raise BundleError(f"defaults.{name}: got {value!r}, expected {RECOMMENDED[name]}")
+
+
+def parameters_text() -> str:
+    """A line for each parameter, as `help()` shows it."""
+    return "".join(f"    {parameter.name}: {_sentence(parameter)}\n" for parameter in PARAMETERS)
+
+
+def _sentence(parameter: Parameter) -> str:
+    default = f"; default: {parameter.default}" if parameter.default else ""
+    return f"{parameter.help} ({parameter.kind}{default})"

@@ -1,0 +1,238 @@
+"""The names of schedulers: sdrt's short names, and those of A1111, ComfyUI and diffusers.
+
+`canonical_name` reads any of them. This module imports no sampler, so the command line and a
+request can read a name at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from sdrt.errors import RequestError, SamplerError, nearest
+
+
+@dataclass(frozen=True)
+class ShortName:
+    """The scheduler and options of a short name, and their name in A1111's web UI, if any."""
+
+    scheduler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    a1111: str | None = None
+    suffixes: bool = True  # whether the scheduler has the options of `SUFFIXES`
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """The option that a suffix sets, and its name in A1111's web UI."""
+
+    option: str
+    a1111: str
+
+
+DPMPP_2 = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
+DPMPP_3 = {**DPMPP_2, "solver_order": 3}
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+
+SHORT_NAMES: Mapping[str, ShortName] = {
+    "ddim": ShortName("DDIMScheduler", a1111="DDIM", suffixes=False),
+    "ddpm": ShortName("DDPMScheduler", a1111="DDPM", suffixes=False),
+    "pndm": ShortName("PNDMScheduler", a1111="PLMS", suffixes=False),
+    "lms": ShortName("LMSDiscreteScheduler", a1111="LMS"),
+    "euler": ShortName("EulerDiscreteScheduler", a1111="Euler"),
+    "euler_a": ShortName("EulerAncestralDiscreteScheduler", a1111="Euler a", suffixes=False),
+    "heun": ShortName("HeunDiscreteScheduler", a1111="Heun"),
+    "kdpm2": ShortName("KDPM2DiscreteScheduler", a1111="DPM2"),
+    "kdpm2_a": ShortName("KDPM2AncestralDiscreteScheduler", a1111="DPM2 a"),
+    "dpmpp_2m": ShortName("DPMSolverMultistepScheduler", DPMPP_2, "DPM++ 2M"),
+    "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_2 | SDE, "DPM++ 2M SDE"),
+    "dpmpp_3m": ShortName("DPMSolverMultistepScheduler", DPMPP_3),
+    "dpmpp_3m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_3 | SDE, "DPM++ 3M SDE"),
+    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2),
+    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3),
+    "unipc": ShortName("UniPCMultistepScheduler", a1111="UniPC"),
+    "deis": ShortName("DEISMultistepScheduler", a1111="DEIS"),
+    "lcm": ShortName("LCMScheduler", a1111="LCM", suffixes=False),
+    "tcd": ShortName("TCDScheduler", a1111="TCD", suffixes=False),
+    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler"),
+    "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler", suffixes=False),
+}
+_ALIASES = {  # as written in ComfyUI, k-diffusion and older versions of sdrt
+    "euler_ancestral": "euler_a",
+    "k_euler": "euler",
+    "k_euler_a": "euler_a",
+    "k_euler_ancestral": "euler_a",
+    "k_heun": "heun",
+    "k_lms": "lms",
+    "dpm_2": "kdpm2",
+    "dpm_2_a": "kdpm2_a",
+    "dpm_2_ancestral": "kdpm2_a",
+    "kdpm2_ancestral": "kdpm2_a",
+    "dpmpp_2m_sde_gpu": "dpmpp_2m_sde",
+    "dpmpp_3m_sde_gpu": "dpmpp_3m_sde",
+    "uni_pc_bh2": "unipc",  # diffusers' default
+}
+
+SUFFIXES: Mapping[str, Sigmas] = {  # "euler_karras" is euler with the sigmas of Karras et al.
+    "_karras": Sigmas("use_karras_sigmas", "Karras"),
+    "_exponential": Sigmas("use_exponential_sigmas", "Exponential"),
+    "_beta": Sigmas("use_beta_sigmas", "Beta"),
+}
+_SCHEDULES = {"": "", **{suffix: suffix for suffix in SUFFIXES}, "Uniform": "", "Normal": ""}
+
+# Samplers of other programs that sdrt does not have, and the nearest that it has.
+_MISSING = {
+    "DPM++ SDE": "dpmpp_2m_sde",
+    "dpmpp_sde_gpu": "dpmpp_2m_sde",
+    "DPMSolverSDEScheduler": "dpmpp_2m_sde",
+    "DPM++ 2M SDE Heun": "dpmpp_2m_sde",
+    "dpmpp_2m_sde_heun_gpu": "dpmpp_2m_sde",
+    "DPM++ 2S a": "dpmpp_2s",
+    "dpmpp_2s_ancestral": "dpmpp_2s",
+    "DPM fast": "dpmpp_3s",
+    "DPM adaptive": "dpmpp_3s",
+    "Restart": "heun",
+    "heunpp2": "heun",
+    "res_multistep": "dpmpp_2m",
+    "ipndm": "pndm",
+    "ipndm_v": "pndm",
+    "IPNDMScheduler": "pndm",
+    "EDMEulerScheduler": "euler",
+    "EDMDPMSolverMultistepScheduler": "dpmpp_2m",
+    "DDIM CFG++": "ddim",
+    "euler_cfg_pp": "euler",
+    "euler_ancestral_cfg_pp": "euler_a",
+    "dpmpp_2m_cfg_pp": "dpmpp_2m",
+    "dpmpp_2s_ancestral_cfg_pp": "dpmpp_2s",
+}
+_MISSING_SCHEDULES = (
+    *("Align Your Steps", "Align Your Steps 11", "Align Your Steps 32", "Align Your Steps GITS"),
+    *("SGM Uniform", "KL Optimal", "Polyexponential", "Simple", "DDIM", "DDIM Uniform"),
+    *("Linear Quadratic", "Turbo"),
+)
+
+
+def canonical_name(name: object) -> str:
+    """The short name, or the class name of diffusers, that `name` means in any spelling.
+
+    "DPM++ 2M Karras", "dpmpp-2m karras" and "dpmpp_2m_karras" are "dpmpp_2m_karras". A class name
+    stays one, because it keeps options that a short name sets. Raises `SamplerError` for an
+    unknown name, `RequestError` for something that is not a name.
+    """
+    if not isinstance(name, str):
+        raise RequestError(_refusal_of_object(name))
+    found = find_name(name)
+    if found is None:
+        raise SamplerError(refusal_of(name))
+    return found
+
+
+def find_name(name: str) -> str | None:
+    """As `canonical_name`; None for a name that is unknown here."""
+    return _names().get(_key(name))
+
+
+def refusal_of(name: str) -> str:
+    """The message for a name that is unknown here."""
+    key = _key(name)
+    if key in _nearest_by_key():
+        sampler, nearest_name = _nearest_by_key()[key]
+        return f"scheduler {name!r}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
+    for schedule in _MISSING_SCHEDULES:
+        stem = _names().get(key.removesuffix(_key(schedule)), "")
+        if stem in SHORT_NAMES and key.endswith(_key(schedule)):
+            variants = ", ".join(f"'{variant}'" for variant in variants_of(stem))
+            return f"scheduler {name!r}: sdrt does not have the schedule {schedule}: use {variants}"
+    if near := _near(key):
+        return f"scheduler {name!r} is unknown: did you mean '{near}'?"
+    return (
+        f"scheduler {name!r} is unknown: known: {', '.join(SHORT_NAMES)}, "
+        "and diffusers' class names of these"
+    )
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A short name without the suffix that names its sigmas, and that suffix."""
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), suffix
+    return name, ""
+
+
+def variants_of(stem: str) -> tuple[str, ...]:
+    """A short name, and the names with suffixes that its scheduler has."""
+    return stem, *(stem + suffix for suffix in SUFFIXES if SHORT_NAMES[stem].suffixes)
+
+
+def schedulers_help() -> str:
+    """The schedulers' names, for the help of a command."""
+    suffixed = [name for name, short in SHORT_NAMES.items() if short.suffixes]
+    plain = [name for name, short in SHORT_NAMES.items() if not short.suffixes]
+    *others, last = SUFFIXES
+    return (
+        f"{', '.join(suffixed)} (these also with {', '.join(others)} or {last}), "
+        f"{', '.join(plain)}; or as A1111, ComfyUI and diffusers call them: "
+        '"DPM++ 2M Karras", euler_ancestral, DDIMScheduler'
+    )
+
+
+def _refusal_of_object(given: object) -> str:
+    """The message for something that is not a name, such as a scheduler of diffusers."""
+    class_name = given.__name__ if isinstance(given, type) else type(given).__name__
+    known = find_name(class_name)
+    example = f"'{known}'" if known else "a name such as 'euler' or 'DDIMScheduler'"
+    what = "the class" if isinstance(given, type) else "an object of class"
+    return f"scheduler: got {what} {class_name}, expected a name: give {example}"
+
+
+def _near(key: str) -> str | None:
+    """The name that a misspelt one means. All class names are alike, so they must be nearer."""
+    variants = {variant for stem in SHORT_NAMES for variant in variants_of(stem)}
+    for names, cutoff in ((variants, 0.75), (_classes(), 0.85)):
+        by_key = {other: name for other, name in _names().items() if name in names}
+        if close := nearest(key, by_key, cutoff):
+            return by_key[close]
+    return None
+
+
+def _key(name: str) -> str:
+    """What all spellings of a name have in common: "DPM++ 2M" and "dpmpp_2m" are "dpmpp2m"."""
+    return re.sub(r"[\W_]+", "", name.lower().replace("+", "p"))
+
+
+def _with_schedules(stems: Mapping[str, str]) -> dict[str, str]:
+    """Names by key, each alone and followed by the name of a schedule."""
+    return {
+        _key(spelling + schedule): stem + suffix
+        for spelling, stem in stems.items()
+        for schedule, suffix in _SCHEDULES.items()
+    }
+
+
+@cache  # only a request that names a scheduler needs the tables
+def _names() -> Mapping[str, str]:
+    """Every name by key; a short name counts more than a class name without its ending."""
+    a1111 = {name.a1111: stem for stem, name in SHORT_NAMES.items() if name.a1111}
+    return {
+        **{_key(name.removesuffix("Scheduler")): name for name in _classes()},
+        **_with_schedules({stem: stem for stem in SHORT_NAMES} | a1111 | _ALIASES),
+        **{_key(name): name for name in _classes()},
+    }
+
+
+def _classes() -> set[str]:
+    return {short.scheduler for short in SHORT_NAMES.values()}
+
+
+@cache
+def _nearest_by_key() -> dict[str, tuple[str, str]]:
+    """What `_MISSING` holds, by key: the sampler's name, and the nearest with the same sigmas."""
+    schedules = {**_SCHEDULES, **dict.fromkeys(_MISSING_SCHEDULES, "")}
+    return {
+        _key(sampler + schedule): (sampler, near + suffix if SHORT_NAMES[near].suffixes else near)
+        for sampler, near in _MISSING.items()
+        for schedule, suffix in schedules.items()
+    }

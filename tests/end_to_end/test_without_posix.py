@@ -1,0 +1,28 @@
+"""A system without POSIX's modules, as Windows is: no other file may need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.command import run_sdrt
+
+WITHOUT_POSIX = """
+import os, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+for name in ("fork", "getuid", "killpg", "sched_getaffinity", "sysconf"):
+    delattr(os, name)
+"""
+
+
+def test_an_image_is_generated(tmp_path: Path) -> None:
+    size = ("--width", "64", "--height", "64", "--steps", "1")
+    command = ("run", "demo", "a red circle", *size, "-o", "x.png")
+    outcome = run_sdrt(*command, folder=tmp_path, before=WITHOUT_POSIX)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "x.png").is_file()
+
+
+def test_the_machine_is_diagnosed(tmp_path: Path) -> None:
+    outcome = run_sdrt("doctor", "demo", folder=tmp_path, before=WITHOUT_POSIX)
+    assert outcome.code == 0, outcome.err

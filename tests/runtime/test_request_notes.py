@@ -1,0 +1,134 @@
+"""Notes: what of a request has no effect or may surprise is reported with the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sdrt
+from sdrt.notes import Note
+from support.images import mask, sample_image
+from support.toy_bundle import write_toy_bundle
+
+PROMPT = "a red circle"
+LONG = "red " * 75 + "on a blue ground"
+STEPS: dict[str, Any] = {"num_inference_steps": 2, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> sdrt.Pipeline:
+    return sdrt.Pipeline.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"), "cpu")
+
+
+def notes(pipe: sdrt.Pipeline, prompt: str = PROMPT, **options: Any) -> list[Note]:
+    stream = pipe.stream(prompt, **{**STEPS, **options})
+    list(stream)
+    return list(stream.result.notes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"negative_prompt": "blurry"},
+        {"width": 192, "height": 192},
+        {"image": sample_image(128, 64)},
+        {"image": sample_image(512, 512), "strength": 0.5},  # a large image has its own content
+        {"image": sample_image(100, 100), "width": 128, "height": 128, "resize": "pad"},
+        {"num_inference_steps": 3, "scheduler": "euler", "timesteps": [900, 500, 100]},
+        {"scheduler": "dpmpp_2m_karras"},
+    ],
+)
+def test_a_request_that_is_honoured_has_no_notes(
+    pipe: sdrt.Pipeline, options: dict[str, Any]
+) -> None:
+    assert notes(pipe, **options) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (
+            {"negative_prompt": "blurry", "guidance_scale": 1},
+            "no_guidance",
+            "negative_prompt: has no effect without guidance (guidance_scale is 1)",
+        ),
+        (
+            {"guidance_rescale": 0.5, "guidance_scale": 0.5},
+            "no_guidance",
+            "guidance_rescale: has no effect without guidance (guidance_scale is 0.5)",
+        ),
+        (
+            {"scheduler": "euler", "timesteps": [900, 500], "num_inference_steps": 30},
+            "steps_replaced",
+            "num_inference_steps: 30 has no effect next to timesteps, which give 2 steps",
+        ),
+        (
+            {"image": sample_image(200, 100)},
+            "size_cut",
+            "the input image has 200×100 pixels, the result 200×96, the nearest size below that "
+            "the model can generate",
+        ),
+        (
+            {"control": {"edges": sample_image(129, 128)}},
+            "size_cut",
+            "the input image has 129×128 pixels, the result 128×128, the nearest size below that "
+            "the model can generate",
+        ),
+        (
+            {"width": 512, "height": 512},
+            "size_untrained",
+            "width and height: 512×512 pixels are far from the 128×128 that the model was trained "
+            "for: expect a worse image",
+        ),
+        (
+            {"width": 64, "height": 64},
+            "size_untrained",
+            "width and height: 64×64 pixels are far from the 128×128 that the model was trained "
+            "for: expect a worse image",
+        ),
+    ],
+)
+def test_what_is_not_honoured_is_noted(
+    pipe: sdrt.Pipeline, options: dict[str, Any], code: str, message: str
+) -> None:
+    (note,) = notes(pipe, **options)
+    assert (note.code, note.message) == (code, message)
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_truncated_prompt_is_noted_with_what_was_cut_off(pipe: sdrt.Pipeline, field: str) -> None:
+    (note,) = notes(pipe, **{"prompt": PROMPT, field: LONG})
+    assert note == Note(
+        "prompt_truncated",
+        field,
+        f"{field}: longer than the 77 tokens that the text encoder reads: this part has no "
+        "influence on the image: 'on a blue ground'",
+    )
+
+
+def test_each_truncated_prompt_of_a_batch_is_noted_once(pipe: sdrt.Pipeline) -> None:
+    stream = pipe.stream([LONG, LONG, "blue " * 80], num_images_per_prompt=2, **STEPS)
+    list(stream)
+    assert [note.code for note in stream.result.notes] == ["prompt_truncated"] * 2
+
+
+def test_a_mask_may_be_cut_with_its_image(pipe: sdrt.Pipeline) -> None:
+    (note,) = notes(pipe, image=sample_image(130, 128), mask_image=mask(130, 128, (0, 0, 64, 64)))
+    assert (note.code, note.field) == ("size_cut", "image")
+
+
+def test_a_call_issues_one_warning_after_the_result(pipe: sdrt.Pipeline) -> None:
+    with pytest.warns(sdrt.NoteWarning) as caught:
+        result = pipe(PROMPT, negative_prompt="blurry", guidance_scale=1, width=512, **STEPS)
+    assert len(result.notes) == 2
+    (warning,) = caught
+    assert str(warning.message) == "; ".join(note.message for note in result.notes)
+    assert Path(warning.filename) == Path(__file__)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stream_issues_no_warning(pipe: sdrt.Pipeline) -> None:
+    assert len(notes(pipe, width=512, height=512)) == 1

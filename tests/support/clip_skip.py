@@ -1,0 +1,17 @@
+"""diffusers' `clip_skip` with either generation of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def repair_clip_skip(pipeline: Any) -> Any:
+    """The same pipeline, whose text encoder has a `text_model` for `clip_skip` to ask for its norm.
+
+    In transformers 5 CLIPTextModel is that model itself, and diffusers 0.42.1 fails with
+    "'CLIPTextModel' object has no attribute 'text_model'". With transformers 4 nothing changes.
+    """
+    encoder = pipeline.text_encoder
+    if not hasattr(encoder, "text_model"):
+        object.__setattr__(encoder, "text_model", encoder)  # not a submodule: it would hold itself
+    return pipeline
