@@ -1,4 +1,4 @@
-"""Schedules: where an image differs from that of diffusers' class, a note says so."""
+"""Schedules: if an image differs from that of diffusers' class, a note reports it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MIN_PSNR = 110.0  # dB: float32 sums in another order
 
 
 def run_in_bundle(bundle: Path, network: Network, *inputs: torch.Tensor) -> dict[str, Array]:
-    """What the bundle's own file of the network gives."""
+    """The outputs of the bundle's own file of the network."""
     component = Bundle.open(bundle).component(network.name)
     return run_exported(network, bundle / component.model, *inputs)
 

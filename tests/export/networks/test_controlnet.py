@@ -95,7 +95,7 @@ def test_a_controlled_image_is_diffusers(name: str, tiny_bundle: Bundles) -> Non
     assert_near(expected, got)
 
 
-OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", besides the bundle's
+OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", in addition to the bundle's
     "many": {"conditioning_channels": 5},
     "bgr": {"controlnet_conditioning_channel_order": "bgr"},
     "pooled": {"global_pool_conditions": True},
