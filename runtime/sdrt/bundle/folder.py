@@ -175,7 +175,7 @@ def _way_to_make(root: Path) -> str:
     looks_like_hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", root.as_posix())
     if looks_like_hub_id and not root.parent.exists():
         return f"if it is a checkpoint on the Hub, `sdrt export {root} -o bundle` compiles it"
-    return f"`sdrt export CHECKPOINT -o {root}` makes one"
+    return f"create one with `sdrt export CHECKPOINT -o {root}`"
 
 
 def _manifest_from_file(path: Path) -> Manifest:
