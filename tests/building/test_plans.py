@@ -86,7 +86,7 @@ def test_a_build_says_what_it_does(built: Built) -> None:
 def test_a_second_build_does_nothing(built: Built) -> None:
     before = entries(built.root)
     code, out, err = build(built.root)
-    assert (code, out) == (0, "everything exists already, nothing was built")
+    assert (code, out) == (0, "everything is already built")
     assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
 

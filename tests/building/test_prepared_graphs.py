@@ -64,9 +64,7 @@ def test_the_demo_is_built_in_the_users_cache(
     assert outcome.out == (str(demo.root / f"engines/cpu/{NETWORK}/model.onnx"),)
     assert runnable(demo.root, demo.component(NETWORK), Target("cpu")).prepared
     assert sorted(DEMO_FOLDER.rglob("*")) == before
-    assert run_sdrt(*command, folder=tmp_path).out == (
-        "everything exists already, nothing was built",
-    )
+    assert run_sdrt(*command, folder=tmp_path).out == ("everything is already built",)
 
 
 @pytest.mark.parametrize("name", ALL)

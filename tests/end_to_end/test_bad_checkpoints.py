@@ -38,7 +38,11 @@ def a_pickled_file(path: Path) -> None:
     [
         ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
         ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
-        ("model", a_pickled_unet, "has pickled weights (unet/diffusion_pytorch_model.bin), which run"),
+        (
+            "model",
+            a_pickled_unet,
+            "has pickled weights (unet/diffusion_pytorch_model.bin), which run",
+        ),
         (
             "model.ckpt",
             a_pickled_file,

@@ -199,7 +199,7 @@ def test_an_interrupt_leaves_nothing(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert capsys.readouterr().err == "sdrt: interrupted, no file is half written\n"
+    assert capsys.readouterr().err == "sdrt: interrupted, no incomplete file was left\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -107,7 +107,7 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         (
             {"image": sample_image(1, 4096), "resize": "crop", "width": 64, "height": 64},
             "image: got 1×4096 pixels for an image of 64×64, which would cut away all but a "
-            "4096th: give it other proportions",
+            "4096th: use another aspect ratio",
         ),
         (
             {
@@ -214,7 +214,7 @@ def test_a_bundle_without_controlnets(bundle: Bundle) -> None:
 
 def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
     assert refusal(without(bundle, "unet_controlled"), control={"edges": IMAGE}) == (
-        "control: this bundle's UNet takes no residuals (optimum exports none that does): export "
+        "control: this bundle's UNet takes no residuals (optimum exports no such UNet): export "
         "the checkpoint with sdrt"
     )
 
