@@ -16,9 +16,9 @@ from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, pa
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate, with the parameter names of diffusers: an image from a prompt alone, one
-    that starts from another image (`image`), or one that replaces its masked part (`mask_image`);
-    `control` gives each ControlNet its image.
+    """A request for images, with the parameter names of diffusers: from a prompt alone, starting
+    from another image (`image`), or replacing the masked part of that (`mask_image`); `control`
+    gives each ControlNet its image.
 
     A sequence of prompts gives `num_images_per_prompt` images of each. Image `i` has seed
     `seed + i` and can be generated again alone. Images are PIL images or paths, and are read here.

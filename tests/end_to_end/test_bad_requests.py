@@ -168,7 +168,7 @@ def half_a_jpeg(path: Path) -> None:
             "strength: got nan, expected a number from 0 to 1",
         ),
         ([IMAGE, "in.png", "--strength", "-0.1"], "strength: got -0.1, expected a number from 0"),
-        ([IMAGE, "in.png", "--strength", "0"], "strength: got 0, which of 1 steps leaves none to"),
+        ([IMAGE, "in.png", "--strength", "0"], "strength: got 0, which leaves none of 1 steps to"),
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],

@@ -148,7 +148,7 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
         if scenario in option.defaults:
             values[name] = option.defaults[scenario] if given is None else given
         elif given is not None:
-            raise UsageError(f"{option.name} belongs to {_listed(option.defaults)}: leave it out")
+            raise UsageError(f"{option.name} is for {_listed(option.defaults)}: leave it out")
     if scenario == "server" and values["rate"] is None:
         raise UsageError("--scenario server needs --rate: give the queries per second")
     return values
@@ -156,5 +156,5 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _listed(scenarios: Mapping[str, Any]) -> str:
     if NO_SCENARIO in scenarios:
-        return "no --scenario"
+        return "runs without --scenario"
     return f"--scenario {' or '.join(scenarios)}"

@@ -151,15 +151,15 @@ def test_a_scenario_says_its_verdict(
             ["--scenario", "single-stream", "--queries", "0"],
             "argument --queries: got 0, expected a whole number of at least 1",
         ),
-        (["--rate", "1"], "--rate belongs to --scenario server: leave it out"),
-        (["--batch", "2"], "--batch belongs to --scenario offline: leave it out"),
+        (["--rate", "1"], "--rate is for --scenario server: leave it out"),
+        (["--batch", "2"], "--batch is for --scenario offline: leave it out"),
         (
             ["--queries", "9"],
-            "--queries belongs to --scenario single-stream or offline or server: leave it out",
+            "--queries is for --scenario single-stream or offline or server: leave it out",
         ),
         (
             ["--scenario", "offline", "--runs", "3"],
-            "--runs belongs to no --scenario: leave it out",
+            "--runs is for runs without --scenario: leave it out",
         ),
         (
             ["--scenario", "offline", "--plot", "a.png"],
