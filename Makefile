@@ -37,6 +37,7 @@ check: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python tools/words.py
 
 measure:
 	$(PYTHON) tools/measure.py

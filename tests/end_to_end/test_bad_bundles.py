@@ -1,4 +1,4 @@
-"""Bundles that are no whole ones, networks that give NaN, and a full disk: one line each."""
+"""Incomplete bundles, networks that give NaN, and a full disk: one line each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
-    """Another file, with a manifest that says it should be so."""
+    """Writes another file, and a manifest that matches it."""
     (bundle / path).write_bytes(content)
     record = record_file(bundle, path)
 
@@ -155,7 +155,7 @@ def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture)
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """A process that may write no more than 100 bytes to a file meets what a full disk gives."""
+    """A process that may write at most 100 bytes to a file gets the error of a full disk."""
     before = entries(folder)
     limit = """
 import resource, sys

@@ -1,4 +1,4 @@
-"""Every branch for other systems runs here, with stand-ins that do the same work on Linux."""
+"""Runs every branch for other systems, with stand-ins that do the same work on Linux."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ControlNets in bundles: exported with a checkpoint, and added to a bundle that is there."""
+"""ControlNets in bundles: exported with a checkpoint, and added to an existing bundle."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def names(bundle: Path) -> list[str]:
 
 
 def assert_recorded(bundle: Path) -> None:
-    """Every file, and each as it is."""
+    """Asserts that the manifest lists every file as it is."""
     manifest = Bundle.open(bundle).manifest
     records = {*manifest.files, *(f for c in manifest.components for f in c.files)}
     for record in records:
@@ -205,7 +205,7 @@ def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
 
 @pytest.fixture
 def broken(nets: dict[str, Path], tmp_path: Path) -> Path:
-    """A ControlNet that exports half the way."""
+    """A ControlNet whose export fails halfway."""
     folder = shutil.copytree(nets["depth"], tmp_path / "broken")
     path = folder / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -250,7 +250,7 @@ def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[
 
 
 def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Path]) -> None:
-    """It opens, as optimum's folders do, but nobody knows its hashes."""
+    """It opens like optimum's folders, but its hashes are unknown."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
     files = [file.path for file in Bundle.open(plain).component("unet").files]
@@ -273,7 +273,7 @@ def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None
 def test_where_there_is_no_bundle_nothing_is_added(
     path: str, nets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The built-in demo is not the user's to change: "demo" is a folder here."""
+    """The built-in demo must not change: "demo" is a folder here."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)

@@ -118,7 +118,7 @@ class Bundle:
         return None
 
     def name_of(self, role: Role, *takes: str) -> str:
-        """The name of the component that `find` returns; BundleError if there is none."""
+        """The name of the component that `find` returns; BundleError if it is missing."""
         component = self.find(role, *takes)
         if component is None:
             kind = f"{role} that takes {' and '.join(takes)}" if takes else role

@@ -70,7 +70,7 @@ def _summary(path: Path) -> str:
 
 
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
-    """The targets that run something built for them. Raises before an export for what cannot be."""
+    """The targets that need a build. Raises errors for impossible ones before an export."""
     named = [Target.parse(text) for text in texts]
     targets = [target for target in named if backend_of(target).runs != "network"]
     for target in targets:
@@ -90,7 +90,7 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def build(options: argparse.Namespace) -> None:
-    """Builds what a target runs in place of the bundle's ONNX; reports stages unless quiet."""
+    """Builds the files that a target runs instead of the bundle's ONNX; reports stages."""
     wanted = BuildOptions(
         components=tuple(options.component),
         precision=options.precision,
@@ -102,13 +102,13 @@ def build(options: argparse.Namespace) -> None:
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
-            sys.stdout.write("everything exists already, nothing was built\n")
+            sys.stdout.write("everything is already built\n")
 
 
 def _build(
     bundle: str | Path, target: Target, options: BuildOptions, *, quiet: bool = False
 ) -> list[Path]:
-    """Builds into the bundle, or the copy of the built-in one; returns what did not exist yet."""
+    """Builds into the bundle, or the copy of the built-in one; returns the new files."""
 
     def report(line: str) -> None:
         if not quiet:

@@ -31,8 +31,8 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
     resolved = resolve(bundle, target, num_threads=num_threads).target
     if target == "auto" and _is_reference(bundle, resolved):
         raise UsageError(
-            "nothing to compare: auto takes the CPU here, which targets are compared with: name a "
-            "--target (sdrt doctor lists them)"
+            "nothing to compare: auto takes the CPU here, which is the reference: name a --target "
+            "(sdrt doctor lists them)"
         )
     warn_if_slower(bundle, resolved)
     verdicts = [
@@ -57,7 +57,7 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
 
 
 def _is_reference(bundle: Bundle, target: Target) -> bool:
-    """Whether `target` runs the networks just as the reference does: none is prepared for it."""
+    """True if `target` runs the same networks as the reference: not prepared ones."""
     return backend_of(target).runs == "prepared graph" and not any(
         runnable(bundle.root, component, target).prepared
         for component in bundle.manifest.components

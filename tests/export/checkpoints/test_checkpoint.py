@@ -1,4 +1,4 @@
-"""Bad checkpoints: each is reported in one line, before any work, and with the way out."""
+"""Bad checkpoints: each is reported in one line with a remedy, before any work."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def refusal(source: object) -> str:
-    """What is said of a checkpoint that cannot be exported, always a single line."""
+    """The message for a checkpoint that cannot be exported, always a single line."""
     with pytest.raises(CheckpointError) as caught:
         checkpoint_from_source(str(source))
     message = str(caught.value)

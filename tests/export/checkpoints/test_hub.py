@@ -1,4 +1,4 @@
-"""Checkpoints from the Hub, by its own library, against a server on localhost."""
+"""Checkpoints from the Hub, through its own library, from a server on localhost."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def find(source: str, url: str, home: Path, **environment: str) -> subprocess.Co
 
 @pytest.fixture
 def repository(checkpoint: Path, tmp_path: Path) -> Path:
-    """What repositories on the Hub hold: the checkpoint, and more than an export needs."""
+    """A typical repository on the Hub: the checkpoint, and more files than an export needs."""
     folder = shutil.copytree(checkpoint, tmp_path / "repository")
     (folder / "README.md").write_text("# A model")
     for name in ("v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"):

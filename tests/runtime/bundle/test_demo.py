@@ -1,4 +1,4 @@
-"""The built-in bundle stays as it was installed; what is built for it is in the user's cache."""
+"""The built-in bundle stays as installed; files built for it are in the user's cache."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_damaged_file_of_the_copy_is_copied_again(package: Path) -> None:
 
 
 def test_a_copy_with_another_manifest_is_passed_over(package: Path) -> None:
-    """Somebody changed it: then it is a bundle like any other, at its path."""
+    """A changed copy is a bundle like any other, at its path."""
     manifest = Bundle.open("demo").to_build_in().root / "sdrt.json"
     manifest.write_bytes(manifest.read_bytes() + b"\n")
     assert Bundle.open("demo").root == package

@@ -41,7 +41,7 @@ def test_configurations(root: Path) -> None:
 
 
 def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
-    """As what diffusers writes for its DPM-Solvers does, though JSON has no word for it."""
+    """diffusers writes infinities for its DPM-Solvers, although JSON has none."""
     config = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -math.inf}
     root = write_onnx_folder(tmp_path / "folder")
     write_json(root / "scheduler/scheduler_config.json", config)
@@ -61,7 +61,7 @@ def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
             use("vae_encoder")
 
 
-# --- files that are not what the manifest says
+# --- files that differ from the manifest
 
 
 def open_unet(bundle: Bundle) -> object:
@@ -132,7 +132,7 @@ def test_a_missing_tokenizer_is_named(root: Path) -> None:
         find_tokenizer(Bundle.open(root))
 
 
-# --- folders that are no bundle
+# --- folders that are not bundles
 
 
 def nothing(path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Bundle.open("runwayml/gone")
 
 
-# --- folders that optimum wrote
+# --- folders written by optimum
 
 
 def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:

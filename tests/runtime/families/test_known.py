@@ -20,7 +20,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def family(**changes: dict[str, Any]) -> Family:
-    """The family that the configurations of Stable Diffusion 1.5 tell, with changes in some."""
+    """The family of Stable Diffusion 1.5's configurations with some changes."""
     configs = {part: config | changes.get(part, {}) for part, config in CONFIGS.items()}
     return family_from_configs(lambda part: (f"{part}.json", JsonFields(configs[part])))
 

@@ -1,4 +1,4 @@
-"""Verdicts in the cache: written whole, read with care, and stale as soon as anything changed."""
+"""Verdicts in the cache: written atomically, read with care, and stale after any change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tuning(bundle: Bundle) -> Tuning:
 
 
 def fault_of(bundle: Bundle) -> str | None:
-    """Why the only verdict does not hold."""
+    """The reason why the only verdict does not hold."""
     (found,) = verdicts_on(bundle)
     assert (found.fault is None) == (tuning_of(bundle) is not None)
     return found.fault
