@@ -49,14 +49,13 @@ OF_A_TIER = {
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         for name in mark.args if mark.name == "needs" else OF_A_TIER.get(mark.name, ()):
-            if not find_spec(name):
-                skip_without(name)
+            skip_without(name)
 
 
 def skip_without(module: str) -> None:
-    """Skips what needs this optional library; does nothing if that is not one."""
+    """Skips what needs this optional library, if it is one and is not installed."""
     package = module.partition(".")[0]
-    if package in OPTIONAL:
+    if package in OPTIONAL and not find_spec(package):
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
