@@ -1,4 +1,4 @@
-"""What a checkpoint has and an export leaves out, as notes."""
+"""Notes on the parts of a checkpoint that an export leaves out."""
 
 from __future__ import annotations
 

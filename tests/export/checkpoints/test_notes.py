@@ -1,4 +1,4 @@
-"""What an export leaves out is said in a note."""
+"""Notes on the parts of a checkpoint that an export leaves out."""
 
 from __future__ import annotations
 
