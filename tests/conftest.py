@@ -1,4 +1,4 @@
-"""What every tier shares, and what skips tests that lack a library of their tier."""
+"""Fixtures that every tier shares; skips tests that lack a library of their tier."""
 
 import gc
 import os
@@ -66,7 +66,7 @@ def skip_without(module: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where sdrt remembers things during the tests: never in the developer's own cache."""
+    """A separate cache folder for the tests: never the developer's own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SDRT_CACHE", str(folder))

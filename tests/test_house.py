@@ -1,4 +1,4 @@
-"""What the house promises about itself: its public names, its licence, its shape."""
+"""The project's promises about itself: its public names, its licence, its shape."""
 
 import tomllib
 from fnmatch import filter as filter_names
@@ -39,8 +39,8 @@ def test_every_package_is_typed(package: str) -> None:
     assert (HOUSE / package / "py.typed").is_file()
 
 
-def test_no_folder_of_tests_is_one_that_pytest_passes_over(pytestconfig: pytest.Config) -> None:
-    """It does so in silence: a folder called `build` was never run."""
+def test_no_folder_of_tests_is_ignored_by_pytest(pytestconfig: pytest.Config) -> None:
+    """pytest does so silently: a folder called `build` was never run."""
     folders = {path.parent.name for path in (HOUSE / "tests").rglob("test_*.py")}
     assert "building" in folders
     for pattern in pytestconfig.getini("norecursedirs"):

@@ -1,4 +1,4 @@
-"""The demo model draws what it is asked for: seeded prompts from its whole grammar."""
+"""The demo model follows its prompt: seeded prompts from its whole grammar."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -46,11 +46,11 @@ def test_the_images_are_what_was_asked_for(pipeline: sdrt.Pipeline, num_prompts:
 @pytest.mark.parametrize("scheduler", ["euler", "dpmpp_2m", "unipc", "heun"])
 def test_other_samplers_draw_it_too(pipeline: sdrt.Pipeline, scheduler: str) -> None:
     shares = score(_draw(pipeline, _scenes(24, seed=5), scheduler=scheduler))
-    assert shares["all"] >= 0.75  # of 24 images: far from what chance or a wrong schedule gives
+    assert shares["all"] >= 0.75  # of 24 images: far above chance or a wrong schedule
 
 
 def test_grounds_are_flat_and_edges_clean(pipeline: sdrt.Pipeline) -> None:
-    """Away from the shape the image is one colour: few pixels stray from their border's."""
+    """Away from the shape the image has one colour: few pixels differ from the border's."""
     for _, image in _draw(pipeline, _scenes(16, seed=6)):
         border = np.concatenate([image[:3].reshape(-1, 3), image[-3:].reshape(-1, 3)])
         distance = np.linalg.norm(border.astype(float) - np.median(border, axis=0), axis=1)

@@ -36,7 +36,7 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user stands, next to a bundle and some images."""
+    """The current folder, next to a bundle and some images."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     sample_image(64, 48).save("in.png")
@@ -70,7 +70,7 @@ def test_an_image_is_made_again_bit_for_bit(
 ) -> None:
     assert main([*DRAW, *options, "-o", "one.png"]) == 0
     (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")  # images are found where they were
+    monkeypatch.chdir(folder / "elsewhere")  # images are found at their old paths
     assert main(["run", "--from-image", "../one.png", "--target", "cpu", "-o", "again.png"]) == 0
     assert Path("again.png").read_bytes() == Path("../one.png").read_bytes()
     assert main([*DRAW[:1], "../bundle", *DRAW[2:], "-W", "64", "-H", "48", "-o", "plain.png"]) == 0
@@ -159,7 +159,7 @@ def test_images_that_are_gone_are_reported(
 
 
 def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> None:
-    """A1111 writes a strength for images that it has enlarged, too."""
+    """A1111 also writes a strength for images that it has enlarged."""
     texts = PngInfo()
     said = "Steps: 2, Sampler: Euler, Seed: 5, Size: 64x48, Denoising strength: 0.7"
     texts.add_text("parameters", f"a red circle\n{said}")
@@ -188,7 +188,7 @@ def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
 def test_a_bundle_without_vae_encoder_is_reported_before_any_network_opens(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As optimum's folders can be: no manifest, so only what lies there."""
+    """Like optimum's folders: no manifest, only the files that exist."""
     bundle = folder / "bundle"
     (bundle / "sdrt.json").unlink()
     shutil.rmtree(bundle / "vae_encoder")

@@ -1,4 +1,4 @@
-"""What every engine over an ONNX file must do, whatever the library that runs it."""
+"""Requirements for every engine of an ONNX file, whatever library runs it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sdrt_engines import (
     signature_from_onnx,
 )
 from sdrt_engines.onnxruntime_cuda import BoundEngine
+from support.for_cuda import FOR_CUDA
 from support.onnx_writer import ELEMENT_TYPES, onnx_model, spec
 
 Opener: TypeAlias = Callable[..., Engine]
@@ -39,7 +40,7 @@ FEEDS = {"sample": SAMPLE, "index": np.array([0, 3])}
 
 
 def open_bound(path: Path, *, name: str | None = None, num_threads: int | None = None) -> Engine:
-    """What `cuda_engine_from_onnx` opens, with the CPU as its device."""
+    """Opens an engine like `cuda_engine_from_onnx`, with the CPU as its device."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -64,7 +65,7 @@ def open_onnx(request: pytest.FixtureRequest) -> Opener:
     return opener
 
 
-@pytest.fixture(params=[*OPENERS, pytest.param(open_bound, id="bound")])
+@pytest.fixture(params=[*OPENERS, pytest.param(open_bound, id="bound", marks=FOR_CUDA)])
 def open_any(request: pytest.FixtureRequest) -> Opener:
     opener: Opener = request.param
     return opener
@@ -129,7 +130,7 @@ def test_shapes_change_from_run_to_run(engine: Engine) -> None:
 
 
 def test_a_shape_that_the_network_cannot_take(open_onnx: Opener, tmp_path: Path) -> None:
-    """Which OpenVINO finds while it compiles, and ONNX Runtime while it runs."""
+    """OpenVINO finds it while compiling, ONNX Runtime while running."""
     path = tmp_path / "model.onnx"
     signature = Signature((spec("x", "float32", "B"),), (spec("y", "float32", 2, 2),))
     nodes = [("Reshape", ["x", "square"], ["y"])]
@@ -202,7 +203,7 @@ def test_every_dtype(open_any: Opener, tmp_path: Path, dtype: str) -> None:
 
 
 def test_a_scalar(open_any: Opener, tmp_path: Path) -> None:
-    """As the timestep in the UNets that optimum writes."""
+    """Like the timestep in optimum's UNets."""
     path = tmp_path / "model.onnx"
     signature = Signature(
         (spec("x", "float32", "B"), spec("t", "float32")), (spec("y", "float32", "B"),)

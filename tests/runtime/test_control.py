@@ -1,4 +1,4 @@
-"""What may be asked of a ControlNet."""
+"""Valid and invalid settings of a ControlNet."""
 
 from __future__ import annotations
 
