@@ -46,6 +46,10 @@ OF_A_TIER = {
 }
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # torch collects garbage at each export: not through all that is imported
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         for name in mark.args if mark.name == "needs" else OF_A_TIER.get(mark.name, ()):
@@ -118,7 +122,6 @@ def tiny_bundle(
     def folder_of(recipe: str) -> Path:
         from sdrt_export.exporting import export_checkpoint
 
-        gc.freeze()  # torch collects garbage at each export: not through all that is imported
         return export_checkpoint(
             tiny_checkpoint(recipe), root / recipe, controlnets=tiny_controlnets(recipe)
         )

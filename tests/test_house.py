@@ -45,3 +45,13 @@ def test_no_folder_of_tests_is_ignored_by_pytest(pytestconfig: pytest.Config) ->
     assert "building" in folders
     for pattern in pytestconfig.getini("norecursedirs"):
         assert not filter_names(folders, pattern)
+
+
+@pytest.mark.parametrize("tier", ["export", "parity"])
+def test_the_tiers_with_torch_are_folders(tier: str) -> None:
+    """`make test` runs them by their folders; `pytest -m` by their markers."""
+    texts = {path: path.read_text("utf-8") for path in (HOUSE / "tests").rglob("test_*.py")}
+    marked = {path for path, text in texts.items() if f"mark.{tier}" in text.split("\ndef ")[0]}
+    folder = {path for path in texts if HOUSE / "tests" / tier in path.parents}
+    full = {path for path, text in texts.items() if "pytestmark = pytest.mark.full" in text}
+    assert marked == folder - full
