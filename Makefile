@@ -5,6 +5,9 @@
 #   make measure     lengths of functions and files, held to their limits
 #   make test        the default and build tests (test-lean) and, in a second process, those with
 #                    torch (test-torch): the export and parity tests
+#   make test-newest the export and parity tests with what pip brings today
+#   make test-lowest the lean, export and parity tests with the oldest that pyproject.toml allows
+#   make test-python the default tests with the lean package, for another Python: PYTHON=python3.13
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make docs        refreshes the generated parts of the documentation, and builds its site
 #   make bench       measures, and appends rows to bench/results/
@@ -16,12 +19,14 @@
 
 PYTHON ?= python3
 PROMPT ?= a large red circle on a white background
+LEAN = .venv-lean-$(notdir $(PYTHON))
 BENCHES = $(filter-out bench/recording.py bench/two_trees.py,$(wildcard bench/*.py))
 
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
-.PHONY: demo check measure test test-lean test-torch test-full docs bench bench-peers dist clean
+.PHONY: demo check measure test test-lean test-torch test-newest test-lowest test-python test-full
+.PHONY: docs bench bench-peers dist clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -53,6 +58,18 @@ test-torch: .venv/installed
 	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/torch \
 		tests/export tests/parity -m "not full and not gpu"
 
+test-newest: .venv-newest/installed
+	.venv-newest/bin/python -m pytest -q -rs tests/export tests/parity -m "not full and not gpu"
+
+# Warnings of old libraries about newer ones: diffusers 0.36 to torch, matplotlib 3.8 to pyparsing.
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest -q -rs -m "not build and not full and not gpu" \
+		-W "ignore:CUDA is not available" -W ignore::DeprecationWarning
+
+test-python: $(LEAN)/installed
+	$(LEAN)/bin/python -m pytest -q -rs \
+		-m "not export and not parity and not build and not full and not gpu"
+
 test-full: .venv/installed
 	.venv/bin/python -m pytest -m "not gpu"
 
@@ -72,13 +89,14 @@ dist: .venv-release/installed
 	.venv-release/bin/python tools/dist.py
 
 clean:
-	rm -rf .venv .venv-demo .venv-docs .venv-release build dist site demo.png bench/scratch
+	rm -rf .venv .venv-demo .venv-docs .venv-release .venv-newest .venv-lowest .venv-lean-*
+	rm -rf build dist site demo.png bench/scratch
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: what stands in an environment is as new as the files that say what belongs there.
 
-.venv/requirements: requirements/check.txt requirements/test.txt
+.venv/requirements: requirements/check.txt requirements/test.txt requirements/pytest.txt
 	rm -rf .venv
 	$(NEW_VENV) .venv
 	@echo "Installing the tools and the libraries that sdrt is tested with, once (1 to 5 GB)"
@@ -87,6 +105,25 @@ clean:
 
 .venv/installed: .venv/requirements pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv-newest/installed: requirements/newest.txt requirements/pytest.txt pyproject.toml
+	rm -rf .venv-newest
+	$(NEW_VENV) .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --no-compile -r $< --editable '.[export]'
+	touch $@
+
+.venv-lowest/installed: requirements/lowest.txt requirements/pytest.txt pyproject.toml tools/lowest.py
+	rm -rf .venv-lowest
+	$(NEW_VENV) .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --no-compile -r $< --editable . \
+		$$(.venv-lowest/bin/python tools/lowest.py export openvino plot annotate)
+	touch $@
+
+$(LEAN)/installed: requirements/pytest.txt pyproject.toml
+	rm -rf $(LEAN)
+	$(NEW_VENV) $(LEAN)
+	$(LEAN)/bin/python -m pip install --quiet --no-compile -r $< --editable .
 	touch $@
 
 .venv-release/installed: requirements/release.txt

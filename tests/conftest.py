@@ -38,9 +38,17 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
+# What a marker's tests may import anywhere, besides what `needs` names.
+OF_A_TIER = {
+    "build": ("onnx", "polygraphy", "tensorrt_rtx"),
+    "export": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
+    "parity": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
+}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for mark in item.iter_markers("needs"):
-        for name in mark.args:
+    for mark in item.iter_markers():
+        for name in mark.args if mark.name == "needs" else OF_A_TIER.get(mark.name, ()):
             if not find_spec(name):
                 skip_without(name)
 

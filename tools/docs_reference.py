@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdrt.command_line.main import _COMMANDS
-from sdrt.command_line.options import parser_of
+from sdrt.command_line.options import help_with_default, parser_of
 from sdrt.parameters import PARAMETERS, Parameter
 from sdrt.samplers.options import TRAINING, defaults
 from sdrt.samplers.schedulers import SCHEDULERS
@@ -138,7 +138,8 @@ def commands() -> str:
     """A section for each command, with its arguments and options."""
     sections = []
     for name, command in _commands().items():
-        lines = [(code(_written(action)), _help(action)) for action in _documented(command)]
+        expand = command._get_formatter()._expand_help
+        lines = [(code(_written(action)), expand(action)) for action in _documented(command)]
         epilog = f"\n\n{command.epilog}" if command.epilog else ""
         sections.append(f"## sdrt {name}\n\n{table(('option', 'meaning'), lines)}{epilog}")
     return "\n\n".join(sections)
@@ -171,7 +172,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def _help(action: argparse.Action) -> str:
-    return (action.help or "").replace("%%", "%")
+    return help_with_default(action).replace("%%", "%")
 
 
 # --- the house

@@ -155,6 +155,8 @@ class _Buffers:
         if is_pinned and self.pinned.get(name) is value:
             return
         self.pinned.pop(name, None)  # first: a failed copy leaves undefined contents
+        if isinstance(value, np.ndarray):
+            value = np.asarray(value, order="C")  # older versions read any layout as this one
         self.inputs[name].update_inplace(value.value if isinstance(value, _OrtArray) else value)
         if is_pinned:
             self.pinned[name] = value

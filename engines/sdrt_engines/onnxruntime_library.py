@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def _reason(error: Exception) -> str:
 
 def _way_out(error: Exception) -> str:
     """A remedy for an error of onnxruntime."""
-    if "external" in str(error).lower():
+    if re.search("external|cannot get file size", str(error), re.IGNORECASE):
         return "the weights next to it are missing or truncated: copy the whole folder again"
     if is_out_of_memory(error):
         return "there is not enough memory: take a smaller size or batch, or close other programs"

@@ -107,6 +107,6 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in _DISK_FULL
 
 
-def is_in_use(error: OSError) -> bool:
-    """True if a program may have the file open: Windows then refuses to replace or remove it."""
-    return isinstance(error, PermissionError)
+def is_in_use(error: OSError, path: Path) -> bool:
+    """True if `path` was not replaced, and a program may have it open: Windows refuses that."""
+    return isinstance(error, PermissionError) and os.path.exists(path)  # noqa: PTH110, never raises

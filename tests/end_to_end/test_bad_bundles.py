@@ -118,10 +118,7 @@ def an_unknown_option(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (
-            no_bundle,
-            "no bundle at 'bundle': create one with `sdrt export CHECKPOINT -o bundle`, or",
-        ),
+        (no_bundle, "no bundle at 'bundle': create one with `sdrt export CHECKPOINT -o bundle`"),
         (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
         (
             an_empty_folder,
@@ -154,7 +151,7 @@ def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture)
     write_toy_bundle(folder / "broken", nan_from=component)
     message = refusal(["run", "broken", "a red circle", "--steps", "1"], folder, capsys)
     assert message.startswith(f"{component}: ")
-    assert "output values are NaN or infinite, so there is no image" in message
+    assert "output values are NaN or infinite, so there is no image: use target cpu" in message
 
 
 def test_a_full_disk(folder: Path) -> None:

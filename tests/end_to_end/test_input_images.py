@@ -56,7 +56,15 @@ def pixels(path: str) -> np.ndarray:
         return np.asarray(image)
 
 
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            options, id=name, marks=[pytest.mark.needs("cv2")] if "--annotate" in options else []
+        )
+        for name, options in WAYS.items()
+    ],
+)
 def test_an_image_is_made_again_bit_for_bit(
     options: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +96,7 @@ def test_text_to_image_says_nothing_of_images() -> None:
     assert not recorded("one.png").keys() & {*of_images, "guess_mode"}
 
 
+@pytest.mark.needs("cv2")
 def test_options_change_what_a_png_says() -> None:
     assert main([*DRAW, *WAYS["annotate"], "-o", "one.png"]) == 0
     changes = ["--control-scale", "edges=0.5", "--no-guess-mode"]
@@ -124,6 +133,7 @@ def test_without_control_nothing_of_it_is_read(folder: Path) -> None:
     assert main([*DRAW, "-o", "out.png"]) == 0
 
 
+@pytest.mark.needs("cv2")
 def test_opencv_is_loaded_for_annotating_only(folder: Path) -> None:
     plain = run_sdrt(*DRAW, *WAYS["control"], "-o", "out.png", folder=folder)
     annotated = run_sdrt(*DRAW, *WAYS["annotate"], "-o", "out.png", folder=folder)

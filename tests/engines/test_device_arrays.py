@@ -22,7 +22,10 @@ from sdrt_engines import (
 from sdrt_engines.onnxruntime_cuda import BoundEngine
 from sdrt_engines.plan_set import Plan, PlanSet
 from sdrt_engines.shape_profiles import Profile, Range
+from support.for_cuda import FOR_CUDA
 from support.onnx_writer import onnx_model, spec
+
+pytestmark = FOR_CUDA
 
 SIGNATURE = Signature(
     (spec("x", "float32", "B", 4), spec("t", "float32", "B", 4)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from sdrt_engines import (
     signature_from_onnx,
 )
 from sdrt_engines.onnxruntime_cuda import BoundEngine
+from support.for_cuda import FOR_CUDA
 from support.onnx_writer import ELEMENT_TYPES, onnx_model, spec
 
 Opener: TypeAlias = Callable[..., Engine]
@@ -54,7 +54,7 @@ OPENERS = [
     pytest.param(
         openvino_engine_from_onnx,
         id="openvino",
-        marks=pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed"),
+        marks=pytest.mark.needs("openvino"),
     ),
 ]
 
@@ -65,7 +65,7 @@ def open_onnx(request: pytest.FixtureRequest) -> Opener:
     return opener
 
 
-@pytest.fixture(params=[*OPENERS, pytest.param(open_bound, id="bound")])
+@pytest.fixture(params=[*OPENERS, pytest.param(open_bound, id="bound", marks=FOR_CUDA)])
 def open_any(request: pytest.FixtureRequest) -> Opener:
     opener: Opener = request.param
     return opener

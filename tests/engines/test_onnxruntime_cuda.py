@@ -25,6 +25,7 @@ from sdrt_engines.onnxruntime_cuda import (
     provider_options_for,
 )
 from support.command import run_python
+from support.for_cuda import FOR_CUDA
 from support.onnx_writer import onnx_model, spec
 
 SIGNATURE = Signature(
@@ -55,6 +56,7 @@ def test_more_shapes_than_are_kept(path: Path) -> None:
             assert (engine.run({"x": x, "t": x})["y"] == rows * rows).all()
 
 
+@FOR_CUDA
 def test_a_pinned_feed_serves_between_others(path: Path) -> None:
     with bound_to_cpu(path) as engine:
         pinned = engine.pin("t", T)
@@ -63,6 +65,7 @@ def test_a_pinned_feed_serves_between_others(path: Path) -> None:
             np.testing.assert_array_equal(engine.run({"x": X, "t": t})["y"], X * factor)
 
 
+@FOR_CUDA
 def test_pinned_feeds_take_turns_at_several_shapes(path: Path) -> None:
     with bound_to_cpu(path) as engine:
         pins = [engine.pin("t", np.full((rows, 4), rows + i, np.float32)) for rows, i in PINS]

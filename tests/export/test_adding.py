@@ -1,6 +1,7 @@
 """ControlNets in bundles: exported with a checkpoint, and added to an existing bundle."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,9 +125,15 @@ def test_the_unet_s_weights_are_stored_and_hashed_once(whole: Path) -> None:
 
 
 def test_a_net_that_comes_with_the_checkpoint_has_its_source(
-    tiny_checkpoint: Callable[[str], Path], nets: dict[str, Path], tmp_path: Path
+    tiny_checkpoint: Callable[[str], Path],
+    nets: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint = shutil.copytree(tiny_checkpoint(RECIPE), tmp_path / "checkpoint")
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index["requires_safety_checker"] = True
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
     shutil.copytree(nets["edges"], checkpoint / "controlnet_edges")
     depth = nets["depth"]
     command = ["export", checkpoint, "--controlnet", f"depth={depth}", "-o", tmp_path / "bundle"]
@@ -137,6 +144,14 @@ def test_a_net_that_comes_with_the_checkpoint_has_its_source(
     assert bundle.component("controlnet_depth").precision == "float16"
     assert bundle.model_index["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert_recorded(tmp_path / "bundle")
+    out, err = capsys.readouterr()
+    assert "sdrt: note: safety_checker: not exported, sdrt runs without it\n" in err
+    num_networks = len(bundle.manifest.components)
+    assert re.fullmatch(
+        rf"{re.escape(str(bundle.root))}: {num_networks} networks, \d+ MB, PSNR \d+ dB or more "
+        rf"against torch \(\w+\); next: sdrt run {re.escape(str(bundle.root))} \"a prompt\"\n",
+        out,
+    )
 
 
 def test_nets_are_added_to_a_bundle(plain: Path, nets: dict[str, Path]) -> None:

@@ -24,7 +24,8 @@ from sdrt.errors import RequestError
 
 pytestmark = [
     pytest.mark.parity,
-    # diffusers' own: it reads optimum's number of text encoder layers
+    pytest.mark.needs("optimum"),
+    # diffusers' own: it asks optimum's text encoder for its number of layers
     pytest.mark.filterwarnings("ignore:Accessing config attribute `num_hidden_layers`"),
 ]
 

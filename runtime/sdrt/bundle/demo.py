@@ -15,7 +15,7 @@ from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.atomic import appearing_file
-from sdrt.files.cache import cache_folder
+from sdrt.files.cache import cache_folder, require_writable
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
@@ -50,6 +50,7 @@ def copy_of_demo(manifest: Manifest) -> Path:
     SdrtError if the cache cannot be written.
     """
     copy = _copy_folder()
+    require_writable(copy)
     for record in _records(manifest):
         if not _is_whole(copy, record):
             _copy(record.path, copy)

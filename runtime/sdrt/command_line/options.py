@@ -38,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises `UsageError` with one line that suggests what was probably meant."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, formatter_class=_WithDefaults, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.formatter_class = _WithDefaults
 
     def error(self, message: str) -> NoReturn:
         ambiguous = re.match(r"ambiguous option: (\S+) could match", message)
@@ -66,15 +67,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _WithDefaults(argparse.HelpFormatter):
-    """Shows the default of an option unless the help already mentions it."""
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return help_with_default(action)
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = action.default
-        meaningful = default not in (None, False, argparse.SUPPRESS) and default != []
-        if not (action.option_strings and meaningful) or "default" in (action.help or ""):
-            return action.help
-        shown = ",".join(map(str, default)) if isinstance(default, list) else default
-        return f"{action.help} (default: {shown})"
+
+def help_with_default(action: argparse.Action) -> str:
+    """The help of an option, and its default if it has one that the help does not say in words."""
+    text, default = action.help or "", action.default
+    meaningful = not (default is None or default is False or default in ([], argparse.SUPPRESS))
+    if not (action.option_strings and meaningful) or "default" in text:
+        return text
+    shown = ",".join(map(str, default)) if isinstance(default, list) else default
+    return f"{text} (default: {shown})"
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
 from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import Verdict, verify_component
-from sdrt_engines import Target
+from sdrt_engines import Target, backend_of
 
 
 def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) -> None:
@@ -58,9 +58,9 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
 
 def _is_reference(bundle: Bundle, target: Target) -> bool:
     """True if `target` runs the same networks as the reference: not prepared ones."""
-    components = bundle.manifest.components
-    return target == Target("cpu") and not any(
-        runnable(bundle.root, component, target).prepared for component in components
+    return backend_of(target).runs == "prepared graph" and not any(
+        runnable(bundle.root, component, target).prepared
+        for component in bundle.manifest.components
     )
 
 

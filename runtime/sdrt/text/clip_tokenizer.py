@@ -71,12 +71,13 @@ class ClipTokenizer:
         Raises RequestError for a string that cannot be written as UTF-8.
         """
         try:
-            encoding = self.backend.encode(text)
-        except TypeError as error:  # half a surrogate pair: a command line in another encoding
+            text.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair: a terminal's other encoding
             raise RequestError(
                 f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
                 "type it again, or read it from a UTF-8 file"
             ) from error
+        encoding = self.backend.encode(text)
         return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
 
 

@@ -60,7 +60,7 @@ def test_other_families_are_refused_by_name(pipeline: str) -> None:
         family(model_index={"_class_name": pipeline})
     assert str(caught.value) == (
         f"model_index.json: _class_name: got '{pipeline}', expected a pipeline of Stable Diffusion "
-        "1 or 2: this version of sdrt does not run this family"
+        "1 or 2 (inpainting and LCM included): this version of sdrt runs no other family"
     )
 
 

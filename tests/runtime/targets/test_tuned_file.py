@@ -219,6 +219,16 @@ def test_without_a_cache_there_is_no_verdict(
         write_tuning(bundle, tuning)
 
 
+def test_a_cache_that_cannot_be_read_is_reported(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, only a name that is too long cannot be read."""
+    monkeypatch.setenv("SDRT_CACHE", "x" * 300)
+    assert tuning_of(bundle) is None
+    with pytest.raises(SdrtError, match="' cannot be read: File name too long: set SDRT_CACHE to"):
+        list(verdicts_on(bundle))
+
+
 def test_two_that_write_at_once_leave_one_whole_verdict(bundle: Bundle, tuning: Tuning) -> None:
     others = [replace(tuning, num_steps=number) for number in range(1, 33)]
     with ThreadPoolExecutor(4) as pool:
