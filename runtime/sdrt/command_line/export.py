@@ -57,7 +57,7 @@ def _print_note(note: Note) -> None:
 
 
 def _summary(path: Path) -> str:
-    """What was exported, how near to torch, and what to do with it."""
+    """The exported bundle, its distance to torch, and the next command."""
     manifest = Bundle.open(path).manifest
     files = [*manifest.files, *(file for part in manifest.components for file in part.files)]
     size = sum({file.path: file.size for file in files}.values())  # components share files

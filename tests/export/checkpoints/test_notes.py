@@ -1,4 +1,4 @@
-"""What an export leaves out is said in a note."""
+"""Parts that an export leaves out are reported in a note."""
 
 from __future__ import annotations
 
