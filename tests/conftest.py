@@ -38,7 +38,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
-# What a marker's tests may import anywhere, besides what `needs` names.
+# The modules that a marker's tests may import anywhere, in addition to those in `needs`.
 OF_A_TIER = {
     "build": ("onnx", "polygraphy", "tensorrt_rtx"),
     "export": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),

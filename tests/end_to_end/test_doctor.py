@@ -66,8 +66,8 @@ def test_both_onnxruntimes_are_seen_and_the_way_out_is_printed(tmp_path: Path) -
     note = outcome.stdout.splitlines()[-1]
     assert note == (
         f"onnxruntime {version('onnxruntime')} and onnxruntime-gpu 9.0.0 are both installed and "
-        "write the same files: those of the last one count. If the target cuda does not open "
-        "although there is a GPU: pip install --force-reinstall --no-deps onnxruntime-gpu"
+        "write the same files: those installed last count. If the target cuda does not open "
+        "despite a GPU: pip install --force-reinstall --no-deps onnxruntime-gpu"
     )
 
 

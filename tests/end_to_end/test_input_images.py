@@ -169,7 +169,7 @@ def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> Non
     assert outcome.code == 0
     assert outcome.err[0] == (
         "sdrt: warning: other.png was made from another image, which it does not name: give that "
-        "one with --image, or the new image begins from noise"
+        "image with --image, or the new image starts from noise"
     )
     assert "strength" not in recorded("out.png")
     assert run_sdrt(*command, "--image", "in.png", folder=folder).code == 0

@@ -23,6 +23,10 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_ORDER = (
+    *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
+    "Version",
+)
 _MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
@@ -53,7 +57,8 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {given['negative_prompt']}")
-    lines.append(", ".join(f"{name}: {_quoted(v)}" for name, v in fields.items() if v is not None))
+    written = {name: fields[name] for name in _ORDER if fields.get(name) is not None}
+    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in written.items()))
     return "\n".join(lines)
 
 
