@@ -11,6 +11,8 @@ import pytest
 from sdrt.notes import Note
 from sdrt_export.checkpoints.notes import notes_on_folder
 
+pytestmark = pytest.mark.export
+
 CLASS = ["stable_diffusion", "StableDiffusionSafetyChecker"]
 
 
