@@ -36,7 +36,9 @@ check: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/basedpyright
 	.venv/bin/lint-imports
+	.venv/bin/python tools/words.py
 
 measure:
 	$(PYTHON) tools/measure.py

@@ -123,13 +123,13 @@ def figures_of(target: str, case: Case) -> Figures:
         ThreadPoolExecutor(case.num_threads) as pool,
     ):
 
-        def draw(size: tuple[int, int]) -> None:
+        def generate(size: tuple[int, int]) -> None:
             width, height = size
             pipeline("a red circle", width=width, height=height, num_inference_steps=STEPS, seed=0)
 
         def seconds_per_image() -> float:
             start = time.perf_counter()
-            list(pool.map(draw, case.sizes))
+            list(pool.map(generate, case.sizes))
             return (time.perf_counter() - start) / len(case.sizes)
 
         first, *rounds = (seconds_per_image() for _ in range(1 + ROUNDS))

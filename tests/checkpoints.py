@@ -1,7 +1,7 @@
 """Tiny Stable Diffusion checkpoints with seeded random weights, for comparing with diffusers.
 
-Every recipe differs from the others where a graph or a schedule could go wrong: heads, layers,
-groups, activations, projections, latent channels, prediction types, schedulers, padding tokens.
+Every recipe differs from the others in something that a graph or a schedule could get wrong: heads,
+layers, groups, activations, projections, latent channels, prediction types, schedulers, padding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs from the defaults of `_new_unet`, `_new_vae` and `_new_text_encoder`."""
+    """The differences from the defaults of `_new_unet`, `_new_vae` and `_new_text_encoder`."""
 
     scheduler: str
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Recipe:
     pad_token: str = _END
 
 
-# StableDiffusionPipeline rewrites schedules that have another offset, or that clip samples.
+# StableDiffusionPipeline rewrites schedules with another offset, or that clip samples.
 _SD1_BETAS = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -124,7 +124,7 @@ RECIPES: dict[str, Recipe] = {
         text_encoder={
             "eos_token_id": 2,
             "num_attention_heads": 1,
-        },  # 2: what old configs say, whatever the vocabulary
+        },  # 2: as in old configs, whatever the vocabulary
     ),
     "wide_latents": Recipe(
         scheduler="EulerAncestralDiscreteScheduler",
@@ -139,7 +139,7 @@ RECIPES: dict[str, Recipe] = {
         vae={"latent_channels": 8, "scaling_factor": 0.5},
     ),
 }
-# An inpainting UNet wants a mask and a masked image besides the prompt.
+# An inpainting UNet also takes a mask and a masked image.
 TEXT_TO_IMAGE = tuple(name for name in RECIPES if name != "inpaint")
 
 
@@ -190,7 +190,7 @@ def tiny_controlnet(
 ) -> Path:
     """Writes a diffusers ControlNet for the recipe's UNet into `folder`, which it returns.
 
-    Options are those of `ControlNetModel`; other options or channels are other weights too.
+    Options are those of `ControlNetModel`; other options or channels give other weights.
     """
     new_controlnet(name, conditioning_channels, **options).save_pretrained(folder)
     return folder
@@ -199,7 +199,7 @@ def tiny_controlnet(
 def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) -> ControlNetModel:
     """The ControlNet, float32, on the CPU.
 
-    Its residuals spread about a fifth as far as what they are added to.
+    The spread of its residuals is about a fifth of that of the skip connections.
     """
     pipeline = _new_pipeline(name)
     unet, levels = pipeline.unet, len(pipeline.vae.config.block_out_channels)
@@ -286,7 +286,7 @@ def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
         "layers_per_block": 1,
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "attention_head_dim": 2,  # the number of heads, whatever its name says
+        "attention_head_dim": 2,  # the number of heads, despite its name
         "norm_num_groups": 2,
         "cross_attention_dim": cross_attention_dim,
     }
@@ -310,7 +310,8 @@ def _new_vae(recipe: Recipe) -> AutoencoderKL:
 
 @torch.no_grad()
 def _stir_norms_and_biases(model: torch.nn.Module) -> None:
-    """A fresh norm multiplies by 1 and adds 0, so a graph that forgot it would pass."""
+    """Changes the norms: a new norm multiplies by 1 and adds 0, so its absence would go
+    unnoticed."""
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter += 0.1 * torch.randn_like(parameter)
@@ -318,7 +319,7 @@ def _stir_norms_and_biases(model: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def _listen_to_text(unet: UNet2DConditionModel) -> None:
-    """Makes the prompt count in the image, which with fresh weights it hardly does."""
+    """Makes the prompt affect the image; with new weights it hardly does."""
     for name, weight in unet.named_parameters():
         if "attn2.to_" in name and weight.ndim == 2:
             weight *= 3
@@ -336,7 +337,7 @@ def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
 
 @torch.no_grad()
 def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
-    """What training would fill: fresh ControlNets look at no image and add nothing."""
+    """Fills the layers that training would fill: a new ControlNet adds nothing."""
     config, embedding = controlnet.config, controlnet.controlnet_cond_embedding
     sample = torch.randn(2, config.in_channels, 16, 16)
     context = torch.randn(2, MAX_LENGTH, config.cross_attention_dim)
@@ -357,7 +358,7 @@ def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionMo
 
 
 def _skips_of(unet: UNet2DConditionModel, context: torch.Tensor) -> list[torch.Tensor]:
-    """What residuals are added to: the skip connections and the middle block's output."""
+    """The tensors that residuals are added to: skip connections and the middle block's output."""
     skips = []
     sample = torch.randn(len(context), unet.config.in_channels, 16, 16)
     blocks = [unet.conv_in, *unet.down_blocks, unet.mid_block or unet.down_blocks[-1]]

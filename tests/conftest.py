@@ -1,4 +1,4 @@
-"""What every tier shares, and what skips tests that lack a library of their tier."""
+"""Fixtures that every tier shares; skips tests that lack a library of their tier."""
 
 import gc
 import os
@@ -38,23 +38,34 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
+# The modules that a marker's tests may import anywhere, in addition to those in `needs`.
+OF_A_TIER = {
+    "build": ("onnx", "polygraphy", "tensorrt_rtx"),
+    "export": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
+    "parity": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
+}
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # torch collects garbage at each export: not through all that is imported
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for mark in item.iter_markers("needs"):
-        for name in mark.args:
-            if not find_spec(name):
-                skip_without(name)
+    for mark in item.iter_markers():
+        for name in mark.args if mark.name == "needs" else OF_A_TIER.get(mark.name, ()):
+            skip_without(name)
 
 
 def skip_without(module: str) -> None:
-    """Skips what needs this optional library; does nothing if that is not one."""
+    """Skips what needs this optional library, if it is one and is not installed."""
     package = module.partition(".")[0]
-    if package in OPTIONAL:
+    if package in OPTIONAL and not find_spec(package):
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where sdrt remembers things during the tests: never in the developer's own cache."""
+    """A separate cache folder for the tests: never the developer's own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SDRT_CACHE", str(folder))
@@ -111,7 +122,6 @@ def tiny_bundle(
     def folder_of(recipe: str) -> Path:
         from sdrt_export.exporting import export_checkpoint
 
-        gc.freeze()  # torch collects garbage at each export: not through all that is imported
         return export_checkpoint(
             tiny_checkpoint(recipe), root / recipe, controlnets=tiny_controlnets(recipe)
         )

@@ -1,5 +1,5 @@
-"""What the house has for each backend: an extra, a builder, a line of `sdrt doctor`. No code but a
-backend's own asks for its name.
+"""The project's parts for each backend: an extra, a builder, a line of `sdrt doctor`. Only a
+backend's own code uses its name.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def other_files() -> list[Path]:
 
 
 def names_asked_for(code: str) -> Iterator[str]:
-    """Each backend's name that something is compared with, or that is a key of a table."""
+    """Each backend's name that is compared with a value, or is a key of a table."""
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.Compare() | ast.MatchValue() | ast.Subscript():

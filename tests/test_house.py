@@ -1,4 +1,4 @@
-"""What the house promises about itself: its public names, its licence, its shape."""
+"""The project's promises about itself: its public names, its licence, its shape."""
 
 import tomllib
 from fnmatch import filter as filter_names
@@ -39,9 +39,19 @@ def test_every_package_is_typed(package: str) -> None:
     assert (HOUSE / package / "py.typed").is_file()
 
 
-def test_no_folder_of_tests_is_one_that_pytest_passes_over(pytestconfig: pytest.Config) -> None:
-    """It does so in silence: a folder called `build` was never run."""
+def test_no_folder_of_tests_is_ignored_by_pytest(pytestconfig: pytest.Config) -> None:
+    """pytest does so silently: a folder called `build` was never run."""
     folders = {path.parent.name for path in (HOUSE / "tests").rglob("test_*.py")}
     assert "building" in folders
     for pattern in pytestconfig.getini("norecursedirs"):
         assert not filter_names(folders, pattern)
+
+
+@pytest.mark.parametrize("tier", ["export", "parity"])
+def test_the_tiers_with_torch_are_folders(tier: str) -> None:
+    """`make test` runs them by their folders; `pytest -m` by their markers."""
+    texts = {path: path.read_text("utf-8") for path in (HOUSE / "tests").rglob("test_*.py")}
+    marked = {path for path, text in texts.items() if f"mark.{tier}" in text.split("\ndef ")[0]}
+    folder = {path for path in texts if HOUSE / "tests" / tier in path.parents}
+    full = {path for path, text in texts.items() if "pytestmark = pytest.mark.full" in text}
+    assert marked == folder - full

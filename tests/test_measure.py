@@ -1,4 +1,4 @@
-"""What `make measure` counts, and what it refuses."""
+"""The measures and the limits of `make measure`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NEEDED = {
 }
 PROMPT = "a large red circle on a white background"
 WHERE = "import sdrt, pathlib; print(pathlib.Path(sdrt.__file__).parents[1])"
-NO_CHECKPOINT = "sdrt: the demo's checkpoint is not in this copy of sdrt: "
+NO_CHECKPOINT = "sdrt: the demo's checkpoint is missing from this copy of sdrt: "
 
 
 class DistError(Exception):
@@ -48,7 +48,8 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """DistError unless the sdist holds what git tracks, and the wheel what it should of that."""
+    """DistError unless the sdist holds the files that git tracks, and the wheel its share of
+    them."""
     packed = names_in_sdist(sdist)
     faults = [*faults_of_sdist(packed, tracked_files(ROOT))]
     faults += faults_of_wheel(names_in_wheel(wheel), packed)
@@ -102,7 +103,7 @@ def tracked_files(root: Path) -> set[str] | None:
 
 
 def pythons() -> list[str]:
-    """The Pythons on PATH that run; pyenv's shims of versions that are not chosen do not."""
+    """The Pythons on PATH that run; pyenv's shims of inactive versions do not."""
     found = [name for name in PYTHONS if shutil.which(name)]
     return [
         name
@@ -113,14 +114,14 @@ def pythons() -> list[str]:
 
 @dataclass(frozen=True)
 class Trial:
-    """An environment with nothing but sdrt and its dependencies; commands run in `folder`."""
+    """An environment with only sdrt and its dependencies; commands run in `folder`."""
 
     folder: Path
     programs: Path
     environment: Mapping[str, str]
 
     def call(self, program: str, *arguments: str, code: int = 0) -> str:
-        """The output of a program of the environment, which must end with that exit code."""
+        """The output of a program of the environment, which must exit with that code."""
         command = [str(self.programs / program), *arguments]
         return call(command, self.folder, self.environment, code)
 
@@ -144,8 +145,8 @@ def installed_trial(python: str, archive: Path, folder: Path) -> Trial:
 def try_out(python: str, archive: Path, folder: Path) -> bytes:
     """The demo's image from `archive` installed on `python`.
 
-    DistError unless builds leave the installed files alone and nothing remains of them once they
-    are uninstalled.
+    DistError unless builds leave the installed files unchanged and uninstalling removes all of
+    them.
     """
     trial = installed_trial(python, archive, folder)
     packages = Path(trial.call("python", "-c", WHERE).strip())
@@ -208,8 +209,8 @@ def main() -> int:
                     for path in archives
                 ]
                 if images[0] != images[1]:
-                    raise DistError(f"{python}: wheel and sdist draw different images")
-                print(f"{python}: wheel and sdist install, draw, build and uninstall")
+                    raise DistError(f"{python}: wheel and sdist generate different images")
+                print(f"{python}: wheel and sdist install, generate, build and uninstall")
         except DistError as error:
             print(error, file=sys.stderr)
             return 1

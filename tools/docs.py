@@ -1,9 +1,8 @@
-"""Refreshes the generated parts of README.md and docs/*.md, or says which are stale.
+"""Refreshes the generated parts of README.md and docs/*.md, or lists the stale ones.
 
     python tools/docs.py [--check]
 
-A generated part stands between two comments, and is written by the function of that name in
-`BLOCKS`:
+A generated part is enclosed by two comments, and written by the function of that name in `BLOCKS`:
 
     <!-- generated: scheduler names -->
     <!-- end of scheduler names -->

@@ -14,7 +14,7 @@ from docs_reference import table
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 Row: TypeAlias = Mapping[str, Any]
 
-CONTROL_COST = (  # as the page names the rows of that bench
+CONTROL_COST = (  # rows of that bench, by the page's names
     "UNet",
     "UNet with residuals of zero",
     "ControlNet",
@@ -49,7 +49,7 @@ def newest(bench: str, **notes: Any) -> dict[str, Row]:
 
 
 def number(value: float) -> str:
-    """With three digits, or all that stand before the point."""
+    """A number with three digits, or all digits before the decimal point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -76,7 +76,7 @@ def where(rows: Iterable[Row], *packages: str) -> str:
 
 
 def ratios() -> str:
-    """The five that the README shows, each of two rows of one run."""
+    """The five ratios in the README, each of two rows of one run."""
     return table(
         ("", "sdrt", "compared with", "ratio"),
         [
@@ -135,7 +135,7 @@ def _step_of(contestant: str) -> float:
 
 
 def peers(contestant: str, question: str) -> list[Row]:
-    """Its answers to a question in the newest run of peers."""
+    """A peer's answers to a question in the newest run of peers."""
     rows = all_rows("peers")
     newest_run = max(row["run"] for row in rows)
     return [

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sdrt.command_line.main import _COMMANDS
-from sdrt.command_line.options import parser_of
+from sdrt.command_line.options import help_with_default, parser_of
 from sdrt.parameters import PARAMETERS, Parameter
 from sdrt.samplers.options import TRAINING, defaults
 from sdrt.samplers.schedulers import SCHEDULERS
@@ -31,7 +31,7 @@ def _cell(value: object) -> str:
 
 
 def code(text: object) -> str:
-    """In Markdown's quotes, or nothing."""
+    """The text in Markdown's backticks; empty for nothing."""
     return f"`{text}`" if text not in (None, "") else ""
 
 
@@ -94,7 +94,7 @@ def scheduler_names() -> str:
 
 
 def scheduler_suffixes() -> str:
-    """The suffixes, the option that each sets, and which short names take it."""
+    """The suffixes, the option that each sets, and the short names that take it."""
     return table(
         ("suffix", "sets", "A1111", "of"),
         [
@@ -114,8 +114,8 @@ def _those_with_suffixes() -> str:
 
 
 def scheduler_options() -> str:
-    """Each scheduler's options with their defaults, and what else it takes. The options of the
-    training are those of all, and left out if they have their neutral defaults.
+    """Each scheduler's options with their defaults, and its other arguments. Training options are
+    the same for all, and left out if they have neutral defaults.
     """
     lines = []
     for name, scheduler in SCHEDULERS.items():
@@ -171,11 +171,15 @@ def _value(action: argparse.Action) -> str:
     return str(action.metavar or action.dest.upper().rstrip("S"))
 
 
+def _help(action: argparse.Action) -> str:
+    return help_with_default(action).replace("%%", "%")
+
+
 # --- the house
 
 
 def rooms_of_the_runtime() -> str:
-    """From the top down, as import-linter holds them."""
+    """The rooms from the top down, in import-linter's order."""
     return _rooms("runtime/sdrt", "Rooms of the runtime import downwards")
 
 

@@ -1,4 +1,4 @@
-"""How long functions and files are, and which are too long. Exits with 1 if a limit is exceeded.
+"""Measures the lengths of functions and files. Exits with 1 if a limit is exceeded.
 
     python tools/measure.py [ROOT]
 

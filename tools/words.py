@@ -2,8 +2,8 @@
 
     python tools/words.py [ROOT]
 
-Reads docstrings, comments, string literals and names in Python files,
-and Markdown pages except for their code.
+Reads docstrings, comments, string literals and names in Python files, and Markdown pages without
+their code. Literals of tests are not read: they quote prompts and other projects' messages.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FOLDERS = ("engines", "runtime", "export", "bench", "tools", "tests")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md")
 EXCEPTED = frozenset({"tools/words.py", "tests/test_words.py"})  # they quote what they reject
 
+COMPARATIVES = "longer|more|less|fewer|larger|smaller|faster|slower"
 # Matched as whole words. Case counts: `None` is a value, "none" is a word.
 PHRASES = {
     "[Tt]old|[Tt]ells": "reports, shows, says",
@@ -31,7 +32,7 @@ PHRASES = {
     r"[Ss]o[\s-]called": "of this name",
     "[Pp]ictures?": "image",
     r"(?:is|are|was|were)\s+none": "is not a, there is no",
-    r"(?<!here\s)(?:is|are)\s+no(?!\s+(?:longer|more|less|fewer|larger|smaller))": "is not a",
+    rf"(?<!here\s)(?:is|are)\s+no(?!\s+(?:{COMPARATIVES}))": "is not a",
     r"[Nn]o\s+whole": "not a complete",
     r"\w+n't|(?:[Ii]t|[Tt]hat|[Tt]here|[Ww]hat|[Ll]et)'s": "the words in full, such as cannot",
 }
@@ -60,12 +61,16 @@ def findings_in_page(text: str) -> Iterator[Finding]:
 
 
 def findings_in_source(text: str) -> Iterator[Finding]:
-    """Rejected phrases in a Python file."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
+    """Rejected phrases in a Python file, its string literals included."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from _findings_in(node.lineno, node.value)
-    for line, docstring in _docstrings(tree):
+    yield from findings_in_test(text)
+
+
+def findings_in_test(text: str) -> Iterator[Finding]:
+    """Rejected phrases in a Python file, without its string literals except for docstrings."""
+    for line, docstring in _docstrings(ast.parse(text)):
         yield from _findings_in_docstring(line, docstring)
     for line, comment in _comments(text):
         yield from _findings_in(line, comment)
@@ -90,7 +95,7 @@ def _files(root: Path) -> Iterator[tuple[Path, Callable[[str], Iterator[Finding]
         for path in sorted((root / folder).rglob("*.py")):
             inside = path.relative_to(root)
             if "scratch" not in inside.parts and inside.as_posix() not in EXCEPTED:
-                yield path, findings_in_source
+                yield path, findings_in_test if folder == "tests" else findings_in_source
     for pattern in PAGES:
         for path in sorted(root.glob(pattern)):
             yield path, findings_in_page
@@ -104,6 +109,7 @@ def _findings_in(line: int, text: str) -> Iterator[Finding]:
 
 
 def _findings_in_docstring(line: int, text: str) -> Iterator[Finding]:
+    yield from _findings_in(line, text)
     if opening := OPENINGS.match(text):
         yield Finding(line, opening[0], "a noun phrase or a verb in the third person")
     if "``" in text:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from gpu_bench.context import Context
-from gpu_bench.images import draw_images, sdrt_pipeline
-from gpu_bench.peers import GUIDANCE, PROMPT, diffusers_pipeline, draw
+from gpu_bench.images import generate_images, sdrt_pipeline
+from gpu_bench.peers import GUIDANCE, PROMPT, diffusers_pipeline, generate
 from gpu_bench.sessions import BEST, latents_at, open_variant, psnr
 from gpu_bench.steps import unet_feeds
 
@@ -62,8 +62,8 @@ def _latents(context: Context, eager: Any) -> None:
     size = latents_at(context)
     with sdrt_pipeline(context, BEST) as pipeline:
         for steps in (1, 5, 20, 50):
-            expected = draw(eager, 1, size * 8, steps, output_type="latent").images
-            got = draw_images(context, "sdrt", pipeline, 1, steps).latents
+            expected = generate(eager, 1, size * 8, steps, output_type="latent").images
+            got = generate_images(context, "sdrt", pipeline, 1, steps).latents
             context.add(
                 f"agreement with PyTorch, latents after {steps} steps",
                 "dB",

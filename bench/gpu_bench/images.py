@@ -14,7 +14,7 @@ from gpu_bench.peers import (
     PROMPT,
     compiled_pipeline,
     diffusers_pipeline,
-    draw,
+    generate,
     wait,
 )
 from gpu_bench.sessions import BEST, Variant, latents_at, open_variant, psnr, without_graph
@@ -42,12 +42,12 @@ def _images(context: Context, batch: int) -> None:
     notes: dict[str, Any] = {}
     images: dict[str, Array] = {}
     for name, pipeline in contestants.items():
-        draw_images(context, name, pipeline, batch, 3)
+        generate_images(context, name, pipeline, batch, 3)
         wait(context)
     for _ in range(ROUNDS if batch == 1 else 2):
         for name, pipeline in contestants.items():
             start = time.perf_counter()
-            result = draw_images(context, name, pipeline, batch, 2 if context.small else STEPS)
+            result = generate_images(context, name, pipeline, batch, 2 if context.small else STEPS)
             wait(context)
             times[name].append(time.perf_counter() - start)
             images[name] = np.asarray(result.images[0])
@@ -75,7 +75,7 @@ def sdrt_pipeline(context: Context, variant: Variant) -> Any:
     return sdrt.Pipeline(sdrt.Bundle.open(context.work), resolve_target("cpu"), engines)
 
 
-def draw_images(context: Context, name: str, pipeline: Any, batch: int, steps: int) -> Any:
+def generate_images(context: Context, name: str, pipeline: Any, batch: int, steps: int) -> Any:
     size = latents_at(context) * 8
     if name.startswith("sdrt"):
         return pipeline(
@@ -88,7 +88,7 @@ def draw_images(context: Context, name: str, pipeline: Any, batch: int, steps: i
             num_inference_steps=steps,
             guidance_scale=GUIDANCE,
         )
-    return draw(pipeline, batch, size, steps)
+    return generate(pipeline, batch, size, steps)
 
 
 def _stages(result: Any, batch: int) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def unet_step(context: Context, pipeline: Any, batch: int, latents: int) -> Call
         kept.update(arguments=arguments, keywords=keywords)
 
     hook = pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
-    draw(pipeline, batch, latents * 8, 1)
+    generate(pipeline, batch, latents * 8, 1)
     hook.remove()
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ def unet_step(context: Context, pipeline: Any, batch: int, latents: int) -> Call
     return step
 
 
-def draw(pipeline: Any, batch: int, size: int, steps: int, **how: Any) -> Any:
+def generate(pipeline: Any, batch: int, size: int, steps: int, **how: Any) -> Any:
     """Images of one prompt with seeds 0, 1, …
 
     The noise is float32's: in float16, torch 2.11 returns other numbers from the same generator.

@@ -14,7 +14,7 @@ from gpu_bench.networks import feeds_for, latents_of, write_with
 from gpu_bench.peers import (
     compiled_pipeline,
     diffusers_pipeline,
-    draw,
+    generate,
     memory_used,
     milliseconds,
     unet_step,
@@ -48,7 +48,7 @@ def peers(context: Context) -> None:
     step = unet_step(context, eager, 1, size)
     start = time.perf_counter()
     pipeline = compiled_pipeline(context)
-    draw(pipeline, 1, size * 8, 3)
+    generate(pipeline, 1, size * 8, 3)
     context.add("diffusers compiled: UNet and VAE", "s", [time.perf_counter() - start])
     _time_peer(context, "diffusers compiled, 2 rows", lambda: step(pipeline.unet), runs)
 

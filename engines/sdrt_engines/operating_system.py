@@ -1,7 +1,7 @@
-"""Calls that only some operating systems have, each with what the others do instead.
+"""Calls that exist only on some operating systems, each with a substitute for the others.
 
-The default arguments are what this system offers. With other arguments the tests run every branch
-on Linux. What is only known on Linux about processors is in `processor.py`, read from files.
+The default arguments are those of this system. With other arguments the tests run every branch on
+Linux. Facts that only Linux reports about processors are in `processor.py`, read from files.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def take_lock(
 
 
 def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
-    """Windows has a call that waits too, but it fails after ten seconds."""
+    """Windows also has a call that waits, but it fails after ten seconds."""
     while True:
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -93,7 +93,7 @@ def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
 def user_caches(platform: str = sys.platform) -> Path:
     """The folder that the system provides for this user's caches.
 
-    RuntimeError if it knows no home folder. On Linux as the specification has it:
+    RuntimeError if it does not know the home folder. On Linux according to
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
     given = Path(os.environ.get("LOCALAPPDATA" if platform == "win32" else "XDG_CACHE_HOME", ""))
@@ -107,6 +107,6 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in _DISK_FULL
 
 
-def is_in_use(error: OSError) -> bool:
-    """True if a program may have the file open: Windows then refuses to replace or remove it."""
-    return isinstance(error, PermissionError)
+def is_in_use(error: OSError, path: Path) -> bool:
+    """True if `path` was not replaced, and a program may have it open: Windows refuses that."""
+    return isinstance(error, PermissionError) and os.path.exists(path)  # noqa: PTH110, never raises

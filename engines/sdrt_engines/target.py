@@ -75,7 +75,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target written as `text`, the inverse of `str`. TargetError if there is none."""
+        """The target written as `text`, the inverse of `str`. TargetError if it is unknown."""
         name, colon, details = text.partition(":")
         if colon and name in _BY_NAME and _BY_NAME[name].precisions:
             return cls(name, precision=details)

@@ -99,7 +99,7 @@ def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
 
 def fitting_plans(source: Source, *, version: str, architecture: str) -> list[PlanFile]:
     """The unchanged plans of this source that were built for this version and GPU. EngineError with
-    the reason for each if there is none.
+    the reason for each if no plan remains.
     """
     reasons, fitting = [], []
     for plan in source.plans:

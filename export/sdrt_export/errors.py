@@ -32,6 +32,15 @@ def missing_library_as(kind: type[SdrtError], user: str, package: str) -> Iterat
         ) from error
 
 
+@contextmanager
+def unreadable_as_checkpoint_error() -> Iterator[None]:
+    """Translates the PermissionError of a file or folder that this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise CheckpointError(f"'{error.filename}' cannot be read: {error.strerror}") from error
+
+
 def require_libraries(names: Iterable[str], kind: type[SdrtError], user: str, package: str) -> None:
     """Raises that error if one of the libraries is not installed; imports none of them."""
     with missing_library_as(kind, user, package):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
@@ -36,6 +36,7 @@ from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields, within
+from sdrt.notes import Note
 from sdrt.parameters import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
@@ -44,6 +45,7 @@ from sdrt_export.checkpoints.controlnet import (
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import Host, host_of_folder
+from sdrt_export.checkpoints.notes import notes_on_folder
 from sdrt_export.checkpoints.parts import kind_of_family
 from sdrt_export.errors import CheckpointError, ExportError, missing_library_as
 from sdrt_export.options import Report, WeightStorage
@@ -62,6 +64,7 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
 
@@ -69,7 +72,7 @@ def export_checkpoint(
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
     are folders or Hub ids by name, in addition to those in the checkpoint. Progress is shown if
-    stderr is a terminal.
+    stderr is a terminal. `on_note` is called with each part of the checkpoint that is left out.
 
     Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
     missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
@@ -79,6 +82,8 @@ def export_checkpoint(
     checkpoint = checkpoint_from_source(source)
     added = _controlnets_to_add(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
+    for note in notes_on_folder(checkpoint.folder):
+        on_note(note)
     with (
         appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
         _progress() as report,

@@ -1,4 +1,4 @@
-"""What a caller may request of a ControlNet."""
+"""The settings of a ControlNet in a request."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Control:
     Fields:
         image: a PIL image, a path, or, for a net whose channels are not RGB or grey, an array
             (H, W, K) in 0..1 of the request's size
-        scale: how much the net counts, -10 to 10; diffusers' `controlnet_conditioning_scale`
-        start, end: the window in which it counts, as fractions of the steps; diffusers'
+        scale: the strength of the net, -10 to 10; diffusers' `controlnet_conditioning_scale`
+        start, end: the window in which it is active, as fractions of the steps; diffusers'
             `control_guidance_start` and `control_guidance_end`
         annotate: the annotator that makes the control image from the image first, or None
 
@@ -66,7 +66,7 @@ class Control:
         return cast(InputImage, self.image).size
 
     def is_active(self, step: int, num_steps: int) -> bool:
-        """Whether the whole step is inside the window, as diffusers counts."""
+        """True if the whole step is inside the window, as diffusers counts."""
         inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
         return inside and self.scale != 0
 
@@ -80,7 +80,7 @@ class Control:
                 f"give an array (height, width, {num_channels}) in 0..1"
             )
         framed = frame(cast(InputImage, self.image).image)
-        if self.annotate is not None:  # last: resizing would fade lines of one pixel
+        if self.annotate is not None:  # last: resizing would blur lines of one pixel
             framed = annotate(self.annotate, framed)
         return array_from_image(framed if num_channels == 3 else framed.convert("L"))
 
@@ -101,13 +101,13 @@ def _image_or_copy(image: ImageSource | Array) -> InputImage | Array:
 
 
 def _checked_copy(array: Array) -> Array:
-    """A copy of the array, which later changes do not reach. Raises `RequestError`."""
+    """A copy of the array, which later changes do not affect. Raises `RequestError`."""
     if array.ndim != 3 or not array.size or array.dtype.kind not in "fiub":
         raise RequestError(
             f"control image: got an array {array.dtype} {array.shape}, expected numbers (height, "
             "width, channels)"
         )
-    if not ((array >= 0) & (array <= 1)).all():  # NaN is not either
+    if not ((array >= 0) & (array <= 1)).all():  # false for NaN, too
         raise RequestError(
             f"control image: got an array with values from {array.min()} to {array.max()}, "
             "expected 0 to 1: divide bytes by 255"

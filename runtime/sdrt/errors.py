@@ -1,4 +1,4 @@
-"""What the runtime can raise. All of it is a `SdrtError`."""
+"""The errors of the runtime, each a `SdrtError`."""
 
 from sdrt_engines.errors import SdrtError, did_you_mean, nearest
 
@@ -15,19 +15,19 @@ __all__ = [
 
 
 class BundleError(SdrtError):
-    """A bundle is missing, broken, changed, or of a format that this version does not read."""
+    """A bundle is missing, broken, changed, or of a format that this version cannot read."""
 
 
 class RequestError(SdrtError):
-    """A request asks for something impossible, or for something that this bundle cannot do."""
+    """A request asks for something impossible, or that this bundle cannot do."""
 
 
 class SamplerError(SdrtError):
-    """A sampler is unknown, or an option of its configuration cannot be honoured."""
+    """A sampler is unknown, or an option of its configuration is not supported."""
 
 
 class NonFiniteError(SdrtError):
-    """A network's output holds NaN or infinity, so there is no image to hand over."""
+    """A network's output holds NaN or infinity, so there is no image."""
 
 
 class UsageError(SdrtError):

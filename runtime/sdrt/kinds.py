@@ -1,4 +1,4 @@
-"""Kinds of values: what a parameter may be, in words and as a check."""
+"""Kinds of values that a parameter may have, in words and as a check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.scheduler_names import canonical_name
 
-_SHORT = Repr()  # a message is one line, whatever was given
+_SHORT = Repr()  # a message is one line for any value
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
@@ -140,7 +140,7 @@ class Anything:
 
 
 def _python_number(value: object) -> int | float | None:
-    """The number, as Python's if it is numpy's; None for what is not a number."""
+    """The number, as Python's if it is numpy's; None for other objects."""
     if isinstance(value, np.generic):
         value = value.item()
     return value if isinstance(value, int | float) else None

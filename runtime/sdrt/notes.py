@@ -1,4 +1,4 @@
-"""Notes: what a user should know about a result, or about an export, that is not an error."""
+"""Notes: facts about a result or an export that a user should know, but that are not errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Note:
 
 
 class NoteWarning(UserWarning):
-    """Notes, issued as one warning to callers that may not look at them."""
+    """Notes, issued as one warning to callers that may not read them."""
 
 
 def warn_of_notes(notes: Sequence[Note]) -> None:

@@ -1,4 +1,4 @@
-"""The parameters of a request: the table that checks, options, metadata and docs are made from."""
+"""The parameters of a request: the table behind its checks, options, metadata and docs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter, named as in diffusers where that has it: a field of `Request`."""
+    """One parameter, with diffusers' name if there is one: a field of `Request`."""
 
     name: str
     kind: Kind
     help: str
-    default: str = ""  # in words; "" if leaving it out means that there is none
+    default: str = ""  # in words; "" without one
     options: tuple[str, ...] = ()  # on the command line, in place of --name-with-dashes
-    a1111: str | None = None  # the word for it in the text that A1111 keeps in images
-    needs: str | None = None  # the parameter without which it means nothing
+    a1111: str | None = None  # its name in the text that A1111 writes into images
+    needs: str | None = None  # the parameter that it depends on
     aliases: tuple[str, ...] = ()  # names in other programs
-    recommended: bool = False  # whether a bundle may hold a default for it
+    recommended: bool = False  # a bundle may hold a default for it
 
 
 _IMAGE = Anything("an image of PIL, or the path of one")
@@ -157,7 +157,7 @@ PARAMETERS = (
     Parameter(
         "resize",
         OneOf(get_args(Resize)),
-        "how input images take another aspect ratio",
+        "how to fit input images of another aspect ratio",
         "refuse them",
         aliases=("resize_mode",),
     ),
@@ -170,7 +170,7 @@ PARAMETERS = (
     Parameter(
         "guess_mode",
         Flag(),
-        "let control images decide where the prompt says nothing",
+        "let control images decide what the prompt leaves open",
         "False",
         needs="control",
     ),
@@ -180,7 +180,7 @@ ALIASES: Mapping[str, str | tuple[str, ...]] = {  # words of other programs
     "size": ("width", "height"),
     **{alias: parameter.name for parameter in PARAMETERS for alias in parameter.aliases},
 }
-RECOMMENDED: Mapping[str, Between] = {  # what a bundle may hold defaults for
+RECOMMENDED: Mapping[str, Between] = {  # parameters that a bundle may hold defaults for
     parameter.name: parameter.kind
     for parameter in PARAMETERS
     if parameter.recommended and isinstance(parameter.kind, Between)

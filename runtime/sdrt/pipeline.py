@@ -1,4 +1,4 @@
-"""What a product imports: a bundle on a target, called with a prompt."""
+"""The main object for products: a bundle on a target, called with a prompt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _showing_options(method: Method) -> Method:
-    """Lets `help()` and notebooks show the options, which Python sees as `**options`."""
+    """Makes `help()` and notebooks show the options, which Python sees as `**options`."""
     own = list(inspect.signature(method).parameters.values())[:-1]
     options = [
         option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -44,14 +44,14 @@ def _showing_options(method: Method) -> Method:
 
 
 class Pipeline:
-    """A bundle on a target. May be called from several threads at once: a request holds its own
+    """A bundle on a target. May be called from several threads at once: each request has its own
     state.
     """
 
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
-        """`engines` take the place of the bundle's own, by the component's name."""
+        """`engines` replace the bundle's own, by component name."""
         self.bundle = bundle
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines)
@@ -66,14 +66,13 @@ class Pipeline:
     def open(
         cls, bundle: str | PathLike[str], target: str = "auto", num_threads: int | None = None
     ) -> Pipeline:
-        """Opens a bundle folder, or `"demo"`; its engines are loaded when a request first needs
-        them.
+        """Opens a bundle folder, or `"demo"`; engines are loaded when a request first needs them.
 
-        Under "auto" a request whose target fails goes on with the next fastest, and so do those
-        that follow it. `num_threads` is for targets on the CPU, which without it use every physical
-        core, or under "auto" as many as `sdrt tune` found best. Warns of a target that `sdrt tune`
-        found slower than the same one in float32. Raises `BundleError` for a missing or broken
-        bundle, `TargetError` for a target that does not open or has no use for `num_threads`.
+        Under "auto" a request whose target fails continues on the next fastest, as do later
+        requests. `num_threads` is for targets on the CPU, which by default use every physical core,
+        or under "auto" as many as `sdrt tune` found best. Warns if `sdrt tune` found the target
+        slower than the same one in float32. Raises `BundleError` for a missing or broken bundle,
+        `TargetError` for a target that does not open or cannot use `num_threads`.
         """
         opened = Bundle.open(bundle)
         resolution = resolve(opened, target, num_threads=num_threads)
@@ -82,12 +81,13 @@ class Pipeline:
 
     @property
     def target(self) -> Target:
-        """Where it runs now."""
+        """The target that runs now."""
         return self._resolution.target
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """What "auto" tried before, and why it did not open or how it failed."""
+        """The targets that "auto" tried before, with the reasons why they did not open or
+        failed."""
         return self._resolution.refusals + self._resolution.failures
 
     @_showing_options
@@ -111,29 +111,29 @@ class Pipeline:
         """The same, step by step: `stream.result` has the images after the last step.
 
         No network runs before the first step is taken. If "auto" changes to another target, the
-        step that failed is repeated there. Issues no warning: read `stream.result.notes`.
+        failed step is repeated there. Issues no warning: read `stream.result.notes`.
         """
         return Stream(self._steps(self.generation(request_from(prompt, options))))
 
     def resolve(self, request: Request) -> Request:
-        """The request with each `None` replaced by what will be used; refuses what this bundle
-        cannot do.
+        """The request with each `None` replaced by the value in use. Raises `RequestError` if this
+        bundle cannot run it.
         """
         return settings_of(request, self.bundle).applied_to(request)
 
     def generation(self, request: Request) -> Generation:
-        """A request that has met its bundle, for whoever runs its networks: `evaluate` answers its
+        """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
         job = job_from_request(request, self.bundle, self._signatures)
         return Generation(job, self._signatures, self._tokenizer, self._answer)
 
     @property
     def engines(self) -> Engines:
-        """The engines of the target where it runs now."""
+        """The engines of the current target."""
         return self._engines
 
     def close(self) -> None:
-        """Closes every engine that was opened."""
+        """Closes every open engine."""
         with self._changing:
             self._closed = True
         self._engines.close()
@@ -161,7 +161,7 @@ class Pipeline:
         return self._with_fallback(lambda engines: checked_answer(ask, engines))
 
     def _with_fallback(self, use: Callable[[Engines], T]) -> T:
-        """What `use` makes of the engines; if they fail, of those of the next target."""
+        """The result of `use` with the engines; if they fail, with those of the next target."""
         while True:
             engines = self._engines
             try:
@@ -170,8 +170,8 @@ class Pipeline:
                 self._fall_back(engines, error)
 
     def _fall_back(self, failed: Engines, error: SdrtError) -> None:
-        """Takes the next target, unless another request has done so already; raises `error` if
-        there is none.
+        """Takes the next target, unless another request already has; raises `error` if no target is
+        left.
         """
         with self._changing:
             if self._closed:
@@ -180,7 +180,7 @@ class Pipeline:
                 return
             self._resolution = self._resolution.after(error)
             self._engines = Engines(self.bundle, self._resolution)
-        failed.close()  # waits for what others run on it
+        failed.close()  # waits for the runs of others
 
     def _tokenizer(self, folder: str) -> ClipTokenizer:
         """The tokenizer in a folder of the bundle, opened once."""

@@ -1,4 +1,4 @@
-"""What a caller asks for: one frozen object, checked when it is made."""
+"""The request of a caller: one frozen object, checked when it is made."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, pa
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate, with the parameter names of diffusers: an image of a prompt alone, one that
-    begins with another image (`image`), or one that replaces its masked part (`mask_image`);
-    `control` gives each ControlNet its image.
+    """A request for images, with the parameter names of diffusers: from a prompt alone, starting
+    from another image (`image`), or replacing the masked part of that (`mask_image`); `control`
+    gives each ControlNet its image.
 
     A sequence of prompts gives `num_images_per_prompt` images of each. Image `i` has seed
     `seed + i` and can be generated again alone. Images are PIL images or paths, and are read here.
 
-    Raises `RequestError` naming the field, the value and what is allowed.
+    Raises `RequestError` naming the field, the value and the allowed values.
     """
 
     prompt: str | Sequence[str]
@@ -58,7 +58,7 @@ class Request:
         self._check_resize()
 
     def _checked(self) -> dict[str, Any]:
-        """Every field as it is kept: lists may change later, and files may go."""
+        """Every field in its final form: lists may change later, and files may disappear."""
         given = {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -83,22 +83,22 @@ class Request:
 
     @property
     def num_images(self) -> int:
-        """How many images come out."""
+        """The number of images in the result."""
         return self._num_prompts * self.num_images_per_prompt
 
     @property
     def input_image(self) -> InputImage | None:
-        """`image`, which has been read."""
+        """`image` after reading."""
         return cast(InputImage | None, self.image)
 
     @property
     def mask(self) -> InputImage | None:
-        """`mask_image`, which has been read."""
+        """`mask_image` after reading."""
         return cast(InputImage | None, self.mask_image)
 
     @property
     def controls(self) -> Mapping[str, Control]:
-        """`control`, whose images have been read."""
+        """`control` with its images after reading."""
         return cast(Mapping[str, Control], self.control)
 
     @property
@@ -114,7 +114,7 @@ class Request:
         if not isinstance(negative, str) and len(negative) != self._num_prompts:
             raise RequestError(
                 f"negative_prompt: got {len(negative)} texts for {self._num_prompts} prompts, "
-                "expected one for all of them or one for each"
+                "expected one for all or one for each"
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
@@ -127,7 +127,7 @@ class Request:
 
     def _check_needs(self) -> None:
         for parameter in PARAMETERS:
-            value = getattr(self, parameter.name)  # 0 is a value
+            value = getattr(self, parameter.name)  # 0 counts as given
             if value is None or value is False or parameter.needs is None:
                 continue
             if not getattr(self, parameter.needs):
@@ -140,7 +140,7 @@ class Request:
         if image and mask and image.size != mask.size:
             raise RequestError(
                 f"mask_image: got {size_text(mask.size)} pixels, expected {size_text(image.size)} "
-                "as the image has: white where it is to be painted, black elsewhere"
+                "like the image: white where to generate, black elsewhere"
             )
 
     def _check_resize(self) -> None:
@@ -150,8 +150,8 @@ class Request:
             raise RequestError("resize was given without an image: give image or control, too")
         if self.padding_mask_crop is not None:
             raise RequestError(
-                "resize and padding_mask_crop were both given: the latter cuts its own part out of "
-                "the image, so give one of them"
+                "resize and padding_mask_crop were both given, but the latter crops by itself: "
+                "give one of them"
             )
 
 

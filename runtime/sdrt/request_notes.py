@@ -1,4 +1,4 @@
-"""Notes on a request: what of it has no effect, and what may surprise."""
+"""Notes on a request: settings that have no effect or may surprise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FAR = 2.5  # between the numbers of pixels; 768×768 of 512×512 is 2.25
 
 
 def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
-    """What a user should know before the image is there."""
+    """The facts that a user should know before the image exists."""
     yield from _without_guidance(request, settings, bundle)
     yield from _replaced_steps(request)
     yield from _cut_size(request, settings)
@@ -47,7 +47,7 @@ def _replaced_steps(request: Request) -> Iterator[Note]:
 
 
 def _cut_size(request: Request, settings: Settings) -> Iterator[Note]:
-    """diffusers cuts an input image's size to whole latents, too."""
+    """diffusers also cuts an input image's size to whole latents."""
     given, size = size_of_input(request), (settings.width, settings.height)
     if given is None or request.width is not None or request.height is not None:
         return

@@ -1,4 +1,4 @@
-"""A request against a bundle: what its `None`s mean there, and what this bundle cannot do."""
+"""A request resolved against a bundle: its `None`s replaced, its limits checked."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from sdrt.images.reading import InputImage
 from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
 
-_MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses the low 32 bits alone
+_MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses only the low 32 bits
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a request's `None`s mean in a bundle, by the request's names."""
+    """The values for a request's `None`s in a bundle, by the request's names."""
 
     height: int  # pixels
     width: int
@@ -40,7 +40,7 @@ class Settings:
     strength: float  # 1 for a request without an image
 
     def applied_to(self, request: Request) -> Request:
-        """The request with each `None` replaced by what will be used."""
+        """The request with each `None` replaced by the value in use."""
         values = asdict(self)
         if request.image is None:
             del values["strength"]
@@ -48,9 +48,9 @@ class Settings:
 
 
 def settings_of(request: Request, bundle: Bundle) -> Settings:
-    """What will be used for the request, which this bundle can do.
+    """The values that the request will use.
 
-    RequestError for what it cannot do, BundleError if it is incomplete.
+    RequestError if this bundle cannot run the request, BundleError if it is incomplete.
     """
     defaults = bundle.defaults
     width, height = _size(request, bundle)
@@ -70,7 +70,7 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
 
 
 def frame_of(request: Request, settings: Settings) -> Frame:
-    """How the input images of a request take its size."""
+    """The framing of a request's input images."""
     size = settings.width, settings.height
     if request.padding_mask_crop is None or request.mask is None:
         return Frame(size, request.resize)
@@ -86,7 +86,7 @@ def size_of_input(request: Request) -> Size | None:
 
 
 def _size(request: Request, bundle: Bundle) -> Size:
-    """Width and height: what was asked for, else the input image's, cut to whole latents, else the
+    """Width and height: the request's, else the input image's, cut to whole latents, else the
     model's."""
     size = bundle.defaults["width"], bundle.defaults["height"]
     given, multiple = size_of_input(request), bundle.family.latents.pixel_multiple
@@ -114,7 +114,8 @@ def _check_size(settings: Settings, bundle: Bundle) -> None:
 
 
 def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
-    """Whether the denoiser is made for it, and a step is left to take."""
+    """RequestError unless the denoiser is made for this kind of request, with steps left to
+    take."""
     if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
         raise RequestError(
             "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
@@ -125,8 +126,8 @@ def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
     steps, strength = settings.num_inference_steps, settings.strength
     if int(steps * strength) < 1:
         raise RequestError(
-            f"strength: got {strength:g}, which of {steps} steps leaves none to take: give at "
-            f"least {math.ceil(1000 / steps) / 1000:g}, or more steps"
+            f"strength: got {strength:g}, which leaves none of {steps} steps: give at least "
+            f"{math.ceil(1000 / steps) / 1000:g}, or more steps"
         )
 
 
@@ -159,13 +160,13 @@ def _check_control(request: Request, bundle: Bundle) -> None:
             )
     if request.control and bundle.find("denoiser", RESIDUALS) is None:
         raise RequestError(
-            "control: this bundle's UNet takes no residuals (optimum exports none that does): "
+            "control: this bundle's UNet takes no residuals (optimum exports no such UNet): "
             "export the checkpoint with sdrt"
         )
 
 
 def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
-    """Whether each image fits the size as it is, or something says how it is made to fit."""
+    """RequestError for an image of another aspect ratio, unless the request sets how to fit it."""
     images = {"image": request.input_image}
     for name, control in request.controls.items():
         images[f"control image '{name}'"] = control.input_image
@@ -191,17 +192,17 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
 def _check_same_size(role: str, control: InputImage, image: InputImage | None) -> None:
     if image is not None and control.size != image.size:
         raise RequestError(
-            f"{role}: got {size_text(control.size)} pixels, expected {size_text(image.size)} as "
-            "the image has, because padding_mask_crop cuts the same part out of both"
+            f"{role}: got {size_text(control.size)} pixels, expected {size_text(image.size)} like "
+            "the image, because padding_mask_crop cuts the same part out of both"
         )
 
 
 def _check_narrow(role: str, part: Size, size: Size) -> None:
-    """What is cut to other proportions is enlarged first, and a strip to more than memory holds."""
+    """Images to crop are enlarged first; a narrow strip would not fit into memory."""
     if disproportion(part, size) > MAX_DISPROPORTION:
         raise RequestError(
             f"{role}: got {size_text(part)} pixels for an image of {size_text(size)}, which would "
-            f"cut away all but a {disproportion(part, size):.0f}th: give it other proportions"
+            f"cut away all but a {disproportion(part, size):.0f}th: use another aspect ratio"
         )
 
 

@@ -1,4 +1,4 @@
-"""What comes back: steps while the images form, and the result."""
+"""The results of a request: steps while the images form, and the final result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Result:
         request: the request with every None resolved
         engine: the target that ran it
         timings: the wall seconds of each stage
-        notes: what of the request was not honoured, or may surprise
+        notes: settings that had no effect, or that may surprise
     """
 
     images: tuple[Image, ...]
@@ -46,7 +46,7 @@ class Step:
 
     Fields:
         index: the number of the step, from 0
-        total: how many steps there are
+        total: the number of steps
         timestep: the training timestep of the model's last call
         latents: float32 (B, C, h, w)
     """
@@ -58,14 +58,14 @@ class Step:
     _preview: Callable[[], tuple[Image, ...]] = field(repr=False)
 
     def preview(self) -> tuple[Image, ...]:
-        """What the model expects the images to become, decoded by the VAE; costs one decoding per
+        """The images that the model currently expects, decoded by the VAE; costs one decoding per
         call.
         """
         return self._preview()
 
 
 class Stream(Iterator[Step]):
-    """The steps of a running request; once they have all been taken, `result` holds the
+    """The steps of a running request; after the last one, `result` holds the
     images."""
 
     def __init__(self, steps: Generator[Step, None, Result]) -> None:

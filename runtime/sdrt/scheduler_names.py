@@ -1,7 +1,7 @@
 """The names of schedulers: sdrt's short names, and those of A1111, ComfyUI and diffusers.
 
-`canonical_name` reads any of them. This module imports no sampler, so the command line and a
-request can read a name at once.
+`canonical_name` reads any of them. This module imports no sampler, so that the command line and
+requests can read names quickly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ShortName:
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
     a1111: str | None = None
-    suffixes: bool = True  # whether the scheduler has the options of `SUFFIXES`
+    suffixes: bool = True  # the scheduler has the options of `SUFFIXES`
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def canonical_name(name: object) -> str:
     """The short name, or the class name of diffusers, that `name` means in any spelling.
 
     "DPM++ 2M Karras", "dpmpp-2m karras" and "dpmpp_2m_karras" are "dpmpp_2m_karras". A class name
-    stays one, because it keeps options that a short name sets. Raises `SamplerError` for an
+    stays as it is, because it keeps options that a short name sets. Raises `SamplerError` for an
     unknown name, `RequestError` for something that is not a name.
     """
     if not isinstance(name, str):
@@ -131,7 +131,7 @@ def canonical_name(name: object) -> str:
 
 
 def find_name(name: str) -> str | None:
-    """As `canonical_name`; None for a name that is unknown here."""
+    """Like `canonical_name`; None for a name that is unknown here."""
     return _names().get(_key(name))
 
 
@@ -189,7 +189,7 @@ def _refusal_of_object(given: object) -> str:
 
 
 def _near(key: str) -> str | None:
-    """The name that a misspelt one means. All class names are alike, so they must be nearer."""
+    """The name nearest to a misspelt one. Class names are all similar, so they must be nearer."""
     variants = {variant for stem in SHORT_NAMES for variant in variants_of(stem)}
     for names, cutoff in ((variants, 0.75), (_classes(), 0.85)):
         by_key = {other: name for other, name in _names().items() if name in names}
@@ -199,7 +199,7 @@ def _near(key: str) -> str | None:
 
 
 def _key(name: str) -> str:
-    """What all spellings of a name have in common: "DPM++ 2M" and "dpmpp_2m" are "dpmpp2m"."""
+    """The common form of all spellings: "DPM++ 2M" and "dpmpp_2m" are "dpmpp2m"."""
     return re.sub(r"[\W_]+", "", name.lower().replace("+", "p"))
 
 
@@ -214,7 +214,7 @@ def _with_schedules(stems: Mapping[str, str]) -> dict[str, str]:
 
 @cache  # only a request that names a scheduler needs the tables
 def _names() -> Mapping[str, str]:
-    """Every name by key; a short name counts more than a class name without its ending."""
+    """Every name by key; a short name has precedence over a class name without its ending."""
     a1111 = {name.a1111: stem for stem, name in SHORT_NAMES.items() if name.a1111}
     return {
         **{_key(name.removesuffix("Scheduler")): name for name in _classes()},
@@ -229,7 +229,8 @@ def _classes() -> set[str]:
 
 @cache
 def _nearest_by_key() -> dict[str, tuple[str, str]]:
-    """What `_MISSING` holds, by key: the sampler's name, and the nearest with the same sigmas."""
+    """The contents of `_MISSING`, by key: a sampler's name, and the nearest with the same
+    sigmas."""
     schedules = {**_SCHEDULES, **dict.fromkeys(_MISSING_SCHEDULES, "")}
     return {
         _key(sampler + schedule): (sampler, near + suffix if SHORT_NAMES[near].suffixes else near)

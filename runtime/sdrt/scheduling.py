@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def schedule_of(
     request: Request, settings: Settings, bundle: Bundle
 ) -> tuple[Schedule, tuple[Note, ...]]:
-    """The schedule, and how its images differ from those of diffusers' class.
+    """The schedule, with notes on differences from the images of diffusers' class.
 
     Raises `SamplerError` for an impossible schedule.
     """
@@ -27,7 +27,7 @@ def schedule_of(
     corrections = dict(bundle.family.scheduler)
     if request.mask is not None:
         corrections |= bundle.family.inpainting_scheduler
-    # What diffusers does: its pipeline corrects its scheduler, whose configuration another takes.
+    # As in diffusers: the pipeline corrects its scheduler, and others take that configuration.
     theirs = SamplerConfig.from_diffusers(bundle.scheduler_config).corrected(corrections)
     if request.scheduler is not None:
         theirs = theirs.renamed(request.scheduler)
@@ -48,12 +48,12 @@ def _differences(
         kept, replaced = getattr(ours.options, option), getattr(theirs.options, option)
         if kept != replaced:
             yield _note(
-                f"{ours.scheduler} runs with {option} {kept}, as the model needs it; "
+                f"{ours.scheduler} runs with {option} {kept}, as the model requires; "
                 f"diffusers' from_config sets {replaced}, so its image differs"
             )
     for option in ours.beyond_diffusers:
         yield _note(
-            f"{ours.scheduler} honours {option}, which belongs to the model; diffusers' class "
+            f"{ours.scheduler} uses {option}, which belongs to the model; diffusers' class "
             "ignores it, so its image differs"
         )
 

@@ -1,4 +1,4 @@
-"""The bench of peers: whose turn it is, what a process reports, and what the tables say."""
+"""The bench of peers: the order of visits, the reports of processes, and the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peers.visits import PROGRAMS, figures_of, wait
 
 import sdrt
 
-# Invented seconds of a step; the fastest peer of all is quicker than any target of ours.
+# Invented seconds of a step; the fastest peer beats all of our targets.
 STEPS = {
     "OpenVINO GenAI bf16": 2.0,
     "sdrt openvino:bf16": 2.2,
@@ -176,7 +176,7 @@ def test_a_step_is_the_median_of_a_row() -> None:
 
 @pytest.mark.parametrize("kind", ["text", "image", "control"])
 def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) -> None:
-    """The program that peers' ones resemble, with the bundle and the protocol as they are."""
+    """The program that the peers' programs resemble, with the real bundle and protocol."""
     image = Path(__file__).parents[2] / "docs" / "square_outline.png"
     job = {
         "model": "demo",

@@ -1,4 +1,4 @@
-"""What the tests of `sdrt build` share: the demo bundle with all its plans, built once."""
+"""Fixtures for the tests of `sdrt build`: the demo bundle with all its plans, built once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Built:
-    """A copy of the demo bundle, every network of which was built by `sdrt build`: for one to two
-    images of 64 pixels, on Ada. Copy it before changing it."""
+    """A copy of the demo bundle with every network built by `sdrt build`: for one to two images of
+    64 pixels, on Ada. Copy it before changing it."""
     root = tmp_path_factory.mktemp("built") / "demo"
     shutil.copytree(DEMO_FOLDER, root, ignore=shutil.ignore_patterns("engines"))
     outcome = run_sdrt(
@@ -37,5 +37,5 @@ def built(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Built
 
 @pytest.fixture
 def copy(built: Built, tmp_path: Path) -> Path:
-    """A built bundle to spoil."""
+    """A built bundle to damage."""
     return Path(shutil.copytree(built.root, tmp_path / "demo"))

@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA operators in a graph, written out again and run on the CPU."""
+"""ONNX Runtime's CUDA operators in a graph, replaced by plain operators and run on the CPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def typed(model: Path, folder: Path, rules: Rules) -> Path:
-    """The network with its types spelt out, which is what is fused."""
+    """The network with explicit types, the input of fusing."""
     folder.mkdir()
     graph = float_graph_from_model(load_for(model, "fp16"))
     return write_typed(

@@ -45,7 +45,7 @@ def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
     assert [file.path for file in found.files] == [model, f"{model}_data"]
     assert found.precision == "fp16"
     assert runnable(root, component, Target("cpu")).files == component.files
-    unet = bundle.component("unet")  # nobody built it
+    unet = bundle.component("unet")  # not built
     assert runnable(root, unet, Target("cuda")).files == unet.files
 
 
@@ -76,7 +76,7 @@ def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_
     assert build() == [data.with_name("model.onnx")]
     assert data.stat().st_size == (root / data.relative_to(copy)).stat().st_size
     (data.parent / HalfGraph.RECORD_NAME).unlink()
-    with pytest.raises(SdrtError, match=HalfGraph.RECORD_NAME):  # a folder that is not sdrt's own
+    with pytest.raises(SdrtError, match=HalfGraph.RECORD_NAME):  # not a folder of sdrt's
         build()
 
 

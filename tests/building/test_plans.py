@@ -36,7 +36,7 @@ SMALLEST = "text_encoder"  # builds in two seconds
 
 
 def build(root: Path, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, and what was printed, of `sdrt build` as the bundle was built; in this process."""
+    """The exit code and the output of `sdrt build` with the options of the built bundle."""
     given = ("build", root, "--target", TARGET, "--batch", "1..2", *arguments)
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = main([str(argument) for argument in given])
@@ -72,7 +72,7 @@ def test_every_network_has_a_plan_that_is_its_record(built: Built, component: st
 
 
 def test_a_build_needs_no_torch(built: Built) -> None:
-    assert "torch" not in built.outcome.loaded  # and the building process could not import it
+    assert "torch" not in built.outcome.loaded  # the building process could not import it either
     assert {"onnx", "onnxruntime"} <= built.outcome.loaded
 
 
@@ -86,7 +86,7 @@ def test_a_build_says_what_it_does(built: Built) -> None:
 def test_a_second_build_does_nothing(built: Built) -> None:
     before = entries(built.root)
     code, out, err = build(built.root)
-    assert (code, out) == (0, "everything exists already, nothing was built")
+    assert (code, out) == (0, "everything is already built")
     assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
 
@@ -157,7 +157,7 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
     assert process.stderr is not None
     while "building" not in process.stderr.readline():
         assert time.monotonic() < deadline
-    os.killpg(process.pid, kind)  # as a terminal does: the process and what it has started
+    os.killpg(process.pid, kind)  # as a terminal does: the process and its children
     process.communicate(timeout=60)
     assert process.returncode == (130 if kind == signal.SIGINT else -kind)
     assert not [
@@ -165,12 +165,12 @@ def test_an_interrupted_build_leaves_nothing_half(copy: Path, kind: signal.Signa
         for path in folder.iterdir()
         if path.suffix == ".plan" and path.name not in {Path(name).name for name in old}
     ]
-    code, _, _ = build(copy, "--component", SMALLEST)  # clears up what a killed one has left
+    code, _, _ = build(copy, "--component", SMALLEST)  # removes the leftovers of a killed build
     assert code == 0
     assert set(entries(copy)) == old
 
 
-# A shell makes what it starts in the background deaf to interrupts, these tests included.
+# A shell makes its background jobs ignore interrupts, these tests included.
 INTERRUPTIBLE = """
 import signal, sys
 from sdrt.command_line.main import main

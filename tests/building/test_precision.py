@@ -242,7 +242,7 @@ def test_where_the_error_is_born_is_promoted(tmp_path: Path) -> None:
 
 
 def test_where_promoting_does_not_help_all_is_float32(tmp_path: Path) -> None:
-    names = ["x", *"abcdefg", "y"]  # each comes again from the rounding of the one before
+    names = ["x", *"abcdefg", "y"]  # each is the rounding of the one before
     nodes = [
         node("Sub" if place % 2 else "Add", f"{before} shift", after)
         for place, (before, after) in enumerate(pairwise(names))

@@ -1,4 +1,4 @@
-"""`sdrt build --target cpu`: networks as ONNX Runtime has them once they are loaded."""
+"""`sdrt build --target cpu`: networks in ONNX Runtime's optimised form."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
 
 @pytest.fixture
 def copy(root: Path, tmp_path: Path) -> Path:
-    """One to spoil."""
+    """A bundle to damage."""
     return Path(shutil.copytree(root, tmp_path / "demo"))
 
 
@@ -64,9 +64,7 @@ def test_the_demo_is_built_in_the_users_cache(
     assert outcome.out == (str(demo.root / f"engines/cpu/{NETWORK}/model.onnx"),)
     assert runnable(demo.root, demo.component(NETWORK), Target("cpu")).prepared
     assert sorted(DEMO_FOLDER.rglob("*")) == before
-    assert run_sdrt(*command, folder=tmp_path).out == (
-        "everything exists already, nothing was built",
-    )
+    assert run_sdrt(*command, folder=tmp_path).out == ("everything is already built",)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -160,14 +158,14 @@ def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> Non
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         open_engine(bundle, NETWORK, "cpu")
-    with open_reference(bundle, NETWORK):  # the bundle's own is whole
+    with open_reference(bundle, NETWORK):  # the bundle's own is intact
         pass
     assert build_for("cpu", copy, components=(NETWORK,)) != []
     open_engine(bundle, NETWORK, "cpu").close()
 
 
 def test_a_folder_of_engines_on_another_disk_is_refused(copy: Path) -> None:
-    """What leads out of a bundle is not opened, so it is not built either."""
+    """Paths that lead out of a bundle are not opened, so nothing is built there."""
     (copy / "engines").rename(copy.parent / "elsewhere")
     (copy / "engines").symlink_to(copy.parent / "elsewhere")
     with pytest.raises(
@@ -189,7 +187,7 @@ def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
 def test_a_network_that_would_give_other_numbers_is_not_kept(
     spoilt: str, fill: bytes, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if ONNX Runtime had written other weights, or the wrong one."""
+    """As if ONNX Runtime had written other weights, or the wrong ones."""
     shutil.rmtree(copy / "engines/cpu")
     other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
     data = other / "model.onnx_data"

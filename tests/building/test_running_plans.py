@@ -1,4 +1,4 @@
-"""Plans at work. Nothing here has run yet: where it was written there is no GPU."""
+"""Runs plans on a GPU. Not run yet: there is no GPU where this was written."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pinned_feeds_and_changing_shapes(bundle: Bundle) -> None:
 
 
 def test_residuals_go_from_engine_to_engine(bundle: Bundle) -> None:
-    """And what one request holds is not changed by the runs of another."""
+    """The residuals of one request do not change in the runs of another."""
     feeds = probe_inputs(bundle, "controlnet_edges")
     others = {**feeds, "sample": feeds["sample"][::-1].copy()}
     of_unet = {spec.name: feeds[spec.name] for spec in bundle.component("unet").signature.inputs}

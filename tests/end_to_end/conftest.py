@@ -1,4 +1,4 @@
-"""What the tests of bad input share."""
+"""Fixtures for the tests of bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.toy_bundle import write_toy_bundle
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user stands, next to a bundle."""
+    """The current folder, next to a bundle."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     return tmp_path

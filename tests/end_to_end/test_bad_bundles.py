@@ -1,4 +1,4 @@
-"""Bundles that are no whole ones, networks that give NaN, and a full disk: one line each."""
+"""Incomplete bundles, networks that give NaN, and a full disk: one line each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
-    """Another file, with a manifest that says it should be so."""
+    """Writes another file, and a manifest that matches it."""
     (bundle / path).write_bytes(content)
     record = record_file(bundle, path)
 
@@ -118,9 +118,12 @@ def an_unknown_option(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (no_bundle, "no bundle at 'bundle': `sdrt export CHECKPOINT -o bundle` makes one, 'demo'"),
+        (no_bundle, "no bundle at 'bundle': create one with `sdrt export CHECKPOINT -o bundle`"),
         (a_file_for_a_bundle, "'bundle' is a file, expected a bundle's folder: name the folder"),
-        (an_empty_folder, "'bundle' holds neither sdrt.json nor model_index.json, so it is no"),
+        (
+            an_empty_folder,
+            "'bundle' is not a bundle, it has neither sdrt.json nor model_index.json",
+        ),
         (a_broken_manifest, "bundle: sdrt.json: not valid JSON"),
         (a_later_manifest, "bundle: sdrt.json: format_version: got 3, expected 2: use the"),
         (an_older_manifest, "got 1, expected 2: export it again with `sdrt export tests -o"),
@@ -148,11 +151,11 @@ def test_a_network_that_gives_nan(component: str, folder: Path, capsys: Capture)
     write_toy_bundle(folder / "broken", nan_from=component)
     message = refusal(["run", "broken", "a red circle", "--steps", "1"], folder, capsys)
     assert message.startswith(f"{component}: ")
-    assert "output values are NaN or infinite, so there is no image to hand over" in message
+    assert "output values are NaN or infinite, so there is no image: use target cpu" in message
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """A process that may write no more than 100 bytes to a file meets what a full disk gives."""
+    """A process that may write at most 100 bytes to a file gets the error of a full disk."""
     before = entries(folder)
     limit = """
 import resource, sys

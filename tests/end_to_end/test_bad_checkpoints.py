@@ -21,6 +21,12 @@ CHECKPOINT = (
 
 def a_checkpoint_without_unet(path: Path) -> None:
     shutil.rmtree(path / "unet")
+    (path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+
+
+def a_pipeline_of_another_family(path: Path) -> None:
+    a_checkpoint_without_unet(path)
+    (path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
 
 
 def a_pickled_unet(path: Path) -> None:
@@ -38,7 +44,12 @@ def a_pickled_file(path: Path) -> None:
     [
         ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
         ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
-        ("model", a_pickled_unet, "pickles (unet/diffusion_pytorch_model.bin), which run code whe"),
+        (
+            "model",
+            a_pipeline_of_another_family,
+            "got 'FluxPipeline', expected a pipeline of Stable",
+        ),
+        ("model", a_pickled_unet, "pickled weights (unet/diffusion_pytorch_model.bin), which run"),
         (
             "model.ckpt",
             a_pickled_file,

@@ -113,7 +113,7 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["--num-images", "0"], "num_images_per_prompt: got 0, expected a whole number from 1 to"),
         (["--clip-skip", "-1"], "clip_skip: got -1, expected a whole number from 0 to 100"),
         (["-o", "out.jpg"], "out.jpg: images are PNGs, which can carry their parameters: name it"),
-        (["-o", "gone/out.png"], "gone/out.png: there is no folder 'gone': make it first"),
+        (["-o", "gone/out.png"], "gone/out.png: there is no folder 'gone': create it first"),
         (["-o", "folder.png"], "folder.png: is a folder, expected the name of a PNG to write"),
         (["-o", "/proc/out.png"], "/proc/out.png: cannot be written: "),
         (["-o", f"{'x' * 300}.png"], ".png: cannot be written: File name too long: choose another"),
@@ -154,7 +154,7 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", MASK, "gone.png"], "mask_image: 'gone.png' cannot be read: No such"),
         (
             [IMAGE, "in.png", MASK, "wide.png"],
-            "mask_image: got 96×64 pixels, expected 64×64 as the",
+            "mask_image: got 96×64 pixels, expected 64×64 like the",
         ),
         ([MASK, "in.png"], "mask_image was given without image: give both, or neither"),
         (["--strength", "0.5"], "strength was given without image: give both, or neither"),
@@ -168,7 +168,10 @@ def half_a_jpeg(path: Path) -> None:
             "strength: got nan, expected a number from 0 to 1",
         ),
         ([IMAGE, "in.png", "--strength", "-0.1"], "strength: got -0.1, expected a number from 0"),
-        ([IMAGE, "in.png", "--strength", "0"], "strength: got 0, which of 1 steps leaves none to"),
+        (
+            [IMAGE, "in.png", "--strength", "0"],
+            "strength: got 0, which leaves none of 1 steps: give",
+        ),
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],

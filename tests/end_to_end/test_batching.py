@@ -1,4 +1,4 @@
-"""Requests whose asks are joined into common runs give, bit for bit, what each gives alone."""
+"""Requests whose asks are joined into common runs give, bit for bit, the results of single runs."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ REQUESTS = {
 
 @dataclass
 class Driver:
-    """Drives generations together: of the asks that wait, those of the most common key run as one.
+    """Drives generations together: of the pending asks, those with the most common key run as one.
 
-    `runs` holds which generations shared each run, and its ask.
+    `runs` holds the generations that shared each run, and its ask.
     """
 
     engines: Engines
@@ -103,7 +103,7 @@ class Driver:
         waiting: dict[str, Ask],
         results: dict[str, Result],
     ) -> None:
-        """Sends an answer, passes over steps, and keeps the next ask or the result."""
+        """Sends an answer, skips steps, and keeps the next ask or the result."""
         try:
             event = events.send(answer)
             while not isinstance(event, Ask):
@@ -115,7 +115,7 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def bundle() -> sdrt.Bundle:
-    """The demo bundle, where its ControlNet has a second name."""
+    """The demo bundle, with a second name for its ControlNet."""
     demo = sdrt.Bundle.open("demo")
     lines = replace(demo.component("controlnet_edges"), name="controlnet_lines")
     components = (*demo.manifest.components, lines)
@@ -138,8 +138,8 @@ def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bu
 
 
 def require_joined(runs: Sequence[tuple[tuple[str, ...], Ask]]) -> None:
-    """Joined were: plain requests at unequal timesteps; control at unequal timesteps and scales,
-    with guess mode and closed windows among them."""
+    """Asserts which asks were joined: plain requests at different timesteps; control at different
+    timesteps and scales, including guess mode and closed windows."""
     shared = [(names, ask) for names, ask in runs if len(names) > 1]
     plain = [ask for names, ask in shared if set(names) == {"ddim", "euler"}]
     assert any(len(np.unique(timesteps_of(ask))) > 1 for ask in plain)
@@ -158,5 +158,5 @@ def scales_of(net: Link) -> np.ndarray:
 
 
 def timesteps_of(ask: Ask) -> np.ndarray:
-    """Of each row; of text and VAE none."""
+    """The timesteps of each row; empty for text and VAE."""
     return ask.chain[-1].changing.get("timestep", np.zeros(0))

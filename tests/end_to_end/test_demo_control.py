@@ -1,4 +1,4 @@
-"""The demo model with an outline: it decides shape and place, the prompt the colours."""
+"""The demo model with an outline: the outline sets shape and place, the prompt the colours."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def test_without_scale_the_outline_decides_nothing(pipeline: sdrt.Pipeline) -> N
 
 
 def test_the_later_steps_decide_the_edges(pipeline: sdrt.Pipeline) -> None:
-    """In this model they do: left alone, its later steps draw what the words say."""
+    """In this model they do: without control, its later steps follow the words."""
     first, second = (
         score_control(_draw(pipeline, held_out_pairs(6), start=start, end=end))["edge_iou"]
         for start, end in ((0.0, 0.5), (0.5, 1.0))

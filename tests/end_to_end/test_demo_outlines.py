@@ -1,4 +1,4 @@
-"""Figures, outline images and captions that the demo's ControlNet learns from."""
+"""The figures, outline images and captions that the demo's ControlNet is trained on."""
 
 from pathlib import Path
 
@@ -69,15 +69,15 @@ def test_lines_lie_on_the_edge_of_the_mask(shape: Shape, width: int, smooth: boo
     lines = image_from_outlines(figure.outlines, width, smooth=smooth)
     rows, columns = np.nonzero(lines > 40)
     outlines = np.concatenate([_dense(outline) for outline in figure.outlines])
-    pixels = np.stack([columns, rows], axis=1) + 0.5  # of each the middle
+    pixels = np.stack([columns, rows], axis=1) + 0.5  # pixel centres
     distances = np.linalg.norm(pixels[:, None] - outlines[None], axis=-1)
     assert distances.min(axis=1).max() <= width / 2 + 1.0
-    assert distances.min(axis=0).max() <= 1.1  # nowhere is the line broken
+    assert distances.min(axis=0).max() <= 1.1  # the line is unbroken
     assert np.abs((pixels - outlines[distances.argmin(axis=1)]).mean(axis=0)).max() < 0.2
 
 
 def _dense(outline: Array) -> Array:
-    """Points along the outline, four a pixel."""
+    """Points along the outline, four per pixel."""
     sides = zip(outline, np.roll(outline, -1, axis=0), strict=True)
     return np.concatenate(
         [np.linspace(a, b, int(4 * np.linalg.norm(b - a)) + 2, endpoint=False) for a, b in sides]

@@ -1,4 +1,4 @@
-"""`sdrt doctor` on this machine, and on others as far as a file or a package makes them."""
+"""`sdrt doctor` on this machine, and on others that files or packages can simulate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_operating_system_and_openvino_agree_on_bfloat16() -> None:
 
 
 def write_package(folder: Path, name: str, code: str | None = None) -> None:
-    """A package as pip leaves it; `code` is its module."""
+    """A package as installed by pip; `code` is its module."""
     info = folder / f"{name.replace('-', '_')}-9.0.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Name: {name}\nVersion: 9.0.0\n")
@@ -66,8 +66,8 @@ def test_both_onnxruntimes_are_seen_and_the_way_out_is_printed(tmp_path: Path) -
     note = outcome.stdout.splitlines()[-1]
     assert note == (
         f"onnxruntime {version('onnxruntime')} and onnxruntime-gpu 9.0.0 are both installed and "
-        "write the same files: those of the last one count. If the target cuda does not open "
-        "although there is a GPU: pip install --force-reinstall --no-deps onnxruntime-gpu"
+        "write the same files: those installed last count. If the target cuda does not open "
+        "despite a GPU: pip install --force-reinstall --no-deps onnxruntime-gpu"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_broken_library_is_one_finding_of_many(tmp_path: Path) -> None:
         "from sdrt.command_line.main import main; main(['doctor', '--json'])", tmp_path
     )
     states = {state["target"]: state for state in json.loads(outcome.stdout)["targets"]}
-    assert states["openvino"]["reason"] == "its library fails: wrong machine: install it again"
+    assert states["openvino"]["reason"] == "its library fails: wrong machine: reinstall it"
     assert states["openvino"]["packages"] == {"openvino": "9.0.0"}
     assert states["cpu"]["opens"]
 

@@ -1,4 +1,4 @@
-"""The measure of following an outline is itself measured: true, spoilt and wrong images."""
+"""Tests of the measure for following an outline: on true, damaged and wrong images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -95,7 +95,7 @@ def test_an_empty_image_agrees_with_nothing() -> None:
 
 
 def test_half_an_outline_is_half_an_agreement() -> None:
-    """The rim of a square, and only its upper half as outline: all of that and half of the rim,
+    """The edge of a square, with only its upper half as outline: the outline and half of the edge,
     with the two rows that are still within the tolerance, are matched."""
     image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), RGB["white"], np.uint8)
     image[32:96, 32:96] = RGB["red"]

@@ -36,7 +36,7 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user stands, next to a bundle and some images."""
+    """The current folder, next to a bundle and some images."""
     monkeypatch.chdir(tmp_path)
     write_toy_bundle(tmp_path / "bundle")
     sample_image(64, 48).save("in.png")
@@ -56,13 +56,21 @@ def pixels(path: str) -> np.ndarray:
         return np.asarray(image)
 
 
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            options, id=name, marks=[pytest.mark.needs("cv2")] if "--annotate" in options else []
+        )
+        for name, options in WAYS.items()
+    ],
+)
 def test_an_image_is_made_again_bit_for_bit(
     options: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main([*DRAW, *options, "-o", "one.png"]) == 0
     (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")  # images are found where they were
+    monkeypatch.chdir(folder / "elsewhere")  # images are found at their old paths
     assert main(["run", "--from-image", "../one.png", "--target", "cpu", "-o", "again.png"]) == 0
     assert Path("again.png").read_bytes() == Path("../one.png").read_bytes()
     assert main([*DRAW[:1], "../bundle", *DRAW[2:], "-W", "64", "-H", "48", "-o", "plain.png"]) == 0
@@ -88,6 +96,7 @@ def test_text_to_image_says_nothing_of_images() -> None:
     assert not recorded("one.png").keys() & {*of_images, "guess_mode"}
 
 
+@pytest.mark.needs("cv2")
 def test_options_change_what_a_png_says() -> None:
     assert main([*DRAW, *WAYS["annotate"], "-o", "one.png"]) == 0
     changes = ["--control-scale", "edges=0.5", "--no-guess-mode"]
@@ -124,6 +133,7 @@ def test_without_control_nothing_of_it_is_read(folder: Path) -> None:
     assert main([*DRAW, "-o", "out.png"]) == 0
 
 
+@pytest.mark.needs("cv2")
 def test_opencv_is_loaded_for_annotating_only(folder: Path) -> None:
     plain = run_sdrt(*DRAW, *WAYS["control"], "-o", "out.png", folder=folder)
     annotated = run_sdrt(*DRAW, *WAYS["annotate"], "-o", "out.png", folder=folder)
@@ -149,7 +159,7 @@ def test_images_that_are_gone_are_reported(
 
 
 def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> None:
-    """A1111 writes a strength for images that it has enlarged, too."""
+    """A1111 also writes a strength for images that it has enlarged."""
     texts = PngInfo()
     said = "Steps: 2, Sampler: Euler, Seed: 5, Size: 64x48, Denoising strength: 0.7"
     texts.add_text("parameters", f"a red circle\n{said}")
@@ -159,7 +169,7 @@ def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> Non
     assert outcome.code == 0
     assert outcome.err[0] == (
         "sdrt: warning: other.png was made from another image, which it does not name: give that "
-        "one with --image, or the new image begins from noise"
+        "image with --image, or the new image starts from noise"
     )
     assert "strength" not in recorded("out.png")
     assert run_sdrt(*command, "--image", "in.png", folder=folder).code == 0
@@ -178,7 +188,7 @@ def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
 def test_a_bundle_without_vae_encoder_is_reported_before_any_network_opens(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As optimum's folders can be: no manifest, so only what lies there."""
+    """Like optimum's folders: no manifest, only the files that exist."""
     bundle = folder / "bundle"
     (bundle / "sdrt.json").unlink()
     shutil.rmtree(bundle / "vae_encoder")

@@ -1,4 +1,4 @@
-"""The judge of the demo model is itself judged: on true images, spoilt ones and wrong ones."""
+"""Tests of the demo model's judge: on true, damaged and wrong images."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A pipeline computes on as many threads as it is asked to, and draws the same image."""
+"""A pipeline computes on the given number of threads, and generates the same image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_cpu_computes_on_as_many(num_threads: int) -> None:
     with sdrt.Pipeline.open("demo", "cpu", num_threads) as pipeline:
         pipeline(PROMPT, num_inference_steps=1)
         num_more = num_os_threads() - num_before
-    assert num_more == (num_threads - 1) * len(NETWORKS)  # the caller's is one too
+    assert num_more == (num_threads - 1) * len(NETWORKS)  # the caller's thread is one of them
 
 
 def test_the_command_line_takes_it(tmp_path: Path) -> None:

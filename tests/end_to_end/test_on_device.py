@@ -1,5 +1,5 @@
-"""Pipelines whose engines compute on a device: ONNX Runtime's memory bound as a GPU's is, and a
-simulated GPU that runs plans.
+"""Pipelines with engines on a device: ONNX Runtime's memory bound as on a GPU, and a simulated GPU
+that runs plans.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROMPT = "a large red circle on a white background"
 
 
 class Observed(BoundEngine):
-    """A network of the demo bundle, and of what kind each feed of each run was."""
+    """A network of the demo bundle, with the kind of each feed of each run."""
 
     def __init__(self, name: str) -> None:
         import onnxruntime
@@ -69,7 +69,7 @@ def engines() -> Iterator[dict[str, Observed]]:
 
 @pytest.fixture
 def plans() -> Iterator[dict[str, Engine]]:
-    """Every network of the demo bundle as a plan; what it computes, the CPU computes."""
+    """Every network of the demo bundle as a plan; the CPU computes its outputs."""
     sizes = {
         "batch": Range.parse("1..4"),
         "height": Range.parse("1..512"),

@@ -1,4 +1,4 @@
-"""The demo model on OpenVINO compared with the CPU backend, which is the oracle."""
+"""The demo model on OpenVINO compared with the CPU backend, the reference."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_bfloat16_generates_what_the_prompt_asks_for(expected: np.ndarray) -> No
     squared = (drawn.astype(float) - expected) ** 2
     psnr = 10 * np.log10(255**2 / squared.mean(axis=(1, 2, 3)))
     assert psnr.min() >= 30
-    assert squared.any()  # it is another arithmetic, or bf16 was not what ran
+    assert squared.any()  # other arithmetic, or bf16 did not run
     assert [sight(image) for image in drawn] == [sight(image) for image in expected]
 
 

@@ -22,7 +22,7 @@ BRIEF = ["--runs", "1", "--width", "64", "--height", "64"]
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Other tests open the demo as on a machine where nothing was tuned."""
+    """A separate cache: other tests open the demo as on a machine without measurements."""
     monkeypatch.setenv("SDRT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path / "cache"

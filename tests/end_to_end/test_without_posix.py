@@ -1,4 +1,4 @@
-"""A system without POSIX's modules, as Windows is: no other file may need them."""
+"""A system without POSIX's modules, like Windows: no other file may need them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backend must be, whatever its library."""
+"""Requirements for every backend, whatever its library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CUDA's and TensorRT's own libraries, where there is no GPU: do they have what we call?"""
+"""CUDA's and TensorRT's own libraries without a GPU: do they have the functions that we call?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KIND, MODE = runtime.cudaMemcpyKind, runtime.cudaStreamCaptureMode
     ],
 )
 def test_cuda_takes_what_we_give_it(name: str, arguments: tuple[object, ...]) -> None:
-    """Numbers for addresses, streams and graphs; and it answers with a code and a value or none."""
+    """Numbers as addresses, streams and graphs; it returns a code, and a value if there is one."""
     code, *values = getattr(runtime, name)(*arguments)
     assert isinstance(int(code), int)
     assert code.name.startswith("cuda")

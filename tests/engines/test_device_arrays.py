@@ -1,4 +1,4 @@
-"""Outputs that stay on a device: here ONNX Runtime's buffers on the CPU, bound as a GPU's are."""
+"""Outputs that stay on a device: here ONNX Runtime's buffers on the CPU, bound as on a GPU."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_outputs_stay_on_the_device(engine: BoundEngine) -> None:
     np.testing.assert_array_equal(z.numpy(), X + T)
 
 
-def test_they_belong_to_who_holds_them(engine: BoundEngine) -> None:
-    """The engine's next run, and what is done to a copy on the host, changes nothing in them."""
+def test_they_belong_to_their_holder(engine: BoundEngine) -> None:
+    """Neither the engine's next run nor changes to a copy on the host change them."""
     y = engine.run_on_device({"x": X, "t": T})["y"]
     engine.run({"x": X + 1, "t": T + 1})
     to_host(y)[:] = -1
@@ -98,8 +98,8 @@ def test_every_engine_takes_them(kind: str, engine: BoundEngine, path: Path) -> 
             np.testing.assert_array_equal(got["z"], X + X * T)
 
 
-def test_they_go_round_in_circles(engine: BoundEngine) -> None:
-    """An engine is fed with its own outputs, none of which has been on the host."""
+def test_outputs_can_be_fed_back(engine: BoundEngine) -> None:
+    """An engine is fed with its own outputs, which never leave the device."""
     x: Array | DeviceArray = X
     for _ in range(3):
         x = engine.run_on_device({"x": x, "t": T})["z"]

@@ -20,7 +20,7 @@ X = np.zeros((2, 3), np.float32)
 
 @dataclass
 class Memory:
-    """Counts what is allocated, and gives each block an address of its own."""
+    """Counts allocations, and gives each block its own address."""
 
     live: dict[int, int] = field(default_factory=dict)
     given: int = 0
@@ -72,7 +72,7 @@ def test_what_an_output_gives_back_the_next_of_its_size_takes() -> None:
     blocks.give_back(first, 512)
     blocks.release()
     blocks.release()
-    assert sorted(memory.live.values()) == [256, 512]  # what is held stays
+    assert sorted(memory.live.values()) == [256, 512]  # held blocks stay
     assert second in memory.live
 
 
@@ -83,7 +83,7 @@ def test_a_pinned_feed_is_uploaded_once() -> None:
     assert to_upload(pinned, slot) is None
     other = Upload(X)
     assert to_upload(other, slot) is X
-    assert to_upload(pinned, slot) is X  # the other one took its place
+    assert to_upload(pinned, slot) is X  # the other one replaced it
 
 
 def test_an_array_is_uploaded_each_time() -> None:

@@ -215,7 +215,7 @@ def test_close_waits_for_runs_in_progress() -> None:
 
 
 def test_runs_may_overlap() -> None:
-    together = threading.Barrier(4, timeout=10)  # is passed only when four runs are inside at once
+    together = threading.Barrier(4, timeout=10)  # passes only if four runs are inside at once
 
     def meet(arrays: dict[str, Array]) -> dict[str, Array]:
         together.wait()
@@ -261,4 +261,4 @@ def test_what_the_function_raises_passes_through() -> None:
     unet = FunctionEngine(SIGNATURE, fail)
     with pytest.raises(ZeroDivisionError, match="mine"):
         unet.run(feeds())
-    unet.close()  # would wait for ever if the failed run still counted
+    unet.close()  # would wait forever if the failed run still counted

@@ -25,9 +25,9 @@ def test_drivers(version: tuple[int, int], num_gpus: int, reason: str | None) ->
 
 
 class SimulatedDriver:
-    """One GPU of 1000 bytes; every function that is called writes through the pointers it is given.
+    """One GPU of 1000 bytes; functions write through the pointers that they are given.
 
-    `contexts` counts what was retained and not yet released.
+    `contexts` counts contexts that were retained and not yet released.
     """
 
     def __init__(self, free: int, active: bool, status: int = 0) -> None:

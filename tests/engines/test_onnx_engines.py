@@ -1,10 +1,9 @@
-"""What every engine over an ONNX file must do, whatever the library that runs it."""
+"""Requirements for every engine of an ONNX file, whatever library runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
@@ -41,7 +40,7 @@ FEEDS = {"sample": SAMPLE, "index": np.array([0, 3])}
 
 
 def open_bound(path: Path, *, name: str | None = None, num_threads: int | None = None) -> Engine:
-    """What `cuda_engine_from_onnx` opens, with the CPU as its device."""
+    """Opens an engine like `cuda_engine_from_onnx`, with the CPU as its device."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -55,7 +54,7 @@ OPENERS = [
     pytest.param(
         openvino_engine_from_onnx,
         id="openvino",
-        marks=pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed"),
+        marks=pytest.mark.needs("openvino"),
     ),
 ]
 
@@ -131,7 +130,7 @@ def test_shapes_change_from_run_to_run(engine: Engine) -> None:
 
 
 def test_a_shape_that_the_network_cannot_take(open_onnx: Opener, tmp_path: Path) -> None:
-    """Which OpenVINO finds while it compiles, and ONNX Runtime while it runs."""
+    """OpenVINO finds it while compiling, ONNX Runtime while running."""
     path = tmp_path / "model.onnx"
     signature = Signature((spec("x", "float32", "B"),), (spec("y", "float32", 2, 2),))
     nodes = [("Reshape", ["x", "square"], ["y"])]
@@ -204,7 +203,7 @@ def test_every_dtype(open_any: Opener, tmp_path: Path, dtype: str) -> None:
 
 
 def test_a_scalar(open_any: Opener, tmp_path: Path) -> None:
-    """As the timestep in the UNets that optimum writes."""
+    """Like the timestep in optimum's UNets."""
     path = tmp_path / "model.onnx"
     signature = Signature(
         (spec("x", "float32", "B"), spec("t", "float32")), (spec("y", "float32", "B"),)

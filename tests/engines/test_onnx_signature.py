@@ -92,7 +92,7 @@ def test_damage_is_an_engine_error_or_harmless(tmp_path: Path) -> None:
         except EngineError as error:
             num_refused += 1
             assert str(path) in str(error)
-    assert 10 < num_refused < 300  # a changed letter in a name does not show
+    assert 10 < num_refused < 300  # a changed letter in a name goes unnoticed
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

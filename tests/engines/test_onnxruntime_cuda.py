@@ -1,4 +1,4 @@
-"""The `cuda` backend, without a GPU where that is possible; its runs are in test_onnx_engines."""
+"""The `cuda` backend, without a GPU if possible; its runs are in test_onnx_engines."""
 
 from __future__ import annotations
 
@@ -71,22 +71,22 @@ def test_pinned_feeds_take_turns_at_several_shapes(path: Path) -> None:
         pins = [engine.pin("t", np.full((rows, 4), rows + i, np.float32)) for rows, i in PINS]
         for _ in range(2):
             for (rows, i), pinned in zip(PINS, pins, strict=True):
-                for _ in range(2):  # the second time it lies there already
+                for _ in range(2):  # the second time it is already there
                     got = engine.run({"x": np.ones((rows, 4), np.float32), "t": pinned})["y"]
                     assert (got == rows + i).all()
 
 
-# Without tensor cores a step of Stable Diffusion 1.5 takes longer; with TF32 float32 is not.
+# Without tensor cores a step of Stable Diffusion 1.5 takes longer; TF32 is not float32.
 @pytest.mark.parametrize(("half", "tf32"), [(False, "0"), (True, "1")])
 def test_tf32_is_for_half_precision(half: bool, tf32: str) -> None:
     assert provider_options_for(half=half, cuda_graph=False)["use_tf32"] == tf32
 
 
-# --- why it does not open
+# --- reasons not to open
 
 
 def installed(tmp_path: Path, *packages: str, providers: tuple[str, ...] = ()) -> str:
-    """The reason where an onnxruntime with these providers, from these packages, is installed."""
+    """The reason if an onnxruntime with these providers, from these packages, is installed."""
     (tmp_path / "onnxruntime.py").write_text(f"get_available_providers = lambda: {providers}")
     for package in packages:
         folder = tmp_path / f"{package.replace('-', '_')}-9.0.0.dist-info"

@@ -125,7 +125,7 @@ class Core:
 def test_a_cpu_that_does_not_fit_is_refused(
     tmp_path: Path, broken: bool, precision: str, message: str
 ) -> None:
-    """A library that tells of another machine than the one at hand."""
+    """A library that reports another machine than this one."""
     (tmp_path / "openvino.py").write_text(ANOTHER_MACHINE.format(broken=broken))
     program = (
         f"from sdrt_engines import openvino_cpu as o; print(o.openvino_refusal({precision!r}))"

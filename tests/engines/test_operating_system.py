@@ -1,4 +1,4 @@
-"""Every branch for other systems runs here, with stand-ins that do the same work on Linux."""
+"""Runs every branch for other systems, with stand-ins that do the same work on Linux."""
 
 from __future__ import annotations
 
@@ -157,6 +157,8 @@ def test_the_user_may_have_put_caches_elsewhere(
         (errno.ENOENT, False, False),
     ],
 )
-def test_why_a_file_is_not_written(code: int, full: bool, in_use: bool) -> None:
+def test_why_a_file_is_not_written(code: int, full: bool, in_use: bool, tmp_path: Path) -> None:
     error = OSError(code, os.strerror(code))
-    assert (is_disk_full(error), is_in_use(error)) == (full, in_use)
+    assert is_disk_full(error) == full
+    assert is_in_use(error, tmp_path) == in_use
+    assert not is_in_use(error, tmp_path / "gone")

@@ -1,4 +1,4 @@
-"""Plans at work on a simulated GPU, which does nothing before it is waited for."""
+"""Plans on a simulated GPU, which does nothing until it is waited for."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_outputs_are_the_network_s(kind: str, gpu: HostGpu) -> None:
 
 
 def test_the_caller_may_change_its_arrays_after_a_run(gpu: HostGpu) -> None:
-    """Also one that is not contiguous, whose copy nobody else holds."""
+    """Also an array that is not contiguous, whose copy has no other owner."""
     engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
     wide = np.random.default_rng(0).standard_normal((2, 8), np.float32)
     x = wide[:, ::2]
@@ -99,7 +99,7 @@ def test_what_is_pinned_goes_up_again_after_another_took_its_place(kind: str, gp
 
 
 def test_the_profile_of_the_shapes_is_set_once(gpu: HostGpu) -> None:
-    """And decides whether a run is captured."""
+    """It also decides if a run is captured."""
     engine = gpu.engine(SIGNATURE, network, [profile("2"), profile("1..16")])
     kinds = []
     for rows in (2, 5, 5, 2, 2):
@@ -171,7 +171,7 @@ def test_what_one_request_holds_the_runs_of_others_leave_alone(gpu: HostGpu) -> 
 
 
 def test_memory_that_is_given_back_serves_again(gpu: HostGpu) -> None:
-    """Even before what was there has been computed: all happens in the order of the stream."""
+    """Even before its contents have been computed: everything runs in the order of the stream."""
     engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
     x: Array | DeviceArray = x_of(2)
     for _ in range(3):
@@ -195,7 +195,7 @@ def test_another_device_s_engine_takes_it_through_the_host(
         np.testing.assert_allclose(cpu.run({"x": y, "t": T})["y"], x_of(2) * T * T, rtol=1e-6)
 
 
-# --- what engines share
+# --- shared by engines
 
 
 def test_engines_share_scratch_memory(gpu: HostGpu) -> None:
@@ -230,14 +230,14 @@ def test_closing_gives_all_memory_back(gpu: HostGpu) -> None:
     gc.collect()
     engine.close()
     assert isinstance(held, DeviceArray)
-    np.testing.assert_array_equal(held.numpy(), x_of(2) * T)  # it is its holder's
+    np.testing.assert_array_equal(held.numpy(), x_of(2) * T)  # it belongs to its holder
     assert gpu.plans[0].closed
     assert len(gpu.cuda.memory) == 2  # scratch memory, and what is held
     with pytest.raises(EngineError, match="this engine is closed"):
         engine.run({"x": x_of(2), "t": T})
 
 
-# --- what goes wrong
+# --- errors
 
 
 def fails(gpu: HostGpu, failing: bool) -> None:
@@ -246,9 +246,9 @@ def fails(gpu: HostGpu, failing: bool) -> None:
 
 
 def test_a_failed_run_leaves_no_copy_under_way(gpu: HostGpu) -> None:
-    """What it would write to is gone."""
+    """The arrays that it would write to are gone."""
     engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
-    gpu.cuda.failing_copy = 4  # two up, one down, and this one
+    gpu.cuda.failing_copy = 4  # after two uploads and one download
     with pytest.raises(EngineError, match="CUDA failed: cudaErrorIllegalAddress"):
         engine.run({"x": x_of(2), "t": T})
     assert not gpu.cuda.stream
@@ -297,7 +297,7 @@ def test_idle_memory_makes_room_for_whatever_needs_it() -> None:
 
 
 def test_too_little_memory_is_reported_and_a_smaller_shape_runs() -> None:
-    """What the large one had taken of it is free again."""
+    """The memory reserved for the large shape is free again."""
     gpu = HostGpu(capacity=4200)
     engine = gpu.engine(SIGNATURE, network, [profile("1..64")])
     with pytest.raises(

@@ -21,7 +21,7 @@ SIGNATURE = Signature(
 
 
 class Plans:
-    """Plans whose engines add a number of their own, and which of them were opened."""
+    """Plans with engines that each add their own number, and a list of those that were opened."""
 
     def __init__(self, *sizes: str) -> None:
         self.opened: list[int] = []

@@ -6,7 +6,7 @@ from sdrt_engines.recent import Recent
 
 
 class Kept:
-    """Two of what is made of a key, with a log of what is made and discarded."""
+    """A cache of two objects, with a log of those made and discarded."""
 
     def __init__(self) -> None:
         self.log: list[str] = []

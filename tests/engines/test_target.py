@@ -160,7 +160,7 @@ def test_the_backends_on_the_cpu() -> None:
     assert [backend.name for backend in BACKENDS if backend.on_cpu] == ["cpu", "openvino"]
 
 
-# --- what happens when a target fails at work
+# --- a target fails while running
 
 
 def test_auto_continues_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:

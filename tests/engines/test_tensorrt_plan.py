@@ -37,8 +37,8 @@ def test_a_missing_library_is_reported_with_its_command(
         )
 
 
+@pytest.mark.needs("tensorrt_rtx")
 def test_cuda_python_is_reported_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorrt_rtx")
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     reason = tensorrt_refusal("tensorrt-rtx")
     assert reason is not None

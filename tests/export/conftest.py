@@ -1,4 +1,4 @@
-"""What the exporter's tests share: the checkpoint of one recipe, and the bundle made from it."""
+"""Fixtures of the exporter's tests: one tiny checkpoint, and its bundle."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""ControlNets in bundles: exported with a checkpoint, and added to a bundle that is there."""
+"""ControlNets in bundles: exported with a checkpoint, and added to an existing bundle."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def names(bundle: Path) -> list[str]:
 
 
 def assert_recorded(bundle: Path) -> None:
-    """Every file, and each as it is."""
+    """Asserts that the manifest lists every file as it is."""
     manifest = Bundle.open(bundle).manifest
     records = {*manifest.files, *(f for c in manifest.components for f in c.files)}
     for record in records:
@@ -124,9 +125,15 @@ def test_the_unet_s_weights_are_stored_and_hashed_once(whole: Path) -> None:
 
 
 def test_a_net_that_comes_with_the_checkpoint_has_its_source(
-    tiny_checkpoint: Callable[[str], Path], nets: dict[str, Path], tmp_path: Path
+    tiny_checkpoint: Callable[[str], Path],
+    nets: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint = shutil.copytree(tiny_checkpoint(RECIPE), tmp_path / "checkpoint")
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index["requires_safety_checker"] = True
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
     shutil.copytree(nets["edges"], checkpoint / "controlnet_edges")
     depth = nets["depth"]
     command = ["export", checkpoint, "--controlnet", f"depth={depth}", "-o", tmp_path / "bundle"]
@@ -137,6 +144,14 @@ def test_a_net_that_comes_with_the_checkpoint_has_its_source(
     assert bundle.component("controlnet_depth").precision == "float16"
     assert bundle.model_index["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert_recorded(tmp_path / "bundle")
+    out, err = capsys.readouterr()
+    assert "sdrt: note: safety_checker: not exported, sdrt runs without it\n" in err
+    num_networks = len(bundle.manifest.components)
+    assert re.fullmatch(
+        rf"{re.escape(str(bundle.root))}: {num_networks} networks, \d+ MB, PSNR \d+ dB or more "
+        rf"against torch \(\w+\); next: sdrt run {re.escape(str(bundle.root))} \"a prompt\"\n",
+        out,
+    )
 
 
 def test_nets_are_added_to_a_bundle(plain: Path, nets: dict[str, Path]) -> None:
@@ -190,7 +205,7 @@ def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
 
 @pytest.fixture
 def broken(nets: dict[str, Path], tmp_path: Path) -> Path:
-    """A ControlNet that exports half the way."""
+    """A ControlNet whose export fails halfway."""
     folder = shutil.copytree(nets["depth"], tmp_path / "broken")
     path = folder / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -235,7 +250,7 @@ def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[
 
 
 def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Path]) -> None:
-    """It opens, as optimum's folders do, but nobody knows its hashes."""
+    """It opens like optimum's folders, but its hashes are unknown."""
     (plain / "sdrt.json").unlink()
     assert names(plain) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
     files = [file.path for file in Bundle.open(plain).component("unet").files]
@@ -258,7 +273,7 @@ def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None
 def test_where_there_is_no_bundle_nothing_is_added(
     path: str, nets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The built-in demo is not the user's to change: "demo" is a folder here."""
+    """The built-in demo must not change: "demo" is a folder here."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
         add_controlnets(path, nets)

@@ -1,4 +1,4 @@
-"""Whole exports: what a bundle holds, that it appears whole or not at all, and that it is read."""
+"""Whole exports: a bundle's contents, that it appears complete or not at all, and that it opens."""
 
 import json
 import shutil
@@ -91,7 +91,7 @@ def test_the_bundle_reads_what_the_checkpoint_says(bundle: Path, checkpoint: Pat
 
 @pytest.fixture(scope="module")
 def half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Of a checkpoint in halves, under the names of diffusers' fp16 variant, with extra files."""
+    """A bundle of a float16 checkpoint, named as diffusers' fp16 variant, with extra files."""
     folder = tmp_path_factory.mktemp("halves")
     checkpoint = tiny_checkpoint("v_prediction", folder / "checkpoint", torch.float16)
     for path in checkpoint.rglob("*.safetensors"):

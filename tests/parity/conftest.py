@@ -51,7 +51,7 @@ def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
 
 @pytest.fixture
 def nearest_rounding() -> Iterator[None]:
-    """diffusers' schedules to the last place, on every CPU."""
+    """diffusers' schedules to the last digit, on every CPU."""
     from support.nearest_rounding import NearestRounding
 
     with NearestRounding():

@@ -1,4 +1,4 @@
-"""Images and masks to begin with."""
+"""Input images and masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 
 def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours: what is between two pixels matters little."""
+    """Smooth colours: interpolation between pixels matters little."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 

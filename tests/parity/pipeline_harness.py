@@ -1,4 +1,4 @@
-"""One request in the words that diffusers and sdrt share, drawn by both, and compared."""
+"""One request in the terms that diffusers and sdrt share, run by both, and compared."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sdrt import Pipeline
 Ours: TypeAlias = Callable[[str], Pipeline]
 Theirs: TypeAlias = Callable[..., Any]  # recipe, scheduler's name, kind, further parts
 
-DIFFUSERS_WARNINGS = [  # what it says of an old schedule; it hands torch tensors to numpy
+DIFFUSERS_WARNINGS = [  # about old schedules, and for passing torch tensors to numpy
     pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
 ]
-# Our short names, and how a user of diffusers writes the same.
+# Our short names, and the same in diffusers.
 THEIR_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
@@ -49,12 +49,12 @@ SEED = 11
 
 @dataclass(frozen=True)
 class Case:
-    """One request, in the words that both sides share."""
+    """One request, in the terms that both sides share."""
 
     recipe: str
     scheduler: str | None  # None: the checkpoint's own
     options: dict[str, Any]
-    ours: dict[str, Any] = field(default_factory=dict)  # what only one side has a word for
+    ours: dict[str, Any] = field(default_factory=dict)  # keywords of one side only
     theirs: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Case:
         return {"prompt": CIRCLE} | ({} if custom else {"num_inference_steps": 5}) | self.options
 
     def together_with(self, ours: dict[str, Any], theirs: dict[str, Any]) -> Case:
-        """The same request with words of each side's own."""
+        """The same request with keywords of each side."""
         return replace(self, ours=self.ours | ours, theirs=self.theirs | theirs)
 
     @property
@@ -84,7 +84,7 @@ def case(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a pipeline made: the latents after each step, and the images."""
+    """The results of a pipeline: the latents after each step, and the images."""
 
     timesteps: Sequence[float]
     latents: Sequence[np.ndarray]  # (B, C, h, w) each
@@ -144,8 +144,8 @@ def assert_same_images(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def pipeline_with(pipe: Any, kind: Any = None, **parts: Any) -> Any:
-    """diffusers' pipeline of that kind (the same, if None) with the networks of another one, some
-    parts exchanged. It corrects old schedules when it is made."""
+    """diffusers' pipeline of that kind (the same, if None) with the networks of another one and
+    some parts exchanged. It corrects old schedules when it is created."""
     made = (kind or type(pipe))(**(pipe.components | parts), requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     return made

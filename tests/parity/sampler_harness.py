@@ -38,7 +38,7 @@ ZERO_SNR = {"rescale_betas_zero_snr": True}
 
 @dataclass(frozen=True)
 class Case:
-    """One run: a scheduler of diffusers, its options, and which steps it takes."""
+    """One run: a scheduler of diffusers, its options, and the steps that it takes."""
 
     scheduler: str
     options: Mapping[str, Any]
@@ -93,7 +93,7 @@ def check_case(case: Case, model: Model = model) -> None:
     """Timesteps exactly, sigmas to 1e-6, every step's latents to 1e-5.
 
     The latents' difference is relative to the largest value before or after the step: float32
-    can't do better where a step takes away most of what there was (LMS at sigma 0).
+    cannot do better if a step removes most of the magnitude (LMS at sigma 0).
     """
     theirs, schedule = scheduler_of(case), schedule_of(case)
     assert_same_timesteps(case, schedule.timesteps, theirs.timesteps.numpy())
@@ -117,7 +117,7 @@ def check_case(case: Case, model: Model = model) -> None:
 
 
 def assert_same_timesteps(case: Case, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Exactly the same, but to a ten-thousandth where they are logarithms of sigmas."""
+    """Asserts that they are equal, or equal to 1e-4 if they are logarithms of sigmas."""
     if "KDPM2" in case.scheduler or "timestep_type" in case.options:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     else:
@@ -144,12 +144,12 @@ def scheduler_of(case: Case) -> Any:
 
 @lru_cache(maxsize=1)
 def _scheduler(name: str, options: str) -> Any:
-    """Made once for the cases that differ in their steps: some take a third of a second."""
+    """Created once for cases that differ in their steps: some take a third of a second."""
     return getattr(diffusers.schedulers, name).from_config(json.loads(options))
 
 
 def first_latents(case: Case, schedule: Schedule) -> np.ndarray:
-    """Where the run starts: noise, or a noised image when it starts in the middle."""
+    """The start of the run: noise, or a noised image if it starts in the middle."""
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     if not case.start:
         return noise * np.float32(schedule.init_noise_sigma)
@@ -174,7 +174,7 @@ def their_trajectory(scheduler: Any, case: Case, x: np.ndarray, model: Model) ->
 
 
 def our_trajectory(schedule: Schedule, case: Case, x: np.ndarray, model: Model) -> list[np.ndarray]:
-    """The latents of each update, whose indices follow each other."""
+    """The latents of each update; asserts that their indices are consecutive."""
     noise = TorchNoise(SEED)
     sampler = schedule.run(x, lambda: noise.normal(x.shape), case.start)
     trajectory: list[np.ndarray] = []

@@ -46,7 +46,7 @@ EDGES, DEPTH = sample_image(32, 32, seed=1), sample_image(32, 32, seed=2).conver
 def controlled(
     recipe: str, scheduler: str | None = None, /, *nets: tuple[str, Control], **options: Any
 ) -> Case:
-    """The case for `nets` (name, control), each in both sides' words."""
+    """The case for `nets` (name, control), each in the terms of both sides."""
     nets = nets or (("edges", Control(EDGES)),)
     drawn = case(recipe, scheduler, **options)
     controls = [control for _, control in nets]
@@ -65,7 +65,7 @@ def controlled(
 
 
 def as_theirs(name: str, control: Control) -> Image.Image | torch.Tensor:
-    """diffusers makes RGB of every image, so a net with one channel needs a tensor."""
+    """diffusers converts every image to RGB, so a net with one channel needs a tensor."""
     assert control.input_image is not None
     image = control.input_image.image
     return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
@@ -169,7 +169,7 @@ def assert_alike(case: Case, kind: Any, ours: Ours, theirs: Theirs, nets: Nets) 
 
 
 def correct_schedule(pipe: Any) -> None:
-    """What StableDiffusionPipeline does to old schedules, and diffusers' ControlNet pipelines do
+    """Corrects old schedules like StableDiffusionPipeline; diffusers' ControlNet pipelines do
     not."""
     corrected = {"clip_sample": False, "steps_offset": 1}
     known = {name: value for name, value in corrected.items() if name in pipe.scheduler.config}

@@ -71,7 +71,7 @@ WITH_IMAGES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]
         {"control": {"edges": Control(OUTLINE, start=0.3)}},
         {
             "control_image": OUTLINE,
-            "controlnet_conditioning_scale": 1.0,  # its default is another one here
+            "controlnet_conditioning_scale": 1.0,  # diffusers' default differs here
             "control_guidance_start": 0.3,
             "height": 128,
             "width": 128,

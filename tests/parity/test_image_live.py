@@ -48,13 +48,13 @@ BLENDING = [name for name in RECIPES if name not in ("inpaint", "wide_latents")]
 
 
 def image_to_image(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    # enough steps that a strength of 0.2 leaves two
+    # so many steps that a strength of 0.2 leaves two
     options = {"num_inference_steps": 10, "image": sample_image(32, 32)} | options
     return case(recipe, scheduler, **options)
 
 
 def inpainting(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    """diffusers takes the model's size if it is given no other, sdrt the image's."""
+    """diffusers uses the model's size by default, sdrt the image's."""
     width, height = options.pop("size", (32, 32))
     images = {"image": sample_image(width, height), "mask_image": mask(width, height)}
     sizes = {"width": width, "height": height}
@@ -102,7 +102,7 @@ def test_image_to_image(case: Case, ours: Ours, theirs: Theirs) -> None:
 
 
 def inpaint_pipeline(theirs: Theirs, case: Case) -> Any:
-    """diffusers' inpainting, unlike its other pipelines, leaves an old schedule's clip_sample."""
+    """diffusers' inpainting, unlike its other pipelines, keeps an old schedule's clip_sample."""
     pipe = theirs(case.recipe, case.scheduler, StableDiffusionInpaintPipeline)
     if "clip_sample" in pipe.scheduler.config:
         pipe.scheduler.register_to_config(clip_sample=False)
@@ -118,7 +118,7 @@ def test_inpainting(case: Case, ours: Ours, theirs: Theirs) -> None:
 @pytest.mark.parametrize("recipe", ["classic", "inpaint"])
 @pytest.mark.parametrize("scheduler", ["ddim", "euler_a"])
 def test_inpainting_of_a_batch(recipe: str, scheduler: str, ours: Ours, theirs: Theirs) -> None:
-    """diffusers reads each image's own random stream when it is given as many images."""
+    """diffusers reads each image's own random stream if it is given as many images."""
     one = inpainting(recipe, scheduler, prompt=[CIRCLE, STAR], strength=0.7)
     two = {name: [one.request[name]] * 2 for name in ("image", "mask_image")}
     pipe = inpaint_pipeline(theirs, one)

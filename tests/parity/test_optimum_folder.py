@@ -1,8 +1,8 @@
-"""Folders that optimum-onnx 0.1.0 exported run here, and ours run there.
+"""Folders exported by optimum-onnx 0.1.0 run here, and ours run there.
 
-Optimum's UNet takes one timestep, a float32 scalar; ours takes one for each row. There, a pipeline
-feeds ours a vector of one ("might be inefficient", it warns), which the graph spreads over the
-rows, so the image is the same.
+Optimum's UNet takes one timestep, a float32 scalar; ours takes one per row. There, a pipeline feeds
+ours a vector of one ("might be inefficient", it warns), which the graph broadcasts over the rows,
+so the image is the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REQUESTS = [
 def optimum_folder(
     tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """What `optimum-cli export onnx --model CHECKPOINT --task text-to-image FOLDER` writes."""
+    """The output of `optimum-cli export onnx --model CHECKPOINT --task text-to-image FOLDER`."""
     folder = tmp_path_factory.mktemp("optimum") / "folder"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses torch's older exporter

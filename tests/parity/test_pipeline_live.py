@@ -92,7 +92,7 @@ def test_same_image_of_a_prompt_that_is_too_long(ours: Ours, theirs: Theirs) -> 
     ids=str,
 )
 def test_same_initial_latents(case: Case, ours: Ours, theirs: Theirs) -> None:
-    """What the UNet is shown first, so scaled to a spread of about 1."""
+    """The UNet's first sample, with a spread of about 1."""
     shown: list[np.ndarray] = []
     bundle = ours(case.recipe).bundle
 
@@ -131,7 +131,7 @@ def test_old_schedules_are_corrected_alike(
     old: dict[str, Any], tiny_bundle: Callable[[str], Path], theirs: Theirs, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny_bundle("classic"), tmp_path / "folder")
-    (folder / "sdrt.json").unlink()  # it knows the file that changes now
+    (folder / "sdrt.json").unlink()  # it has the hash of the file that changes now
     config = {"_class_name": "DDIMScheduler", **old}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
     drawn = generated_by_us(Pipeline.open(folder, "cpu", num_threads=1), case("classic"))
@@ -147,7 +147,7 @@ def test_same_previews(scheduler: str, ours: Ours, theirs: Theirs) -> None:
     pipe = theirs("classic", scheduler)
     step = pipe.scheduler.step
 
-    @wraps(step)  # the pipeline looks at its parameters
+    @wraps(step)  # the pipeline inspects its parameters
     def noting_step(*args: Any, return_dict: bool = True, **keywords: Any) -> tuple[Any]:
         output = step(*args, **keywords)
         expected.append(decoded(pipe, prediction_in(output)))

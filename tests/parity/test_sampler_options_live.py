@@ -39,7 +39,7 @@ def their_defaults(scheduler: str) -> dict[str, Any]:
     """The options of diffusers' class that change numbers, with their defaults."""
     parameters = signature(getattr(diffusers.schedulers, scheduler).__init__).parameters
     ignored = {"self"}
-    if scheduler == "DEISMultistepScheduler":  # which replaces any other value by the default
+    if scheduler == "DEISMultistepScheduler":  # it replaces any other value by the default
         ignored |= {"algorithm_type", "solver_type"}
     return {name: p.default for name, p in parameters.items() if name not in ignored}
 
@@ -79,7 +79,7 @@ EULER_XL = {
 def test_another_scheduler_over_a_configuration(
     source: str, given: dict[str, Any], target: str
 ) -> None:
-    """`Target.from_config(source.config)`: what is given stays, defaults are the target's."""
+    """`Target.from_config(source.config)`: given options stay, defaults are the target's."""
     config = getattr(diffusers.schedulers, source).from_config(given).config
     theirs = getattr(diffusers.schedulers, target).from_config(config).config
     ours = SamplerConfig(source, given).renamed(target).options

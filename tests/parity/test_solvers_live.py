@@ -41,8 +41,8 @@ THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_ma
 CLIPPED_COSINE = {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}
 FLOW = {"use_flow_sigmas": True, "flow_shift": 3.0}
 SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
-# Diffusers' formula has a wrong sign here (see Span.w2). It makes every difference seven times
-# larger in each block of three steps, also one of the last bit.
+# Diffusers' formula has a wrong sign here (see Span.w2). It amplifies every difference, even in the
+# last bit, sevenfold in each block of three steps.
 GROWING = (
     SINGLE,
     {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun", "solver_order": 3},
@@ -56,7 +56,7 @@ def _one_thread() -> None:
 
 
 def one_by_one(scheduler: str, *variants: Mapping[str, Any], **more: Any) -> Iterator[Case]:
-    """Each variant as it stands, in one spacing: what needs no product with the rest."""
+    """Each variant as it is, in one spacing: cases that need no product with the rest."""
     settings = {"prediction_types": [None], "spacings": ["linspace"], **more}
     if scheduler == SINGLE:
         settings["spacings"] = [None]
@@ -64,7 +64,7 @@ def one_by_one(scheduler: str, *variants: Mapping[str, Any], **more: Any) -> Ite
 
 
 def dpm_algorithms(scheduler: str, names: list[str]) -> Iterator[Case]:
-    """Every algorithm × solver type × order; noise prediction can't end in the image itself."""
+    """Every algorithm × solver type × order; noise prediction cannot end in the image itself."""
     both = ["epsilon", "v_prediction"]
     for algorithm, kind, order in product(names, ["midpoint", "heun"], [1, 2, 3]):
         if (algorithm, order) == ("sde-dpmsolver", 3):
@@ -119,7 +119,7 @@ DPM_SINGLESTEP = [
     ),
     *one_by_one(SINGLE, {"solver_order": 2, **SIGMA_MIN}, steps=[2, 4, 14]),
     *one_by_one(SINGLE, {"solver_order": 3, **SIGMA_MIN}, steps=[3, 9]),
-    # Uneven numbers turn lower_order_final on, in diffusers for the scheduler's whole life
+    # Uneven numbers turn lower_order_final on, in diffusers for the scheduler's lifetime
     *one_by_one(SINGLE, {"solver_order": 2, **SIGMA_MIN, **THRESHOLD}, steps=[1, 3, 9]),
     *one_by_one(SINGLE, {"solver_order": 3, **SIGMA_MIN, **THRESHOLD}, steps=[1, 2, 4, 14]),
     *one_by_one(SINGLE, {}, {"solver_order": 3}, steps=[8], timesteps=CUSTOM),
@@ -214,7 +214,7 @@ def test_same_schedule_and_latents(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [*one_by_one(*GROWING, steps=[25])], ids=str)
 def test_each_step_from_diffusers_latents(case: Case) -> None:
-    """Where differences grow: every step is diffusers' when it starts from diffusers' latents."""
+    """For growing differences: each step equals diffusers' if it starts from diffusers' latents."""
     schedule = schedule_of(case)
     x = first_latents(case, schedule)
     expected = iter(their_trajectory(scheduler_of(case), case, x, model))

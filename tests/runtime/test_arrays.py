@@ -1,4 +1,4 @@
-"""How near two arrays are."""
+"""The distance between two arrays."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ OUTPUTS = ("out_sample",)
 
 
 def ask(*values: float, timestep: Array | None = None, component: str = "unet") -> Ask:
-    """An ask of a row for each of the values."""
+    """An ask with a row for each of the values."""
     rows = np.array(values, np.float32)[:, None]
     t = np.zeros(len(rows)) if timestep is None else timestep
     changing: dict[str, Array] = {"sample": rows, "timestep": t}

@@ -1,4 +1,4 @@
-"""What may be asked of a ControlNet."""
+"""Valid and invalid settings of a ControlNet."""
 
 from __future__ import annotations
 
@@ -149,6 +149,7 @@ def test_an_image_that_does_not_fit_a_net_is_reported(
     assert message in str(caught.value)
 
 
+@pytest.mark.needs("cv2")
 def test_annotating_comes_after_resizing() -> None:
     """A line of one pixel would be grey after its image were made smaller."""
     square = Image.new("RGB", (256, 128))

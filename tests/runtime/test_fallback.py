@@ -1,4 +1,4 @@
-"""Under "auto" a request whose target fails goes on with the next; a named target is an error."""
+"""Under "auto" a request whose target fails continues on the next; a named target is an error."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def failing_pipeline(
     num_threads: int | None = None,
     **replaced: Engine,
 ) -> Pipeline:
-    """A pipeline on a GPU that has a UNet of its own, and engines by the component's name; the
+    """A pipeline on a GPU with its own UNet, and engines by component name; the rest is the
     rest is the bundle's."""
     functions: dict[str, Engine] = {
         "unet": FunctionEngine(bundle.component("unet").signature, unet, name="unet")
@@ -151,7 +151,7 @@ def test_the_number_of_threads_is_kept(bundle: Bundle) -> None:
     num_before = num_os_threads()
     pipe = failing_pipeline(bundle, out_of_memory, num_threads=4)
     assert pipe(PROMPT, num_inference_steps=1).engine.startswith("cpu (after")
-    num_engines = 2  # opened since: of the UNet, and of the VAE that decodes
+    num_engines = 2  # opened since: UNet and VAE decoder
     assert num_os_threads() - num_before == 3 * num_engines  # the caller's thread is a fourth
 
 

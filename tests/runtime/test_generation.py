@@ -1,4 +1,4 @@
-"""Images, masks and ControlNets on their way through networks that are Python functions."""
+"""Images, masks and ControlNets through networks that are Python functions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def all_networks(**others: Any) -> Networks:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose own networks cannot be opened, so that each use of one is noticed."""
+    """A bundle whose own networks cannot be opened, so that any use of one is noticed."""
     root = write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
     for path in root.glob("*/*.onnx"):
         path.unlink()
@@ -91,15 +91,15 @@ def inpainting_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict_first(feeds: dict[str, Array]) -> dict[str, Array]:
-    """An inpainting UNet that leaves what lies next to it alone."""
+    """An inpainting UNet that keeps the unmasked part."""
     return predict({**feeds, "sample": feeds["sample"][:, :4]})
 
 
-# --- text to image costs what it cost
+# --- text to image costs nothing more
 
 
 def test_without_control_nothing_of_it_is_opened_or_fed(folder: Path) -> None:
-    networks = Networks()  # of the others, the bundle's own would have to open
+    networks = Networks()  # any other would open the bundle's own, and fail
     pipeline_of(folder, networks)(CIRCLE, **SHORT)
     assert networks.num_runs == {"text_encoder": 1, "unet": 4, "vae_decoder": 1}
     for feeds in networks.feeds["unet"]:
@@ -330,8 +330,8 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
             },
             "and no padding_mask_crop",
         ),
-        ({"image": IMAGE, "strength": 0}, "strength: got 0, which of 4 steps leaves none"),
-        ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which of 4 steps leaves none"),
+        ({"image": IMAGE, "strength": 0}, "strength: got 0, which leaves none of 4 steps"),
+        ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which leaves none of 4 steps"),
         ({"image": IMAGE, "width": 128}, "choose how to fit it: resize crop, pad or stretch"),
     ],
 )

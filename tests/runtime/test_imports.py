@@ -1,4 +1,4 @@
-"""What `import sdrt` loads: whoever imports it pays for that, so it is numpy and ourselves."""
+"""The modules that `import sdrt` loads: only numpy and our own, as every user waits for them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The table of parameters, and what is made from it."""
+"""The table of parameters, and the objects made from it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ),
         (
             {"image": IMAGE, "mask_image": sample_image(16, 24)},
-            "mask_image: got 16×24 pixels, expected 24×16 as the image has: white where",
+            "mask_image: got 16×24 pixels, expected 24×16 like the image: white where",
         ),
         ({"image": "gone.png"}, "image: 'gone.png' cannot be read: No such file or directory"),
         ({"image": [IMAGE]}, "image: got a list, expected a PIL image or the path"),

@@ -1,4 +1,4 @@
-"""Notes: what of a request has no effect or may surprise is reported with the result."""
+"""Notes on settings of a request that have no effect or may surprise."""
 
 from __future__ import annotations
 

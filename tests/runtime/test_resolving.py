@@ -102,12 +102,12 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
                 "padding_mask_crop": 4,
                 "control": {"edges": sample_image(64, 64)},
             },
-            "control image 'edges': got 64×64 pixels, expected 128×128 as the image has, because",
+            "control image 'edges': got 64×64 pixels, expected 128×128 like the image, because",
         ),
         (
             {"image": sample_image(1, 4096), "resize": "crop", "width": 64, "height": 64},
             "image: got 1×4096 pixels for an image of 64×64, which would cut away all but a "
-            "4096th: give it other proportions",
+            "4096th: use another aspect ratio",
         ),
         (
             {
@@ -146,7 +146,7 @@ def test_strength_is_diffusers_s(
 def test_a_strength_that_leaves_no_step_is_reported(strength: float, bundle: Bundle) -> None:
     message = refusal(bundle, image=IMAGE, strength=strength, num_inference_steps=50)
     assert message == (
-        f"strength: got {strength:g}, which of 50 steps leaves none to take: give at least 0.02, "
+        f"strength: got {strength:g}, which leaves none of 50 steps: give at least 0.02, "
         "or more steps"
     )
 
@@ -214,7 +214,7 @@ def test_a_bundle_without_controlnets(bundle: Bundle) -> None:
 
 def test_a_bundle_whose_unet_takes_no_residuals(bundle: Bundle) -> None:
     assert refusal(without(bundle, "unet_controlled"), control={"edges": IMAGE}) == (
-        "control: this bundle's UNet takes no residuals (optimum exports none that does): export "
+        "control: this bundle's UNet takes no residuals (optimum exports no such UNet): export "
         "the checkpoint with sdrt"
     )
 

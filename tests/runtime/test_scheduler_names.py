@@ -1,4 +1,4 @@
-"""Every spelling of a scheduler's name, and what is said of names that sdrt does not have."""
+"""Every spelling of a scheduler's name, and messages about names that sdrt does not have."""
 
 from __future__ import annotations
 

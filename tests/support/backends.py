@@ -1,4 +1,4 @@
-"""Backends that open, or do not, on any machine; and tests that need one that opens."""
+"""Backends that open, or do not, on any machine; and a skip for tests that need one that opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles with what `sdrt build` has built in them."""
+"""Bundles with the results of `sdrt build`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class Built:
 def build_for(
     target: str, root: Path, *, report: Callable[[str], None] = lambda line: None, **options: Any
 ) -> list[Path]:
-    """What `sdrt build` builds into the bundle at `root`, in this process."""
+    """Builds into the bundle at `root` like `sdrt build`, in this process."""
     parsed = Target.parse(target)
     return builder_of(parsed).build(Bundle.open(root), parsed, BuildOptions(**options), report)

@@ -1,4 +1,4 @@
-"""Writes what a build leaves in a bundle, but for what is in the files."""
+"""Writes the files of a build into a bundle, with invented contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_half_graph(
     backend: str = "cuda",
     psnr: float | None = None,
 ) -> HalfGraph:
-    """A graph of a backend's own; its record lies next to it."""
+    """A backend's own graph, with its record."""
     path = root / graph_folder(backend, component.name) / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"half")
@@ -58,7 +58,7 @@ def write_plan(
 
 
 def ingredients_of(root: Path, component: Component, precision: str = "fp16") -> Ingredients:
-    """What makes a plan of the component, for one version and one GPU."""
+    """The ingredients of a plan of the component, for one version and one GPU."""
     return Ingredients(
         component=component.name,
         onnx=onnx_digests(root, component),

@@ -1,4 +1,4 @@
-"""Writes a tiny bundle: the full layout, with real networks that pass on their input."""
+"""Writes a tiny bundle: the full layout, with real networks that return their input."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def write_onnx_folder(root: Path) -> Path:
-    """What optimum writes: configurations and networks, no manifest."""
+    """The files that optimum writes: configurations and networks, no manifest."""
     for name, signature in SIGNATURES.items():
         path = root / name / "model.onnx"
         path.parent.mkdir(parents=True)
@@ -82,7 +82,7 @@ def write_bundle(root: Path) -> Path:
 
 
 def family_of_folder(root: Path) -> Family:
-    """The family that the configurations of a bundle's folder tell."""
+    """The family in the configurations of a bundle's folder."""
     return family_from_configs(configs_of(root, vae="vae_decoder"))
 
 

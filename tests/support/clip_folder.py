@@ -1,4 +1,4 @@
-"""Writes small tokenizer folders that are CLIP's in all but the size of the vocabulary."""
+"""Writes small tokenizer folders that are CLIP's except for the size of the vocabulary."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def clip_vocabulary() -> tuple[dict[str, int], tuple[str, ...]]:
 
 
 def write_clip_folder(folder: Path, config: Mapping[str, object] = SD1_CONFIG) -> Path:
-    """vocab.json, merges.txt and tokenizer_config.json in `folder`, which is made and returned."""
+    """vocab.json, merges.txt and tokenizer_config.json in `folder`, which is created and
+    returned."""
     vocab, merges = clip_vocabulary()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def repair_clip_skip(pipeline: Any) -> Any:
-    """The same pipeline, whose text encoder has a `text_model` for `clip_skip` to ask for its norm.
+    """The same pipeline, with a `text_model` in which `clip_skip` finds the text encoder's norm.
 
     In transformers 5 CLIPTextModel is that model itself, and diffusers 0.42.1 fails with
     "'CLIPTextModel' object has no attribute 'text_model'". With transformers 4 nothing changes.

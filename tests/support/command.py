@@ -1,4 +1,4 @@
-"""Runs the command line as a process of its own, and says what became of it."""
+"""Runs the command line as a process, and captures its outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one process: its exit code, what it printed, and the packages it had loaded at its end."""
+    """The outcome of a process: its exit code, its output, and the packages loaded at its end."""
 
     code: int
     out: tuple[str, ...]  # lines

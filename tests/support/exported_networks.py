@@ -1,4 +1,4 @@
-"""Networks that were exported, at work, and how near to torch they must come."""
+"""Runs exported networks, and sets how close to torch they must be."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sdrt_engines import Array, engine_from_onnx, signature_from_onnx
 from sdrt_export.networks.network import Network
 from sdrt_export.tracing.parity import parity_of
 
-MIN_PSNR = 110.0  # dB: float32 in another order
+MIN_PSNR = 110.0  # dB: float32 sums in another order
 
 
 def run_in_bundle(bundle: Path, network: Network, *inputs: torch.Tensor) -> dict[str, Array]:
-    """What the bundle's own file of the network gives."""
+    """The outputs of the bundle's own file of the network."""
     component = Bundle.open(bundle).component(network.name)
     return run_exported(network, bundle / component.model, *inputs)
 
 
 def run_exported(network: Network, model: Path, *inputs: torch.Tensor) -> dict[str, Array]:
-    """What the network in the ONNX file gives; its signature is the one that was promised."""
+    """The outputs of the ONNX file; asserts that it has the network's signature."""
     assert signature_from_onnx(model) == network.signature
     names = [spec.name for spec in network.signature.inputs]
     with engine_from_onnx(model, num_threads=1) as engine:

@@ -59,7 +59,7 @@ def encode(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def predict(feeds: dict[str, Array]) -> dict[str, Array]:
-    """A prediction that heeds the sample, the timestep and the text, each row for itself."""
+    """A prediction that depends on the sample, the timestep and the text, row by row."""
     text = feeds["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
     timestep = np.float32(feeds["timestep"] / 1000).reshape(-1, 1, 1, 1)
     sample = feeds["sample"] * (timestep + np.float32(0.5)) + text
@@ -67,7 +67,7 @@ def predict(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def decode(feeds: dict[str, Array]) -> dict[str, Array]:
-    """Three of the four channels, each pixel eight by eight times."""
+    """Three of the four channels, each pixel repeated eight by eight times."""
     latents = feeds["latent_sample"][:, :3] / 20
     return {"sample": latents.repeat(8, axis=2).repeat(8, axis=3)}
 
@@ -110,7 +110,7 @@ def control(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def brightness(feeds: dict[str, Array]) -> dict[str, Array]:
-    """What `control` scales and adds."""
+    """The residuals before `control` scales and adds them."""
     grey = feeds["controlnet_cond"].mean(axis=1, keepdims=True).repeat(4, axis=1)
     coarse = grey[:, :, ::16, ::16]
     return {
@@ -135,7 +135,7 @@ OUTPUT = {"text_encoder": "last_hidden_state", "unet": "out_sample", "vae_decode
 
 
 class Networks:
-    """The engines of a pipeline, those of text to image and `others`, and what each was fed."""
+    """The engines of a pipeline, those of text to image and `others`, with their feeds."""
 
     def __init__(self, **others: tuple[Signature, Function]) -> None:
         networks = NETWORKS | others
@@ -158,7 +158,7 @@ class Networks:
 
 
 def bundle_of(networks: Networks) -> Bundle:
-    """A bundle of these networks, without any file."""
+    """A bundle of these networks, without files."""
     components = tuple(
         Component(
             name=name,
@@ -188,7 +188,7 @@ def engines_of(networks: Networks) -> Engines:
 def pipeline_of(
     folder: Path, networks: Networks, facts: DenoiserFacts | None = None, **defaults: object
 ) -> Pipeline:
-    """The networks in the place of the bundle's own; `facts` are those about the denoiser."""
+    """A pipeline with these networks instead of the bundle's; `facts` are the denoiser's."""
     bundle = Bundle.open(folder)
     family = replace(bundle.family, denoiser=facts or bundle.family.denoiser)
     manifest = replace(bundle.manifest, family=family, defaults=defaults)

@@ -1,4 +1,4 @@
-"""Tiny networks that have what the precision pass looks for."""
+"""Tiny networks with the patterns that the precision pass looks for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOAT, FP16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
 
 def node(operator: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
-    """`inputs` are separated by blanks; the node is called after its output."""
+    """`inputs` are separated by blanks; the node is named after its output."""
     return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
 
 

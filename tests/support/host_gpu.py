@@ -1,8 +1,8 @@
-"""A simulated GPU: CUDA's runtime and a TensorRT context over memory of the host.
+"""A simulated GPU: CUDA's runtime and a TensorRT context on host memory.
 
-It is as lazy as a real one may be: nothing on its stream happens before somebody waits for it, so
-what is read too early, freed too early or overwritten too early shows as wrong numbers. Memory is
-garbage when it is given out, and an address outside of it is an error.
+It is as lazy as a real one may be: nothing on its stream happens until it is waited for, so
+anything read, freed or overwritten too early gives wrong numbers. New memory contains garbage, and
+an address outside of it is an error.
 """
 # ruff: noqa: N802, N815 - the names are CUDA's
 
@@ -25,12 +25,12 @@ from sdrt_engines.shape_profiles import Profile
 
 Operation: TypeAlias = Callable[[], object]
 Function: TypeAlias = Callable[[dict[str, Array]], Mapping[str, Array]]
-SCRATCH = 1000  # bytes that a context of profile 0 asks for; of profile 1 twice as many
+SCRATCH = 1000  # bytes for a context of profile 0; twice as many for profile 1
 GARBAGE = 0xA5
 
 
 class Code(IntEnum):
-    """Of cudaError_t."""
+    """Values of cudaError_t."""
 
     cudaSuccess = 0
     cudaErrorInvalidValue = 1
@@ -41,7 +41,7 @@ class Code(IntEnum):
 
 @dataclass
 class HostCuda:
-    """What the engines call of `cuda.bindings.runtime`, with a log of it."""
+    """The functions of `cuda.bindings.runtime` that the engines call, with a log."""
 
     capacity: int = 1 << 30
     cudaMemcpyKind = SimpleNamespace(
@@ -53,7 +53,7 @@ class HostCuda:
     graphs: dict[int, list[Operation]] = field(default_factory=dict)
     stream: list[Operation] = field(default_factory=list)
     capturing: list[Operation] | None = None
-    failing_copy: int | None = None  # the copy, counted from now on, that fails
+    failing_copy: int | None = None  # the number of the copy that fails, counted from now
 
     def cudaStreamCreate(self) -> tuple[Code, int]:
         return Code.cudaSuccess, 77
@@ -70,7 +70,7 @@ class HostCuda:
     def cudaFree(self, address: int) -> tuple[Code]:
         if self.capturing is not None:
             return (Code.cudaErrorStreamCaptureUnsupported,)
-        self._work()  # as CUDA does
+        self._work()  # like CUDA
         if self.memory.pop(address, None) is None:
             return (Code.cudaErrorInvalidValue,)
         return (Code.cudaSuccess,)
@@ -173,7 +173,8 @@ class HostContext:
         self.scratch = address, size
 
     def execute_async_v3(self, stream: int) -> bool:
-        """Refuses what TensorRT refuses or does wrong: too little memory, a capture too early."""
+        """Refuses the errors that TensorRT refuses or mishandles: too little memory, early
+        capture."""
         run = self.profile, *self.shapes.items()
         specs = (*self.signature.inputs, *self.signature.outputs)
         capturing = self.cuda.capturing is not None

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on localhost, of one repository: enough of its protocol for downloads."""
+"""A Hugging Face Hub on localhost with one repository: enough of its protocol for downloads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keeps quiet."""
+        """Logs nothing."""
 
 
 @contextmanager

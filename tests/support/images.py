@@ -1,4 +1,4 @@
-"""Images and masks to begin with, and what colours an image has."""
+"""Input images and masks, and the colours of an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Every pixel another colour."""
+    """An image whose pixels all differ."""
     random = np.random.default_rng(seed)
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
@@ -20,6 +20,6 @@ def mask(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image
 
 
 def colours(image: Image.Image) -> set[tuple[int, ...]]:
-    """Of an image in RGB."""
+    """The colours of an RGB image."""
     assert image.mode == "RGB"
     return set(map(tuple, np.asarray(image).reshape(-1, 3).tolist()))

@@ -1,5 +1,5 @@
-"""What `sdrt tune` would find on other machines: step times as they were measured there, or made
-up. No clock runs and no engine opens.
+"""Measurements of `sdrt tune` on other machines: real step times, or made-up ones. No clock runs
+and no engine opens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdrt.tuning.tune import tune
 from sdrt_engines import BACKENDS, Backends, EngineError, Target
 from support.backends import opening
 
-INTEL = {"cpu": 5.8, "openvino": 8.0, "openvino:bf16": 10.0}  # seconds a step, without AMX
+INTEL = {"cpu": 5.8, "openvino": 8.0, "openvino:bf16": 10.0}  # seconds per step, without AMX
 AMD = {"cpu": 4.6, "openvino": 4.1, "openvino:bf16": 2.2}  # with bfloat16
 SHAPE = Shape(512, 512)
 NUM_STEPS = 50
@@ -25,9 +25,8 @@ ALL: Backends = [opening(backend.name) for backend in BACKENDS]
 def invented(
     steps: Mapping[str, float | Exception], psnr: Mapping[str, float | Exception] | None = None
 ) -> Measures:
-    """Measures of targets by these seconds a step. A target may be written with a number of
-    threads, as `cpu with 2 threads`; text takes 0.1 s and an image 1 s to decode. An exception is
-    raised."""
+    """Measures targets by these seconds per step. A target may be written with a number of threads,
+    as `cpu with 2 threads`; text takes 0.1 s and an image 1 s to decode. An exception is raised."""
     ends: Mapping[Part, float] = {"text": 0.1, "decode": 1.0}
 
     def seconds(candidate: Candidate, shape: Shape, part: Part) -> float:
@@ -64,7 +63,7 @@ def tuned_with(
     psnr: Mapping[str, float | Exception] | None = None,
     num_threads: Sequence[NumThreads] = (None,),
 ) -> Tuning:
-    """The verdict on a bundle whose targets take so long, recorded for this machine."""
+    """The verdict on a bundle whose targets take these times, recorded for this machine."""
     targets = dict.fromkeys(name.partition(" with ")[0] for name in steps)
     plan = plan_for(bundle, tuple(targets), num_threads)
     tuning = tune(bundle, plan, invented(steps, psnr), NUM_STEPS)

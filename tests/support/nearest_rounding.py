@@ -1,9 +1,9 @@
-"""torch's elementary functions rounded to the nearest float32, as numpy's are.
+"""torch's elementary functions rounded to the nearest float32, like numpy's.
 
 torch takes its square roots, powers, logarithms and exponentials from MKL, which is off by one unit
-in the last place, and not by the same one on every make of CPU. Where diffusers subtracts what is
-nearly equal (betas at zero terminal SNR, the coefficients of DEIS) that one place decides the fifth
-digit. In this mode the same code of diffusers gives the same numbers on every machine.
+in the last place, differently on each make of CPU. If diffusers subtracts nearly equal numbers
+(betas at zero terminal SNR, the coefficients of DEIS), that unit decides the fifth digit. In this
+mode the same code of diffusers gives the same numbers on every machine.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def onnx_model(
     weights: Mapping[str, Array] | None = None,
     weights_file: str | None = None,
 ) -> bytes:
-    """An ONNX file. With `weights_file` its weights are left to a file of that name next to it."""
+    """An ONNX file. With `weights_file` its weights are in a file of that name next to it."""
     graph = [field(1, node(*each)) for each in nodes] + [field(2, b"graph")]
     offset = 0
     for name, array in (weights or {}).items():

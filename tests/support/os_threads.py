@@ -1,4 +1,4 @@
-"""The threads of this process, as the system counts them: those that libraries start too."""
+"""The threads of this process, as the system counts them, including those of libraries."""
 
 from __future__ import annotations
 

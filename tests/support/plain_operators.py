@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA operators written out in plain ONNX: their definitions, to run on the CPU."""
+"""ONNX Runtime's CUDA operators defined in plain ONNX, to run them on the CPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_plain_operators(model: ModelProto) -> ModelProto:
 
 
 class _Writer:
-    """Nodes of one definition, with names that nobody else has."""
+    """Nodes of one definition, with unique names."""
 
     def __init__(self, node: NodeProto) -> None:
         self.prefix = f"plain {node.output[0]}"
@@ -74,7 +74,7 @@ def _group_norm(node: NodeProto) -> Nodes:
 
 
 def _with_skip(w: _Writer, node: NodeProto) -> str:
-    """The sum of input, skip, which is (N, h, w, C) or (N, C), and bias, where there is one."""
+    """The sum of input, skip, which is (N, h, w, C) or (N, C), and bias, if there is one."""
     x, skip = node.input[0], node.input[3]
 
     def flat(name: str) -> str:  # (N, h·w or 1, C)

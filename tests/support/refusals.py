@@ -1,4 +1,4 @@
-"""Bad input: one line on stderr that tells the way out, the exit code, and nothing left behind."""
+"""Bad input: one line on stderr with a remedy, the exit code, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def entries(folder: Path) -> dict[Path, bytes | None]:
 
 
 def refusal(arguments: list[str], folder: Path, capture: Capture, code: int = 1) -> str:
-    """The one line that a command line which cannot work gives."""
+    """The one error line of a command line that cannot work."""
     before = entries(folder)
     assert main(arguments) == code
     printed = capture.readouterr()

@@ -1,4 +1,4 @@
-"""Time that passes only if somebody says so."""
+"""Simulated time, which passes only on request."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class SimulatedClock:
         self._now = max(self._now, moment)
 
     def serving(self, seconds: Sequence[float]) -> Callable[[int], None]:
-        """Serves a query in the seconds of its number, over and over again."""
+        """Serves each query in the seconds of its number, repeating the sequence."""
         return lambda number: self.wait_until(self._now + seconds[number % len(seconds)])

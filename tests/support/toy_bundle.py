@@ -1,5 +1,5 @@
 """Writes a bundle of real networks that load in a millisecond: a table of words, a product, an
-enlargement, an image made smaller. Its images mean nothing, and it runs like any other bundle.
+enlargement, a reduction. Its images mean nothing, but it runs like any other bundle.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def write_toy_bundle(
     unet_channels: int = 4,
     pools_globally: bool = False,
 ) -> Path:
-    """The bundle, in a new folder `root`. The component `nan_from` gives nothing but NaN.
+    """The bundle, in a new folder `root`. The component `nan_from` returns only NaN.
 
-    What else is asked for stands in the configurations alone.
+    Other arguments only change the configurations.
     """
     configs = CONFIGS | {
         "unet/config.json": CONFIGS["unet/config.json"] | {"in_channels": unet_channels},
@@ -141,7 +141,7 @@ def write_toy_bundle(
 
 def _component(root: Path, name: str, nan: bool) -> Component:
     weights = _weights(nan)[name]
-    outside = name.startswith("unet")  # shapes are worked out from the weights of the others
+    outside = name.startswith("unet")  # shapes of the others are inferred from weights
     model = FILES.get(name, f"{name}/model.onnx")
     file = root / model
     file.parent.mkdir(exist_ok=True)
@@ -173,7 +173,7 @@ def _weights(nan: bool) -> dict[str, dict[str, Array]]:
         "unet": unet,
         "unet_controlled": unet,
         "controlnet_edges": {
-            "channels": np.array([0, 0, 0, 0, 0, 1, 0, 0]),  # three of colour become four
+            "channels": np.array([0, 0, 0, 0, 0, 1, 0, 0]),  # three colour channels become four
             "factor": unit.reshape(1),
             "per_image": np.array([-1, 1, 1, 1]),
             "eighth": np.array([1, 1, 1 / 8, 1 / 8], np.float32),
@@ -183,7 +183,7 @@ def _weights(nan: bool) -> dict[str, dict[str, Array]]:
             "eighth": np.array([1, 1, 1 / 8, 1 / 8], np.float32),
             "factor": np.array([10], np.float32) * unit,
             "channels": np.array([0, 0, 0, 0, 0, 5, 0, 0]),
-            "low": np.array([-4], np.float32),  # the log-variances, and a mean that none sees
+            "low": np.array([-4], np.float32),  # the log-variances, and an unused mean
         },
         "vae_decoder": {
             "begin": np.array([0]),

@@ -1,4 +1,4 @@
-"""What real code does while somebody watches."""
+"""Observes the calls of real code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import FrameType
 
 @contextmanager
 def calls_of(name: str) -> Iterator[list[str]]:
-    """The files of the Python functions called `name` that are called meanwhile, in threads that
-    start meanwhile too."""
+    """The files of the Python functions called `name` that run during the block, including in
+    threads started during it."""
     files: list[str] = []
 
     def watch(frame: FrameType, event: str, argument: object) -> None:

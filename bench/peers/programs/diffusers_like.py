@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from protocol import Draw, Drawing, Job, bytes_of
+from protocol import Generate, Generation, Job, bytes_of
 
 
-def drawing_with(pipe: Any, job: Job) -> Draw:
+def generate_with(pipe: Any, job: Job) -> Generate:
     pipe.set_progress_bar_config(disable=True)
     image = Image.open(job.image).convert("RGB")
     inputs = {
@@ -20,17 +20,17 @@ def drawing_with(pipe: Any, job: Job) -> Draw:
     }[job.kind]
     encode_prompt, decode = pipe.encode_prompt, pipe.vae.decode
 
-    def draw(drawing: Drawing) -> np.ndarray:
-        pipe.encode_prompt = drawing.timed("text_encoder", encode_prompt)
-        pipe.vae.decode = drawing.timed("vae_decoder", decode)
+    def generate(generation: Generation) -> np.ndarray:
+        pipe.encode_prompt = generation.timed("text_encoder", encode_prompt)
+        pipe.vae.decode = generation.timed("vae_decoder", decode)
 
         def on_step_end(pipe: Any, index: int, timestep: Any, values: dict) -> dict:
-            drawing.end_step()
+            generation.end_step()
             return values
 
         images = pipe(
             job.prompt,
-            num_inference_steps=drawing.steps,
+            num_inference_steps=generation.steps,
             guidance_scale=job.guidance_scale,
             num_images_per_prompt=job.num_images,
             generator=[torch.Generator().manual_seed(i) for i in range(job.num_images)],
@@ -39,4 +39,4 @@ def drawing_with(pipe: Any, job: Job) -> Draw:
         ).images
         return bytes_of(images)
 
-    return draw
+    return generate

@@ -40,7 +40,7 @@ class Job:
 
 
 @dataclass
-class Drawing:
+class Generation:
     """One call of a pipeline, filled in while it runs."""
 
     steps: int
@@ -64,24 +64,24 @@ class Drawing:
         return call
 
 
-Draw = Callable[[Drawing], np.ndarray]  # images (B, H, W, 3) uint8
+Generate = Callable[[Generation], np.ndarray]  # images (B, H, W, 3) uint8
 
 
-def race(open_pipeline: Callable[[Job], Draw], packages: tuple[str, ...]) -> None:
+def race(open_pipeline: Callable[[Job], Generate], packages: tuple[str, ...]) -> None:
     """Runs the job given as JSON on the command line; the last line of stdout is the report."""
     job = Job(**json.loads(sys.argv[1]))
-    draw = open_pipeline(job)
+    generate = open_pipeline(job)
     ready = time.time()
     report = {"ready": ready, "versions": versions_of(packages)}
     for name, steps in (("first", job.first_steps), ("warm", job.steps)):
-        drawing = Drawing(steps)
-        images = draw(drawing)
+        generation = Generation(steps)
+        images = generate(generation)
         end = time.time()
         report[name] = {
-            "begin": drawing.begin,
-            "step_ends": drawing.step_ends,
+            "begin": generation.begin,
+            "step_ends": generation.step_ends,
             "end": end,
-            "stages": drawing.stages,
+            "stages": generation.stages,
         }
     Path(job.images).parent.mkdir(parents=True, exist_ok=True)
     np.save(job.images, images)

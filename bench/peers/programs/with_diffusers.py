@@ -9,8 +9,8 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
 )
-from diffusers_like import drawing_with
-from protocol import Draw, Job, race
+from diffusers_like import generate_with
+from protocol import Generate, Job, race
 
 PIPELINES = {
     "text": StableDiffusionPipeline,
@@ -19,7 +19,7 @@ PIPELINES = {
 }
 
 
-def open_pipeline(job: Job) -> Draw:
+def open_pipeline(job: Job) -> Generate:
     torch.set_num_threads(job.num_threads)
     dtype = getattr(torch, job.options["dtype"])
     parts = {"dtype": dtype}
@@ -29,7 +29,7 @@ def open_pipeline(job: Job) -> Draw:
     if job.options.get("compile"):
         pipe.unet = torch.compile(pipe.unet)
         pipe.vae.decoder = torch.compile(pipe.vae.decoder)
-    return drawing_with(pipe, job)
+    return generate_with(pipe, job)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 import openvino_genai
 from PIL import Image
-from protocol import Draw, Drawing, Job, race
+from protocol import Generate, Generation, Job, race
 
 PIPELINES = {
     "text": openvino_genai.Text2ImagePipeline,
@@ -36,7 +36,7 @@ class GivenNoise(openvino_genai.Generator):
         return found
 
 
-def open_pipeline(job: Job) -> Draw:
+def open_pipeline(job: Job) -> Generate:
     pipe = PIPELINES[job.kind](job.model)
     pipe.reshape(job.num_images, job.size, job.size, job.guidance_scale)
     pipe.compile(
@@ -53,14 +53,14 @@ def open_pipeline(job: Job) -> Draw:
         inputs.append(openvino.Tensor(image))
         keywords = {"strength": job.strength}
 
-    def draw(drawing: Drawing) -> np.ndarray:
+    def generate(generation: Generation) -> np.ndarray:
         def on_step_end(step: int, num_steps: int, latent: Any) -> bool:
-            drawing.end_step()
+            generation.end_step()
             return False
 
         images = pipe.generate(
             *inputs,
-            num_inference_steps=drawing.steps,
+            num_inference_steps=generation.steps,
             guidance_scale=job.guidance_scale,
             num_images_per_prompt=job.num_images,
             generator=GivenNoise(noise),
@@ -69,11 +69,11 @@ def open_pipeline(job: Job) -> Draw:
         )
         metrics = pipe.get_performance_metrics()
         encoders = metrics.get_text_encoder_infer_duration()
-        drawing.stages["text_encoder"] = sum(encoders.values()) / 1000
-        drawing.stages["vae_decoder"] = metrics.get_vae_decoder_infer_duration() / 1000
+        generation.stages["text_encoder"] = sum(encoders.values()) / 1000
+        generation.stages["vae_decoder"] = metrics.get_vae_decoder_infer_duration() / 1000
         return np.array(images.data)
 
-    return draw
+    return generate
 
 
 if __name__ == "__main__":

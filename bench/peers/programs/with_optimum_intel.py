@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from diffusers_like import drawing_with
+from diffusers_like import generate_with
 from optimum.intel import OVStableDiffusionImg2ImgPipeline, OVStableDiffusionPipeline
-from protocol import Draw, Job, race
+from protocol import Generate, Job, race
 
 PIPELINES = {"text": OVStableDiffusionPipeline, "image": OVStableDiffusionImg2ImgPipeline}
 
 
-def open_pipeline(job: Job) -> Draw:
+def open_pipeline(job: Job) -> Generate:
     config = {
         "INFERENCE_PRECISION_HINT": job.options["precision"],
         "INFERENCE_NUM_THREADS": str(job.num_threads),
@@ -19,7 +19,7 @@ def open_pipeline(job: Job) -> Draw:
     pipe = PIPELINES[job.kind].from_pretrained(job.model, ov_config=config, compile=False)
     pipe.reshape(1, job.size, job.size, job.num_images)
     pipe.compile()
-    return drawing_with(pipe, job)
+    return generate_with(pipe, job)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from protocol import Draw, Drawing, Job, bytes_of, race
+from protocol import Generate, Generation, Job, bytes_of, race
 
 import sdrt
 
 
-def open_pipeline(job: Job) -> Draw:
+def open_pipeline(job: Job) -> Generate:
     pipeline = sdrt.Pipeline.open(job.model, job.options["target"], num_threads=job.num_threads)
     inputs = {
         "text": {},
@@ -16,11 +16,11 @@ def open_pipeline(job: Job) -> Draw:
         "control": {"control": {"edges": sdrt.Control(job.image)}},
     }[job.kind]
 
-    def draw(drawing: Drawing) -> np.ndarray:
+    def generate(generation: Generation) -> np.ndarray:
         stream = pipeline.stream(
             job.prompt,
             seed=0,
-            num_inference_steps=drawing.steps,
+            num_inference_steps=generation.steps,
             guidance_scale=job.guidance_scale,
             height=job.size,
             width=job.size,
@@ -28,11 +28,11 @@ def open_pipeline(job: Job) -> Draw:
             **inputs,
         )
         for _ in stream:
-            drawing.end_step()
-        drawing.stages |= stream.result.timings.seconds
+            generation.end_step()
+        generation.stages |= stream.result.timings.seconds
         return bytes_of(stream.result.images)
 
-    return draw
+    return generate
 
 
 if __name__ == "__main__":

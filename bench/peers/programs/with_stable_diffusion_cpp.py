@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from protocol import Draw, Drawing, Job, bytes_of, race
+from protocol import Generate, Generation, Job, bytes_of, race
 from stable_diffusion_cpp import StableDiffusion
 
 
-def open_pipeline(job: Job) -> Draw:
+def open_pipeline(job: Job) -> Generate:
     model = StableDiffusion(
         model_path=job.model,
         n_threads=job.num_threads,
@@ -16,10 +16,10 @@ def open_pipeline(job: Job) -> Draw:
         verbose=False,
     )
 
-    def draw(drawing: Drawing) -> np.ndarray:
+    def generate(generation: Generation) -> np.ndarray:
         def on_progress(step: int, num_steps: int, seconds: float) -> None:
-            if num_steps == drawing.steps and step:  # it also reports loading
-                drawing.end_step()
+            if num_steps == generation.steps and step:  # it also reports loading
+                generation.end_step()
 
         images = model.generate_image(
             job.prompt,
@@ -27,14 +27,14 @@ def open_pipeline(job: Job) -> Draw:
             height=job.size,
             cfg_scale=job.guidance_scale,
             sample_method="euler",
-            sample_steps=drawing.steps,
+            sample_steps=generation.steps,
             seed=0,
             batch_count=job.num_images,
             progress_callback=on_progress,
         )
         return bytes_of(images)
 
-    return draw
+    return generate
 
 
 if __name__ == "__main__":

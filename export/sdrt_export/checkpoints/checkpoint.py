@@ -32,7 +32,7 @@ from sdrt_export.checkpoints.weights_files import (
     refusal_of_incomplete,
     refusal_of_pickles,
 )
-from sdrt_export.errors import CheckpointError
+from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_checkpoint"
@@ -52,6 +52,7 @@ class Checkpoint:
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
 
 
+@unreadable_as_checkpoint_error()
 def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
     """The checkpoint at a folder's path or Hub id, or "demo"; downloaded if necessary.
 
@@ -117,10 +118,18 @@ def _controlnets_in(files: Collection[str], kind: CheckpointKind) -> list[Weight
 
 
 def _check_names(files: Collection[str], source: str) -> None:
-    """CheckpointError if files of these names are not a checkpoint of any kind."""
+    """CheckpointError if files of these names are not a checkpoint of any kind.
+
+    A pipeline without a denoiser that is known here is left to `kind_of_folder`, which names it.
+    """
     refusals = [_refusal_of_names(files, source, kind) for kind in KINDS]
-    if None not in refusals:
+    if None not in refusals and not _may_be_another_family(files):
         raise CheckpointError(refusals[0])
+
+
+def _may_be_another_family(files: Collection[str]) -> bool:
+    denoisers = tuple(f"{kind.part('denoiser').folder}/" for kind in KINDS)
+    return MODEL_INDEX in files and not any(name.startswith(denoisers) for name in files)
 
 
 def weights_from_names(

@@ -28,7 +28,7 @@ from sdrt_export.checkpoints.weights_files import (
     refusal_of_incomplete,
     refusal_of_pickles,
 )
-from sdrt_export.errors import CheckpointError
+from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
 Sources: TypeAlias = Mapping[str, str | PathLike[str]]  # name → folder or Hub id
 
@@ -86,6 +86,7 @@ def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> W
     raise CheckpointError(refusal_of_incomplete(source, kind.title, missing, files))
 
 
+@unreadable_as_checkpoint_error()
 def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlNetCheckpoint:
     folder, text, kind = Path(source), str(source), host.kind.controlnet
     if folder.is_dir():

@@ -51,6 +51,11 @@ def folder_from_hub(repo: str, wanted: FilesWanted) -> tuple[Path, str]:
             f"'{repo}' is neither a folder here nor a checkpoint on the Hub: check the name, "
             "and `hf auth login` if it is private"
         ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"'{repo}' is not a folder here, and the Hub does not answer: check the network, or "
+            "export from a folder"
+        ) from error
     except Exception as error:  # each HTTP library has its own errors
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -65,15 +70,23 @@ def _names_in(repo: str, wanted: FilesWanted) -> list[str]:
     from huggingface_hub import HfApi, errors
 
     try:
-        return HfApi().list_repo_files(repo)
+        found = HfApi().model_info(repo, revision="main")  # list_repo_files retries for 25 seconds
+        return [file.rfilename for file in found.siblings or ()]
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except Exception:
-        folder = _downloaded(repo, wanted.small_files)  # the library falls back on its cache
+    except Exception as error:
+        try:
+            folder = _downloaded(repo, wanted.small_files, from_cache=True)
+        except errors.LocalEntryNotFoundError:
+            if isinstance(error, errors.HfHubHTTPError):  # it answers, with an error
+                raise error from None
+            raise
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
-def _downloaded(repo: str, names: Iterable[str]) -> Path:
+def _downloaded(repo: str, names: Iterable[str], *, from_cache: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repo, allow_patterns=list(names)))
+    return Path(
+        snapshot_download(repo, allow_patterns=list(names), local_files_only=from_cache),
+    )

@@ -158,7 +158,7 @@ def kind_of_family(name: str) -> CheckpointKind:
     for kind in KINDS:
         if name in kind.families:
             return kind
-    known = ", ".join(family for kind in KINDS for family in kind.families)
+    known = ", ".join(kind.title for kind in KINDS)
     raise CheckpointError(
         f"family '{name}': this sdrt exports {known}: use the version that made the bundle"
     )

@@ -1,4 +1,4 @@
-"""Draws the documentation's images of editing and of previews with the built-in model.
+"""Makes the documentation's images of editing and of previews with the built-in model.
 
 python -m sdrt_export.demo.editing_sheet docs
 """

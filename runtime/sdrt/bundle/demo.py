@@ -1,6 +1,6 @@
-"""The built-in bundle: read in the package, built for targets in a copy in the user's cache.
+"""The built-in bundle: read from the package, built for targets in a copy in the user's cache.
 
-An installed package may be read-only, and what is written into it stays when it is uninstalled.
+An installed package may be read-only, and files written into it remain after uninstalling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.atomic import appearing_file
-from sdrt.files.cache import cache_folder
+from sdrt.files.cache import cache_folder, require_writable
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
@@ -26,13 +26,13 @@ _KEY_LENGTH = 16  # hexadecimal digits
 def demo_root(manifest: Manifest) -> Path:
     """The copy of the built-in bundle if it is complete, else the package's folder.
 
-    The copy of another version of the package has another name, if the bundle differs.
+    Copies of different versions of the bundle have different names.
     """
     try:
         copy = _copy_folder()
         complete = copy.is_dir() and all(_is_there(copy, record) for record in _records(manifest))
         return copy if complete and _same_manifest(copy) else DEMO_FOLDER
-    except (OSError, SdrtError):  # no home folder, or a cache of another user
+    except (OSError, SdrtError):  # no home folder, or another user's cache
         return DEMO_FOLDER
 
 
@@ -45,11 +45,12 @@ def is_demo(root: Path) -> bool:
 
 
 def copy_of_demo(manifest: Manifest) -> Path:
-    """The copy of the built-in bundle; what is missing or damaged of it is copied again.
+    """The copy of the built-in bundle, after copying missing and damaged files again.
 
     SdrtError if the cache cannot be written.
     """
     copy = _copy_folder()
+    require_writable(copy)
     for record in _records(manifest):
         if not _is_whole(copy, record):
             _copy(record.path, copy)
@@ -90,6 +91,6 @@ def _same_manifest(folder: Path) -> bool:
 
 
 def _copy(path: str, folder: Path) -> None:
-    """Copies the content alone: a read-only package would give read-only folders."""
+    """Copies only the content: a read-only package would give read-only folders."""
     with appearing_file(folder / path) as draft:
         shutil.copyfile(DEMO_FOLDER / path, draft)

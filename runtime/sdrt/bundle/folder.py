@@ -118,7 +118,7 @@ class Bundle:
         return None
 
     def name_of(self, role: Role, *takes: str) -> str:
-        """The name of the component that `find` returns; BundleError if there is none."""
+        """The name of the component that `find` returns; BundleError if it is missing."""
         component = self.find(role, *takes)
         if component is None:
             kind = f"{role} that takes {' and '.join(takes)}" if takes else role
@@ -150,6 +150,13 @@ def _demo_manifest() -> Manifest:
 
 
 def _manifest_of(root: Path) -> Manifest:
+    try:
+        return _existing_manifest(root)
+    except OSError as error:  # such as a folder of another user
+        raise BundleError(f"'{root}' cannot be read: {error.strerror}") from error
+
+
+def _existing_manifest(root: Path) -> Manifest:
     if not root.exists():
         raise BundleError(
             f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"
@@ -174,8 +181,8 @@ def _manifest_of(root: Path) -> Manifest:
 def _way_to_make(root: Path) -> str:
     looks_like_hub_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", root.as_posix())
     if looks_like_hub_id and not root.parent.exists():
-        return f"if it is a checkpoint on the Hub, `sdrt export {root} -o bundle` compiles it"
-    return f"`sdrt export CHECKPOINT -o {root}` makes one"
+        return f"create one with `sdrt export {root} -o bundle` from the checkpoint on the Hub"
+    return f"create one with `sdrt export CHECKPOINT -o {root}`"
 
 
 def _manifest_from_file(path: Path) -> Manifest:

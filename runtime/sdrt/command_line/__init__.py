@@ -1,1 +1,1 @@
-"""What a user types: parse it, make one call, print one line for an error."""
+"""The command line: parse it, make one call, print one line for an error."""

@@ -1,4 +1,4 @@
-"""`sdrt bench`: how fast a bundle is on a target, as a table, JSON lines and a plot."""
+"""`sdrt bench`: the speed of a bundle on a target, as a table, JSON lines and a plot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Plot: TypeAlias = Callable[[str, Sequence[Figure]], None]
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measures and reports. Refuses what it can before it runs anything."""
+    """Measures and reports. Checks as much as possible before it runs anything."""
     values = scenario_options(options)
     measure = _measure(options, values)
     plot = _plot(options)
@@ -64,7 +64,7 @@ def _scenario(options: argparse.Namespace, values: dict[str, Any]) -> Scenario:
 
 
 def _prepared(options: argparse.Namespace, largest_batch: int) -> tuple[Workload, Context]:
-    """The workload, whose request the bundle can do, and what all of its figures share."""
+    """The workload, after checking its request, and the facts that all of its figures share."""
     request = Request(**{name: getattr(options, name) for name in SETTINGS})
     workload = Workload(
         options.bundle, options.target, request, options.num_threads, options.warmup
@@ -76,7 +76,7 @@ def _prepared(options: argparse.Namespace, largest_batch: int) -> tuple[Workload
 
 
 def _plot(options: argparse.Namespace) -> Plot:
-    """What draws the figures, if that was asked for. Raises what stands in its way."""
+    """The function that plots, if requested. Raises an error if it cannot."""
     path: Path | None = options.plot
     if path is None:
         return lambda title, figures: None
@@ -93,7 +93,7 @@ def _plot(options: argparse.Namespace) -> Plot:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """Takes what is being done, and shows it on a terminal."""
+    """Takes descriptions of the current work, and shows them on a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield unreported

@@ -1,4 +1,4 @@
-"""The options of `sdrt bench`, and which of them go with which scenario."""
+"""The options of `sdrt bench`, and the scenarios that each belongs to."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def _positive(text: str) -> float:
 
 
 def _at_least(low: Number, value: Number, expected: str) -> Number:
-    if low <= value < math.inf:  # so not NaN
+    if low <= value < math.inf:  # excludes NaN
         return value
     raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
 
 
 @dataclass(frozen=True)
 class _Option:
-    """An option that some scenarios know, with its default in each of them."""
+    """An option of some scenarios, with its default in each."""
 
     name: str
     metavar: str
@@ -58,12 +58,12 @@ class _Option:
 
 
 _OPTIONS = (
-    _Option("--runs", "N", _count, "images that are measured (default: 5)", {NO_SCENARIO: 5}),
+    _Option("--runs", "N", _count, "measured images (default: 5)", {NO_SCENARIO: 5}),
     _Option(
         "--batches",
         "N,N",
         _counts,
-        "numbers of images made at once (default: 1,2,4)",
+        "numbers of images generated at once (default: 1,2,4)",
         {NO_SCENARIO: (1, 2, 4)},
     ),
     _Option(
@@ -77,7 +77,7 @@ _OPTIONS = (
         "--queries",
         "N",
         _count,
-        "at least so many images (default: single-stream 64, offline 24, server 459, the fewest "
+        "minimum number of images (default: single-stream 64, offline 24, server 459, the fewest "
         "that can be valid)",
         {"single-stream": 64, "offline": 24, "server": 459},
     ),
@@ -85,16 +85,16 @@ _OPTIONS = (
         "--duration",
         "SECONDS",
         _seconds,
-        "go on for at least so long (default: 0)",
+        "minimum duration (default: 0)",
         {"single-stream": 0.0, "offline": 0.0, "server": 0.0},
     ),
-    _Option("--batch", "N", _count, "images made at once (default: 1)", {"offline": 1}),
+    _Option("--batch", "N", _count, "images generated at once (default: 1)", {"offline": 1}),
     _Option("--rate", "X", _positive, "queries per second, on average", {"server": None}),
     _Option(
         "--latency-bound",
         "SECONDS",
         _positive,
-        "that 99%% of the queries must keep (default: 20)",
+        "for 99%% of the queries (default: 20)",
         {"server": 20.0},
     ),
 )
@@ -110,15 +110,15 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     image = parser.add_argument_group("the image (default: what the bundle recommends)")
     image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
     add_parameters(image, _IMAGE_FIELDS)
-    measured = parser.add_argument_group("what is measured")
+    measured = parser.add_argument_group("measurement")
     measured.add_argument(
-        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that do not count"
+        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that are not counted"
     )
     measured.add_argument(
         "--scenario",
         choices=("single-stream", "offline", "server"),
         default=NO_SCENARIO,
-        help="measure as MLPerf's loadgen does, in place of stages, batches and cold start",
+        help="measure like MLPerf's loadgen, instead of stages, batches and cold start",
     )
     for option in _OPTIONS:
         measured.add_argument(
@@ -135,12 +135,12 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         "--json", type=Path, metavar="FILE", help="append a JSON line per figure to this file"
     )
     group.add_argument(
-        "--plot", type=Path, metavar="PNG", help="draw the figures (pip install 'sdrt[plot]')"
+        "--plot", type=Path, metavar="PNG", help="plot the figures (pip install 'sdrt[plot]')"
     )
 
 
 def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The values of the options that go with the scenario. UsageError if another one is given."""
+    """The values of the scenario's options. UsageError if another option is given."""
     scenario, values = options.scenario, {}
     for option in _OPTIONS:
         name = option.name.removeprefix("--").replace("-", "_")
@@ -148,7 +148,7 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
         if scenario in option.defaults:
             values[name] = option.defaults[scenario] if given is None else given
         elif given is not None:
-            raise UsageError(f"{option.name} goes with {_listed(option.defaults)}: leave it out")
+            raise UsageError(f"{option.name} is for {_listed(option.defaults)}: leave it out")
     if scenario == "server" and values["rate"] is None:
         raise UsageError("--scenario server needs --rate: give the queries per second")
     return values
@@ -156,5 +156,5 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _listed(scenarios: Mapping[str, Any]) -> str:
     if NO_SCENARIO in scenarios:
-        return "no --scenario"
+        return "runs without --scenario"
     return f"--scenario {' or '.join(scenarios)}"

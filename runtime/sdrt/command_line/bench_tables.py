@@ -1,4 +1,4 @@
-"""The figures of `sdrt bench` for reading."""
+"""The figures of `sdrt bench` as tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.table import Table
 from sdrt.benchmarking.figures import Figure, quantity
 from sdrt.benchmarking.rows import Context, versions_of
 
-READING = "p50, p90, p99: so many percent of the samples are at least as good"
+READING = "p50, p90, p99: this percentage of the samples is at least as good"
 
 
 def facts_table(context: Context, figures: Sequence[Figure]) -> Table:
-    """What ran, where, and a scenario's verdict. A target that took another's place says so."""
+    """The bundle, the target and a scenario's verdict, with any change of target."""
     table = Table.grid(padding=(0, 2))
     table.add_row("bundle", f"{context.bundle['name']}, {context.bundle['digest'][:12]}")
     for target in dict.fromkeys(figure.target for figure in figures):

@@ -1,4 +1,4 @@
-"""What `sdrt doctor BUNDLE` adds: what `auto` takes for the bundle here, and why."""
+"""The part of `sdrt doctor BUNDLE` about the bundle: the choice of `auto`, and its reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STALE = "{} does not count: {}: run `sdrt tune` again"
 
 @dataclass(frozen=True)
 class VerdictState:
-    """A verdict of `sdrt tune` that lies in the cache; `fault` says why it does not hold."""
+    """A verdict of `sdrt tune` in the cache; `fault` is the reason why it does not hold."""
 
     path: str
     fault: str | None
@@ -37,14 +37,14 @@ class RefusedTarget:
 
 @dataclass(frozen=True)
 class BundleDiagnosis:
-    """What holds for one bundle on this machine."""
+    """The findings for one bundle on this machine."""
 
     path: str
-    auto: str | None  # the target that it takes
+    auto: str | None  # the target that "auto" takes
     num_threads: int | None  # None: the library's choice
     passed_over: tuple[RefusedTarget, ...]
     verdicts: tuple[VerdictState, ...]
-    error: str | None = None  # why "auto" takes none
+    error: str | None = None  # why "auto" takes no target
 
 
 def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
@@ -62,12 +62,12 @@ def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
 
 
 def print_bundle(found: BundleDiagnosis, console: Console, known: Collection[str]) -> None:
-    """What `auto` passes over for a reason that is not `known` yet, and the verdicts."""
+    """Prints the targets that `auto` skips for a reason that is not `known`, and the verdicts."""
     if found.error is not None:
         console.print(found.error, soft_wrap=True)
     for refused in found.passed_over:
         if refused.reason not in known:
-            console.print(f"auto passes over {refused.target}: {refused.reason}", soft_wrap=True)
+            console.print(f"auto skips {refused.target}: {refused.reason}", soft_wrap=True)
     if not found.verdicts:
         console.print(_UNTUNED.format(found.path), soft_wrap=True)
     for state in found.verdicts:

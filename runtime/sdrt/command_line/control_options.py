@@ -14,7 +14,7 @@ from sdrt.metadata.parameters import recorded_controls
 def controls_from_options(
     options: argparse.Namespace, recorded: Mapping[str, Any]
 ) -> dict[str, Control]:
-    """The controls that a PNG records, changed and extended by the options."""
+    """The controls in a PNG, changed and extended by the options."""
     values = recorded_controls(recorded)
     for name, path in _pairs("--control", "IMAGE", options.control):
         values.setdefault(name, {})["image"] = path

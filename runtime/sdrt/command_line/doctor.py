@@ -1,4 +1,4 @@
-"""`sdrt doctor`: which targets open on this machine, and what is missing for the others."""
+"""`sdrt doctor`: the targets that open on this machine, and what the others need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sdrt_engines.processor import this_processor, usable_cores
 
 @dataclass(frozen=True)
 class Cpu:
-    """The processor; `bfloat16` is None if the system does not say."""
+    """The processor; `bfloat16` is None if unknown."""
 
     name: str
     cores: int  # that this process may use
@@ -32,7 +32,7 @@ class Cpu:
 
 @dataclass(frozen=True)
 class TargetState:
-    """Whether a target opens here; `reason` says why not, and what to do."""
+    """A target, and if it opens here; `reason` is why not, with a remedy."""
 
     target: str
     opens: bool
@@ -42,7 +42,7 @@ class TargetState:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that `sdrt doctor` finds."""
+    """The findings of `sdrt doctor`."""
 
     sdrt: str
     python: str
@@ -106,8 +106,8 @@ def _state(backend: Backend, target: Target) -> TargetState:
         reason = backend.refusal(target)
     except (
         Exception
-    ) as error:  # a broken library may raise anything, and the other targets must still be shown
-        reason = f"its library fails: {' '.join(str(error).split())}: install it again"
+    ) as error:  # a broken library may raise anything; other targets must still be shown
+        reason = f"its library fails: {' '.join(str(error).split())}: reinstall it"
     return TargetState(str(target), reason is None, reason, installed_versions(*backend.packages))
 
 
@@ -117,8 +117,8 @@ def _note_on_onnxruntime() -> str | None:
         return None
     names = " and ".join(f"{name} {number}" for name, number in found.items())
     return (
-        f"{names} are both installed and write the same files: those of the last one count. "
-        f"If the target cuda does not open although there is a GPU: {WAY_OUT_OF_BOTH}"
+        f"{names} are both installed and write the same files: those installed last count. "
+        f"If the target cuda does not open despite a GPU: {WAY_OUT_OF_BOTH}"
     )
 
 
@@ -141,7 +141,7 @@ def _facts(found: Diagnosis) -> Table:
         size = f"{gpu.memory / 2**30:.0f} GiB"
         table.add_row("GPU", f"{gpu.name}, {gpu.architecture}, {size}, CUDA {found.cuda}")
     if not found.gpus:
-        table.add_row("GPU", "none that an NVIDIA driver reports")
+        table.add_row("GPU", "none reported by an NVIDIA driver")
     table.add_row("auto", found.auto or "no target opens")
     return table
 

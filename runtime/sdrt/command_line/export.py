@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError, UsageError
+from sdrt.notes import Note
 from sdrt_engines import Target, backend_of
 from sdrt_export.building.builder import BuildOptions
 from sdrt_export.building.builders import builder_of
@@ -33,17 +35,42 @@ def export(options: argparse.Namespace) -> None:
         if options.into is not None:
             add_controlnets(options.into, controlnets, **given)
         else:
-            export_checkpoint(options.source, options.output, controlnets=controlnets, **given)
+            export_checkpoint(
+                options.source,
+                options.output,
+                controlnets=controlnets,
+                on_note=_print_note,
+                **given,
+            )
     except ModuleNotFoundError as error:
         raise SdrtError(
             f"'sdrt export' needs {error.name}, which is not installed: pip install 'sdrt[export]'"
         ) from error
+    path = options.into or options.output
     for target in targets:
-        _build(options.into or options.output, target, BuildOptions())
+        _build(path, target, BuildOptions())
+    sys.stdout.write(f"{_summary(path)}\n")
+
+
+def _print_note(note: Note) -> None:
+    sys.stderr.write(f"sdrt: note: {note}\n")
+
+
+def _summary(path: Path) -> str:
+    """One line on a bundle: its networks, size, distance to torch, and the next command."""
+    manifest = Bundle.open(path).manifest
+    files = [*manifest.files, *(file for part in manifest.components for file in part.files)]
+    size = sum({file.path: file.size for file in files}.values())  # components share files
+    measured = [(part.parity.psnr, part.name) for part in manifest.components if part.parity]
+    psnr, worst = min(measured)
+    return (
+        f"{path}: {len(manifest.components)} networks, {size / 1e6:.0f} MB, PSNR {psnr:.0f} dB or "
+        f'more against torch ({worst}); next: sdrt run {shlex.quote(str(path))} "a prompt"'
+    )
 
 
 def _targets_to_build(texts: Sequence[str]) -> list[Target]:
-    """The targets that run something built for them. Raises before an export for what cannot be."""
+    """The targets that need a build. Raises errors for impossible ones before an export."""
     named = [Target.parse(text) for text in texts]
     targets = [target for target in named if backend_of(target).runs != "network"]
     for target in targets:
@@ -63,7 +90,7 @@ def _each_once(controlnets: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def build(options: argparse.Namespace) -> None:
-    """Builds what a target runs in place of the bundle's ONNX; reports stages unless quiet."""
+    """Builds the files that a target runs instead of the bundle's ONNX; reports stages."""
     wanted = BuildOptions(
         components=tuple(options.component),
         precision=options.precision,
@@ -75,13 +102,13 @@ def build(options: argparse.Namespace) -> None:
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
-            sys.stdout.write("everything exists already, nothing was built\n")
+            sys.stdout.write("everything is already built\n")
 
 
 def _build(
     bundle: str | Path, target: Target, options: BuildOptions, *, quiet: bool = False
 ) -> list[Path]:
-    """Builds into the bundle, or the copy of the built-in one; returns what did not exist yet."""
+    """Builds into the bundle, or the copy of the built-in one; returns the new files."""
 
     def report(line: str) -> None:
         if not quiet:

@@ -1,4 +1,4 @@
-"""What users of other programs type, and the options and arguments of `sdrt` that they mean."""
+"""Options and arguments of other programs, and those of `sdrt` with the same meaning."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OPTIONS: Mapping[str, Meant] = {
     "--threads": "--num-threads",
     "--torch-dtype": ("--weights", "--precision"),
 }
-_ARGUMENTS: Mapping[str, tuple[str, ...]] = {  # words for what is written without an option
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {  # options of others for positional arguments
     "--checkpoint": ("source", "bundle"),
     "--ckpt": ("source", "bundle"),
     "--input": ("source", "bundle"),
@@ -50,9 +50,9 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {  # words for what is written witho
 def hint_on_option(
     option: str, command: str, known: Collection[str], arguments: Sequence[str]
 ) -> str:
-    """What is meant by an unknown `option` of `command`, for the end of a sentence.
+    """The likely meaning of an unknown `option` of `command`, for the end of a message.
 
-    `known` are the command's options, `arguments` the names of what it takes without one.
+    `known` are the command's options, `arguments` the names of its positional arguments.
     """
     word = option.partition("=")[0].lower().replace("_", "-")
     for name in _ARGUMENTS.get(word, (word.removeprefix("--"),)):
@@ -66,19 +66,19 @@ def hint_on_option(
 
 
 def is_known_elsewhere(option: str) -> bool:
-    """Whether other programs have an option of this name."""
+    """True if other programs have an option of this name."""
     return option in _parameter_options() or option in _OPTIONS
 
 
 def _near(word: str, known: Iterable[str]) -> list[str]:
-    """The option that is spelt like `word`, compared without dashes, which all have in common."""
+    """The option spelt most like `word`, ignoring the dashes that all have in common."""
     by_word = {name.lstrip("-"): name for name in known}
     near = nearest(word.lstrip("-"), by_word)
     return [by_word[near]] if near else []
 
 
 def _parameter_options() -> dict[str, Meant]:
-    """The words of other programs for the parameters of a request, as options."""
+    """Other programs' names for the parameters of a request, as options."""
     return {
         _option(alias): tuple(_option_of(name) for name in _names(meant))
         for alias, meant in ALIASES.items()

@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
-        )  # not every terminal can show every letter
+        )  # not every terminal can show every character
     parser = parser_of(_COMMANDS)
     if not (sys.argv[1:] if arguments is None else arguments):
-        sys.stderr.write(parser.format_help())  # as uv and ruff do: a script that calls it is wrong
+        sys.stderr.write(parser.format_help())  # like uv and ruff: a script that calls it is wrong
         return 2
     try:
         options = parser.parse_args(arguments)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _report(error)
     except KeyboardInterrupt:
-        sys.stderr.write("sdrt: interrupted, no file is half written\n")
+        sys.stderr.write("sdrt: interrupted, no incomplete file was left\n")
         return 130
     return 0
 

@@ -35,10 +35,11 @@ def parser_of(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises `UsageError` with one line, which names what was probably meant."""
+    """Raises `UsageError` with one line that suggests what was probably meant."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"formatter_class": _WithDefaults, **kwargs})
+        super().__init__(*args, **kwargs)
+        self.formatter_class = _WithDefaults
 
     def error(self, message: str) -> NoReturn:
         ambiguous = re.match(r"ambiguous option: (\S+) could match", message)
@@ -66,15 +67,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _WithDefaults(argparse.HelpFormatter):
-    """Shows the default of an option if it has one and the help does not say it in words."""
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return help_with_default(action)
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = action.default
-        meaningful = default not in (None, False, argparse.SUPPRESS) and default != []
-        if not (action.option_strings and meaningful) or "default" in (action.help or ""):
-            return action.help
-        shown = ",".join(map(str, default)) if isinstance(default, list) else default
-        return f"{action.help} (default: {shown})"
+
+def help_with_default(action: argparse.Action) -> str:
+    """The help of an option, and its default if it has one that the help does not say in words."""
+    text, default = action.help or "", action.default
+    meaningful = not (default is None or default is False or default in ([], argparse.SUPPRESS))
+    if not (action.option_strings and meaningful) or "default" in text:
+        return text
+    shown = ",".join(map(str, default)) if isinstance(default, list) else default
+    return f"{text} (default: {shown})"
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +113,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace an existing bundle, or with --into its ControlNets of these names",
+        help="replace an existing bundle, or, with --into, ControlNets of the same names",
     )
 
 
@@ -142,19 +146,19 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=["fp16", "bf16"],
-        help="what is computed in (default: fp16; on the target cpu it is float32)",
+        help="precision of the computation (default: fp16; float32 for the target cpu)",
     )
     parser.add_argument(
         "--component",
         action="append",
         default=[],
         metavar="NAME",
-        help="build this network alone; may be repeated (default: all)",
+        help="build only this network; may be repeated (default: all)",
     )
     parser.add_argument(
         "--prune", action="store_true", help="remove plans of these networks for other settings"
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +177,9 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "bundle", nargs="?", help="also what auto takes for this bundle, and what sdrt tune found"
+        "bundle",
+        nargs="?",
+        help="also show auto's choice for this bundle, and what sdrt tune found",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -182,9 +188,9 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "run": (add_run, "generate images with a bundle"),
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
-    "inspect": (_add_inspect, "show what a bundle holds"),
+    "inspect": (_add_inspect, "show the contents of a bundle"),
     "verify": (_add_verify, "compare a target with the CPU"),
     "tune": (add_tune, "measure which target is the fastest here, for --target auto"),
-    "bench": (add_bench, "measure how fast a target is"),
+    "bench": (add_bench, "measure the speed of a target"),
     "doctor": (_add_doctor, "show which targets open here"),
 }

@@ -1,4 +1,4 @@
-"""Whether a file can be written, found out before any work is done for it."""
+"""Checks that a file can be written, before any work is done for it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sdrt.errors import SdrtError
 
 
 def require_writable(path: Path, option: str, kind: str) -> None:
-    """Raises `SdrtError` naming the option that chooses another file; `kind` is what is written.
+    """Raises `SdrtError` naming the option for another file; `kind` is the kind of file.
 
-    Writes a temporary file: permissions say nothing for root, or on a read-only disk.
+    Writes a temporary file: permissions do not show it for root, or on a read-only disk.
     """
     try:
         if path.is_dir():
             raise SdrtError(f"{path}: is a folder, expected the name of {kind} to write")
         if not path.parent.is_dir():
-            raise SdrtError(f"{path}: there is no folder '{path.parent}': make it first")
+            raise SdrtError(f"{path}: there is no folder '{path.parent}': create it first")
         if path.exists() and not os.access(path, os.W_OK):
             raise SdrtError(
                 f"{path}: this file is write-protected: choose another name with {option}"

@@ -25,7 +25,7 @@ _OTHER_FIELDS = ("bundle", "model", "version")  # other fields of a PNG, which d
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generates images and saves them. Refuses what it can before it opens the first engine."""
+    """Generates images and saves them. Checks as much as possible before the first engine opens."""
     bundle, request = _requested(options)
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
         request = pipeline.resolve(request)
@@ -58,7 +58,7 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
 
 
 def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a PNG. Warns of those that cannot be used, as the image will differ."""
+    """The parameters of a PNG. Warns of unsupported ones, as the image will differ."""
     recorded = read_parameters(path)
     unknown = [name for name in recorded if name not in (*PARAMETER, *_OTHER_FIELDS)]
     if unknown:
@@ -69,8 +69,8 @@ def _recorded(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if "strength" in recorded and "image" not in {*recorded, *given}:  # A1111 does not name it
         warnings.warn(
-            f"{path} was made from another image, which it does not name: give that one with "
-            "--image, or the new image begins from noise",
+            f"{path} was made from another image, which it does not name: give that image with "
+            "--image, or the new image starts from noise",
             stacklevel=2,
         )
         del recorded["strength"]

@@ -26,12 +26,12 @@ _OPTIONS = (
     "eta",
     "clip_skip",
 )
-_CONTROL_OPTIONS = {  # each may be repeated: its form, and what it does
+_CONTROL_OPTIONS = {  # each may be repeated: its form and help
     "--control": ("NAME=IMAGE", PARAMETER["control"].help),
-    "--control-scale": ("NAME=X", "how much it counts (default: 1)"),
+    "--control-scale": ("NAME=X", "strength of the net (default: 1)"),
     "--control-window": (
         "NAME=START:END",
-        "the part of the steps in which it counts (default: 0:1)",
+        "the part of the steps in which it is active (default: 0:1)",
     ),
     "--annotate": ("NAME=ANNOTATOR", "make the control image from it first, with canny"),
 }
@@ -57,7 +57,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--target", default="auto", help="where to run (default: auto, the fastest by sdrt tune)"
     )
     add_num_threads(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def add_parameters(group: argparse._ActionsContainer, names: Iterable[str]) -> None:
@@ -79,7 +79,7 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
 
 
 def _argument_of(kind: Kind) -> dict[str, Any]:
-    """How argparse reads a value of this kind."""
+    """The arguments with which argparse reads a value of this kind."""
     match kind:
         case Between(whole=True):
             return {"type": whole_number, "metavar": "N"}

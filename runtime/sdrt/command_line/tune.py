@@ -30,14 +30,14 @@ _PARTS = {"text": "text encoder", "step": "denoiser", "decode": "VAE decoder"}
 
 
 def tune(options: argparse.Namespace) -> None:
-    """Measures, records and prints the verdict, or removes the one that is there."""
+    """Measures, records and prints the verdict, or removes the existing one."""
     bundle = Bundle.open(options.bundle)
     if options.forget:
         _forget(bundle)
         return
     plan = plan_from_options(options, bundle)
     workloads = {shape: workload_of(bundle, shape) for shape in plan.shapes}
-    require_writable(tuning_folder(bundle))  # before: measuring takes minutes
+    require_writable(tuning_folder(bundle))  # first: measuring takes minutes
     verdict = _measured(bundle, plan, workloads)
     path = write_tuning(bundle, verdict)
     if options.json:
@@ -54,7 +54,7 @@ def _forget(bundle: Bundle) -> None:
 
 
 def plan_from_options(options: argparse.Namespace, bundle: Bundle) -> Plan:
-    """What is measured. SdrtError for what cannot be."""
+    """The measurements to make. SdrtError for impossible ones."""
     if options.runs < 1:
         raise UsageError(f"--runs: got {options.runs}, expected 1 or more")
     for num_threads in options.num_threads:
@@ -92,7 +92,7 @@ def _measured(bundle: Bundle, plan: Plan, workloads: Mapping[Shape, Workload]) -
 
 @contextmanager
 def shown(measures: Measures, plan: Plan) -> Iterator[Measures]:
-    """The same measures, with a bar on stderr that says what is measured, and disappears."""
+    """The same measures, with a temporary bar on stderr that shows the current one."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:

@@ -8,7 +8,7 @@ from sdrt.command_line.shared_options import whole_number
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
-    """Adds them. Lists are written with commas."""
+    """Adds them. Lists are separated by commas."""
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     parser.add_argument(
         "--target",

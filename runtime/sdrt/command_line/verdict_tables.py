@@ -1,4 +1,4 @@
-"""What `sdrt tune` found, as `sdrt tune` and `sdrt doctor BUNDLE` show it."""
+"""The verdict of `sdrt tune` as tables, also for `sdrt doctor BUNDLE`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADINGS = ("threads", "s per step", "±", "s per image", "PSNR")
 
 
 def print_verdict(tuning: Tuning, console: Console) -> None:
-    """A table for each shape, what `auto` takes, and which targets are slower than they seem."""
+    """A table for each shape, the choice of `auto`, and targets that are slower than they seem."""
     for index in range(len(tuning.shapes)):
         console.print(_table(tuning, index))
         console.print()
@@ -59,7 +59,7 @@ def _table(tuning: Tuning, index: int) -> Table:
 
 
 def _rows(tuning: Tuning, found: TunedTarget, index: int) -> Iterator[tuple[str, ...]]:
-    """One for each number of threads; the best one says all that is known of the target."""
+    """One row per number of threads; the best one has all figures of the target."""
     for trial in found.trials:
         if trial.error is not None:
             yield _threads(trial), "", "", "", "", f"failed: {trial.error}"

@@ -18,7 +18,7 @@ from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
 from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import Verdict, verify_component
-from sdrt_engines import Target
+from sdrt_engines import Target, backend_of
 
 
 def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) -> None:
@@ -31,8 +31,8 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
     resolved = resolve(bundle, target, num_threads=num_threads).target
     if target == "auto" and _is_reference(bundle, resolved):
         raise UsageError(
-            "nothing to compare: auto takes the CPU here, which targets are compared with: name a "
-            "--target (sdrt doctor lists them)"
+            "nothing to compare: auto takes the CPU here, which is the reference: name a --target "
+            "(sdrt doctor lists them)"
         )
     warn_if_slower(bundle, resolved)
     verdicts = [
@@ -57,10 +57,10 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
 
 
 def _is_reference(bundle: Bundle, target: Target) -> bool:
-    """Whether `target` runs the networks as the comparison's CPU side does: none is prepared."""
-    components = bundle.manifest.components
-    return target == Target("cpu") and not any(
-        runnable(bundle.root, component, target).prepared for component in components
+    """True if `target` runs the same networks as the reference: not prepared ones."""
+    return backend_of(target).runs == "prepared graph" and not any(
+        runnable(bundle.root, component, target).prepared
+        for component in bundle.manifest.components
     )
 
 

@@ -57,8 +57,8 @@ def require_known_pipeline(class_name: str) -> None:
     other = name.startswith(("StableDiffusionXL", "StableDiffusion3"))
     if other or not name.startswith(("StableDiffusion", "LatentConsistencyModel")):
         raise BundleError(
-            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1 or 2: "
-            "this version of sdrt does not run this family"
+            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1 or 2 "
+            "(inpainting and LCM included): this version of sdrt runs no other family"
         )
 
 

@@ -147,8 +147,7 @@ def _is_about(error: OSError, target: Path, draft: Path) -> bool:
 
 def _reason(error: OSError, target: Path) -> str:
     if not is_disk_full(error):
-        open_in_a_program = target.exists() and is_in_use(error)
-        remedy = "close what has it open, or " if open_in_a_program else ""
+        remedy = "close what has it open, or " if is_in_use(error, target) else ""
         return f"cannot write '{target}': {error.strerror}: {remedy}choose another path"
     free = shutil.disk_usage(next(parent for parent in target.parents if parent.exists())).free
     return (
@@ -162,8 +161,8 @@ def _hidden(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    with suppress(OSError):  # not even `is_dir` works in a folder of another user
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink()

@@ -59,8 +59,8 @@ def _widened(first: int, last: int, wanted: float, limit: int) -> tuple[int, int
     return first + under, min(last + under, limit)
 
 
-def paste_back(drawn: Image, image: Image, mask: Image, box: Box) -> Image:
-    """The image with `drawn`, the image generated for `box`, where the mask is white.
+def paste_back(generated: Image, image: Image, mask: Image, box: Box) -> Image:
+    """The image with `generated`, the image generated for `box`, where the mask is white.
 
     Grey parts are blended; black parts keep their pixels exactly.
     """
@@ -68,5 +68,5 @@ def paste_back(drawn: Image, image: Image, mask: Image, box: Box) -> Image:
 
     left, top, right, bottom = box
     painted = image.copy()
-    painted.paste(fitted(drawn, (right - left, bottom - top), "crop"), (left, top))
+    painted.paste(fitted(generated, (right - left, bottom - top), "crop"), (left, top))
     return composite(painted, image, mask.convert("L"))

@@ -1,1 +1,1 @@
-"""How an image was made: written to and read from PNG, as A1111 text and as parameters."""
+"""Records of how an image was made: in PNGs, as A1111 text and as parameters."""

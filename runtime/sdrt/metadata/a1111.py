@@ -1,11 +1,11 @@
-"""The text that AUTOMATIC1111's web UI keeps in an image, and that many other programs read.
+"""The text that AUTOMATIC1111's web UI writes into images, and that many other programs read.
 
     a red circle
     Negative prompt: blurry
     Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 512x512, Model: "sd: 1, 5"
 
-The format is what that program's `create_infotext` writes and `parse_generation_parameters` reads.
-Here it is made from, and read into, parameters with the names of diffusers.
+The format is the one that this program's `create_infotext` writes and
+`parse_generation_parameters` reads. Here it is converted from and to diffusers' parameters.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _NEGATIVE = "Negative prompt:"
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_ORDER = (
+    *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
+    "Version",
+)
 _MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
 
-# What "Schedule type: Automatic" means there. Older texts have no schedule type: it means none.
+# The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
 _AUTOMATIC = {
     "DPM++ 2M": "Karras",
     "DPM++ 2M SDE": "Exponential",
@@ -40,7 +44,7 @@ _AUTOMATIC = {
 
 
 def text_from_parameters(parameters: Mapping[str, Any]) -> str:
-    """The text for parameters with the names of diffusers; what has no field there is left out."""
+    """The text for parameters with diffusers' names, without those that have no field there."""
     given = {name: value for name, value in parameters.items() if value is not None}
     fields = {
         parameter.a1111: _written(parameter, given[parameter.name])
@@ -53,14 +57,15 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
         lines.append(f"{_NEGATIVE} {given['negative_prompt']}")
-    lines.append(", ".join(f"{name}: {_quoted(v)}" for name, v in fields.items() if v is not None))
+    written = {name: fields[name] for name in _ORDER if fields.get(name) is not None}
+    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in written.items()))
     return "\n".join(lines)
 
 
 def parameters_from_text(text: str) -> dict[str, Any]:
-    """Parameters with the names of diffusers; a sampler that has no short name here keeps its own.
+    """Parameters with diffusers' names; a sampler without a short name here keeps its own.
 
-    Raises `RequestError` for a field whose value is of another kind.
+    Raises `RequestError` for a field with a value of another kind.
     """
     *lines, last = text.strip().split("\n")
     pairs = _FIELD.findall(last)
@@ -107,17 +112,17 @@ def _short_name(sampler: str, schedule: str | None) -> str:
 
 
 def _written(parameter: Parameter, value: Any) -> Any:
-    """A parameter's value as A1111 writes it; None if there it is left out."""
+    """A parameter's value as A1111 writes it; None if A1111 leaves it out."""
     if parameter.name == "scheduler":
         return _sampler_name(value)
-    if parameter.name == "clip_skip":  # there 1 means the last layer, in diffusers it skips one
+    if parameter.name == "clip_skip":  # 1 is the last layer in A1111, but skips one in diffusers
         return value + 1 if value else None
     return value
 
 
 def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
     """The inverse of `_written`. Raises `RequestError` if the value is not of the right kind."""
-    assert parameter.a1111 is not None, "only parameters with a word there are read"
+    assert parameter.a1111 is not None, "only parameters with a name there are read"
     text = fields[parameter.a1111]
     if parameter.name == "scheduler":
         return _short_name(text, fields.get("Schedule type"))
@@ -139,7 +144,7 @@ def _size_of(text: str) -> tuple[int, int]:
 
 
 def _quoted(value: object) -> str:
-    """A value as the text holds it: a JSON string if it contains commas, colons or line breaks."""
+    """A value in the text's form: a JSON string if it contains commas, colons or line breaks."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n\"]", text) else text
 

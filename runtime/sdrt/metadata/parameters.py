@@ -17,7 +17,7 @@ from sdrt.result import Result
 def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[dict[str, Any]]:
     """The parameters of each image, enough to generate it again alone.
 
-    `scheduler` is the name of the one that ran.
+    `scheduler` is the name of the scheduler that ran.
     """
     request = result.request
     model = bundle if bundle == "demo" else str(Path(bundle).resolve())
@@ -40,7 +40,7 @@ def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[
 
 
 def _plain(value: Any) -> Any:
-    """A value of a request as JSON can hold it."""
+    """A value of a request in a form that JSON can hold."""
     if isinstance(value, InputImage):
         return value.path and str(Path(value.path).resolve())
     if isinstance(value, Mapping):
@@ -53,7 +53,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The controls of a PNG, which any program may have written. Raises `RequestError`."""
+    """The controls in a PNG, which any program may have written. Raises `RequestError`."""
     controls = recorded.get("control", {})
     known = [field.name for field in fields(Control)]
     if not isinstance(controls, dict) or not all(
@@ -61,13 +61,13 @@ def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     ):
         raise RequestError(
             f"control: the PNG says {str(controls)[:60]!r}, expected for each ControlNet some of "
-            f"{', '.join(known)}: something changed it, or a later sdrt wrote it"
+            f"{', '.join(known)}: it was changed, or written by a later sdrt"
         )
     return {name: dict(control) for name, control in controls.items()}
 
 
 def json_from_control(control: Control) -> dict[str, Any]:
-    """The fields of a control; its image as a path, left out if it came from none."""
+    """The fields of a control; its image as a path, left out if it has none."""
     values = {
         "image": control.input_image and control.input_image.path,
         "scale": control.scale,

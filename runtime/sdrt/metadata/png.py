@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 JSON_KEY = "sdrt"  # all parameters, exactly
-TEXT_KEY = "parameters"  # what A1111 and similar programs read and write
+TEXT_KEY = "parameters"  # read and written by A1111 and similar programs
 
 
 def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a PNG with its parameters, completely or not at all; makes its folder if needed.
+    """Writes a PNG with its parameters, atomically; creates its folder if needed.
 
     Raises `SdrtError` if it cannot be written.
     """
@@ -34,7 +34,7 @@ def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any]) -> N
 
 
 def png_bytes(image: Image, parameters: Mapping[str, Any]) -> bytes:
-    """The PNG file of an image, with its parameters in it."""
+    """The PNG file of an image, with its parameters."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -92,6 +92,6 @@ def parameters_from_json(text: str, path: str | Path) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise RequestError(
             f"{path}: its '{JSON_KEY}' text is {text[:40]!r}, expected a JSON object: "
-            "something changed it, so use the original file"
+            "it was changed, use the original file"
         )
     return parameters

@@ -18,10 +18,10 @@ class SamplerConfig:
     """A scheduler and its configuration.
 
     `given` is kept as written, with options that this scheduler does not have: another one may
-    (`Other.from_config(scheduler.config)` in diffusers). `options` holds what applies here: the
-    given options over the defaults of this scheduler. Two things belong to the model and apply to
-    every scheduler, even if its class in diffusers has no such option: `rescale_betas_zero_snr` and
-    every `beta_schedule`.
+    (`Other.from_config(scheduler.config)` in diffusers). `options` are those in effect: the given
+    ones over the defaults of this scheduler. Two options belong to the model and apply to every
+    scheduler, even if its class in diffusers does not have them: `rescale_betas_zero_snr` and every
+    `beta_schedule`.
     """
 
     scheduler: str  # diffusers' class name
@@ -63,7 +63,7 @@ class SamplerConfig:
     def renamed(self, name: str) -> SamplerConfig:
         """Another scheduler for the same model, by any name that `canonical_name` reads.
 
-        A class name keeps every given option. A short name stands for a whole variant:
+        A class name keeps every given option. A short name selects a whole variant:
         `"dpmpp_2m"` has no Karras sigmas even if the configuration has, `"dpmpp_2m_karras"` has.
         """
         canonical = canonical_name(name)
@@ -80,10 +80,10 @@ class SamplerConfig:
         return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
 
     def corrected(self, corrections: Mapping[str, Any]) -> SamplerConfig:
-        """The same scheduler with `corrections` over what is given.
+        """The same scheduler with `corrections` over the given options.
 
         The pipelines of diffusers correct old configurations when they open; a model's family
-        holds what they correct. An option that neither this scheduler nor the configuration has is
+        holds their corrections. An option that neither this scheduler nor the configuration has is
         left out.
         """
         known = self._entry.options.keys() | self.given.keys()
@@ -122,7 +122,7 @@ class SamplerConfig:
 
     @property
     def beyond_diffusers(self) -> tuple[str, ...]:
-        """The options that are honoured here and that this class of diffusers does not have."""
+        """The options that take effect here but that this class of diffusers does not have."""
         return tuple(
             name
             for name in _OF_THE_MODEL

@@ -19,7 +19,7 @@ from sdrt_engines import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """What does the model predict here? Send the (guided) prediction, of the sample's shape."""
+    """Asks for the model's prediction. Send the (guided) prediction, of the sample's shape."""
 
     sample: Array  # (B, C, h, w), scaled for the model
     timestep: float

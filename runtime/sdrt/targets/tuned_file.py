@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError, SdrtError
-from sdrt.files.cache import cache_folder
+from sdrt.files.cache import VARIABLE, cache_folder
 
 if TYPE_CHECKING:
     from sdrt.targets.tuned import Machine, Tuning
@@ -53,7 +53,15 @@ def tuning_of(bundle: Bundle) -> Tuning | None:
 def verdicts_on(bundle: Bundle) -> Iterator[Found]:
     """Every verdict on the bundle: this machine's, then those of others. SdrtError."""
     own = tuning_path(bundle)
-    for path in sorted(own.parent.glob("*.json"), key=lambda path: path != own):
+    try:
+        paths = [path for path in own.parent.iterdir() if path.suffix == ".json"]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # such as a folder of another user
+        raise SdrtError(
+            f"'{own.parent}' cannot be read: {error.strerror}: set {VARIABLE} to a folder that can"
+        ) from error
+    for path in sorted(paths, key=lambda path: (path != own, path)):
         yield _found(bundle, path)
 
 

@@ -1,5 +1,6 @@
-"""Bad checkpoints: each is reported in one line, before any work, and with the way out."""
+"""Bad checkpoints: each is reported in one line with a remedy, before any work."""
 
+import errno
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from sdrt_export.checkpoints.checkpoint import (
 )
 from sdrt_export.checkpoints.parts import STABLE_DIFFUSION, TEXT_ENCODER, UNET, VAE, PartKind
 from sdrt_export.checkpoints.weights_files import Weights
-from sdrt_export.errors import CheckpointError
+from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
 pytestmark = pytest.mark.export
 
@@ -32,7 +33,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def refusal(source: object) -> str:
-    """What is said of a checkpoint that cannot be exported, always a single line."""
+    """The message for a checkpoint that cannot be exported, always a single line."""
     with pytest.raises(CheckpointError) as caught:
         checkpoint_from_source(str(source))
     message = str(caught.value)
@@ -266,6 +267,13 @@ FILES = [
 )
 def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) -> None:
     assert weights_from_names(FILES, "source", STABLE_DIFFUSION)[part] == weights
+
+
+def test_a_folder_that_this_user_may_not_read_is_named(folder: Path) -> None:
+    """Root may read everything, so the error is raised here."""
+    with pytest.raises(CheckpointError) as caught, unreadable_as_checkpoint_error():
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+    assert str(caught.value) == f"'{folder}' cannot be read: Permission denied"
 
 
 def test_the_demo_is_in_the_repository() -> None:

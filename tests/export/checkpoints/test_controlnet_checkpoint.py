@@ -1,4 +1,4 @@
-"""Bad ControlNets: each is reported in one line, before any work, and with the way out."""
+"""Bad ControlNets: each is reported in one line with a remedy, before any work."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 
 def refusal(source: object, host: Host, name: str = "edges") -> str:
-    """What is said of a ControlNet that cannot be exported, always a single line."""
+    """The message for a ControlNet that cannot be exported, always a single line."""
     with pytest.raises(CheckpointError) as caught:
         controlnets_from_sources({name: str(source)}, host)
     message = str(caught.value)
@@ -232,7 +232,7 @@ def test_a_mismatch_is_reported(
 
 
 def test_an_inpainting_unet_takes_the_plain_one_s(good: Path, tmp_path: Path) -> None:
-    """Of 4 channels, as in diffusers' inpainting pipeline: the mask is for the UNet alone."""
+    """With 4 channels, as in diffusers' inpainting pipeline: only the UNet takes the mask."""
     checkpoint = tiny_checkpoint("inpaint", tmp_path)
     (net,) = controlnets_from_sources({"edges": good}, host_of_folder(checkpoint, "inpaint"))
     assert net.name == "edges"

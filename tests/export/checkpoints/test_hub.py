@@ -1,4 +1,4 @@
-"""Checkpoints from the Hub, by its own library, against a server on localhost."""
+"""Checkpoints from the Hub, through its own library, from a server on localhost."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def find(source: str, url: str, home: Path, **environment: str) -> subprocess.Co
 
 @pytest.fixture
 def repository(checkpoint: Path, tmp_path: Path) -> Path:
-    """What repositories on the Hub hold: the checkpoint, and more than an export needs."""
+    """A typical repository on the Hub: the checkpoint, and more files than an export needs."""
     folder = shutil.copytree(checkpoint, tmp_path / "repository")
     (folder / "README.md").write_text("# A model")
     for name in ("v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"):
@@ -88,6 +88,19 @@ def test_a_family_that_is_not_exported_costs_no_weights(repository: Path, tmp_pa
     assert not any(name.endswith(".safetensors") for name in server.sent)
 
 
+def test_a_pipeline_without_a_unet_is_named(repository: Path, tmp_path: Path) -> None:
+    index = json.loads((repository / "model_index.json").read_text())
+    index["_class_name"] = "FluxPipeline"
+    (repository / "model_index.json").write_text(json.dumps(index))
+    (repository / "unet").rename(repository / "transformer")
+    with hub_server(REPO, repository) as server:
+        refused = find(REPO, server.url, tmp_path)
+    assert (
+        f"CheckpointError: '{REPO}' cannot be exported: _class_name: got 'FluxPi" in refused.stderr
+    )
+    assert not any(name.endswith(".safetensors") for name in server.sent)
+
+
 def test_pickles_are_refused_before_they_are_downloaded(repository: Path, tmp_path: Path) -> None:
     for path in repository.rglob("*.safetensors"):
         path.unlink()
@@ -117,5 +130,7 @@ def test_no_network_and_nothing_in_the_cache_is_reported(repository: Path, tmp_p
     with hub_server(REPO, repository) as server:
         pass
     refused = find(REPO, server.url, tmp_path)
-    assert f"CheckpointError: '{REPO}' is not a folder here, and the Hub does not" in refused.stderr
-    assert "check the network, or export from a folder" in refused.stderr
+    assert refused.stderr == (
+        f"CheckpointError: '{REPO}' is not a folder here, and the Hub does not answer: "
+        "check the network, or export from a folder\n"
+    )

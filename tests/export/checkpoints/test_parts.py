@@ -1,4 +1,4 @@
-"""The tables of what checkpoints hold: every row has its torch half, every family its rows.
+"""The tables of checkpoints' contents: every row has its torch half, every family its rows.
 
 An invented kind with two text encoders shows that another family needs rows and no other code.
 """

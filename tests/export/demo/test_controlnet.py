@@ -1,4 +1,4 @@
-"""The demo's ControlNet: where it starts, what its training changes, and what is shipped."""
+"""The demo's ControlNet: its start, the effect of its training, and the shipped one."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_training_changes_the_controlnet_alone(
     assert all(torch.equal(before[name], value) for name, value in unet.state_dict().items())
     assert all(p.grad is None for p in [*unet.parameters(), *encoder.parameters()])
     assert average.controlnet_mid_block.weight.abs().max() > 0
-    # Two zero convolutions stand before the UNet: the first layer learns from the third step on.
+    # Two zero convolutions precede the UNet, so the first layer learns from the third step on.
     assert controlnet.controlnet_cond_embedding.conv_in.weight.grad.abs().max() > 0
 
 

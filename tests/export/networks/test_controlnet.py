@@ -35,7 +35,7 @@ ODD = TraceSize(batch=3, height=11, width=7, sequence=100)
 
 
 def at_scale_1(net: ControlNet) -> tuple[torch.Tensor, ...]:
-    """The scale, and nothing that other nets gave."""
+    """The scale, and no residuals of other nets."""
     _, _, _, _, scale, *earlier = net.inputs_at(ODD, torch.Generator())
     return torch.ones_like(scale), *map(torch.zeros_like, earlier)
 
@@ -52,14 +52,14 @@ def conditions(unet: UNet2DConditionModel, channels: int) -> list[torch.Tensor]:
 
 
 def control_image(channels: int, scale: int = 8) -> torch.Tensor:
-    """The same in whatever order tests run; `scale` pixels a latent."""
+    """The same in any order of tests; `scale` pixels per latent."""
     shape = (ODD.batch, channels, scale * ODD.height, scale * ODD.width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(3))
 
 
 @every_recipe
 def test_a_controlled_image_is_diffusers(name: str, tiny_bundle: Bundles) -> None:
-    """Through both graphs: what the net gives is what the UNet takes, under the same names."""
+    """Through both graphs: the net's outputs are the UNet's inputs of the same names."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name)
     scale = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
     latents, *rest = conditions(unet, unet.config.out_channels)
@@ -95,7 +95,7 @@ def test_a_controlled_image_is_diffusers(name: str, tiny_bundle: Bundles) -> Non
     assert_near(expected, got)
 
 
-OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", besides the bundle's
+OTHER_NETS: dict[str, dict[str, Any]] = {  # for the recipe "deep", in addition to the bundle's
     "many": {"conditioning_channels": 5},
     "bgr": {"controlnet_conditioning_channel_order": "bgr"},
     "pooled": {"global_pool_conditions": True},
@@ -143,7 +143,7 @@ def test_every_kind_of_controlnet(name: str, run_net: Callable[..., dict[str, Ar
     assert [*got] == [*(f"down_block_residuals.{i}" for i in range(9)), "mid_block_residual"]
     for skip, residual, array in zip(network_skips(net), (*down, mid), got.values(), strict=True):
         shape = (ODD.batch, skip.channels, skip.size(ODD.height), skip.size(ODD.width))
-        assert array.shape == shape  # pooled ones too: what the UNet takes
+        assert array.shape == shape  # pooled ones too: the shape that the UNet takes
         assert_near(residual.expand(shape), array)
 
 
@@ -152,7 +152,7 @@ def network_skips(net: torch.nn.Module) -> tuple[Skip, ...]:
 
 
 def test_an_image_in_another_order_of_channels_is_another_image() -> None:
-    """The tests above would pass with channels that count for nothing."""
+    """The tests above would pass with channels that have no effect."""
     net = new_controlnet("deep")
     inputs = conditions(tiny_pipeline("deep").unet, 4)
     image = control_image(3)
@@ -201,7 +201,7 @@ two_recipes = pytest.mark.parametrize("name", ["v_prediction", "linear_projectio
 def test_the_plain_graph_is_what_it_is_without_control(
     weights: WeightType, name: str, tmp_path: Path
 ) -> None:
-    """So a run without control costs nothing; and with control five sums more."""
+    """So a run without control costs nothing, and one with control five more sums."""
     alone, both = tmp_path / "alone", tmp_path / "both"
     alone.mkdir()
     both.mkdir()
@@ -238,7 +238,7 @@ def test_residuals_of_zero_change_nothing(name: str, tiny_bundle: Bundles) -> No
 def test_nets_are_summed_as_diffusers_sums_them(
     names: tuple[str, str], run_net: Callable[..., dict[str, Array]]
 ) -> None:
-    """Two nets one after the other: what the first gives goes into the second."""
+    """Two nets in order: the outputs of the first go into the second."""
     nets = [deep_net(name) for name in names]
     inputs = conditions(tiny_pipeline("deep").unet, 4)
     images = [control_image(channels) for channels in (1, 3)]
@@ -257,7 +257,7 @@ def test_nets_are_summed_as_diffusers_sums_them(
 
 
 def test_each_residual_has_a_factor_of_its_own(tiny_bundle: Bundles) -> None:
-    """As guess mode needs it, and nothing more stands behind the last convolutions."""
+    """As guess mode needs it; nothing else follows the last convolutions."""
     bundle, network = tiny_bundle("classic"), ControlNet(new_controlnet("classic"), "edges")
     inputs = conditions(tiny_pipeline("classic").unet, 4)
     image = control_image(3, network.scale)
@@ -280,7 +280,7 @@ def test_each_residual_has_a_factor_of_its_own(tiny_bundle: Bundles) -> None:
 
 @every_recipe
 def test_the_nets_for_tests_are_worth_testing_with(name: str) -> None:
-    """A residual is neither lost in what it is added to, nor drowns it."""
+    """A residual neither disappears in the skip connection nor dominates it."""
     unet, net = tiny_pipeline(name).unet, new_controlnet(name, 1)
     kept: list[torch.Tensor] = []
     blocks = [unet.conv_in, *unet.down_blocks, unet.mid_block or unet.down_blocks[-1]]

@@ -104,7 +104,7 @@ def test_vae_encoder(name: str, tiny_bundle: Bundles) -> None:
 
 
 def test_equal_weights_are_kept_apart(tmp_path: Path) -> None:
-    """As the norms of a fresh model are: the tracer takes them for one, of two axes or of three."""
+    """Like the norms of a new model: the tracer merges them, with two axes or three."""
     vae = tiny_pipeline("classic").vae
     with torch.no_grad():
         for name, weight in vae.named_parameters():
@@ -131,7 +131,7 @@ def unet_of(pipeline: StableDiffusionPipeline) -> Network:
 def test_halves_give_the_very_numbers_of_rounded_weights(
     network_of: Callable[[StableDiffusionPipeline], Network], tmp_path: Path
 ) -> None:
-    """The casts are exact, wherever the engine does them."""
+    """The casts are exact in every engine."""
     network = network_of(tiny_pipeline("v_prediction"))
     round_weights(network)
     outputs, sizes = [], []

@@ -1,4 +1,4 @@
-"""Small graphs, before and after nodes are taken out."""
+"""Small graphs, before and after nodes are removed."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Folding: what is known is computed, what is not stays, and the numbers are the same."""
+"""Folding: known values are computed, others stay, and the numbers are the same."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.export
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
-# As tracers write x.reshape(B, -1, 3): the batch is asked for and the rest is put next to it.
+# As tracers write x.reshape(B, -1, 3): the batch size is read and joined with the rest.
 SPLIT = f"""{HEAD}
 split (float[b, l, 6] x) => (float[p, q, 3] y) {{
     shape = Shape(x)
@@ -30,7 +30,7 @@ split (float[b, l, 6] x) => (float[p, q, 3] y) {{
     y = Relu(split)
 }}"""
 
-# (B, h·w, C) to (B, h, w, C): two sizes are open, so they must be asked for.
+# (B, h·w, C) to (B, h, w, C): two sizes are open, so they must be read.
 UNFLATTEN = f"""{HEAD}
 unflatten (float[b, n, 2] x, float[b, 5, h, w] like) => (float[b, h, w, 2] y) {{
     shape = Shape(like)
@@ -63,7 +63,7 @@ chunk (float[b, 6] x) => (float[b, 3] y) {{
     y = Slice(x, half, end, last)
 }}"""
 
-# A weight that is looked at transposed, and a node that nothing needs.
+# A transposed view of a weight, and an unused node.
 LINEAR = f"""{HEAD}
 linear (float[b, 3] x, float[2, 3] weight) => (float[b, 2] y) {{
     turned = Transpose<perm = [1, 0]>(weight)

@@ -1,4 +1,4 @@
-"""The ONNX files themselves: names, places, and what engines would not like."""
+"""The ONNX files themselves: names, places, and patterns that engines would not optimise."""
 
 import re
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_network_of_small_tensors_is_one_file(tmp_path: Path) -> None:
 
 
 def test_the_graph_is_plain(model: ModelProto) -> None:
-    """Operators of the standard only, weights not transposed at run time, no scale from shapes."""
+    """Standard operators only, weights not transposed at run time, no scale from shapes."""
     weights = {tensor.name for tensor in model.graph.initializer}
     operators = {node.op_type for node in model.graph.node}
 

@@ -1,4 +1,4 @@
-"""The comparison with torch: what it measures, and what it refuses."""
+"""The comparison with torch: its figures and its refusals."""
 
 import math
 from pathlib import Path

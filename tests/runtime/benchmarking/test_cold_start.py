@@ -17,7 +17,7 @@ REQUEST = Request("a red circle", num_inference_steps=2, seed=0, width=64, heigh
 
 def test_a_new_process_makes_an_image(tmp_path: Path) -> None:
     root = write_toy_bundle(tmp_path / "toy")
-    large = np.ones(400_000_000, np.uint8)  # this process's memory is not the other's
+    large = np.ones(400_000_000, np.uint8)  # must not count in the other process
     start = cold_start(Workload(str(root), "cpu", REQUEST, num_threads=1))
     assert list(start.seconds) == ["ready", "first step", "first image"]
     assert 0 < start.seconds["ready"] <= start.seconds["first step"] <= start.seconds["first image"]

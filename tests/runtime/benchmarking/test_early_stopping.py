@@ -8,7 +8,7 @@ from sdrt.benchmarking.early_stopping import queries_needed, trusted_percentile
 
 
 def convinces(num_over: int, number: int, percent: int) -> bool:
-    """Whether chance gives so few over the bound less than once in 100 times; whole numbers."""
+    """True if chance gives so few over the bound less than once in 100 times; in integers."""
     ways = sum(
         comb(number, k) * (100 - percent) ** k * percent ** (number - k)
         for k in range(num_over + 1)
@@ -20,7 +20,7 @@ def convinces(num_over: int, number: int, percent: int) -> bool:
     ("num_over", "share", "expected"),
     [
         (0, 0.99, 459),  # 0.99^459 < 0.01 < 0.99^458
-        (1, 0.9, 64),  # what loadgen asks of SingleStream
+        (1, 0.9, 64),  # loadgen's minimum for SingleStream
         (1, 0.99, 662),  # and of MultiStream: `min_query_count` in mlperf.conf
     ],
 )

@@ -90,7 +90,7 @@ def test_one_query_has_no_rate() -> None:
 
 
 def test_every_server_is_judged_alike() -> None:
-    """A server that begins a batch of two each time that two have come."""
+    """A server that starts a batch whenever two queries have arrived."""
 
     def in_pairs(arrivals: Sequence[float]) -> list[float]:
         starts = arrivals[1::2]

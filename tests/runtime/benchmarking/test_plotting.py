@@ -12,7 +12,7 @@ from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.plotting import require_matplotlib, save_plot
 from sdrt.errors import SdrtError
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.needs("matplotlib")
 
 IMAGE = Figure("image", "s", (1.0, 1.5), "cpu")
 STAGE = Figure("denoiser", "s", (0.75, 1.25), "cpu", notes={"part_of": "image"})

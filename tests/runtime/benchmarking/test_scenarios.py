@@ -25,7 +25,7 @@ def test_one_by_one_makes_as_many_queries_as_asked_for() -> None:
 def test_one_by_one_continues_until_the_last_query_is_made_late_enough() -> None:
     clock = SimulatedClock()
     latencies = one_by_one(clock.serving([2.0]), Extent(1, duration=5.0), clock)
-    assert latencies == [2.0] * 4  # made at 0, 2, 4 and 6
+    assert latencies == [2.0] * 4  # sent at 0, 2, 4 and 6
 
 
 def test_all_at_once_runs_full_batches() -> None:
@@ -67,7 +67,7 @@ def test_queries_wait_for_those_before_them() -> None:
 
 
 def test_a_queue_is_lindley_s() -> None:
-    """Each begins when it has arrived and the one before it is served, whichever is later."""
+    """Each begins when it has arrived and the previous one is served, whichever is later."""
     clock, seconds = SimulatedClock(), [0.3, 1.7, 0.9]
     arrivals = poisson_arrivals(1.0, Extent(100), seed=1)
     completions = InOrder(clock.serving(seconds), clock)(arrivals)

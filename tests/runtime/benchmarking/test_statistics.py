@@ -25,7 +25,7 @@ def test_by_hand(values: list[float], share: float, expected: float) -> None:
 
 @pytest.mark.parametrize("percent", [25, 50, 75, 90, 99])
 def test_so_many_samples_lie_before_it(percent: int) -> None:
-    """Counted in whole numbers: no rounding of the product moves it to another sample."""
+    """In integers: rounding of the product never selects another sample."""
     for n in range(1, 400):
         num_before = sum(100 * k <= percent * n for k in range(1, n + 1))
         assert percentile(range(n), percent / 100) == num_before

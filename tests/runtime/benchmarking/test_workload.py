@@ -60,7 +60,7 @@ def test_runs_that_warm_up_are_not_kept(root: Path) -> None:
 
 
 def test_samples_of_two_targets_are_an_error(root: Path) -> None:
-    """The UNet fails in its second request, and "auto" goes on with the CPU."""
+    """The UNet fails in its second request, and "auto" continues with the CPU."""
     num_calls = 0
 
     def unet(feeds: dict[str, Array]) -> dict[str, Array]:

@@ -15,7 +15,7 @@ SMALL, LARGE = "small", "large"
 
 @pytest.fixture
 def records(tmp_path: Path) -> tuple[FileRecord, FileRecord]:
-    """A small file and one that takes a thread of its own."""
+    """A small file and one that is hashed in a thread."""
     (tmp_path / SMALL).write_bytes(b"small")
     with (tmp_path / LARGE).open("wb") as file:
         file.truncate((1 << 26) + 1)

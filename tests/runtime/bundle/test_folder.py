@@ -41,7 +41,7 @@ def test_configurations(root: Path) -> None:
 
 
 def test_a_configuration_may_hold_an_infinity(tmp_path: Path) -> None:
-    """As what diffusers writes for its DPM-Solvers does, though JSON has no word for it."""
+    """diffusers writes infinities for its DPM-Solvers, although JSON has none."""
     config = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -math.inf}
     root = write_onnx_folder(tmp_path / "folder")
     write_json(root / "scheduler/scheduler_config.json", config)
@@ -61,7 +61,7 @@ def test_a_missing_component_is_reported_with_those_found(root: Path) -> None:
             use("vae_encoder")
 
 
-# --- files that are not what the manifest says
+# --- files that differ from the manifest
 
 
 def open_unet(bundle: Bundle) -> object:
@@ -132,7 +132,7 @@ def test_a_missing_tokenizer_is_named(root: Path) -> None:
         find_tokenizer(Bundle.open(root))
 
 
-# --- folders that are no bundle
+# --- folders that are not bundles
 
 
 def nothing(path: Path) -> None:
@@ -181,7 +181,22 @@ def test_another_folder_is_reported_with_the_way_to_a_bundle(
     assert str(caught.value).startswith(message.replace("{}", str(path)))
 
 
-# --- folders that optimum wrote
+def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open("runwayml/stable-diffusion-v1-5")
+    assert str(caught.value).startswith(
+        "no bundle at 'runwayml/stable-diffusion-v1-5': create one with `sdrt export "
+        "runwayml/stable-diffusion-v1-5 -o bundle` from the checkpoint on the Hub, or use"
+    )
+    (tmp_path / "runwayml").mkdir()
+    with pytest.raises(
+        BundleError, match="create one with `sdrt export CHECKPOINT -o runwayml/gone`"
+    ):
+        Bundle.open("runwayml/gone")
+
+
+# --- folders written by optimum
 
 
 def test_an_onnx_folder_opens_without_a_manifest(tmp_path: Path) -> None:
@@ -208,6 +223,13 @@ def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
     root = write_onnx_folder(tmp_path / "folder")
     (root / "unet/model.onnx").write_bytes(b"version https://git-lfs")
     with pytest.raises(EngineError, match=r"unet/model\.onnx: not an ONNX model"):
+        Bundle.open(root)
+
+
+def test_a_bundle_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    """Such as one in a folder of another user; as root, only a name that is too long is refused."""
+    root = tmp_path / ("x" * 300)
+    with pytest.raises(BundleError, match=f"^'{root}' cannot be read: File name too long$"):
         Bundle.open(root)
 
 

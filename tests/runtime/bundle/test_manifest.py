@@ -63,7 +63,7 @@ def paths_into(value: Any, *keys: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def damaged(keys: tuple[Any, ...], value: Any) -> str:
-    """The manifest's text with another value at `keys`, or with nothing there for `...`; sealed."""
+    """The manifest's text with another value at `keys`, or without it for `...`; sealed."""
     document = parent = json.loads(MANIFEST.to_json())
     for key in keys[:-1]:
         parent = parent[key]
@@ -104,7 +104,7 @@ def test_a_change_is_noticed() -> None:
         assert before in text
         with pytest.raises(BundleError, match=r"digest: got '[0-9a-f]{64}', but the rest has ch"):
             Manifest.from_json(text.replace(before, after, 1))
-    Manifest.from_json(json.dumps(json.loads(text)))  # its layout is nobody's promise
+    Manifest.from_json(json.dumps(json.loads(text)))  # its layout is not guaranteed
 
 
 def test_an_older_format_is_exported_again() -> None:

@@ -33,6 +33,7 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in rows}
 
 
+@pytest.mark.needs("matplotlib")
 def test_the_demo_model_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,15 +152,15 @@ def test_a_scenario_says_its_verdict(
             ["--scenario", "single-stream", "--queries", "0"],
             "argument --queries: got 0, expected a whole number of at least 1",
         ),
-        (["--rate", "1"], "--rate goes with --scenario server: leave it out"),
-        (["--batch", "2"], "--batch goes with --scenario offline: leave it out"),
+        (["--rate", "1"], "--rate is for --scenario server: leave it out"),
+        (["--batch", "2"], "--batch is for --scenario offline: leave it out"),
         (
             ["--queries", "9"],
-            "--queries goes with --scenario single-stream or offline or server: leave it out",
+            "--queries is for --scenario single-stream or offline or server: leave it out",
         ),
         (
             ["--scenario", "offline", "--runs", "3"],
-            "--runs goes with no --scenario: leave it out",
+            "--runs is for runs without --scenario: leave it out",
         ),
         (
             ["--scenario", "offline", "--plot", "a.png"],
@@ -180,7 +181,7 @@ def test_wrong_usage(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--json", "gone/rows"], "gone/rows: there is no folder 'gone': make it first"),
+        (["--json", "gone/rows"], "gone/rows: there is no folder 'gone': create it first"),
         (["--json", "folder.png"], "folder.png: is a folder, expected the name of a file to write"),
         (["--json", "/proc/rows"], "/proc/rows: cannot be written: "),
         (["--plot", "plot.pdf"], "plot.pdf: plots are PNGs: name it *.png"),

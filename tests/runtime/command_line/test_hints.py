@@ -53,5 +53,6 @@ def test_help_says_every_default(command: str) -> None:
     helped = places.choices[command]
     formatter = helped._get_formatter()
     for action in helped._actions:
-        if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
+        means_something = action.default == 0 or action.default not in (None, [], argparse.SUPPRESS)
+        if action.option_strings and means_something and action.default is not False:
             assert "default: " in formatter._expand_help(action)

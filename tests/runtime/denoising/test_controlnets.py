@@ -1,4 +1,4 @@
-"""Which ControlNets run at a step, on which rows, and what they are fed."""
+"""The ControlNets that run at a step, their rows, and their feeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a denoiser is asked at a step, and what is made of the answer."""
+"""The asks of a denoiser at a step, and its use of the answers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_stays_the_same_is_one_object() -> None:
 
 
 def prediction(conditioning: Conditioning, guidance_scale: float) -> tuple[Array, Array]:
-    """What the denoiser gives, and what its network gave."""
+    """The output of the denoiser, and that of its network."""
     networks = Networks()
     denoiser = Denoiser("unet", UNET, conditioning, guidance_scale=guidance_scale)
     guided = answered(denoiser.predict(CALL, 0), run_on(unet=networks.engines["unet"]))

@@ -1,4 +1,4 @@
-"""Where denoising begins, and in which order its noise is drawn."""
+"""The start of denoising, and the order in which its noise is drawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIXELS = np.full((1, 3, 3, 5), 0.75, np.float32)  # one for each latent
 
 
 class Draws:
-    """Noise that is kept, so that a test can say which draw went where."""
+    """Noise that is recorded, so that a test can identify each draw."""
 
     def __init__(self) -> None:
         self.drawn: list[np.ndarray] = []
@@ -74,8 +74,8 @@ def test_strength_is_the_share_of_the_steps(
 
 
 class Vae(Autoencoder):
-    """An autoencoder that has encoded already: the image to `posterior(0)`, a masked one to
-    `posterior(1)`."""
+    """An autoencoder with fixed encodings: `posterior(0)` for the image, `posterior(1)` for a
+    masked one."""
 
     def __init__(self) -> None:
         super().__init__("vae_encoder", "vae_decoder", LatentSpace(4, 1, 1.0))

@@ -52,7 +52,7 @@ def test_the_posterior_is_scaled_for_the_denoiser() -> None:
     pixels = array_from_image(sample_image(6, 4))
     posterior = encoded(pixels, LatentSpace(3, 1, 0.5, shift_factor=0.25), np.log(4))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - 0.25) * 0.5, atol=1e-6)
-    np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # the shift moves no spread
+    np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # without the shift
     assert posterior.mean.dtype == posterior.std.dtype == np.float32
 
 

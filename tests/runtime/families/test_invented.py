@@ -1,4 +1,4 @@
-"""A family that is unlike any other generates through the unchanged pipeline: two text encoders of
+"""A family unlike any other generates through the unchanged pipeline: two text encoders of
 different widths and lengths, a pooled vector, time ids, latents of 6 channels at a scale of 4.
 """
 
@@ -60,7 +60,7 @@ ROLES: dict[str, Role] = {
 
 
 def words(feeds: dict[str, Array]) -> dict[str, Array]:
-    """States of width 3 that tell the layer."""
+    """States of width 3 that identify the layer."""
     states = np.sin(feeds["input_ids"])[..., None].repeat(3, axis=2).astype(np.float32)
     layers = {f"hidden_states.{i}": states + i for i in range(4)}
     return {"last_hidden_state": states + 99, **layers}
@@ -149,7 +149,7 @@ def component(name: str) -> Component:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The files of the toy bundle with other networks, none of which can be opened."""
+    """The files of the toy bundle with other networks, which cannot be opened."""
     root = write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
     shutil.copytree(root / "tokenizer", root / "tokenizer_2")
     toy = Bundle.open(root)
@@ -158,7 +158,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 class Invented(Networks):
-    """The family's networks alone."""
+    """Only the family's networks."""
 
     def __init__(self) -> None:
         super().__init__(**NETWORKS)

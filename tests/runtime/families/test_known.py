@@ -20,7 +20,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def family(**changes: dict[str, Any]) -> Family:
-    """The family that the configurations of Stable Diffusion 1.5 tell, with changes in some."""
+    """The family of Stable Diffusion 1.5's configurations with some changes."""
     configs = {part: config | changes.get(part, {}) for part, config in CONFIGS.items()}
     return family_from_configs(lambda part: (f"{part}.json", JsonFields(configs[part])))
 
@@ -60,7 +60,7 @@ def test_other_families_are_refused_by_name(pipeline: str) -> None:
         family(model_index={"_class_name": pipeline})
     assert str(caught.value) == (
         f"model_index.json: _class_name: got '{pipeline}', expected a pipeline of Stable Diffusion "
-        "1 or 2: this version of sdrt does not run this family"
+        "1 or 2 (inpainting and LCM included): this version of sdrt runs no other family"
     )
 
 

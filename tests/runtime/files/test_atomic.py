@@ -143,6 +143,17 @@ def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path, appearing: Ap
     assert entries(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
+def test_a_path_that_cannot_even_be_looked_at_is_reported(
+    tmp_path: Path, appearing: Appearing
+) -> None:
+    """Such as one in a folder of another user; as root, only a name that is too long is refused."""
+    path = tmp_path / ("x" * 300) / "new"
+    with pytest.raises(SdrtError) as caught, appearing(path):
+        pytest.fail("the block must not run")
+    assert str(caught.value) == f"cannot write '{path}': File name too long: choose another path"
+
+
 def test_a_draft_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "new"
     with pytest.raises(SdrtError, match="new': Permission denied"), appearing_file(path) as draft:

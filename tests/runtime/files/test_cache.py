@@ -1,4 +1,4 @@
-"""Where sdrt remembers things on a machine."""
+"""The folder for cached data of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_is_among_the_users_caches(tmp_path: Path) -> None:
 def test_the_system_may_have_another_place(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     environment.setenv("XDG_CACHE_HOME", "/caches")
     assert cache_folder() == Path("/caches/sdrt")
-    environment.setenv("XDG_CACHE_HOME", "relative")  # which the specification has ignored
+    environment.setenv("XDG_CACHE_HOME", "relative")  # ignored by the specification
     assert cache_folder() == tmp_path / ".cache/sdrt"
 
 

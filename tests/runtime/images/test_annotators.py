@@ -18,6 +18,7 @@ def square() -> Image.Image:
     return image
 
 
+@pytest.mark.needs("cv2")
 def test_canny_draws_edges_white_on_black() -> None:
     edges = annotate("canny", square())
     assert (edges.size, edges.mode) == ((64, 48), "RGB")
@@ -30,12 +31,14 @@ def test_canny_draws_edges_white_on_black() -> None:
     assert len(rows) > 60
 
 
+@pytest.mark.needs("cv2")
 def test_thresholds_say_what_is_an_edge() -> None:
     faint = Image.fromarray(np.asarray(square()) // 8)
     assert not np.asarray(canny(faint)).any()
     assert np.asarray(canny(faint, low=10, high=20)).any()
 
 
+@pytest.mark.needs("cv2")
 @pytest.mark.parametrize("name", ANNOTATORS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
 def test_tiny_images(name: str, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Sizes: every one becomes every other, in each way of resizing."""
+"""Sizes: every size becomes every other, in each way of resizing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_size_becomes_every_other(
     white = Image.new("RGB", size, "white")
     resized = fitted(white, target, resize)
     assert resized.size == target
-    assert colours(resized) == {(255, 255, 255)}  # no border was left black
+    assert colours(resized) == {(255, 255, 255)}  # no border stays black
 
 
 def test_each_way_of_resizing() -> None:

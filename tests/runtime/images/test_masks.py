@@ -1,4 +1,4 @@
-"""Masks: where they are white, what is looked at closer, and what stays to the bit."""
+"""Masks: the generated part, the cropped box, and the pixels that stay exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input images: every mode and kind of file, and every one that cannot be read."""
+"""Input images: every mode and kind of file, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_callers_image_may_change_later() -> None:
     assert colours(taken) == {(255, 0, 0)}
 
 
-# --- what cannot be read
+# --- files that cannot be read
 
 
 def gone(path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_an_image_is_reported(
 def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> None:
     a_hundred_megapixels(tmp_path / "in.png")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own limit is a higher one
+        warnings.simplefilter("ignore")  # Pillow's own limit is higher
         with pytest.raises(RequestError, match="got 10000×10000 pixels: expected 67 megapixels"):
             read(tmp_path / "in.png")
     with pytest.raises(RequestError, match="is too large: expected 67 megapixels at most"):

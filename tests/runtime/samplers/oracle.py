@@ -18,7 +18,7 @@ C = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 def dummy_sample() -> np.ndarray:
-    """0..1 rising, (4, 3, 8, 8)."""
+    """Rising values in 0..1, (4, 3, 8, 8)."""
     return _laid_out(np.arange(768))
 
 
@@ -43,14 +43,14 @@ def oracle_loop(
 ) -> np.ndarray:
     """The final sample from `timesteps[start]` on.
 
-    Diffusers' tests of sigma-space schedulers give `step()` the *scaled* sample, as no pipeline
-    does:
+    Diffusers' tests of sigma-space schedulers pass the *scaled* sample to `step()`, which no
+    pipeline does:
 
         sample = scheduler.scale_model_input(sample, t)
         sample = scheduler.step(model(sample, t), t, sample)
 
-    `scaled_to_step` does the same: the latents of each step are scaled before they are handed to
-    the sampler, and the model sees what the sampler was handed, not what it scaled once more.
+    `scaled_to_step` does the same: the latents of each step are scaled before they are passed to
+    the sampler, and the model gets the same sample, not one scaled twice.
     """
 
     def scaled(x: np.ndarray, index: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def assert_sum_and_mean(
     total_tolerance: float = 1e-2,
     mean_tolerance: float = 1e-3,
 ) -> None:
-    """The sum and mean of |x| are the oracle's, within its tolerances."""
+    """Asserts that the sum and mean of |x| equal the oracle's, within its tolerances."""
     assert x.dtype == np.float32
     if total is not None:
         assert float(np.abs(x).sum()) == pytest.approx(total, abs=total_tolerance)

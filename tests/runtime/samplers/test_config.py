@@ -1,4 +1,4 @@
-"""Names, options and what is refused."""
+"""Names, options and refusals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_another_scheduler_takes_what_is_given_over_its_own_defaults() -> None:
     assert euler.options.steps_offset == 1  # given
     assert euler.options.timestep_spacing == "linspace"  # Euler's own default
     ddim = euler.renamed("ddim")
-    assert ddim.options.clip_sample is False  # given to PNDM, which has no use for it
+    assert ddim.options.clip_sample is False  # given to PNDM, which ignores it
     assert ddim.options.set_alpha_to_one is False
 
 

@@ -1,4 +1,4 @@
-"""What a schedule gives besides its trajectory; oracles and live parity judge the numbers."""
+"""Properties of a schedule other than its trajectory; oracles and live parity check the numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ZERO_SNR = {
     "timestep_spacing": "trailing",
     "clip_sample": False,
 }
-WITHOUT_MEMORY: dict[str, dict[str, Any]] = {  # these read nothing of earlier steps
+WITHOUT_MEMORY: dict[str, dict[str, Any]] = {  # these read nothing from earlier steps
     "DDIMScheduler": {"eta": 0.5},
     "DDPMScheduler": {},
     "EulerDiscreteScheduler": {},
@@ -46,7 +46,7 @@ def random_of(shape: tuple[int, ...], seed: int = 0) -> Any:
 
 
 def updates(sampler: Sampler) -> list[np.ndarray]:
-    """The latents of each update, with a model that depends on what it is shown."""
+    """The latents of each update, with a model that depends on its sample."""
     latents: list[np.ndarray] = []
     event = next(sampler)
     while True:
@@ -62,7 +62,7 @@ def updates(sampler: Sampler) -> list[np.ndarray]:
 
 
 def oracle_of(schedule: Schedule, prediction_type: str) -> Any:
-    """The model that always sees X0: with it every sampler must end there."""
+    """The model that always predicts X0: with it every sampler must end there."""
     at = {level.t: level for level in schedule.calls}
 
     def model(sample: np.ndarray, timestep: float) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_a_model_that_knows_the_image_gets_the_image(scheduler: str) -> None:
 
 @pytest.mark.parametrize("scheduler", [name for name in SCHEDULERS if "FlowMatch" not in name])
 def test_zero_terminal_snr_belongs_to_the_model(scheduler: str) -> None:
-    """Also where diffusers' class has no rescale_betas_zero_snr: pure noise at the first step."""
+    """Also if diffusers' class has no rescale_betas_zero_snr: pure noise at the first step."""
     schedule = SamplerConfig(scheduler, ZERO_SNR).schedule(20)
     plain = SamplerConfig(scheduler, {**ZERO_SNR, "rescale_betas_zero_snr": False}).schedule(20)
     first, other = schedule.calls[0], plain.calls[0]
@@ -136,7 +136,7 @@ def test_a_call_is_followed_by_its_update_and_latents_are_the_driver_s(scheduler
         try:
             event = sampler.send(handed)
         except StopIteration as finished:
-            assert finished.value is handed  # what the driver sent last, unchanged
+            assert finished.value is handed  # the driver's last value, unchanged
             break
     assert indices == list(range(len(schedule.timesteps)))
 

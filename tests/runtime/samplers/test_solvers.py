@@ -1,4 +1,4 @@
-"""DPM-Solver, UniPC and DEIS: diffusers' own oracles, and what they refuse.
+"""DPM-Solver, UniPC and DEIS: diffusers' own oracles, and refusals.
 
 The oracles' rows are from diffusers' tests/schedulers/test_scheduler_{dpm_multi,dpm_single,unipc,
 deis}.py.
@@ -142,7 +142,7 @@ def test_custom_timesteps_of_a_default_run_repeat_it(algorithm: str) -> None:
     "scheduler, order", [(MULTI, 2), (MULTI, 3), (SINGLE, 2), (SINGLE, 3), (UNIPC, 3), (DEIS, 2)]
 )
 def test_as_many_steps_as_the_model_was_trained_on(scheduler: str, order: int) -> None:
-    """One timestep comes twice, which makes NaN of diffusers' latents; not of ours."""
+    """One timestep comes twice, which gives NaN in diffusers' latents; not in ours."""
     schedule = schedule_of(scheduler, {"solver_order": order}, 1000)
     assert len(schedule.timesteps) == 1000 and len(set(schedule.timesteps)) == 999
     few = oracle_loop(schedule_of(scheduler, {"solver_order": order}, 100), dummy_sample())
@@ -177,7 +177,7 @@ def test_the_noisiest_timesteps_are_clipped_by_lambda() -> None:
 
 
 def test_a_learned_variance_is_cut_from_the_prediction() -> None:
-    """A model that predicts six channels for three gives what its first three give."""
+    """A model that predicts six channels for three equals its first three."""
     learned = schedule_of(MULTI, {"variance_type": "learned_range"}, 3)
     plain = schedule_of(MULTI, {}, 3)
     x = dummy_sample()
@@ -225,7 +225,7 @@ def for_each_call(schedule: Schedule, x: np.ndarray, noise: Any) -> None:
 
 
 @pytest.mark.parametrize("scheduler", [MULTI, SINGLE, UNIPC, DEIS])
-def test_the_latents_sent_back_are_the_ones_gone_on_with(scheduler: str) -> None:
+def test_the_sampler_continues_with_the_latents_sent_back(scheduler: str) -> None:
     """Inpainting blends between steps: the next call must see the blend."""
     schedule = schedule_of(scheduler, {}, 4)
     x = dummy_sample()

@@ -1,4 +1,4 @@
-"""What `auto` takes: as measured, else in its own order, and only what is admitted."""
+"""The choice of `auto`: as measured, else in its own order, and only admitted targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def order(bundle: Bundle, backends: list[Backend]) -> list[str]:
-    """What `auto` takes, and what it goes on with after each failure."""
+    """The choice of `auto`, and its next choices after each failure."""
     resolution, taken = resolve(bundle, "auto", backends), []
     while True:
         taken.append(str(resolution.target))
@@ -55,7 +55,7 @@ def test_until_tuned_the_order_is_that_of_the_backends(bundle: Bundle) -> None:
 def test_the_fastest_in_float32_comes_first(
     steps: dict[str, float], expected: list[str], bundle: Bundle
 ) -> None:
-    """On AMD `openvino:bf16` is the fastest, and not the same image."""
+    """On AMD `openvino:bf16` is the fastest, but not the same image."""
     tuned_with(bundle, steps)
     assert order(bundle, CPUS) == expected
 
@@ -126,7 +126,7 @@ def test_before_tuning_the_build_s_figure_refuses_and_a_named_target_opens(bundl
 
 
 def test_a_graph_of_another_network_is_not_asked(bundle: Bundle) -> None:
-    """It is not what runs."""
+    """It does not run."""
     write_half_graph(bundle.root, bundle.component("unet"), psnr=12.0)
     other = Bundle.open(write_toy_bundle(bundle.root.parent / "other", nan_from="unet"))
     (bundle.root / "engines").rename(other.root / "engines")
@@ -189,14 +189,14 @@ def test_a_slower_variant_says_so_once(bundle: Bundle) -> None:
         "openvino:bf16 takes 1.6 times as long as openvino on this processor (sdrt tune): "
         "use openvino"
     )
-    assert warning.filename == __file__  # of whoever called `open_it`
+    assert warning.filename == __file__  # of the caller of `open_it`
 
 
 @pytest.mark.parametrize("target", ["openvino:bf16", "openvino", "cpu"])
 def test_what_is_not_slower_says_nothing(target: str, bundle: Bundle) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_if_slower(bundle, Target.parse(target))  # nobody knows
+        warn_if_slower(bundle, Target.parse(target))  # unknown
         tuned_with(bundle, AMD)
         warn_if_slower(bundle, Target.parse(target))
         tuned_with(bundle, INTEL | {"openvino": OUT_OF_MEMORY})

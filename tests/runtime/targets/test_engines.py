@@ -1,4 +1,4 @@
-"""Which target runs a bundle, what it runs, and that it opens."""
+"""The target that runs a bundle, its files, and that it opens."""
 
 from __future__ import annotations
 

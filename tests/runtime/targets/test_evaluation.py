@@ -1,4 +1,4 @@
-"""Asks on engines: ControlNets' residuals, summed and put where they belong; NaN, named."""
+"""Asks on engines: ControlNets' residuals, summed and assigned to rows; NaN, named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = tuple(spec.name for spec in controlnet(3).outputs)
 
 
 class Nets:
-    """A controlled UNet and ControlNets, and what they were fed."""
+    """A controlled UNet and ControlNets, with their feeds."""
 
     def __init__(self, *functions: Function) -> None:
         others = {f"controlnet_{i}": (controlnet(3), each) for i, each in enumerate(functions)}
@@ -43,13 +43,13 @@ class Nets:
         self.engines = engines_of(self.networks)
 
     def feeds(self, name: str) -> dict[str, Array]:
-        """Of the only run."""
+        """The feeds of the only run."""
         (feeds,) = self.networks.feeds[name]
         return feeds
 
     @property
     def residuals(self) -> dict[str, Array]:
-        """What the UNet was fed of them in its last run."""
+        """The UNet's residuals in its last run."""
         return {name: self.networks.feeds["unet_controlled"][-1][name] for name in NAMES}
 
 
@@ -73,7 +73,7 @@ def ask(*nets: Link) -> Ask:
 
 
 def given(nets: Nets, index: int) -> dict[str, Array]:
-    """What a net gave, before the sum."""
+    """The output of a net, before the sum."""
     feeds = nets.feeds(f"controlnet_{index}")
     scale = feeds["conditioning_scale"][0, 0]
     return {name: scale * residual for name, residual in brightness(feeds).items()}
@@ -168,7 +168,7 @@ def test_the_shapes_of_residuals_follow_from_the_sample(height: int, half: int) 
     )
 
 
-# --- what is not finite
+# --- NaN and infinity
 
 
 def broken(feeds: dict[str, Array]) -> dict[str, Array]:

@@ -93,7 +93,7 @@ def test_faults_of_a_record_are_reported(
     with pytest.raises(BundleError) as raised:
         read_record(path)
     assert message in str(raised.value)
-    assert list(records_of(tmp_path, "tensorrt-rtx")) == []  # and it counts for none
+    assert list(records_of(tmp_path, "tensorrt-rtx")) == []  # it is ignored
 
 
 @pytest.mark.parametrize("profiles", [[[]], ["x"], [{"sample": 1}], [{"sample": ["4..1"]}]])
@@ -112,7 +112,7 @@ def test_a_record_that_is_missing_is_reported(tmp_path: Path) -> None:
 
 
 def bundle(tmp_path: Path) -> tuple[Bundle, Ingredients]:
-    """A bundle, and what a plan of its UNet is made of."""
+    """A bundle, and the ingredients of a plan of its UNet."""
     opened = Bundle.open(write_bundle(tmp_path))
     digests = onnx_digests(tmp_path, opened.component("unet"))
     return opened, replace(INGREDIENTS, onnx=digests)

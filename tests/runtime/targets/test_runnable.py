@@ -54,7 +54,7 @@ def test_a_graph_without_a_record_does_not_run(root: Path, unet: Component) -> N
     record = root / Path(graph.model).with_name(HalfGraph.RECORD_NAME)
     for broken in (
         "{}",
-        replace(graph, onnx={"unet/model.onnx": "0" * 64}).to_json(),  # it is another network's
+        replace(graph, onnx={"unet/model.onnx": "0" * 64}).to_json(),  # of another network
         replace(graph, precision="fp99").to_json(),
     ):
         record.write_text(broken)

@@ -1,4 +1,4 @@
-"""Verdicts in the cache: written whole, read with care, and stale as soon as anything changed."""
+"""Verdicts in the cache: written atomically, read with care, and stale after any change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tuning(bundle: Bundle) -> Tuning:
 
 
 def fault_of(bundle: Bundle) -> str | None:
-    """Why the only verdict does not hold."""
+    """The reason why the only verdict does not hold."""
     (found,) = verdicts_on(bundle)
     assert (found.fault is None) == (tuning_of(bundle) is not None)
     return found.fault
@@ -217,6 +217,16 @@ def test_without_a_cache_there_is_no_verdict(
         assert tuning_of(bundle) is None
     with pytest.raises(SdrtError, match="cannot write"):
         write_tuning(bundle, tuning)
+
+
+def test_a_cache_that_cannot_be_read_is_reported(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, only a name that is too long cannot be read."""
+    monkeypatch.setenv("SDRT_CACHE", "x" * 300)
+    assert tuning_of(bundle) is None
+    with pytest.raises(SdrtError, match="' cannot be read: File name too long: set SDRT_CACHE to"):
+        list(verdicts_on(bundle))
 
 
 def test_two_that_write_at_once_leave_one_whole_verdict(bundle: Bundle, tuning: Tuning) -> None:

@@ -1,4 +1,4 @@
-"""What is tried, if the user does not say."""
+"""The default candidates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_library_uses_physical_cores_so_the_logical_ones_are_tried(
     expected: tuple[int | None, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last is a container that is given a share of its cores."""
+    """The last case is a container with a share of its cores."""
     monkeypatch.setattr(candidates, "usable_cores", lambda: logical)
     monkeypatch.setattr(candidates, "num_physical_cores", lambda: physical)
     assert default_num_threads() == expected

@@ -1,4 +1,4 @@
-"""What is found of targets whose times are invented."""
+"""Verdicts on targets with invented times."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_best_number_of_threads_is_kept(bundle: Bundle) -> None:
     best = {found.target: found.best.num_threads for found in tuning.targets if found.best}
     assert best == {"cpu": 4, "openvino": None, "cuda": None}
     counts = {found.target: len(found.trials) for found in tuning.targets}
-    assert counts == {"cpu": 2, "openvino": 2, "cuda": 1}  # a GPU has no use for threads
+    assert counts == {"cpu": 2, "openvino": 2, "cuda": 1}  # a GPU does not use threads
 
 
 def test_candidates_take_turns_and_the_median_counts(bundle: Bundle) -> None:
@@ -102,7 +102,7 @@ def test_the_number_of_measurements_is_known_beforehand(bundle: Bundle) -> None:
     assert len(calls) == plan.num_measurements
 
 
-# --- what fails
+# --- failures
 
 
 @pytest.mark.parametrize(

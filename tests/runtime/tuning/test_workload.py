@@ -1,4 +1,4 @@
-"""What an image asks of networks, found without running any; and how a run is timed."""
+"""The asks of an image, found without running networks; and the timing of a run."""
 
 from __future__ import annotations
 

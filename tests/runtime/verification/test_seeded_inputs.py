@@ -22,7 +22,7 @@ def toy(tmp_path: Path) -> Bundle:
 
 
 def with_network(bundle: Bundle, name: str, *inputs: TensorSpec) -> Bundle:
-    """The bundle with a network of these inputs more; it has no file that could run."""
+    """The bundle with an additional network of these inputs; it has no file that could run."""
     signature = Signature(inputs, (spec("out", "float32", "B"),))
     like = bundle.component(name if bundle.has(name) else "unet")
     component = replace(like, name=name, signature=signature)

@@ -53,7 +53,7 @@ def test_what_does_not_run_is_in_the_verdict(toy: Bundle) -> None:
 def test_what_is_needed_follows_from_what_was_built(
     toy: Bundle, precision: str, min_psnr: float
 ) -> None:
-    """Also if it does not open here. "fp32" is a network for which half precision did not do."""
+    """Also if it does not open here. "fp32" is a network that half precision was not enough for."""
     unet = toy.component("unet")
     write_half_graph(toy.root, unet, precision)
     write_plan(toy.root, ingredients_of(toy.root, unet, precision))
