@@ -14,10 +14,8 @@ SAFETY_CHECKER = "safety_checker"
 def notes_on_folder(folder: Path) -> Iterator[Note]:
     """The notes on the checkpoint in `folder`."""
     index = fields_from_file(folder / MODEL_INDEX).values
-    part = index.get(SAFETY_CHECKER)
-    present = isinstance(part, list) and any(
-        part
-    )  # diffusers writes [null, null] for a missing part
+    part = index.get(SAFETY_CHECKER)  # [null, null] for a missing part
+    present = isinstance(part, list) and any(part)
     if present or index.get("requires_safety_checker") is True:
         yield Note(
             code="part_not_exported",
