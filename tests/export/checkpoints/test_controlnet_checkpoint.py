@@ -205,7 +205,7 @@ def test_another_kind_is_reported(
         ({"block_out_channels": [4, 8, 8]}, "its residuals have [4, 8, 8] channels"),
         (
             {"layers_per_block": 2},
-            "it gives [2, 2] residuals per block (layers_per_block), the UNet has [1, 1] skip "
+            "it has [2, 2] residuals per block (layers_per_block), the UNet has [1, 1] skip "
             "connections: it is made for another UNet",
         ),
         (
