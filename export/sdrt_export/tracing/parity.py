@@ -102,5 +102,7 @@ def measure_parity(model: Path, cases: Sequence[Case]) -> Parity:
 def parity_of(expected: Array, got: Array) -> Parity:
     """The parity of one tensor. The PSNR, relative to `expected`'s range, is infinite if equal."""
     if got.shape != expected.shape:
-        raise ExportError(f"the ONNX file gives the shape {got.shape}, torch {expected.shape}")
+        raise ExportError(
+            f"got the shape {got.shape} from the ONNX file, expected torch's {expected.shape}"
+        )
     return Parity(float(np.abs(got.astype(np.float64) - expected).max()), psnr_of(expected, got))
