@@ -1,7 +1,7 @@
 # The same commands for people and for CI: plain make and /bin/sh.
 #
 #   make demo        installs the lean package and draws an image with the built-in model
-#   make check       format, lint, types, import rules
+#   make check       format, lint, types, import rules, words
 #   make measure     lengths of functions and files, held to their limits
 #   make test        the default and build tests (test-lean) and, in a second process, those with
 #                    torch (test-torch): the export and parity tests

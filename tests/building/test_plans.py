@@ -18,7 +18,7 @@ from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.main import main
-from sdrt.files.locking import only_one
+from sdrt.files.locking import file_lock
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
 from sdrt.targets.runnable import runnable
@@ -138,14 +138,14 @@ def test_bfloat16_is_another_plan(copy: Path) -> None:
 
 def test_a_second_build_at_once_waits(built: Built) -> None:
     message = "waiting for another build of .*demo to end"
-    with only_one(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
+    with file_lock(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
         process = start(built.root)
         assert process.stderr is not None
         assert re.match(message, process.stderr.readline())
         assert process.poll() is None
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "nothing was built" in out
+    assert "everything is already built" in out
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])

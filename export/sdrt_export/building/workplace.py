@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdrt.bundle.manifest import ENGINES
-from sdrt.files.locking import only_one
+from sdrt.files.locking import file_lock
 from sdrt_engines.operating_system import is_disk_full
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
@@ -31,7 +31,7 @@ def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
         )
     try:
         engines.mkdir(exist_ok=True)
-        lock = only_one(
+        lock = file_lock(
             engines / ".lock",
             lambda: report(f"waiting for another build of {root} to end"),
         )

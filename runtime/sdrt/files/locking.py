@@ -10,7 +10,7 @@ from sdrt_engines.operating_system import take_lock
 
 
 @contextmanager
-def only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Holds the lock file at `path`; if another process holds it, calls `waiting` once first.
 
     The system releases the lock when a process ends, however it ends. The file stays.

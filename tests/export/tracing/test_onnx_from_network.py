@@ -106,9 +106,7 @@ def test_a_weight_that_halves_do_not_hold_is_reported_by_name() -> None:
     network = UNet(tiny_pipeline("classic").unet)
     with torch.no_grad():
         network.model.conv_in.weight[0, 0, 0, 0] = 1e6
-    with pytest.raises(
-        ExportError, match=r"unet: conv_in\.weight reaches 1e\+06, beyond float16's"
-    ):
+    with pytest.raises(ExportError, match=r"unet: conv_in\.weight reaches 1e\+06, beyond float16"):
         round_weights(network)
 
 

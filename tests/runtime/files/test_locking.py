@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.files.locking import only_one
+from sdrt.files.locking import file_lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from sdrt.files.locking import only_one
-with only_one(Path(sys.argv[1]), lambda: print("waiting", flush=True)):
+from sdrt.files.locking import file_lock
+with file_lock(Path(sys.argv[1]), lambda: print("waiting", flush=True)):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -50,5 +50,5 @@ def test_a_killed_process_gives_the_lock_back(tmp_path: Path) -> None:
         assert said(process) == "held"
         process.kill()
         process.wait(timeout=30)
-        with only_one(path, lambda: pytest.fail("nobody holds it")):
+        with file_lock(path, lambda: pytest.fail("nobody holds it")):
             pass
