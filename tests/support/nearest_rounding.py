@@ -2,8 +2,8 @@
 
 torch takes its square roots, powers, logarithms and exponentials from MKL, which is off by one unit
 in the last place, differently on each make of CPU. If diffusers subtracts nearly equal numbers
-(betas at zero terminal SNR, the coefficients of DEIS), that unit decides the fifth digit. With these
-functions the same code of diffusers gives the same numbers on every machine.
+(betas at zero terminal SNR, the coefficients of DEIS), that unit decides the fifth digit. With
+these functions the same code of diffusers gives the same numbers on every machine.
 
 They are replaced by their names: a `TorchFunctionMode` does the same, but every operation of torch
 then goes through Python, which took a fifth of the time of the samplers' tests.
