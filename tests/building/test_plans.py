@@ -145,7 +145,7 @@ def test_a_second_build_at_once_waits(built: Built) -> None:
         assert process.poll() is None
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "nothing was built" in out
+    assert "everything is already built" in out
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
