@@ -33,7 +33,10 @@ class Observed(BoundEngine):
 
         component = BUNDLE.component(name)
         path = BUNDLE.root / component.model
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
         super().__init__(component.signature, name, session, "cpu")
         self.runs: list[dict[str, type]] = []
 
@@ -80,7 +83,7 @@ def plans() -> Iterator[dict[str, Engine]]:
         gpu = HostGpu()
         engines: dict[str, Engine] = {}
         for component in BUNDLE.manifest.components:
-            cpu = stack.enter_context(open_engine(BUNDLE, component.name, "cpu"))
+            cpu = stack.enter_context(open_engine(BUNDLE, component.name, "cpu", num_threads=1))
             profile = Profile(
                 {
                     spec.name: tuple(
@@ -103,7 +106,7 @@ def generated(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
 
 @pytest.mark.parametrize("guess_mode", [False, True])
 def test_the_image_is_the_one_without(guess_mode: bool, engines: dict[str, Observed]) -> None:
-    target = resolve_target("cpu")
+    target = resolve_target("cpu", num_threads=1)
     with sdrt.Pipeline(BUNDLE, target, engines) as bound, sdrt.Pipeline(BUNDLE, target) as plain:
         got = generated(bound, guess_mode=guess_mode)
         np.testing.assert_array_equal(got, generated(plain, guess_mode=guess_mode))
@@ -111,7 +114,7 @@ def test_the_image_is_the_one_without(guess_mode: bool, engines: dict[str, Obser
 
 @pytest.mark.parametrize("guess_mode", [False, True])
 def test_plans_draw_the_image_of_the_cpu(guess_mode: bool, plans: dict[str, Engine]) -> None:
-    target = resolve_target("cpu")
+    target = resolve_target("cpu", num_threads=1)
     keywords = {
         "guess_mode": guess_mode,
         "image": sample_image(64, 64, seed=1),
@@ -124,7 +127,7 @@ def test_plans_draw_the_image_of_the_cpu(guess_mode: bool, plans: dict[str, Engi
 
 
 def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
-    with sdrt.Pipeline(BUNDLE, resolve_target("cpu"), engines) as pipeline:
+    with sdrt.Pipeline(BUNDLE, resolve_target("cpu", num_threads=1), engines) as pipeline:
         generated(pipeline)
     unet, net = (engines[name] for name in NAMES)
     assert len(net.runs) == 2  # of five steps, those inside the window
@@ -140,7 +143,7 @@ def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
 
 
 def test_guess_mode_puts_its_zeros_before_them_on_the_host(engines: dict[str, Observed]) -> None:
-    with sdrt.Pipeline(BUNDLE, resolve_target("cpu"), engines) as pipeline:
+    with sdrt.Pipeline(BUNDLE, resolve_target("cpu", num_threads=1), engines) as pipeline:
         generated(pipeline, guess_mode=True)
     kinds = [run["mid_block_residual"] for run in engines["unet_controlled"].runs]
     assert kinds == [Pinned, np.ndarray, np.ndarray, Pinned, Pinned]

@@ -22,7 +22,7 @@ SCENES = [ALL_SCENES[i] for i in np.random.default_rng(4).choice(len(ALL_SCENES)
 def images(target: str) -> np.ndarray:
     """One per scene, (N, 128, 128, 3)."""
     prompts = [caption_from_scene(scene) for scene in SCENES]
-    with sdrt.Pipeline.open("demo", target) as pipeline:
+    with sdrt.Pipeline.open("demo", target, num_threads=1) as pipeline:
         result = pipeline(prompts, seed=7, num_inference_steps=12)
     assert result.engine == target
     return np.stack([np.asarray(image) for image in result.images])

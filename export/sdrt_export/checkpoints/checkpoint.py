@@ -65,7 +65,7 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
         return checkpoint_from_folder(folder, text)
     if source == DEMO:
         raise CheckpointError(
-            "the demo's checkpoint is not in this copy of sdrt: install from the repository or the "
+            "the demo's checkpoint is missing from this copy of sdrt: install the repository or the "
             "unpacked sdist with `pip install -e '.[export]'`, or train it with "
             "`python -m sdrt_export.demo.train WORK CHECKPOINT` and export CHECKPOINT"
         )

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from torch import nn
 from transformers import CLIPTextModel
+from transformers.utils import logging
 
 from sdrt import tensor_names as names
 from sdrt_export.checkpoints.checkpoint import Checkpoint
@@ -105,14 +107,15 @@ def _read(kind: PartKind, folder: Path, variant: str | None, title: str) -> nn.M
     """The model in `folder`; `title` names it in errors."""
     model = MODELS[kind]
     try:
-        module, report = model.read_with.from_pretrained(
-            folder,
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **model.options,
-        )
+        with _no_progress_bar():
+            module, report = model.read_with.from_pretrained(
+                folder,
+                variant=variant,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **model.options,
+            )
     except Exception as error:  # a bad configuration can raise anything
         message = " ".join(str(error).split())
         raise CheckpointError(f"{title} does not load: {message}") from error
@@ -124,3 +127,15 @@ def _read(kind: PartKind, folder: Path, variant: str | None, title: str) -> nn.M
         )
     assert isinstance(module, nn.Module)
     return module
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keeps transformers 5 from showing a bar for each model, also where stderr is a file."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

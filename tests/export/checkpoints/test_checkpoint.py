@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dist import NO_CHECKPOINT
 from sdrt_export.checkpoints import checkpoint as checkpoint_module
 from sdrt_export.checkpoints.checkpoint import (
     DEMO_FOLDER,
@@ -286,7 +287,7 @@ def test_without_the_demo_the_commands_that_bring_it_are_named(
     """A wheel has no checkpoint."""
     monkeypatch.setattr(checkpoint_module, "DEMO_FOLDER", tmp_path / "demo_checkpoint")
     message = refusal("demo")
-    assert message.startswith("the demo's checkpoint is not in this copy of sdrt: ")
+    assert f"sdrt: {message}".startswith(NO_CHECKPOINT)  # as `make dist` expects it
     assert "`pip install -e '.[export]'`" in message
     assert "`python -m sdrt_export.demo.train WORK CHECKPOINT`" in message
 
