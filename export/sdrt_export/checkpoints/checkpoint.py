@@ -65,8 +65,8 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
         return checkpoint_from_folder(folder, text)
     if source == DEMO:
         raise CheckpointError(
-            "the demo's checkpoint is missing from this copy of sdrt: install the repository or the "
-            "unpacked sdist with `pip install -e '.[export]'`, or train it with "
+            "the demo's checkpoint is missing from this copy of sdrt: install the repository or "
+            "the unpacked sdist with `pip install -e '.[export]'`, or train it with "
             "`python -m sdrt_export.demo.train WORK CHECKPOINT` and export CHECKPOINT"
         )
     if folder.exists():
