@@ -32,7 +32,10 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
             "no option --prompt, write sdrt run BUNDLE PROMPT (see sdrt run",
         ),
         (["export", "demo", "-o", "x", "--force"], "no option --force, did you mean '--replace'?"),
-        ([*DRAW, "on", "white"], "'on' is one argument too many: put quotes around a prompt"),
+        (
+            [*DRAW, "on", "white"],
+            "'on' is one argument too many: put quotes around the whole prompt",
+        ),
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
         ([*DRAW, "--num-threads", "x"], "argument --num-threads: got 'x', expected a whole number"),
         ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),

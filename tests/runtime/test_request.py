@@ -45,7 +45,7 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"timesteps": b"999"}, "timesteps: got b'999', expected a list"),
         ({"timesteps": iter([1])}, "expected a list"),
         ({"sigmas": [math.nan]}, "sigmas[0]: got nan"),
-        ({"negative_prompt": b"a"}, "negative_prompt: got b'a', expected a text or a list"),
+        ({"negative_prompt": b"a"}, "negative_prompt: got b'a', expected a string or a list"),
         ({"scheduler": object()}, "expected a name: give a name such as 'euler'"),
         ({"num_images_per_prompt": None}, "num_images_per_prompt: got None, expected a whole"),
         ({"seed": np.bool_(True)}, "seed: got"),
