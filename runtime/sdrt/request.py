@@ -113,8 +113,8 @@ class Request:
         negative = self.negative_prompt
         if not isinstance(negative, str) and len(negative) != self._num_prompts:
             raise RequestError(
-                f"negative_prompt: got {len(negative)} texts for {self._num_prompts} prompts, "
-                "expected one for all or one for each"
+                f"negative_prompt: got a list of {len(negative)} for {self._num_prompts} prompts, "
+                "expected one string for all, or a list with one for each"
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
@@ -122,7 +122,8 @@ class Request:
     def _check_seeds(self) -> None:
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise RequestError(
-                f"seed: {self.seed} + {self.num_images - 1} images exceeds {MAX_SEED}"
+                f"seed: got {self.seed} for {self.num_images} images, whose last seed would be "
+                f"more than {MAX_SEED}: give a smaller seed"
             )
 
     def _check_needs(self) -> None:
@@ -197,8 +198,8 @@ def request_from(prompt: str | Sequence[str] | Request, options: Mapping[str, An
 def _controls_from_mapping(control: object) -> dict[str, Control]:
     if not isinstance(control, Mapping):
         raise RequestError(
-            f"control: got a {type(control).__name__}, expected a dict of ControlNets' "
-            'names, such as {"canny": "edges.png"}'
+            f"control: got an object of type {type(control).__name__}, expected a dict from "
+            'ControlNet names to images, such as {"canny": "edges.png"}'
         )
     for name in control:
         if not isinstance(name, str):

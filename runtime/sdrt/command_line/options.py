@@ -83,17 +83,12 @@ def help_with_default(action: argparse.Action) -> str:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", help='the checkpoint: a diffusers folder, a Hub id, or "demo"'
+        "source", nargs="?", help='a checkpoint: diffusers folder, Hub id, or "demo"'
     )
     place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
     place.add_argument(
-        "-o", "--output", type=Path, metavar="BUNDLE", help="the bundle folder to write"
-    )
-    place.add_argument(
-        "--into",
-        type=Path,
-        metavar="BUNDLE",
-        help="add ControlNets to this existing bundle instead",
+        "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
     )
     parser.add_argument(
         "--controlnet",
@@ -102,7 +97,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PATH",
         dest="controlnets",
-        help="also export this ControlNet, a diffusers folder or a Hub id, under this name; may be repeated",
+        help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
     )
     parser.add_argument(
         "--weights",

@@ -23,7 +23,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         type=_whole_numbers,
         default=[],
         metavar="N,…",
-        help="numbers of CPU threads to try (default: the library's choice and one per logical core)",
+        help="numbers of CPU threads (default: the library's choice, and one per logical core)",
     )
     for side in ("width", "height"):
         parser.add_argument(
@@ -33,25 +33,15 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
             help=f"one or more {side}s in pixels (default: what the bundle recommends)",
         )
     parser.add_argument(
-        "--batch",
-        type=_whole_numbers,
-        default=[1],
-        metavar="N,…",
-        help="how many images to generate at once",
+        "--batch", type=_whole_numbers, default=[1], metavar="N,…", help="number of images at once"
     )
     parser.add_argument(
-        "--runs",
-        type=whole_number,
-        default=3,
-        metavar="N",
-        help="how many steps to measure (default: 3)",
+        "--runs", type=whole_number, default=3, metavar="N", help="steps to measure (default: 3)"
     )
     results = parser.add_mutually_exclusive_group()
     results.add_argument("--json", action="store_true", help="print the result as JSON")
     results.add_argument(
-        "--forget",
-        action="store_true",
-        help="measure nothing; remove the result recorded for this machine",
+        "--forget", action="store_true", help="measure nothing; remove this machine's result"
     )
 
 
