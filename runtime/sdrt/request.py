@@ -16,14 +16,15 @@ from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, pa
 
 @dataclass(frozen=True)
 class Request:
-    """A request for images, with the parameter names of diffusers: from a prompt alone, starting
-    from another image (`image`), or replacing the masked part of that (`mask_image`); `control`
-    gives each ControlNet its image.
+    """A request for images, with the parameter names of diffusers: from a prompt alone, from
+    another image (`image`), or replacing only the masked part of that image (`mask_image`);
+    `control` gives each ControlNet its image.
 
-    A sequence of prompts gives `num_images_per_prompt` images of each. Image `i` has seed
-    `seed + i` and can be generated again alone. Images are PIL images or paths, and are read here.
+    A sequence of prompts gives `num_images_per_prompt` images of each. Image `i`, counted from 0,
+    has the seed `seed + i` and can be generated again by itself. Images are PIL images or paths;
+    they are read when the request is created.
 
-    Raises `RequestError` naming the field, the value and the allowed values.
+    Raises `RequestError`, which names the field, the value and the allowed values.
     """
 
     prompt: str | Sequence[str]
