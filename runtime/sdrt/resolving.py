@@ -180,7 +180,7 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
         ):
             raise RequestError(
                 f"{role}: got {size_text(image.size)} pixels for a result of "
-                f"{size_text(frame.size)}: choose how it is to fit: resize crop, pad or stretch"
+                f"{size_text(frame.size)}: set resize to crop, pad or stretch"
             )
         elif frame.resize == "crop":
             _check_narrow(role, image.size, frame.size)

@@ -187,7 +187,7 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
-            "image: got 96×64 pixels for a result of 64×64: choose how it is to fit: resize crop, ",
+            "image: got 96×64 pixels for a result of 64×64: set resize to crop, ",
         ),
         (["--resize", "crop"], "resize was given without an image: give image or control, too"),
         ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
@@ -195,7 +195,7 @@ def half_a_jpeg(path: Path) -> None:
         ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
         (
             [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
-            "control image 'edges': got 96×64 pixels for a result of 64×64: choose how it is to",
+            "control image 'edges': got 96×64 pixels for a result of 64×64: set resize to crop",
         ),
         (
             [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],

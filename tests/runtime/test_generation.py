@@ -332,7 +332,7 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
         ),
         ({"image": IMAGE, "strength": 0}, "strength: got 0, which runs none of the 4 steps"),
         ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which runs none of the 4 steps"),
-        ({"image": IMAGE, "width": 128}, "choose how it is to fit: resize crop, pad or stretch"),
+        ({"image": IMAGE, "width": 128}, "set resize to crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(

@@ -88,12 +88,11 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
         (
             {"image": sample_image(64, 96), "width": 64, "height": 64},
-            "image: got 64×96 pixels for a result of 64×64: choose how it is to fit: resize crop, "
-            "pad or stretch",
+            "image: got 64×96 pixels for a result of 64×64: set resize to crop, pad or stretch",
         ),
         (
             {"image": IMAGE, "control": {"edges": sample_image(64, 96)}},
-            "control image 'edges': got 64×96 pixels for a result of 128×128: choose how",
+            "control image 'edges': got 64×96 pixels for a result of 128×128: set resize to",
         ),
         (
             {

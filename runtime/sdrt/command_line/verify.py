@@ -83,7 +83,7 @@ def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
         padding=(0, 2),
     )
     table.add_column("component")
-    for heading in ("greatest error", "PSNR", "required", "NaN or infinite"):
+    for heading in ("greatest error", "PSNR", "required", "NaN, inf"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:
