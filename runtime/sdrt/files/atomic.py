@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from sdrt.errors import SdrtError
 from sdrt.files.drafts import draft_in
@@ -26,18 +27,20 @@ from sdrt_engines.operating_system import (
     sync_to_disk,
 )
 
+Swap: TypeAlias = Callable[[Path, Path], bool]  # False if it cannot
+
 
 @contextmanager
 def appearing_folder(
-    path: str | PathLike[str], *, replace: bool = False, proof: str
+    path: str | PathLike[str], *, replace: bool = False, proof: str, swap: Swap = exchange
 ) -> Iterator[Path]:
     """A new folder to fill. It appears at `path` after the block; an error removes it.
 
     An existing folder is kept unless `replace` is set, and even then it must contain the file
     `proof`, which shows that sdrt made it: a mistyped path must not delete a user's images. That
     holds for folders that appear during the block, too. The old folder stays until the new one is
-    complete, and is exchanged in one step where the system can. SdrtError if `path` is taken or
-    not writable, or the disk is full.
+    complete, and is exchanged in one step where the system can (`swap`). SdrtError if `path` is
+    taken or not writable, or the disk is full.
     """
     target = _resolved(path)
     with _draft_for(target, target.parent) as draft:
@@ -47,7 +50,7 @@ def appearing_folder(
         _sync_tree(draft / NEW)
         _require_free(target, replace, proof)  # again: the block may have taken minutes
         if replace and (target / proof).exists():
-            _exchange(draft, target, proof)
+            _exchange(draft, target, proof, swap)
         else:
             _appear(draft / NEW, target, replace, proof)
         sync_to_disk(target.parent)
@@ -156,13 +159,13 @@ def _appear(new: Path, target: Path, replace: bool, proof: str) -> None:
         raise
 
 
-def _exchange(draft: Path, target: Path, proof: str) -> None:
+def _exchange(draft: Path, target: Path, proof: str, swap: Swap) -> None:
     """Puts the new folder in the place of the one at `target`, which is then in the draft."""
-    if exchange(draft / NEW, target):
+    if swap(draft / NEW, target):
         try:
             _require_proof(draft / NEW, target, proof)
         except SdrtError:  # someone put another folder there at this very moment
-            exchange(draft / NEW, target)
+            swap(draft / NEW, target)
             raise
     else:  # two steps: the next writer completes them if this one is killed between them
         (draft / OLD).mkdir()
