@@ -205,12 +205,15 @@ def _reason(error: OSError, target: Path) -> str:
     return f"{full_disk(error, target)}: make room, or choose a path on another disk"
 
 
-def full_disk(error: OSError, target: Path) -> str:
-    """The reason why there is no room for `target`: bytes, files, or this user's share of them."""
+def full_disk(error: OSError, target: Path, num_files: int | None = None) -> str:
+    """The reason why there is no room for `target`: bytes, files, or this user's share of them.
+
+    `num_files` is the number of files that can still be created there, by default as measured.
+    """
     place = next(parent for parent in (target, *target.parents) if parent.exists())
     if is_over_quota(error):
         return f"'{target}' needs more than your quota on this disk allows"
-    if free_files(place) == 0:
+    if (free_files(place) if num_files is None else num_files) == 0:
         return f"the disk is full: it has no room for another file like '{target}' (no free inodes)"
     free = shutil.disk_usage(place).free
     return (

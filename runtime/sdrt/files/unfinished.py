@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,9 +32,12 @@ class Change:
     obsolete: tuple[str, ...]  # files to remove, relative to the folder, with slashes
 
     def __post_init__(self) -> None:
-        for name in (self.last, *self.added, *self.obsolete):
-            path = PurePosixPath(name)
-            if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name:
+        for name in (self.last, *self.added):
+            if name in ("", ".", "..") or re.search(r"[/\\:]", name):
+                raise BundleError(f"got '{name}', expected a name in the folder")
+        for name in self.obsolete:
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or re.search(r"^/|[\\:]", name):
                 raise BundleError(f"got '{name}', expected a path inside the folder")
 
 
