@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sdrt.files.atomic import appearing_file, appearing_folder, changed_folder
+from sdrt.files.drafts import remove_dead_drafts
+from sdrt.metadata.png import read_parameters, save_png
 from support.kill_points import killed_at_each_step
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads Linux' /proc")
@@ -117,7 +120,29 @@ def test_the_next_writer_may_be_killed_too(
     new = content(folder)
     for number, (step, copy) in enumerate(killed):
         with killed_at_each_step(copy, tmp_path / f"second-{number}") as again:
-            next_writer(copy)
+            clean_up(copy)
         for next_step, next_copy in again:
-            next_writer(next_copy)
+            clean_up(next_copy)
             assert content(next_copy) in (old, new), (step, next_step)
+
+
+def clean_up(folder: Path) -> None:
+    """What the next writer does first."""
+    remove_dead_drafts(folder)
+    remove_dead_drafts(folder / "b")
+
+
+def test_an_image_is_there_or_not_and_replaced_or_not(folder: Path, tmp_path: Path) -> None:
+    path = folder / "image.png"
+    old, new = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "blue")
+    with killed_at_each_step(folder, tmp_path) as killed:
+        save_png(old, path, {"prompt": "red"})
+        save_png(new, path, {"prompt": "blue"})
+    colours = []
+    for _, copy in killed:
+        with appearing_file(copy / "next.png") as draft:
+            draft.touch()
+        assert {each.name for each in copy.iterdir()} <= {"image.png", "next.png"}
+        image = copy / "image.png"
+        colours.append(read_parameters(image)["prompt"] if image.exists() else "none")
+    assert list(dict.fromkeys(colours)) == ["none", "red", "blue"]
