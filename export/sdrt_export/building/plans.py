@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file, verify_file
+from sdrt.bundle.file_records import record_file, verify_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
@@ -151,8 +151,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     from sdrt_export.building.plan_from_onnx import PlanJob, build_plan
 
     root = site.root
-    for file in component.files:
-        verify_file(root, file)
+    verify_network(root, component.files)
     with tempfile.TemporaryDirectory(prefix=WORK, dir=site.root / ENGINES) as work:
         half = write_half_graph(site.bundle, component, site.half, Path(work), site.report)
         ingredients = _ingredients(site, component, half.precision, half.promoted)

@@ -154,9 +154,18 @@ class Manifest:
             manifest._require_hashes()
             return manifest
 
+    @property
+    def has_hashes(self) -> bool:
+        """False for a folder without `sdrt.json`."""
+        return all(record.sha256 is not None for record in self.all_files)
+
+    @property
+    def all_files(self) -> tuple[FileRecord, ...]:
+        """The records of all files; networks that share a file repeat it."""
+        return (*self.files, *(file for each in self.components for file in each.files))
+
     def _require_hashes(self) -> None:
-        records = [*self.files, *(file for each in self.components for file in each.files)]
-        for record in records:
+        for record in self.all_files:
             if record.sha256 is None:
                 raise BundleError(f"'{record.path}' has no sha256: export it again")
 

@@ -17,6 +17,11 @@ DEFAULT_ROLES = {
     "pad_token": "<|endoftext|>",
 }
 COPY_AGAIN = "copy the whole tokenizer folder again, from one checkpoint"
+# Every file that a tokenizer's folder may hold and sdrt reads.
+TOKENIZER_FILES = (
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 DEFAULT_MAX_LENGTH = 77
