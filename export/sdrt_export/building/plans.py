@@ -234,13 +234,13 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
-    """Removes other plans of these components, with their records and caches."""
+    """Removes other plans of these components, with their records."""
     plans = {record.plan.path for record in kept}
     components = {record.ingredients.component for record in kept}
     for record in records_of(site.root, site.backend):
         if record.ingredients.component in components and record.plan.path not in plans:
             plan = site.root / record.plan.path
-            for path in plan.parent.glob(f"{plan.stem}.*"):
+            for path in (plan.with_suffix(".json"), plan):  # a link is removed, not its target
                 path.unlink(missing_ok=True)
             site.report(f"{plan.name}: removed")
 

@@ -51,6 +51,7 @@ class BuiltGraph:
         try:
             with within(str(path)):
                 graph = cls.from_json(path.read_bytes())
+                _require_inside(graph, graph_folder(backend, component.name))
         except (OSError, SdrtError):
             return None
         return graph if graph.onnx == onnx_digests(root, component) else None
@@ -59,6 +60,12 @@ class BuiltGraph:
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
         """The fields of the subclass, by name."""
         raise NotImplementedError
+
+
+def _require_inside(graph: BuiltGraph, folder: str) -> None:
+    for file in graph.files:
+        if not file.path.startswith(f"{folder}/"):
+            raise BundleError(f"files: got '{file.path}', expected files in {folder}")
 
 
 def graph_folder(backend: str, component: str) -> str:

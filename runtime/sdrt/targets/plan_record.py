@@ -116,12 +116,16 @@ def read_record(path: Path) -> PlanRecord:
 
 
 def records_of(root: Path, backend: str, component: str | None = None) -> Iterator[PlanRecord]:
-    """The readable records of a backend's plans, newest first, without broken ones."""
+    """The readable records of a backend's plans, newest first, without broken ones and those of
+    files elsewhere."""
     found = []
     for path in (root / ENGINES / backend).glob("*.json"):
         try:
             record = read_record(path)
         except SdrtError:
+            continue
+        plan = plan_path(backend, record.ingredients)
+        if record.plan.path != plan or path != (root / plan).with_suffix(".json"):
             continue
         if component in (None, record.ingredients.component):
             found.append(record)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
+from sdrt.files.cache import cache_folder
 from sdrt.targets.plan_record import (
     Ingredients,
     onnx_digests,
     read_record,
     records_of,
 )
+from sdrt.targets.plans import plan_files
 from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
 from sdrt_engines.shape_profiles import Range
@@ -127,6 +130,26 @@ def fitting(opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm8
 
 def name_of(ingredients: Ingredients) -> str:
     return f"unet-{ingredients.key}.plan"
+
+
+@pytest.mark.parametrize("path", ["unet/model.onnx", "engines/*.plan", "engines/cuda/unet.plan"])
+def test_a_record_of_a_file_elsewhere_does_not_count(tmp_path: Path, path: str) -> None:
+    opened, ingredients = bundle(tmp_path)
+    record = read_record(write_plan(tmp_path, ingredients))
+    foreign = replace(record, plan=replace(record.plan, path=path))
+    (tmp_path / f"engines/tensorrt-rtx/{name_of(ingredients)}").with_suffix(".json").write_text(
+        foreign.to_json()
+    )
+    assert not list(records_of(tmp_path, "tensorrt-rtx"))
+    with pytest.raises(EngineError, match="there are no plans"):
+        fitting(opened)
+
+
+def test_kernels_are_kept_in_the_users_cache_by_the_hash_of_their_plan(tmp_path: Path) -> None:
+    opened, ingredients = bundle(tmp_path)
+    write_plan(tmp_path, ingredients)
+    (plan,) = plan_files(tmp_path, opened.component("unet"), "tensorrt-rtx")
+    assert plan.kernels == cache_folder() / "kernels" / sha256(b"plan").hexdigest()[:32]
 
 
 def test_the_newest_plan_comes_first(tmp_path: Path) -> None:
