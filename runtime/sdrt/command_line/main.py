@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 
 from sdrt.command_line.options import Command, parser_of
+from sdrt.command_line.printable import printable
 from sdrt.errors import SdrtError, UsageError
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: SdrtError) -> int:
     """Writes one line to stderr, even for a message of several; returns the exit code."""
-    sys.stderr.write(f"sdrt: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"sdrt: {printable(' '.join(str(error).split()))}\n")
     return 2 if isinstance(error, UsageError) else 1
 
 
@@ -101,7 +102,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
-    return f"sdrt: warning: {message}\n"
+    return f"sdrt: warning: {printable(message)}\n"
 
 
 _COMMANDS: Mapping[str, Command] = {

@@ -12,6 +12,8 @@ from sdrt.errors import BundleError, SdrtError
 
 T = TypeVar("T")
 
+_MAX_SHOWN = 40  # characters of a value in a message
+
 
 class FieldError(BundleError):
     """A field is missing or malformed; the message begins with its name."""
@@ -53,7 +55,7 @@ class JsonFields:
         """The object in `text`; `infinities` allows Infinity as a number."""
         constant = _infinity if infinities else _refuse_constant
         try:
-            return cls(json.loads(text, parse_constant=constant))
+            return cls(json.loads(text, parse_constant=constant, object_pairs_hook=_each_key_once))
         except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError too
             raise BundleError(f"not valid JSON ({error})") from error
 
@@ -131,9 +133,23 @@ def wrong_value(where: str, value: object, expected: str) -> FieldError:
 
 
 def _kind(value: object) -> str:
-    """The value as JSON; long ones are truncated."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    """The value as JSON; of long ones only the beginning, which is all that is encoded."""
+    text = ""
+    for part in json.JSONEncoder().iterencode(value):
+        text += part
+        if len(text) > _MAX_SHOWN:
+            return f"{text[: _MAX_SHOWN - 3]}..."
+    return text
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of two values of one key, parsers take either."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key '{twice[:_MAX_SHOWN]}' is there twice")
+    return values
 
 
 def _infinity(name: str) -> float:
