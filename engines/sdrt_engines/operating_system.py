@@ -90,6 +90,13 @@ def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
             return True
 
 
+def make_read_only(file: Path) -> None:
+    """Mode 0444. Nothing on Windows, where such a file could not be removed; there, one that is
+    mapped cannot be overwritten anyway."""
+    if os.name == "posix":
+        file.chmod(0o444)
+
+
 def user_caches(platform: str = sys.platform) -> Path:
     """The folder that the system provides for this user's caches.
 

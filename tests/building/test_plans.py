@@ -29,6 +29,7 @@ from sdrt_export.building.workplace import bytes_of_plans, disk_full_as_build_er
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built, build_for
 from support.command import run_sdrt
+from support.damage import overwrite
 
 pytestmark = pytest.mark.build
 
@@ -102,9 +103,9 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
     content = plan.read_bytes()
     match damage:
         case "bit":
-            plan.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+            overwrite(plan, content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
         case "cut":
-            plan.write_bytes(content[:-1])
+            overwrite(plan, content[:-1])
         case "gone":
             plan.unlink()
         case "record":

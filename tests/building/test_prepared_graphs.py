@@ -24,6 +24,7 @@ from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building import prepared_graphs
 from support.built_bundle import build_for
 from support.command import run_sdrt
+from support.damage import overwrite
 
 pytestmark = [
     pytest.mark.build,
@@ -157,7 +158,7 @@ def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> Non
     path = copy / f"engines/cpu/{NETWORK}/{name}"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    overwrite(path, data)
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         open_engine(bundle, NETWORK, "cpu")
@@ -194,7 +195,7 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
     shutil.rmtree(copy / "engines/cpu")
     other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
     data = other / "model.onnx_data"
-    data.write_bytes(fill * data.stat().st_size)
+    overwrite(data, fill * data.stat().st_size)
     monkeypatch.setattr(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare_onnx(other / "model.onnx", model)
     )

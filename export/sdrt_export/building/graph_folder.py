@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file, verify_network
+from sdrt.bundle.file_records import sealed_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.bundle.optimum_folder import MODEL_NAME
@@ -55,7 +55,7 @@ def records_of_draft(draft: Path, backend: str, component: Component) -> tuple[F
     """Records of a graph's files in its draft, under their final names; the model first."""
     folder = graph_folder(backend, component.name)
     written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
-    records = (record_file(draft, path) for path in written)
+    records = (sealed_file(draft, path) for path in written)
     return tuple(replace(record, path=f"{folder}/{record.path}") for record in records)
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file, verify_file, verify_network
+from sdrt.bundle.file_records import sealed_file, verify_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
@@ -169,7 +169,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
             figures = build_plan(component.name, job)
     record = PlanRecord(
         ingredients=ingredients,
-        plan=record_file(root, path),
+        plan=sealed_file(root, path),
         psnr=half.psnr if math.isfinite(half.psnr) else None,
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         build=vars(figures),

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from sdrt.bundle.manifest import ENGINES, FileRecord
 from sdrt.errors import BundleError
 from sdrt_engines import data_files_of
+from sdrt_engines.operating_system import make_read_only
 
 _LARGE = 1 << 26  # bytes: larger files are hashed in a thread
 
@@ -19,6 +20,16 @@ def record_file(root: Path, path: str | PurePath) -> FileRecord:
     full = root / path
     relative = full.relative_to(root).as_posix()
     return FileRecord(relative, _sha256_of(full), full.stat().st_size)
+
+
+def sealed_file(root: Path, path: str | PurePath) -> FileRecord:
+    """The record of a new file that engines may map into memory, which becomes read-only.
+
+    It is replaced by renaming another file to its name, never overwritten: a running engine would
+    read the new content.
+    """
+    make_read_only(root / path)
+    return record_file(root, path)
 
 
 def verify_file(root: Path, record: FileRecord) -> Path:
