@@ -1,4 +1,4 @@
-"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `tune`,
+"""The command line: `sdrt run`, `export`, `build`, `inspect`, `set`, `verify`, `tune`,
 `bench`, `doctor`.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
@@ -77,6 +77,12 @@ def _inspect(options: argparse.Namespace) -> None:
     inspect(options.bundle, as_json=options.json)
 
 
+def _set(options: argparse.Namespace) -> None:
+    from sdrt.command_line.set import set_
+
+    set_(options)
+
+
 def _verify(options: argparse.Namespace) -> None:
     from sdrt.command_line.verify import verify
 
@@ -110,6 +116,7 @@ _COMMANDS: Mapping[str, Command] = {
     "export": _export,
     "build": _build,
     "inspect": _inspect,
+    "set": _set,
     "verify": _verify,
     "tune": _tune,
     "bench": _bench,

@@ -15,6 +15,7 @@ from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean
+from sdrt.parameters import RECOMMENDED
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
 
@@ -166,6 +167,16 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="a bundle folder")
+    parser.add_argument(
+        "settings",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help=f"{', '.join(RECOMMENDED)}; NAME= takes the model's own default again",
+    )
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     parser.add_argument(
@@ -189,6 +200,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show the contents of a bundle"),
+    "set": (_add_set, "change the defaults of a bundle"),
     "verify": (_add_verify, "compare a target with the CPU"),
     "tune": (add_tune, "measure which target is the fastest here, for --target auto"),
     "bench": (add_bench, "measure the speed of a target"),
