@@ -43,7 +43,7 @@ def manifest_from_folder(root: Path) -> Manifest:
 
 
 def lost_manifest(root: Path) -> str | None:
-    """A sign that sdrt exported the folder, which then had a manifest; None for a folder of optimum."""
+    """A sign that sdrt exported the folder, which then had a manifest; None for optimum's."""
     signs = (f"*/{CONTROLLED_NAME}", f"{names.controlnet('*')}/{MODEL_NAME}", ENGINES)
     for path in (path for sign in signs for path in sorted(root.glob(sign))):
         return path.relative_to(root).as_posix()
