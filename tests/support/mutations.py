@@ -36,7 +36,7 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a damaged bundle did: "silent" is a wrong image without an error, "crash" any exception
+    """The result of running a damaged bundle: "silent" is a wrong image without an error, "crash" any exception
     but an `SdrtError` of one line."""
 
     mutation: Mutation
