@@ -36,8 +36,10 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of running a damaged bundle: "silent" is a wrong image without an error, "crash" any exception
-    but an `SdrtError` of one line."""
+    """The result of running a damaged bundle.
+
+    "silent" is a wrong image without an error, "crash" any exception but an `SdrtError` of one line.
+    """
 
     mutation: Mutation
     kind: Kind
