@@ -38,7 +38,8 @@ class Mutation:
 class Outcome:
     """The result of running a damaged bundle.
 
-    "silent" is a wrong image without an error, "crash" any exception but an `SdrtError` of one line.
+    "silent" is a wrong image without an error, "crash" any exception that
+    is not an `SdrtError` of one line.
     """
 
     mutation: Mutation
