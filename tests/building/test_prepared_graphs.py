@@ -13,6 +13,7 @@ import pytest
 import sdrt
 from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import sealed
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.engines import open_engine, open_reference
@@ -114,7 +115,7 @@ def change(key: str, value: object) -> Callable[[Path], None]:
     def changed(record: Path) -> None:
         fields = json.loads(record.read_text())
         fields[key] = fields[key] | value if isinstance(value, dict) else value
-        record.write_text(json.dumps(fields))
+        record.write_text(json.dumps(sealed(fields)))
 
     return changed
 
@@ -123,7 +124,7 @@ def without_hashes(record: Path) -> None:
     fields = json.loads(record.read_text())
     for file in fields["files"]:
         file["sha256"] = None
-    record.write_text(json.dumps(fields))
+    record.write_text(json.dumps(sealed(fields)))
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
+from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields, sealed
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class BuiltGraph:
         return self.files[0].path
 
     def to_json(self) -> str:
-        return json.dumps({"record_version": RECORD_VERSION} | asdict(self), indent=2) + "\n"
+        document = {"record_version": RECORD_VERSION} | asdict(self)
+        return json.dumps(sealed(document), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

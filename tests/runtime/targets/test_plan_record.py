@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import sealed
 from sdrt.errors import BundleError
 from sdrt.files.cache import cache_folder
 from sdrt.targets.plan_record import (
@@ -80,7 +81,7 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("record_version", 2, "record_version: got 2, expected 1: run `sdrt build` again"),
+        ("record_version", 1, "record_version: got 1, expected 2: run `sdrt build` again"),
         ("key", "0" * 16, "key: got '0000000000000000', the ingredients give "),
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
@@ -92,7 +93,7 @@ def test_faults_of_a_record_are_reported(
     tmp_path: Path, field: str, value: object, message: str
 ) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {field: value})))
     with pytest.raises(BundleError) as raised:
         read_record(path)
     assert message in str(raised.value)
@@ -104,9 +105,18 @@ def test_broken_profiles_are_reported(tmp_path: Path, profiles: object) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
     fields = json.loads(path.read_text())
     fields["ingredients"]["profiles"] = profiles
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps(sealed(fields)))
     with pytest.raises(BundleError, match=r"unet-.*\.json: ingredients"):
         read_record(path)
+
+
+def test_a_record_that_was_edited_does_not_count(tmp_path: Path) -> None:
+    """Its distance to float32 decides whether `auto` takes the plan."""
+    path = write_plan(tmp_path, INGREDIENTS)
+    path.write_text(path.read_text().replace('"psnr": 60.5', '"psnr": 90.5'))
+    with pytest.raises(BundleError, match="digest: got '.*run `sdrt build` again"):
+        read_record(path)
+    assert list(records_of(tmp_path, "tensorrt-rtx")) == []
 
 
 def test_a_record_that_is_missing_is_reported(tmp_path: Path) -> None:
