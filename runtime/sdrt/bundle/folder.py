@@ -44,7 +44,12 @@ class Bundle:
         if path == demo.DEMO:
             manifest = _demo_manifest()
             return cls(demo.demo_root(manifest), manifest)
-        root = Path(path)
+        try:
+            root = Path(path)
+        except TypeError as error:
+            raise BundleError(
+                f"bundle: got {type(path).__name__}, expected a folder's path, or '{demo.DEMO}'"
+            ) from error
         return cls(root, _manifest_of(root))
 
     def to_build_in(self) -> Bundle:

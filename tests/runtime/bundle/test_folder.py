@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +223,12 @@ def test_a_broken_network_of_an_onnx_folder_is_named(tmp_path: Path) -> None:
     (root / "unet/model.onnx").write_bytes(b"version https://git-lfs")
     with pytest.raises(EngineError, match=r"unet/model\.onnx: not an ONNX model"):
         Bundle.open(root)
+
+
+@pytest.mark.parametrize("path", [None, b"bundle", 5, []])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(BundleError, match=f"^bundle: got {type(path).__name__}, expected a fold"):
+        Bundle.open(path)
 
 
 def test_a_bundle_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
