@@ -11,7 +11,10 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
+from sdrt.files.cache import cache_folder
 from sdrt.pipeline import Pipeline
+from sdrt.targets.engines import open_engine
+from sdrt_engines import EngineError
 from support.bundle_folder import write_onnx_folder
 from support.toy_bundle import write_toy_bundle
 
@@ -29,19 +32,25 @@ def hub_cache(source: Path, cache: Path) -> Path:
     return snapshot
 
 
-def test_a_bundle_in_the_hubs_cache_generates_the_same_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "target", ["cpu", pytest.param("openvino", marks=pytest.mark.needs("openvino"))]
+)
+def test_a_bundle_in_the_hubs_cache_generates_the_same_image(target: str, tmp_path: Path) -> None:
     source = write_toy_bundle(tmp_path / "bundle")
     snapshot = hub_cache(source, tmp_path / "hub")
+    before = sorted(snapshot.rglob("*"))
     images = []
     for root in (source, snapshot):
-        with Pipeline.open(root, "cpu", num_threads=1) as pipeline:
+        with Pipeline.open(root, target, num_threads=1) as pipeline:
             images.append(pipeline("red", seed=1, num_inference_steps=1).images[0])
+    assert sorted(snapshot.rglob("*")) == before
+    assert not any((cache_folder() / "links").iterdir())
     np.testing.assert_array_equal(np.asarray(images[0]), np.asarray(images[1]))
 
     blob = (snapshot / "unet/model.onnx_data").resolve()
     blob.write_bytes(bytes(reversed(blob.read_bytes())))
     with (
-        Pipeline.open(snapshot, "cpu", num_threads=1) as pipeline,
+        Pipeline.open(snapshot, target, num_threads=1) as pipeline,
         pytest.raises(BundleError, match="the file has changed"),
     ):
         pipeline("red", seed=1, num_inference_steps=1)
@@ -74,3 +83,14 @@ def test_a_folder_without_hashes_may_not_link_elsewhere(tmp_path: Path, path: st
 def use_all(bundle: Bundle) -> None:
     _ = bundle.scheduler_config
     bundle.tokenizer_folder()
+
+
+@pytest.mark.needs("openvino")
+def test_without_a_cache_folder_on_its_disk_the_way_out_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_cache(write_toy_bundle(tmp_path / "bundle"), tmp_path / "hub")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SDRT_CACHE", str(tmp_path / "file"))  # a folder cannot be made there
+    with pytest.raises(EngineError, match=r"does not follow the link .*copy the folder \(cp -rL\)"):
+        open_engine(Bundle.open(snapshot), "unet", "openvino")
