@@ -60,6 +60,6 @@ def _report_from_fields(fields: JsonFields, half: HalfType) -> PrecisionReport:
     psnr = fields.values.get("psnr")
     return PrecisionReport(
         precision,
-        tuple(fields.array("promoted")),
+        fields.texts("promoted"),
         math.inf if psnr is None else fields.number("psnr"),
     )

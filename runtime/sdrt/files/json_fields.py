@@ -92,6 +92,14 @@ class JsonFields:
             raise wrong_value(name, value, "an array")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The strings in the array called `name`."""
+        values = self.array(name)
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise wrong_value(f"{name}[{index}]", value, "a text")
+        return tuple(values)
+
     def child(self, name: str) -> JsonFields:
         value = self._value(name)
         if not isinstance(value, dict):

@@ -91,7 +91,7 @@ class HalfGraph(BuiltGraph):
         psnr = fields.values.get("psnr")
         return {
             "precision": precision_from_fields(fields),
-            "promoted": tuple(fields.array("promoted")),
+            "promoted": fields.texts("promoted"),
             "policy": fields.integer("policy"),
             "fusions": fields.integer("fusions"),
             "psnr": None if psnr is None else fields.number("psnr"),

@@ -186,11 +186,11 @@ def _ingredients_from_fields(fields: JsonFields) -> Ingredients:
         component=fields.text("component"),
         onnx=fields.child("onnx").values,
         precision=precision_from_fields(fields),
-        promoted=tuple(fields.array("promoted")),
+        promoted=fields.texts("promoted"),
         policy=fields.integer("policy"),
         profiles=profiles,
         flags=fields.child("flags").values,
         library=fields.text("library"),
         library_version=fields.text("library_version"),
-        architectures=tuple(fields.array("architectures")),
+        architectures=fields.texts("architectures"),
     )

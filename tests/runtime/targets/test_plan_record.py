@@ -86,6 +86,11 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
         ("ingredients", {}, "ingredients.profiles: missing"),
+        (
+            "ingredients",
+            INGREDIENTS.to_json() | {"architectures": [89]},
+            "ingredients.architectures[0]: got 89, expected a text",
+        ),
         ("ingredients", INGREDIENTS.to_json() | {"precision": "fp8"}, "precision: got 'fp8'"),
     ],
 )
