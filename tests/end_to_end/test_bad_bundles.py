@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sdrt.bundle.file_records import record_file
-from sdrt.bundle.manifest import sealed
 from support.command import run_sdrt
+from support.manifest_edits import edit_manifest, remove_record, replace_recorded
 from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle
-
-
-def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Changes the manifest and seals it again."""
-    path = bundle / "sdrt.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    change(document)
-    path.write_text(json.dumps(sealed(document)), encoding="utf-8")
-
-
-def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
-    """Writes another file, and a manifest that matches it."""
-    (bundle / path).write_bytes(content)
-    record = record_file(bundle, path)
-
-    def change(manifest: dict[str, Any]) -> None:
-        for owner in (manifest, *manifest["components"]):
-            owner["files"] = [
-                vars(record) if file["path"] == path else file for file in owner["files"]
-            ]
-
-    edit_manifest(bundle, change)
 
 
 def no_bundle(bundle: Path) -> None:
@@ -104,13 +79,6 @@ def an_added_tokenizer_file(bundle: Path) -> None:
 
 def a_lost_manifest(bundle: Path) -> None:
     (bundle / "sdrt.json").unlink()
-
-
-def remove_record(bundle: Path, path: str) -> None:
-    def change(manifest: dict[str, Any]) -> None:
-        manifest["files"] = [file for file in manifest["files"] if file["path"] != path]
-
-    edit_manifest(bundle, change)
 
 
 def a_changed_byte(bundle: Path) -> None:
