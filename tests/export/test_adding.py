@@ -253,7 +253,9 @@ def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Pa
     """It looks like a folder of optimum, but nothing says which files belong to it."""
     (plain / "sdrt.json").unlink()
     (plain / "unet/controlled.onnx").unlink()
-    with pytest.raises(BundleError, match="has the output normed_hidden_states.0 of text_encoder"):
+    with pytest.raises(
+        BundleError, match=r"has the output normed_hidden_states\.0 of text_encoder"
+    ):
         add_controlnets(plain, nets)
 
 
