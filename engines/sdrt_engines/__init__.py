@@ -12,6 +12,7 @@ from sdrt_engines.errors import (
     did_you_mean,
     nearest,
 )
+from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
 from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
@@ -52,6 +53,7 @@ __all__ = [
     "TensorSpec",
     "backend_of",
     "cuda_engine_from_onnx",
+    "data_files_of",
     "did_you_mean",
     "engine_from_onnx",
     "nearest",

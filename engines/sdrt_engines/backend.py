@@ -42,6 +42,7 @@ class PlanFile:
     architectures: tuple[str, ...]  # empty: the library's own choice
     fault: str | None  # why it does not belong to this network, or None
     damage: Callable[[], str | None]  # why the file has changed; reads all of it
+    kernels: Path | None = None  # a folder for kernels compiled from it, outside the bundle
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ def _reason(error: Exception) -> str:
 
 def _way_out(error: Exception) -> str:
     """A remedy for an error of onnxruntime."""
+    if "escapes model directory" in str(error):  # 1.24, of links such as the Hub's cache has
+        return "it does not follow the link to the weights: update it, or copy the folder (cp -rL)"
     if re.search("external|cannot get file size", str(error), re.IGNORECASE):
         return "the weights next to it are missing or truncated: copy the whole folder again"
     if is_out_of_memory(error):

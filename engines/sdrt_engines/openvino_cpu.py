@@ -147,6 +147,8 @@ def _reason(error: Exception) -> str:
 
 
 def _way_out(error: Exception) -> str:
+    if "outside the base directory" in str(error):
+        return "openvino does not follow the link to the weights: copy the folder (cp -rL)"
     if "externally stored" in str(error):
         return "the weights next to it are missing or truncated: copy the whole folder again"
     if is_out_of_memory(error):

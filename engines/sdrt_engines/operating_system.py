@@ -144,6 +144,13 @@ def sync_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_read_only(file: Path) -> None:
+    """Mode 0444. Nothing on Windows, where such a file could not be removed; there, one that is
+    mapped cannot be overwritten anyway."""
+    if os.name == "posix":
+        file.chmod(0o444)
+
+
 def user_caches(platform: str = sys.platform) -> Path:
     """The folder that the system provides for this user's caches.
 

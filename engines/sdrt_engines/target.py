@@ -76,6 +76,8 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """The target written as `text`, the inverse of `str`. TargetError if it is unknown."""
+        if not isinstance(text, str):  # a caller without a type checker
+            raise TargetError(f"target: got {type(text).__name__}, expected a text, as 'cpu'")
         name, colon, details = text.partition(":")
         if colon and name in _BY_NAME and _BY_NAME[name].precisions:
             return cls(name, precision=details)
@@ -157,7 +159,7 @@ def resolve_target(
     require_num_threads(num_threads)
     if target == "auto":
         return _fastest(_with_threads(backends, num_threads))
-    target = Target.parse(target) if isinstance(target, str) else target
+    target = target if isinstance(target, Target) else Target.parse(target)
     backend = next(backend for backend in backends if backend.name == target.backend)
     if num_threads is not None and not backend.on_cpu:
         raise TargetError(

@@ -20,6 +20,7 @@ from sdrt_engines.backend import Backend, PlanFile, Source
 from sdrt_engines.cuda_device import gpu_architecture, shared_device
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError, raise_interrupt
+from sdrt_engines.kernel_file import read_kernels, write_kernels
 from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensor import Signature
@@ -90,6 +91,7 @@ def engine_from_plans(source: Source, backend: TensorRT) -> Engine:
                 backend=backend,
                 signature=source.signature,
                 profiles=file.profiles,
+                kernels=file.kernels,
             ),
         )
         for file in files
@@ -122,9 +124,17 @@ def fitting_plans(source: Source, *, version: str, architecture: str) -> list[Pl
 
 
 def engine_from_plan(
-    path: Path, *, name: str, backend: TensorRT, signature: Signature, profiles: Sequence[Profile]
+    path: Path,
+    *,
+    name: str,
+    backend: TensorRT,
+    signature: Signature,
+    profiles: Sequence[Profile],
+    kernels: Path | None = None,
 ) -> Engine:
     """The network in the plan at `path`, on this machine's first GPU.
+
+    The folder `kernels` keeps what TensorRT-RTX compiles for this GPU, for the next process.
 
     The plan must be complete and made for this machine: TensorRT itself crashes on some that are
     not. EngineError if it still does not open.
@@ -132,16 +142,16 @@ def engine_from_plan(
     if reason := tensorrt_refusal(backend):
         raise EngineError(reason)
     device = shared_device()  # first: it makes the CUDA context that TensorRT needs
-    return PlanEngine(signature, name, profiles, _OpenPlan(path, name, backend), device)
+    return PlanEngine(signature, name, profiles, _OpenPlan(path, name, backend, kernels), device)
 
 
 class _OpenPlan:
     """A plan opened by TensorRT."""
 
-    def __init__(self, path: Path, name: str, backend: TensorRT) -> None:
+    def __init__(self, path: Path, name: str, backend: TensorRT, kernels: Path | None) -> None:
         self._trt, self._name = _library(backend), name
         self.captures_itself = backend == "tensorrt-rtx"
-        self._cache_path = path.with_suffix(f".{gpu_architecture()}.cache")
+        self._kernels = kernels and kernels / f"{gpu_architecture()}.kernels"
         self._cache: Any = None
         runtime = self._trt.Runtime(_logger(backend))
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
@@ -167,23 +177,22 @@ class _OpenPlan:
         config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
         config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._cache = config.create_runtime_cache()
-        if self._cache_path.is_file():  # TensorRT ignores that of another driver, GPU or version
-            self._cache.deserialize(self._cache_path.read_bytes())
+        kept = self._kernels and read_kernels(self._kernels)
+        if kept:  # TensorRT ignores those of another driver, GPU or version
+            self._cache.deserialize(kept)
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
     def _save_cache(self) -> None:
         """Saves what was compiled for this GPU, for the next process. A failure is harmless."""
-        if self._cache is None:
+        if self._cache is None or self._kernels is None:
             return
-        draft = self._cache_path.with_name(f".{self._cache_path.name}")
         try:
-            draft.write_bytes(self._cache.serialize())
-            draft.replace(self._cache_path)
+            write_kernels(self._kernels, bytes(self._cache.serialize()))
         except OSError as error:
             import logging  # rarely needed, and slow to import
 
-            logging.getLogger("sdrt").info("%s keeps no runtime cache: %s", self._name, error)
+            logging.getLogger("sdrt").info("%s keeps no compiled kernels: %s", self._name, error)
 
 
 def _require_installed(backend: TensorRT) -> None:

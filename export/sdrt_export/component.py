@@ -6,7 +6,7 @@ import gc
 import shutil
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file
+from sdrt.bundle.file_records import sealed_file
 from sdrt.bundle.manifest import Component
 from sdrt_export.checkpoints.parts import CONFIG_NAME
 from sdrt_export.networks.loading import Part
@@ -41,7 +41,7 @@ def export_part(
     gc.collect()
     shutil.copyfile(part.config, folder / CONFIG_NAME)
     report(f"{part.name}: comparing with torch")
-    records = {path: record_file(bundle, path) for paths in files for path in paths}
+    records = {path: sealed_file(bundle, path) for paths in files for path in paths}
     return tuple(
         Component(
             name=name,

@@ -17,6 +17,7 @@ from sdrt_engines import SdrtError, Target, engine_from_onnx
 from sdrt_export.building.graph_folder import probe_inputs
 from support.built_bundle import build_for
 from support.command import run_sdrt
+from support.damage import overwrite
 from support.half_graphs import FP16, types_of
 
 pytestmark = pytest.mark.build
@@ -72,7 +73,7 @@ def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_
     assert build() == []
     assert lines == [f"{NETWORK}: already built"]
     data = copy / f"engines/cuda/{NETWORK}/model.onnx_data"
-    data.write_bytes(data.read_bytes()[:-1])
+    overwrite(data, data.read_bytes()[:-1])
     assert build() == [data.with_name("model.onnx")]
     assert data.stat().st_size == (root / data.relative_to(copy)).stat().st_size
     (data.parent / HalfGraph.RECORD_NAME).unlink()

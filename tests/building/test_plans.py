@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sdrt_export.building.workplace import bytes_of_plans, disk_full_as_build_er
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built, build_for
 from support.command import run_sdrt
+from support.damage import overwrite
 
 pytestmark = pytest.mark.build
 
@@ -102,9 +104,9 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
     content = plan.read_bytes()
     match damage:
         case "bit":
-            plan.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+            overwrite(plan, content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
         case "cut":
-            plan.write_bytes(content[:-1])
+            overwrite(plan, content[:-1])
         case "gone":
             plan.unlink()
         case "record":
@@ -118,15 +120,34 @@ def test_a_damaged_plan_is_built_again(copy: Path, damage: str) -> None:
 
 def test_other_settings_are_another_plan_until_pruned(copy: Path) -> None:
     old = plan_of(copy)
-    cache = old.with_suffix(".sm89.cache")
-    cache.touch()
+    own = old.with_suffix(".txt")
+    own.touch()
     others = {plan_of(copy, name) for name in COMPONENTS if name != SMALLEST}
     code, out, err = build(copy, "--component", SMALLEST, "--batch", "3", "--prune")
     assert code == 0
     assert f"{old.name}: removed" in err
-    assert not any(path.exists() for path in (old, old.with_suffix(".json"), cache))
+    assert not any(path.exists() for path in (old, old.with_suffix(".json")))
+    assert own.exists()
     assert Path(out).exists()
     assert all(path.exists() for path in others)
+
+
+def test_pruning_removes_nothing_that_a_record_names_elsewhere(copy: Path, tmp_path: Path) -> None:
+    record = next(records_of(copy, "tensorrt-rtx", SMALLEST))
+    thesis = tmp_path / "home/thesis.plan"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    (copy / "links").symlink_to(thesis.parent)
+    others = ("text_encoder/model.onnx", "links/*.plan", "links/thesis.plan", "engines/x.plan")
+    for number, path in enumerate(others):
+        ingredients = replace(record.ingredients, policy=number + 1000)
+        foreign = replace(record, ingredients=ingredients, plan=replace(record.plan, path=path))
+        (copy / f"engines/tensorrt-rtx/{number}.json").write_text(foreign.to_json())
+    before = entries(copy)
+    code, _, err = build(copy, "--component", SMALLEST, "--prune")
+    assert (code, err) == (0, f"{SMALLEST}: already built")
+    assert entries(copy) == before
+    assert thesis.exists()
 
 
 def test_bfloat16_is_another_plan(copy: Path) -> None:

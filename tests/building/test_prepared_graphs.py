@@ -13,6 +13,7 @@ import pytest
 import sdrt
 from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import sealed
 from sdrt.errors import BundleError
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.engines import open_engine, open_reference
@@ -24,6 +25,7 @@ from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building import prepared_graphs
 from support.built_bundle import build_for
 from support.command import run_sdrt
+from support.damage import overwrite
 
 pytestmark = [
     pytest.mark.build,
@@ -113,7 +115,7 @@ def change(key: str, value: object) -> Callable[[Path], None]:
     def changed(record: Path) -> None:
         fields = json.loads(record.read_text())
         fields[key] = fields[key] | value if isinstance(value, dict) else value
-        record.write_text(json.dumps(fields))
+        record.write_text(json.dumps(sealed(fields)))
 
     return changed
 
@@ -122,7 +124,7 @@ def without_hashes(record: Path) -> None:
     fields = json.loads(record.read_text())
     for file in fields["files"]:
         file["sha256"] = None
-    record.write_text(json.dumps(fields))
+    record.write_text(json.dumps(sealed(fields)))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> Non
     path = copy / f"engines/cpu/{NETWORK}/{name}"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    overwrite(path, data)
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         open_engine(bundle, NETWORK, "cpu")
@@ -194,7 +196,7 @@ def test_a_network_that_would_give_other_numbers_is_not_kept(
     shutil.rmtree(copy / "engines/cpu")
     other = Path(shutil.copytree(copy / spoilt, copy.parent / "other"))
     data = other / "model.onnx_data"
-    data.write_bytes(fill * data.stat().st_size)
+    overwrite(data, fill * data.stat().st_size)
     monkeypatch.setattr(
         prepared_graphs, "prepare_onnx", lambda _, model: prepare_onnx(other / "model.onnx", model)
     )

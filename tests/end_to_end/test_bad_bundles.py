@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sdrt.bundle.file_records import record_file
-from sdrt.bundle.manifest import sealed
 from support.command import run_sdrt
+from support.manifest_edits import edit_manifest, remove_record, replace_recorded
 from support.refusals import DRAW, Capture, entries, refusal
 from support.toy_bundle import write_toy_bundle
-
-
-def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Changes the manifest and seals it again."""
-    path = bundle / "sdrt.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    change(document)
-    path.write_text(json.dumps(sealed(document)), encoding="utf-8")
-
-
-def replace_recorded(bundle: Path, path: str, content: bytes) -> None:
-    """Writes another file, and a manifest that matches it."""
-    (bundle / path).write_bytes(content)
-    record = record_file(bundle, path)
-
-    def change(manifest: dict[str, Any]) -> None:
-        for owner in (manifest, *manifest["components"]):
-            owner["files"] = [
-                vars(record) if file["path"] == path else file for file in owner["files"]
-            ]
-
-    edit_manifest(bundle, change)
 
 
 def no_bundle(bundle: Path) -> None:
@@ -78,10 +53,32 @@ def an_absolute_path(bundle: Path) -> None:
     edit_manifest(bundle, lambda m: m["files"][0].update(path="/etc/passwd"))
 
 
-def a_symlink_outside(bundle: Path) -> None:
-    outside = bundle.parent / "outside.onnx"
-    (bundle / "unet/model.onnx").rename(outside)
-    (bundle / "unet/model.onnx").symlink_to(outside)
+def a_link_to_another_file(bundle: Path) -> None:
+    (bundle / "unet/model.onnx").unlink()
+    (bundle / "unet/model.onnx").symlink_to(bundle / "vae_decoder/model.onnx")
+
+
+def a_tensor_in_an_unlisted_file(bundle: Path) -> None:
+    """The network reads its weights from a file whose hash nobody recorded."""
+    content = (bundle / "unet/model.onnx").read_bytes()
+    (bundle / "unet/model.onnx_date").write_bytes((bundle / "unet/model.onnx_data").read_bytes())
+    replace_recorded(bundle, "unet/model.onnx", content.replace(b"onnx_data", b"onnx_date"))
+
+
+def an_unlisted_scheduler(bundle: Path) -> None:
+    remove_record(bundle, "scheduler/scheduler_config.json")
+
+
+def an_unlisted_vocabulary(bundle: Path) -> None:
+    remove_record(bundle, "tokenizer/vocab.json")
+
+
+def an_added_tokenizer_file(bundle: Path) -> None:
+    (bundle / "tokenizer/added_tokens.json").write_text('{"red": 3}')
+
+
+def a_lost_manifest(bundle: Path) -> None:
+    (bundle / "sdrt.json").unlink()
 
 
 def a_changed_byte(bundle: Path) -> None:
@@ -130,7 +127,15 @@ def an_unknown_option(bundle: Path) -> None:
         (an_edited_manifest, "bundle: sdrt.json: digest: got '"),
         (a_path_upwards, "files[0]: path: got '../secret.json', expected a path inside the bundle"),
         (an_absolute_path, "files[0]: path: got '/etc/passwd', expected a path inside the bundle"),
-        (a_symlink_outside, "bundle/unet/model.onnx: leads out of the bundle, to "),
+        (a_link_to_another_file, "bundle/unet/model.onnx: got "),
+        (
+            a_tensor_in_an_unlisted_file,
+            "bundle/unet/model.onnx: reads weights from 'model.onnx_date', which is not recorded",
+        ),
+        (an_unlisted_scheduler, "scheduler_config.json: sdrt.json does not list this file: exp"),
+        (an_unlisted_vocabulary, "tokenizer/vocab.json: sdrt.json does not list this file: exp"),
+        (an_added_tokenizer_file, "tokenizer/added_tokens.json: sdrt.json does not list this f"),
+        (a_lost_manifest, "'bundle' is a bundle of sdrt, as it has unet/controlled.onnx, but its"),
         (a_changed_byte, "bundle/unet/model.onnx_data: the file has changed: got sha256 "),
         (a_missing_file, "bundle/text_encoder/model.onnx: this file of the bundle is missing"),
         (a_truncated_network, "bundle/unet/model.onnx: not an ONNX model: "),

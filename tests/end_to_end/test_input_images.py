@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdrt.command_line.main import main
 from support.command import run_sdrt
 from support.images import mask, sample_image
+from support.manifest_edits import remove_component
 from support.toy_bundle import write_toy_bundle
 
 DRAW = ["run", "bundle", "a red circle", "--steps", "4", "--seed", "3", "--target", "cpu"]
@@ -188,10 +188,7 @@ def test_a_large_image_is_one_line_on_a_terminal(folder: Path) -> None:
 def test_a_bundle_without_vae_encoder_is_reported_before_any_network_opens(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Like optimum's folders: no manifest, only the files that exist."""
-    bundle = folder / "bundle"
-    (bundle / "sdrt.json").unlink()
-    shutil.rmtree(bundle / "vae_encoder")
+    remove_component(folder / "bundle", "vae_encoder")
     assert main([*DRAW, *WAYS["image"], "-o", "out.png"]) == 1
     assert capsys.readouterr().err == (
         "sdrt: image: this bundle has no vae_encoder, which reads images: export the checkpoint "

@@ -23,6 +23,10 @@ def test_an_error_is_one_line_with_a_way_out() -> None:
 @pytest.mark.parametrize(
     ("message", "way_out"),
     [
+        (
+            'External data path: "model.onnx_data" escapes model directory: "unet"',
+            r"it does not follow the link to the weights: update it, or copy the folder \(cp -rL\)",
+        ),
         ("External data path is gone", "the weights next to it are missing or truncated: copy"),
         ("std::bad_alloc", "there is not enough memory: take a smaller size or batch"),
     ],

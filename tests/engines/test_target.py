@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,12 @@ TEXTS = [
     *("cpu", "openvino", "openvino:fp32", "openvino:bf16", "cuda"),
     *("tensorrt", "tensorrt:sm90", "tensorrt-rtx:sm86,sm89,sm120"),
 ]
+
+
+@pytest.mark.parametrize("target", [None, b"cpu", 5])
+def test_what_is_no_text_is_refused(target: Any) -> None:
+    with pytest.raises(TargetError, match=f"^target: got {type(target).__name__}, expected a text"):
+        resolve_target(target)
 
 
 @pytest.mark.parametrize("text", TEXTS)

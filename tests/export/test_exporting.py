@@ -1,7 +1,9 @@
 """Whole exports: a bundle's contents, that it appears complete or not at all, and that it opens."""
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,13 @@ def test_every_file_is_recorded(bundle: Path) -> None:
         assert record.sha256 is not None
         verify_file(bundle, record)
     assert sorted(record.path for record in records) == sorted(files_of(bundle) - {"sdrt.json"})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not overwrite mapped files")
+def test_networks_are_read_only_as_engines_map_them(bundle: Path) -> None:
+    for component in Bundle.open(bundle).manifest.components:
+        for record in component.files:
+            assert stat.S_IMODE((bundle / record.path).stat().st_mode) == 0o444
 
 
 def test_the_bundle_reads_what_the_checkpoint_says(bundle: Path, checkpoint: Path) -> None:

@@ -39,6 +39,7 @@ from parity.pipeline_harness import (
 )
 from sdrt import Pipeline
 from sdrt_engines import FunctionEngine, resolve_target
+from support.manifest_edits import replace_recorded
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
@@ -131,9 +132,9 @@ def test_old_schedules_are_corrected_alike(
     old: dict[str, Any], tiny_bundle: Callable[[str], Path], theirs: Theirs, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny_bundle("classic"), tmp_path / "folder")
-    (folder / "sdrt.json").unlink()  # it has the hash of the file that changes now
     config = {"_class_name": "DDIMScheduler", **old}
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    path = "scheduler/scheduler_config.json"
+    replace_recorded(folder, path, json.dumps(config).encode())
     drawn = generated_by_us(Pipeline.open(folder, "cpu", num_threads=1), case("classic"))
     pipe = pipeline_with(theirs("classic"), scheduler=diffusers.DDIMScheduler(**old))
     assert_same(drawn, generated_by_diffusers(pipe, case("classic")))

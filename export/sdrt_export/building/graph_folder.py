@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file, verify_file
+from sdrt.bundle.file_records import sealed_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.bundle.optimum_folder import MODEL_NAME
@@ -44,8 +44,7 @@ def appearing_graph(
 
     The draft replaces an existing graph when the block succeeds.
     """
-    for file in component.files:
-        verify_file(bundle.root, file)
+    verify_network(bundle.root, component.files)
     folder = bundle.root / graph_folder(backend, component.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with appearing_folder(folder, replace=True, proof=kind.RECORD_NAME) as draft:
@@ -56,7 +55,7 @@ def records_of_draft(draft: Path, backend: str, component: Component) -> tuple[F
     """Records of a graph's files in its draft, under their final names; the model first."""
     folder = graph_folder(backend, component.name)
     written = sorted(draft.iterdir(), key=lambda path: (path.name != MODEL_NAME, path.name))
-    records = (record_file(draft, path) for path in written)
+    records = (sealed_file(draft, path) for path in written)
     return tuple(replace(record, path=f"{folder}/{record.path}") for record in records)
 
 
@@ -74,8 +73,7 @@ def _is_whole(bundle: Bundle, graph: BuiltGraph | None) -> bool:
     if graph is None:
         return False
     try:
-        for file in graph.files:
-            verify_file(bundle.root, file)
+        verify_network(bundle.root, graph.files)
     except SdrtError:
         return False
     return True

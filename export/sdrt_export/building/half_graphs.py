@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
+from sdrt.bundle.unlinked import unlinked
 from sdrt.files.drafts import scratch_in
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests
@@ -72,13 +73,14 @@ def write_half_graph(
     from sdrt_export.precision.record import known_precision, remember_precision
 
     rules = rules_for(bundle.family.name, component.role)
-    model = bundle.root / component.model
     known = known_precision(bundle, component, half)
-    if known is not None:
-        write_known(model, folder, known, rules)
-        return known
-    report(f"{component.name}: finding what must stay float32")
-    found = write_half(model, folder, half, rules, [probe_inputs(bundle, component.name)])
+    with unlinked(bundle.root, component.files) as root:
+        model = root / component.model
+        if known is not None:
+            write_known(model, folder, known, rules)
+            return known
+        report(f"{component.name}: finding what must stay float32")
+        found = write_half(model, folder, half, rules, [probe_inputs(bundle, component.name)])
     remember_precision(bundle, component, half, found)
     return found
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from sdrt.bundle.file_records import record_file, verify_file
+from sdrt.bundle.file_records import sealed_file, verify_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
@@ -150,8 +150,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
     from sdrt_export.building.plan_from_onnx import PlanJob, build_plan
 
     root = site.root
-    for file in component.files:
-        verify_file(root, file)
+    verify_network(root, component.files)
     with scratch_in(root / ENGINES) as work:
         half = write_half_graph(site.bundle, component, site.half, work, site.report)
         ingredients = _ingredients(site, component, half.precision, half.promoted)
@@ -169,7 +168,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
             figures = build_plan(component.name, job)
     record = PlanRecord(
         ingredients=ingredients,
-        plan=record_file(root, path),
+        plan=sealed_file(root, path),
         psnr=half.psnr if math.isfinite(half.psnr) else None,
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         build=vars(figures),
@@ -234,13 +233,13 @@ def _require_room(site: _Site, missing: Sequence[Component]) -> None:
 
 
 def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
-    """Removes other plans of these components, with their records and caches."""
+    """Removes other plans of these components, with their records."""
     plans = {record.plan.path for record in kept}
     components = {record.ingredients.component for record in kept}
     for record in records_of(site.root, site.backend):
         if record.ingredients.component in components and record.plan.path not in plans:
             plan = site.root / record.plan.path
-            for path in plan.parent.glob(f"{plan.stem}.*"):
+            for path in (plan.with_suffix(".json"), plan):  # a link is removed, not its target
                 path.unlink(missing_ok=True)
             site.report(f"{plan.name}: removed")
 

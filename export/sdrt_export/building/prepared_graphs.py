@@ -10,6 +10,7 @@ import numpy as np
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
+from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import Target, engine_from_onnx
@@ -82,8 +83,9 @@ def _as_float32(component: Component) -> int:
 def _build(bundle: Bundle, component: Component, report: Report) -> Path:
     with appearing_graph(bundle, CPU.name, component, PreparedGraph) as draft:
         report(f"{component.name}: preparing")
-        prepare_onnx(bundle.root / component.model, draft / MODEL_NAME)
-        _require_same(bundle, component, draft / MODEL_NAME)
+        with unlinked(bundle.root, component.files) as root:
+            prepare_onnx(root / component.model, draft / MODEL_NAME)
+            _require_same(bundle, component, root / component.model, draft / MODEL_NAME)
         graph = PreparedGraph(
             onnx=onnx_digests(bundle.root, component),
             files=records_of_draft(draft, CPU.name, component),
@@ -93,10 +95,10 @@ def _build(bundle: Bundle, component: Component, report: Report) -> Path:
     return bundle.root / graph.model
 
 
-def _require_same(bundle: Bundle, component: Component, prepared: Path) -> None:
+def _require_same(bundle: Bundle, component: Component, network: Path, prepared: Path) -> None:
     """BuildError unless the prepared network has the same signature and the same outputs."""
     feeds = probe_inputs(bundle, component.name)
-    with engine_from_onnx(bundle.root / component.model) as engine:
+    with engine_from_onnx(network) as engine:
         expected = engine.run(feeds)
     with engine_from_onnx(prepared, prepared=True) as engine:
         same = engine.signature == component.signature

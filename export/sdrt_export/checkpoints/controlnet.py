@@ -67,10 +67,10 @@ def controlnets_in_checkpoint(folder: Path, host: Host) -> tuple[ControlNetCheck
 
 def check_name(name: str) -> None:
     """CheckpointError if `name` is not a ControlNet's name: it becomes part of a path."""
-    if not re.fullmatch("[a-z0-9_-]+", name):
+    if not re.fullmatch("[a-z0-9_-]{1,80}", name):
         raise CheckpointError(
-            f"a ControlNet cannot be called '{name}': expected lower-case letters, digits, '_' "
-            "and '-', as in 'canny'"
+            f"a ControlNet cannot be called '{name[:80]}': expected at most 80 lower-case letters, "
+            "digits, '_' and '-', as in 'canny'"
         )
 
 

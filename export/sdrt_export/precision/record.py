@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.bundle.manifest import ENGINES, Component, require_digest, sealed
 from sdrt.errors import SdrtError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.json_fields import JsonFields, within
@@ -28,7 +28,9 @@ def known_precision(bundle: Bundle, component: Component, half: HalfType) -> Pre
         return None
     try:
         with within(str(path)):
-            return _report_from_fields(JsonFields.parse(path.read_bytes()), half)
+            fields = JsonFields.parse(path.read_bytes())
+            require_digest(fields, "")
+            return _report_from_fields(fields, half)
     except (OSError, SdrtError):
         return None
 
@@ -42,7 +44,7 @@ def remember_precision(
         "psnr": report.psnr if math.isfinite(report.psnr) else None,
     }
     with appearing_file(_path(bundle, component, half)) as draft:
-        draft.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(sealed(fields), indent=2) + "\n", encoding="utf-8")
 
 
 def _path(bundle: Bundle, component: Component, half: HalfType) -> Path:
@@ -58,6 +60,6 @@ def _report_from_fields(fields: JsonFields, half: HalfType) -> PrecisionReport:
     psnr = fields.values.get("psnr")
     return PrecisionReport(
         precision,
-        tuple(fields.array("promoted")),
+        fields.texts("promoted"),
         math.inf if psnr is None else fields.number("psnr"),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sdrt.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.cache import cache_folder, require_writable
+from sdrt_engines.operating_system import make_read_only
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_bundle"
@@ -30,7 +30,7 @@ def demo_root(manifest: Manifest) -> Path:
     """
     try:
         copy = _copy_folder()
-        complete = copy.is_dir() and all(_is_there(copy, record) for record in _records(manifest))
+        complete = copy.is_dir() and all(_is_there(copy, record) for record in manifest.all_files)
         return copy if complete and _same_manifest(copy) else DEMO_FOLDER
     except (OSError, SdrtError):  # no home folder, or another user's cache
         return DEMO_FOLDER
@@ -51,9 +51,11 @@ def copy_of_demo(manifest: Manifest) -> Path:
     """
     copy = _copy_folder()
     require_writable(copy)
-    for record in _records(manifest):
+    for record in manifest.all_files:
         if not _is_whole(copy, record):
             _copy(record.path, copy)
+            if record not in manifest.files:
+                make_read_only(copy / record.path)  # as exports do: engines map it
     if not _same_manifest(copy):
         _copy(MANIFEST_NAME, copy)
     return copy
@@ -62,12 +64,6 @@ def copy_of_demo(manifest: Manifest) -> Path:
 def _copy_folder() -> Path:
     digest = hashlib.sha256((DEMO_FOLDER / MANIFEST_NAME).read_bytes()).hexdigest()
     return cache_folder() / DEMO / digest[:_KEY_LENGTH]
-
-
-def _records(manifest: Manifest) -> Iterator[FileRecord]:
-    yield from manifest.files
-    for component in manifest.components:
-        yield from component.files
 
 
 def _is_there(folder: Path, record: FileRecord) -> bool:

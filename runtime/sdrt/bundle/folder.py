@@ -12,17 +12,19 @@ from typing import Any
 
 from sdrt import tensor_names as names
 from sdrt.bundle import demo
-from sdrt.bundle.file_records import verify_file
+from sdrt.bundle.file_records import require_in_place, verify_file
 from sdrt.bundle.manifest import MANIFEST_NAME, Component, Manifest
 from sdrt.bundle.optimum_folder import (
     MODEL_INDEX,
     fields_from_file,
+    lost_manifest,
     manifest_from_folder,
     onnx_folders,
 )
 from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
+from sdrt.text.tokenizer_config import TOKENIZER_FILES
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ class Bundle:
         if path == demo.DEMO:
             manifest = _demo_manifest()
             return cls(demo.demo_root(manifest), manifest)
-        root = Path(path)
+        try:
+            root = Path(path)
+        except TypeError as error:
+            raise BundleError(
+                f"bundle: got {type(path).__name__}, expected a folder's path, or '{demo.DEMO}'"
+            ) from error
         return cls(root, _manifest_of(root))
 
     def to_build_in(self) -> Bundle:
@@ -85,9 +92,12 @@ class Bundle:
         folder = self.root / name
         if not folder.is_dir():
             raise BundleError(f"{folder}: this folder of the bundle is missing: export it again")
-        for record in self.manifest.files:
-            if record.path.startswith(f"{name}/"):
-                verify_file(self.root, record)
+        recorded = {
+            record.path for record in self.manifest.files if record.path.startswith(f"{name}/")
+        }
+        present = {f"{name}/{each}" for each in TOKENIZER_FILES if (folder / each).exists()}
+        for path in sorted(recorded | present):
+            self._verified(path)
         return folder
 
     @property
@@ -133,11 +143,25 @@ class Bundle:
         return str(PurePosixPath(self.component(name).model).with_name("config.json"))
 
     def _fields(self, path: str) -> JsonFields:
-        """The JSON object in a file of the bundle, verified if the manifest lists it."""
+        """The JSON object in a file of the bundle, which is verified."""
+        return fields_from_file(self._verified(path))
+
+    def _verified(self, path: str) -> Path:
+        """A file that belongs to no network, after comparing it with its record.
+
+        BundleError if the manifest has no record of it.
+        """
         for record in self.manifest.files:
             if record.path == path:
-                verify_file(self.root, record)
-        return fields_from_file(self.root / path)
+                return verify_file(self.root, record)
+        full = self.root / path
+        if self.manifest.has_hashes:
+            raise BundleError(
+                f"{full}: {MANIFEST_NAME} does not list this file: export the checkpoint again"
+            )
+        if full.exists():
+            require_in_place(self.root, full)
+        return full
 
 
 def _demo_manifest() -> Manifest:
@@ -166,6 +190,11 @@ def _existing_manifest(root: Path) -> Manifest:
     if (root / MANIFEST_NAME).exists():
         return _manifest_from_file(root / MANIFEST_NAME)
     if onnx_folders(root) and (root / MODEL_INDEX).exists():
+        if sign := lost_manifest(root):
+            raise BundleError(
+                f"'{root}' is a bundle of sdrt, as it has {sign}, but its {MANIFEST_NAME} is "
+                "missing: copy the whole bundle again, or export the checkpoint again"
+            )
         return manifest_from_folder(root)
     if (root / MODEL_INDEX).exists():
         raise BundleError(

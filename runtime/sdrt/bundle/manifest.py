@@ -144,19 +144,23 @@ class Manifest:
         with within(MANIFEST_NAME):
             fields = JsonFields.parse(text)
             _require_format(fields)
-            digest = fields.text("digest")
-            if digest != sealed(fields.values)["digest"]:
-                raise BundleError(
-                    f"digest: got '{digest}', but the rest has changed since it was written: "
-                    "export it again"
-                )
+            require_digest(fields, "export it again")
             manifest = record_from_json(cls, _without(fields.values, "digest", "format_version"))
             manifest._require_hashes()
             return manifest
 
+    @property
+    def has_hashes(self) -> bool:
+        """False for a folder without `sdrt.json`."""
+        return all(record.sha256 is not None for record in self.all_files)
+
+    @property
+    def all_files(self) -> tuple[FileRecord, ...]:
+        """The records of all files; networks that share a file repeat it."""
+        return (*self.files, *(file for each in self.components for file in each.files))
+
     def _require_hashes(self) -> None:
-        records = [*self.files, *(file for each in self.components for file in each.files)]
-        for record in records:
+        for record in self.all_files:
             if record.sha256 is None:
                 raise BundleError(f"'{record.path}' has no sha256: export it again")
 
@@ -189,11 +193,23 @@ def _require_format(fields: JsonFields) -> None:
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest's JSON object with its digest: the SHA-256 of the rest as JSON without spaces,
+    """A JSON object of a bundle with its digest: the SHA-256 of the rest as JSON without spaces,
     keys sorted."""
     rest = _without(document, "digest")
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    try:
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    except RecursionError as error:
+        raise BundleError("it is nested too deeply") from error
     return rest | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def require_digest(fields: JsonFields, remedy: str) -> None:
+    """BundleError, with this remedy, if a sealed JSON object has changed."""
+    digest = fields.text("digest")
+    if digest != sealed(fields.values)["digest"]:
+        raise BundleError(
+            f"digest: got '{digest[:64]}', but the rest has changed since it was written: {remedy}"
+        )
 
 
 def _without(document: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sdrt.bundle.manifest import Component, FileRecord, Manifest
+from sdrt import tensor_names as names
+from sdrt.bundle.file_records import require_in_place
+from sdrt.bundle.manifest import ENGINES, Component, FileRecord, Manifest
 from sdrt.errors import BundleError
 from sdrt.families.family import Role
 from sdrt.families.known import ROLES, Reader, family_from_configs
@@ -24,6 +26,8 @@ def manifest_from_folder(root: Path) -> Manifest:
     BundleError for a broken configuration or a family that sdrt does not run.
     """
     index_path = root / MODEL_INDEX
+    for path in (index_path, *root.glob("*/config.json")):
+        require_in_place(root, path)
     family = family_from_configs(configs_of(root, vae="vae_decoder"))
     index = fields_from_file(index_path)
     with within(str(index_path)):
@@ -36,6 +40,19 @@ def manifest_from_folder(root: Path) -> Manifest:
         tools={"diffusers": diffusers},
         created=datetime.fromtimestamp(index_path.stat().st_mtime, UTC).isoformat(),
     )
+
+
+def lost_manifest(root: Path) -> str | None:
+    """A sign that sdrt exported the folder, which then had a manifest; None for optimum's."""
+    signs = (f"*/{CONTROLLED_NAME}", f"{names.controlnet('*')}/{MODEL_NAME}", ENGINES)
+    for path in (path for sign in signs for path in sorted(root.glob(sign))):
+        return path.relative_to(root).as_posix()
+    for folder in onnx_folders(root):
+        if folder.name in ROLES and ROLES[folder.name] == "text encoder":
+            outputs = {spec.name for spec in signature_from_onnx(folder / MODEL_NAME).outputs}
+            if names.normed_hidden_state(0) in outputs:
+                return f"the output {names.normed_hidden_state(0)} of {folder.name}"
+    return None
 
 
 def configs_of(root: Path, *, vae: str = "vae") -> Reader:
@@ -76,6 +93,7 @@ def _components(root: Path) -> Iterator[Component]:
 
 
 def _component_from_file(root: Path, name: str, model: Path, role: Role) -> Component:
+    require_in_place(root, model)
     signature = signature_from_onnx(model)
     others = (
         path for path in sorted(model.parent.iterdir()) if path.suffix not in (".json", ".onnx")

@@ -20,6 +20,7 @@ from sdrt.benchmarking.scenarios import Extent
 from sdrt.benchmarking.workload import SETTINGS, Report, Workload, unreported
 from sdrt.command_line.bench_options import NO_SCENARIO, scenario_options
 from sdrt.command_line.bench_tables import READING, facts_table, figures_table, plot_title
+from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.output_files import require_writable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.request import Request
@@ -42,7 +43,7 @@ def bench(options: argparse.Namespace) -> None:
             figures.append(figure)
             if options.json is not None:
                 append_row(options.json, context.row(figure))
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     for part in (facts_table(context, figures), "", figures_table(figures), READING):
         console.print(part)
     plot(plot_title(context, figures), figures)

@@ -13,6 +13,8 @@ from rich.table import Table
 import sdrt
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.bundle_diagnosis import diagnosis_of_bundle, print_bundle
+from sdrt.command_line.console import PlainConsole
+from sdrt.command_line.printable import printable
 from sdrt.files.records import json_from_record
 from sdrt_engines import BACKENDS, Backend, Target, variants_of
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
@@ -64,9 +66,9 @@ def doctor(path: str | None = None, *, as_json: bool) -> None:
         found = replace(found, auto=bundle.auto)
     if as_json:
         document = asdict(found) | ({} if bundle is None else {"bundle": json_from_record(bundle)})
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(printable(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
         return
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     _print(found, console)
     if bundle is not None:
         console.print()

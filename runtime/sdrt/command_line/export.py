@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdrt.bundle.folder import Bundle
+from sdrt.command_line.printable import printable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.notes import Note
 from sdrt_engines import Target, backend_of
@@ -49,11 +50,11 @@ def export(options: argparse.Namespace) -> None:
     path = options.into or options.output
     for target in targets:
         _build(path, target, BuildOptions())
-    sys.stdout.write(f"{_summary(path)}\n")
+    sys.stdout.write(f"{printable(_summary(path))}\n")
 
 
 def _print_note(note: Note) -> None:
-    sys.stderr.write(f"sdrt: note: {note}\n")
+    sys.stderr.write(f"sdrt: note: {printable(note)}\n")
 
 
 def _summary(path: Path) -> str:
@@ -112,7 +113,7 @@ def _build(
 
     def report(line: str) -> None:
         if not quiet:
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{printable(line)}\n")
 
     builder = builder_of(target)
     if reason := builder.refusal(options):

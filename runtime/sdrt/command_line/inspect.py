@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest
+from sdrt.command_line.console import PlainConsole
+from sdrt.command_line.printable import printable
 from sdrt_engines import TensorSpec
 from sdrt_engines.tensor import shape_text
 
@@ -21,9 +22,9 @@ def inspect(path: str, *, as_json: bool) -> None:
     """Prints the manifest of the bundle at `path`."""
     manifest = Bundle.open(path).manifest
     if as_json:
-        sys.stdout.write(manifest.to_json() + "\n")
+        sys.stdout.write(printable(manifest.to_json()) + "\n")
         return
-    console = Console(highlight=False, markup=False, emoji=False)  # the source is printed as it is
+    console = PlainConsole()
     for table in (_facts, _components, _tensors):
         console.print(table(manifest))
         console.print()

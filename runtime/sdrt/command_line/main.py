@@ -1,4 +1,4 @@
-"""The command line: `sdrt run`, `export`, `build`, `inspect`, `verify`, `tune`,
+"""The command line: `sdrt run`, `export`, `build`, `inspect`, `set`, `verify`, `tune`,
 `bench`, `doctor`.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 
 from sdrt.command_line.options import Command, parser_of
+from sdrt.command_line.printable import printable
 from sdrt.command_line.signals import ending_signals, exit_code
 from sdrt.errors import SdrtError, UsageError
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: SdrtError) -> int:
     """Writes one line to stderr, even for a message of several; returns the exit code."""
-    sys.stderr.write(f"sdrt: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"sdrt: {printable(' '.join(str(error).split()))}\n")
     return 2 if isinstance(error, UsageError) else 1
 
 
@@ -78,6 +79,12 @@ def _inspect(options: argparse.Namespace) -> None:
     inspect(options.bundle, as_json=options.json)
 
 
+def _set(options: argparse.Namespace) -> None:
+    from sdrt.command_line.set import set_
+
+    set_(options)
+
+
 def _verify(options: argparse.Namespace) -> None:
     from sdrt.command_line.verify import verify
 
@@ -103,7 +110,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
-    return f"sdrt: warning: {message}\n"
+    return f"sdrt: warning: {printable(message)}\n"
 
 
 _COMMANDS: Mapping[str, Command] = {
@@ -111,6 +118,7 @@ _COMMANDS: Mapping[str, Command] = {
     "export": _export,
     "build": _build,
     "inspect": _inspect,
+    "set": _set,
     "verify": _verify,
     "tune": _tune,
     "bench": _bench,

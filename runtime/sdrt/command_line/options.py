@@ -15,6 +15,7 @@ from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads, add_target
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean
+from sdrt.parameters import RECOMMENDED
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
 
@@ -174,6 +175,16 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="a bundle folder")
+    parser.add_argument(
+        "settings",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help=f"{', '.join(RECOMMENDED)}; NAME= restores the model's own default",
+    )
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     add_target(parser, "what to compare with the CPU")
@@ -195,6 +206,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show the contents of a bundle"),
+    "set": (_add_set, "change the defaults of a bundle"),
     "verify": (_add_verify, "compare a target's results with the CPU's"),
     "tune": (add_tune, "measure which target is the fastest on this machine, for --target auto"),
     "bench": (add_bench, "measure the speed of a target"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from sdrt.command_line.control_options import controls_from_options
 from sdrt.command_line.output_files import require_writable
+from sdrt.command_line.printable import printable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.metadata.parameters import parameters_from_result
 from sdrt.metadata.png import read_parameters, save_png
@@ -37,8 +38,10 @@ def run(options: argparse.Namespace) -> None:
         for path, image, parameters in zip(paths, stream.result.images, recorded, strict=True):
             save_png(image, path, parameters)
     if not options.quiet:
-        sys.stderr.write("".join(f"sdrt: note: {note}\n" for note in stream.result.notes))
-        sys.stderr.write(_summary(stream.result) + "\n")
+        sys.stderr.write(
+            "".join(f"sdrt: note: {printable(note)}\n" for note in stream.result.notes)
+        )
+        sys.stderr.write(printable(_summary(stream.result)) + "\n")
         sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 

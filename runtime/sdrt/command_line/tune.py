@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sdrt.bundle.folder import Bundle
+from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.verdict_tables import print_verdict
 from sdrt.errors import UsageError
 from sdrt.files.cache import require_writable
@@ -43,7 +44,7 @@ def tune(options: argparse.Namespace) -> None:
     if options.json:
         sys.stdout.write(json.dumps(json_from_record(verdict), indent=2, allow_nan=False) + "\n")
         return
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     print_verdict(verdict, console)
     console.print(f"recorded in {path}", soft_wrap=True)
 

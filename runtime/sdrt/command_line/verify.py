@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
+from sdrt.command_line.console import PlainConsole
 from sdrt.errors import SdrtError, UsageError
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
@@ -46,7 +46,7 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
         }
         sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
-        console = Console(highlight=False, markup=False, emoji=False)
+        console = PlainConsole()
         console.print(_table(resolved, verdicts))
     failed = [verdict.component for verdict in verdicts if not verdict.passed]
     if failed:

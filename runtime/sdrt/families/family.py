@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 from sdrt.errors import BundleError
 from sdrt.parameters import RECOMMENDED, check_recommended
 
+MAX_NAME = 100  # letters of a component's name, which begins names of files
+
 # The purpose of a network.
 Role: TypeAlias = Literal[
     "text encoder", "image encoder", "denoiser", "vae encoder", "vae decoder", "controlnet"
@@ -174,7 +176,8 @@ class Family:
 
 def require_plain_name(field: str, name: str) -> None:
     """BundleError unless the name is valid for a folder inside a bundle."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) or len(name) > MAX_NAME:
         raise BundleError(
-            f"{field}: got {name!r}, expected a name of letters, digits, '_', '-' and '.'"
+            f"{field}: got {name[:MAX_NAME]!r}, expected a name of at most {MAX_NAME} letters, "
+            "digits, '_', '-' and '.'"
         )

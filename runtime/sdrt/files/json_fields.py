@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from sdrt.errors import BundleError, SdrtError
 
 T = TypeVar("T")
+
+_MAX_SHOWN = 40  # characters of a value in a message
 
 
 class FieldError(BundleError):
@@ -53,7 +56,7 @@ class JsonFields:
         """The object in `text`; `infinities` allows Infinity as a number."""
         constant = _infinity if infinities else _refuse_constant
         try:
-            return cls(json.loads(text, parse_constant=constant))
+            return cls(json.loads(text, parse_constant=constant, object_pairs_hook=_each_key_once))
         except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError too
             raise BundleError(f"not valid JSON ({error})") from error
 
@@ -88,6 +91,14 @@ class JsonFields:
         if not isinstance(value, list):
             raise wrong_value(name, value, "an array")
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The strings in the array called `name`."""
+        values = self.array(name)
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise wrong_value(f"{name}[{index}]", value, "a text")
+        return tuple(values)
 
     def child(self, name: str) -> JsonFields:
         value = self._value(name)
@@ -131,9 +142,22 @@ def wrong_value(where: str, value: object, expected: str) -> FieldError:
 
 
 def _kind(value: object) -> str:
-    """The value as JSON; long ones are truncated."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    """The value as JSON; of long ones only the beginning, which is all that is encoded."""
+    text = ""
+    for part in json.JSONEncoder().iterencode(value):
+        text += part
+        if len(text) > _MAX_SHOWN:
+            return f"{text[: _MAX_SHOWN - 3]}..."
+    return text
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of two values of one key, parsers take either."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key '{twice[:_MAX_SHOWN]}' is there twice")
+    return values
 
 
 def _infinity(name: str) -> float:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
+from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields, sealed
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class BuiltGraph:
         return self.files[0].path
 
     def to_json(self) -> str:
-        return json.dumps({"record_version": RECORD_VERSION} | asdict(self), indent=2) + "\n"
+        document = {"record_version": RECORD_VERSION} | asdict(self)
+        return json.dumps(sealed(document), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -51,6 +52,7 @@ class BuiltGraph:
         try:
             with within(str(path)):
                 graph = cls.from_json(path.read_bytes())
+                _require_inside(graph, graph_folder(backend, component.name))
         except (OSError, SdrtError):
             return None
         return graph if graph.onnx == onnx_digests(root, component) else None
@@ -59,6 +61,12 @@ class BuiltGraph:
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
         """The fields of the subclass, by name."""
         raise NotImplementedError
+
+
+def _require_inside(graph: BuiltGraph, folder: str) -> None:
+    for file in graph.files:
+        if not file.path.startswith(f"{folder}/"):
+            raise BundleError(f"files: got '{file.path}', expected files in {folder}")
 
 
 def graph_folder(backend: str, component: str) -> str:
@@ -83,7 +91,7 @@ class HalfGraph(BuiltGraph):
         psnr = fields.values.get("psnr")
         return {
             "precision": precision_from_fields(fields),
-            "promoted": tuple(fields.array("promoted")),
+            "promoted": fields.texts("promoted"),
             "policy": fields.integer("policy"),
             "fusions": fields.integer("fusions"),
             "psnr": None if psnr is None else fields.number("psnr"),

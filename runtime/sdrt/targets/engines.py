@@ -16,6 +16,7 @@ from sdrt.ask import Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES
+from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
@@ -161,5 +162,6 @@ def open_engine(
 def open_reference(bundle: Bundle, name: str, *, num_threads: int | None = None) -> Engine:
     """The component as exported, on the CPU in float32: the reference for all others."""
     component = bundle.component(name)
-    with verified_meanwhile(bundle.root, component.files):
-        return engine_from_onnx(bundle.root / component.model, name=name, num_threads=num_threads)
+    files = component.files
+    with verified_meanwhile(bundle.root, files), unlinked(bundle.root, files) as root:
+        return engine_from_onnx(root / component.model, name=name, num_threads=num_threads)

@@ -13,14 +13,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
+from sdrt.bundle.manifest import (
+    ENGINES,
+    Component,
+    FileRecord,
+    file_from_fields,
+    require_digest,
+    sealed,
+)
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.json_fields import JsonFields, within
 from sdrt_engines import SdrtError
 from sdrt_engines.shape_profiles import Profile
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+_KEY_VERSION = 1  # of the ingredients: another one makes other plans of all
 KEY_LENGTH = 16  # hexadecimal digits
 PRECISIONS = ("bf16", "fp16", "fp32")  # of builds, lowest first
 
@@ -48,7 +56,7 @@ class Ingredients:
     @property
     def key(self) -> str:
         """A hash that is equal for equal ingredients, on every machine and in every run."""
-        text = json.dumps([RECORD_VERSION, self.to_json()], sort_keys=True)
+        text = json.dumps([_KEY_VERSION, self.to_json()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
@@ -72,7 +80,9 @@ class PlanRecord:
             "created": self.created,
             "build": dict(self.build),
         }
-        return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            sealed(fields), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PlanRecord:
@@ -116,12 +126,16 @@ def read_record(path: Path) -> PlanRecord:
 
 
 def records_of(root: Path, backend: str, component: str | None = None) -> Iterator[PlanRecord]:
-    """The readable records of a backend's plans, newest first, without broken ones."""
+    """The readable records of a backend's plans, newest first, without broken ones and those of
+    files elsewhere."""
     found = []
     for path in (root / ENGINES / backend).glob("*.json"):
         try:
             record = read_record(path)
         except SdrtError:
+            continue
+        plan = plan_path(backend, record.ingredients)
+        if record.plan.path != plan or path != (root / plan).with_suffix(".json"):
             continue
         if component in (None, record.ingredients.component):
             found.append(record)
@@ -129,13 +143,14 @@ def records_of(root: Path, backend: str, component: str | None = None) -> Iterat
 
 
 def built_fields(text: str | bytes, version: int) -> JsonFields:
-    """The fields of a build's record; BundleError if it has another version."""
+    """The fields of a build's record; BundleError if it has another version or has changed."""
     fields = JsonFields.parse(text)
     if fields.integer("record_version") != version:
         raise BundleError(
             f"record_version: got {fields.values['record_version']}, expected {version}: "
             "run `sdrt build` again"
         )
+    require_digest(fields, "run `sdrt build` again")
     return fields
 
 
@@ -171,11 +186,11 @@ def _ingredients_from_fields(fields: JsonFields) -> Ingredients:
         component=fields.text("component"),
         onnx=fields.child("onnx").values,
         precision=precision_from_fields(fields),
-        promoted=tuple(fields.array("promoted")),
+        promoted=fields.texts("promoted"),
         policy=fields.integer("policy"),
         profiles=profiles,
         flags=fields.child("flags").values,
         library=fields.text("library"),
         library_version=fields.text("library_version"),
-        architectures=tuple(fields.array("architectures")),
+        architectures=fields.texts("architectures"),
     )

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.manifest import Component
-from sdrt.errors import BundleError
+from sdrt.errors import BundleError, SdrtError
+from sdrt.files.cache import cache_folder
 from sdrt.targets.plan_record import PlanRecord, onnx_digests, records_of
 from sdrt_engines import PlanFile
+
+_KEY_LENGTH = 32  # hexadecimal digits
 
 
 def plan_files(root: Path, component: Component, backend: str) -> tuple[PlanFile, ...]:
@@ -31,7 +34,18 @@ def _plan_file(root: Path, record: PlanRecord, onnx: Mapping[str, str]) -> PlanF
         architectures=made_of.architectures,
         fault=None if made_of.onnx == onnx else "it was built from another ONNX file",
         damage=partial(_damage, root, record),
+        kernels=_kernels_of(record),
     )
+
+
+def _kernels_of(record: PlanRecord) -> Path | None:
+    """The folder for kernels compiled from a plan, named after the plan's hash; None without a
+    cache folder."""
+    assert record.plan.sha256 is not None
+    try:
+        return cache_folder() / "kernels" / record.plan.sha256[:_KEY_LENGTH]
+    except SdrtError:  # no home folder
+        return None
 
 
 def _damage(root: Path, record: PlanRecord) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.manifest import Component, FileRecord
+from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.built_graph import HalfGraph, PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import PRECISIONS
 from sdrt.targets.plans import plan_files
@@ -39,8 +40,17 @@ class Runnable:
 
     def open(self, num_threads: int | None = None) -> Engine:
         """The component, ready to run; its files are verified."""
-        with verified_meanwhile(self.root, self.files):
-            return backend_of(self.target).open(self.source, self.target, num_threads)
+        with verified_meanwhile(self.root, self.files), unlinked(self.root, self.files) as root:
+            return backend_of(self.target).open(self._source_in(root), self.target, num_threads)
+
+    def _source_in(self, root: Path) -> Source:
+        """The source with its files in another folder."""
+        own = self.source.own_graph
+        return replace(
+            self.source,
+            network=root / self.source.network.relative_to(self.root),
+            own_graph=None if own is None else root / own.relative_to(self.root),
+        )
 
 
 def runnable(root: Path, component: Component, target: Target) -> Runnable:

@@ -6,7 +6,8 @@ checkpoint's files, like transformers' `CLIPConverter` (convert_slow_tokenizer.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,8 +78,22 @@ class ClipTokenizer:
                 f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
                 "type it again, or read it from a UTF-8 file"
             ) from error
-        encoding = self.backend.encode(text)
+        with tokenizers_errors(lambda: "the tokenizer of this bundle fails on the prompt"):
+            encoding = self.backend.encode(text)
         return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
+
+
+@contextmanager
+def tokenizers_errors(failure: Callable[[], str]) -> Iterator[None]:
+    """Translates exceptions of the library in the block, which raises plain ones, and those of Rust
+    that Python's `except Exception` misses, into BundleErrors; `failure` begins the message."""
+    try:
+        yield
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # such as a regex that takes forever
+        if not panic and not isinstance(error, Exception):
+            raise
+        raise BundleError(f"{failure()}: {error}: {COPY_AGAIN}") from error
 
 
 def dropped_text(text: str, encoding: Encoding) -> str:
@@ -100,7 +115,7 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
 
     vocab = read_json_object(folder / "vocab.json")
     merges = read_merges(folder / "merges.txt", vocab)
-    try:
+    with tokenizers_errors(lambda: f"{folder / 'vocab.json'} is not a vocabulary"):
         model = models.BPE(
             vocab,
             merges,
@@ -108,10 +123,6 @@ def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:
             end_of_word_suffix="</w>",
             continuing_subword_prefix="",
         )
-    except Exception as error:  # the library raises plain Exceptions
-        raise BundleError(
-            f"{folder / 'vocab.json'} is not a vocabulary: {error}: {COPY_AGAIN}"
-        ) from error
     backend = Tokenizer(model)
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -135,10 +146,8 @@ def backend_from_json(path: Path) -> Tokenizer:
     """The pipeline in a tokenizer.json."""
     from tokenizers import Tokenizer
 
-    try:
+    with tokenizers_errors(lambda: f"{path} is not a saved tokenizer"):
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exceptions
-        raise BundleError(f"{path} is not a saved tokenizer: {error}: {COPY_AGAIN}") from error
 
 
 def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -171,13 +180,14 @@ def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> Non
     from tokenizers import AddedToken
 
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    backend.add_tokens(
-        [
-            AddedToken(token.content, **token.flags)
-            for token in config.added_tokens
-            if token.id is not None or token.content not in known
-        ]
-    )
+    with tokenizers_errors(lambda: f"{folder}: its tokens cannot be added"):
+        backend.add_tokens(
+            [
+                AddedToken(token.content, **token.flags)
+                for token in config.added_tokens
+                if token.id is not None or token.content not in known
+            ]
+        )
     for token in config.added_tokens:
         found = backend.token_to_id(token.content)
         if token.id is not None and token.id != found:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sdrt.errors import BundleError
+from sdrt.files.json_fields import JsonFields, wrong_value
 
 DEFAULT_ROLES = {
     "bos_token": "<|startoftext|>",
@@ -17,6 +17,12 @@ DEFAULT_ROLES = {
     "pad_token": "<|endoftext|>",
 }
 COPY_AGAIN = "copy the whole tokenizer folder again, from one checkpoint"
+# Every file that a tokenizer's folder may hold and sdrt reads.
+TOKENIZER_FILES = (
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
+_MALFORMED = AttributeError, KeyError, OverflowError, TypeError, ValueError
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 DEFAULT_MAX_LENGTH = 77
@@ -61,7 +67,7 @@ class TokenizerConfig:
         values = read_values(folder)
         try:
             return config_from_values(values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (*_MALFORMED, BundleError) as error:
             reason = f"no {error} in a token" if isinstance(error, KeyError) else str(error)
             raise BundleError(
                 f"{folder / 'tokenizer_config.json'} is not CLIP's: {reason}: {COPY_AGAIN}"
@@ -119,12 +125,17 @@ def added_tokens(
 def added_token(entry: Mapping[str, Any], index: int | None) -> AddedToken:
     """A token from a configuration's entry, with the defaults of `tokenizers.AddedToken`."""
     flags = {flag: bool(entry[flag]) for flag in FLAGS if flag in entry}
+    if not isinstance(entry["content"], str):
+        raise wrong_value("content", entry["content"], "a text")
     return AddedToken(entry["content"], flags, index)
 
 
 def content_of(token: str | Mapping[str, Any]) -> str:
     """The text of a special token: configurations hold a string, or an object with its flags."""
-    return token if isinstance(token, str) else str(token["content"])
+    content = token if isinstance(token, str) else token["content"]
+    if not isinstance(content, str):
+        raise wrong_value("content", content, "a text")
+    return content
 
 
 def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
@@ -132,11 +143,8 @@ def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if optional and not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return JsonFields.parse(path.read_bytes()).values
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}: {COPY_AGAIN}") from error
+    except BundleError as error:
         raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
-    if not isinstance(value, dict):
-        raise BundleError(
-            f"{path} holds a JSON {type(value).__name__}, expected an object: " + COPY_AGAIN
-        )
-    return value

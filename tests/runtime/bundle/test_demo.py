@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ def test_a_build_gets_a_copy_in_the_cache_and_the_package_stays(
     copy = Bundle.open(package if by_path else "demo").to_build_in()
     assert copy.root.is_relative_to(cache)
     for path in (copy.root, *copy.root.rglob("*")):
-        assert path.stat().st_mode & 0o200, f"{path} cannot be written"
+        mapped = path.match("*/model.onnx*") and os.name == "posix"
+        assert bool(path.stat().st_mode & 0o200) != mapped, path
     assert Bundle.open(copy.root).manifest == Bundle.open("demo").manifest
     assert Bundle.open("demo").root == copy.root
     assert state_of(package) == before

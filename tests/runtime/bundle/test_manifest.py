@@ -172,8 +172,14 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
         (
             (*COMPONENT, "name"),
             "../x",
-            "components[0]: name: got '../x', expected a name of letters",
+            "components[0]: name: got '../x', expected a name of at most 100 letters",
         ),
+        (
+            (*COMPONENT, "name"),
+            "x" * 101,
+            f"components[0]: name: got '{'x' * 100}', expected a name",
+        ),
+        ((*COMPONENT, "name"), "..", "components[0]: name: got '..', expected a name of at most"),
         ((*COMPONENT, "role"), "controlnet", "name: got 'unet', expected 'controlnet_unet'"),
         ((*COMPONENT, "takes"), "x", 'components[0].takes: got "x", expected an array'),
         ((*COMPONENT, "later"), 1, "components[0].later: unknown field"),

@@ -43,7 +43,7 @@ def test_every_hint_names_an_option_that_a_command_has() -> None:
     assert {name for meant in tables.values() for name in hints._names(meant)} <= known
 
 
-COMMANDS = ("run", "export", "build", "inspect", "verify", "tune", "bench", "doctor")
+COMMANDS = ("run", "export", "build", "inspect", "set", "verify", "tune", "bench", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

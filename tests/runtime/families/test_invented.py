@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sdrt import Bundle, Pipeline
+from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.denoising.noise import TorchNoise
 from sdrt.errors import BundleError, RequestError
@@ -153,8 +155,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     root = write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
     shutil.copytree(root / "tokenizer", root / "tokenizer_2")
     toy = Bundle.open(root)
-    components = tuple(component(name) for name in NETWORKS)
-    return Bundle(root, replace(toy.manifest, family=FAMILY, components=components, defaults={}))
+    manifest = replace(
+        toy.manifest,
+        family=FAMILY,
+        components=tuple(component(name) for name in NETWORKS),
+        files=(*toy.manifest.files, *records_in(root, "tokenizer_2")),
+        defaults={},
+    )
+    return Bundle(root, manifest)
+
+
+def records_in(root: Path, folder: str) -> tuple[FileRecord, ...]:
+    return tuple(record_file(root, path) for path in sorted((root / folder).iterdir()))
 
 
 class Invented(Networks):

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import sealed
 from sdrt.errors import BundleError
+from sdrt.files.cache import cache_folder
 from sdrt.targets.plan_record import (
     Ingredients,
     onnx_digests,
     read_record,
     records_of,
 )
+from sdrt.targets.plans import plan_files
 from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
 from sdrt_engines.shape_profiles import Range
@@ -77,11 +81,16 @@ def test_a_record_outlives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("record_version", 2, "record_version: got 2, expected 1: run `sdrt build` again"),
+        ("record_version", 1, "record_version: got 1, expected 2: run `sdrt build` again"),
         ("key", "0" * 16, "key: got '0000000000000000', the ingredients give "),
         ("psnr", "much", 'psnr: got "much", expected a number'),
         ("plan", {"path": "../x", "sha256": "0" * 64, "size": 1}, "plan: path: got '../x'"),
         ("ingredients", {}, "ingredients.profiles: missing"),
+        (
+            "ingredients",
+            INGREDIENTS.to_json() | {"architectures": [89]},
+            "ingredients.architectures[0]: got 89, expected a text",
+        ),
         ("ingredients", INGREDIENTS.to_json() | {"precision": "fp8"}, "precision: got 'fp8'"),
     ],
 )
@@ -89,7 +98,7 @@ def test_faults_of_a_record_are_reported(
     tmp_path: Path, field: str, value: object, message: str
 ) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {field: value})))
     with pytest.raises(BundleError) as raised:
         read_record(path)
     assert message in str(raised.value)
@@ -101,9 +110,18 @@ def test_broken_profiles_are_reported(tmp_path: Path, profiles: object) -> None:
     path = write_plan(tmp_path, INGREDIENTS)
     fields = json.loads(path.read_text())
     fields["ingredients"]["profiles"] = profiles
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps(sealed(fields)))
     with pytest.raises(BundleError, match=r"unet-.*\.json: ingredients"):
         read_record(path)
+
+
+def test_a_record_that_was_edited_does_not_count(tmp_path: Path) -> None:
+    """Its distance to float32 decides whether `auto` takes the plan."""
+    path = write_plan(tmp_path, INGREDIENTS)
+    path.write_text(path.read_text().replace('"psnr": 60.5', '"psnr": 90.5'))
+    with pytest.raises(BundleError, match=r"digest: got .*run `sdrt build` again"):
+        read_record(path)
+    assert list(records_of(tmp_path, "tensorrt-rtx")) == []
 
 
 def test_a_record_that_is_missing_is_reported(tmp_path: Path) -> None:
@@ -127,6 +145,26 @@ def fitting(opened: Bundle, version: str = "1.7.1.116", architecture: str = "sm8
 
 def name_of(ingredients: Ingredients) -> str:
     return f"unet-{ingredients.key}.plan"
+
+
+@pytest.mark.parametrize("path", ["unet/model.onnx", "engines/*.plan", "engines/cuda/unet.plan"])
+def test_a_record_of_a_file_elsewhere_does_not_count(tmp_path: Path, path: str) -> None:
+    opened, ingredients = bundle(tmp_path)
+    record = read_record(write_plan(tmp_path, ingredients))
+    foreign = replace(record, plan=replace(record.plan, path=path))
+    (tmp_path / f"engines/tensorrt-rtx/{name_of(ingredients)}").with_suffix(".json").write_text(
+        foreign.to_json()
+    )
+    assert not list(records_of(tmp_path, "tensorrt-rtx"))
+    with pytest.raises(EngineError, match="there are no plans"):
+        fitting(opened)
+
+
+def test_kernels_are_kept_in_the_users_cache_by_the_hash_of_their_plan(tmp_path: Path) -> None:
+    opened, ingredients = bundle(tmp_path)
+    write_plan(tmp_path, ingredients)
+    (plan,) = plan_files(tmp_path, opened.component("unet"), "tensorrt-rtx")
+    assert plan.kernels == cache_folder() / "kernels" / sha256(b"plan").hexdigest()[:32]
 
 
 def test_the_newest_plan_comes_first(tmp_path: Path) -> None:

@@ -148,9 +148,9 @@ def without(*tokens: str) -> str:
 LAST = MERGES[-1].replace(" ", "")
 CAT_IS_7 = '{"added_tokens_decoder": {"7": {"content": "<cat>"}}}'
 BROKEN = [
-    ("vocab.json", None, "vocab.json cannot be read: .* No such file"),
-    ("vocab.json", "{", "vocab.json cannot be read: Expecting"),
-    ("vocab.json", "[]", "vocab.json holds a JSON list"),
+    ("vocab.json", None, "vocab.json cannot be read: No such file"),
+    ("vocab.json", "{", "vocab.json cannot be read: not valid JSON"),
+    ("vocab.json", "[]", "vocab.json cannot be read: got .., expected an obj"),
     ("vocab.json", without(EOS), "has no '<|endoftext|>'"),
     ("vocab.json", without(BOS), "has no '<|startoftext|>'"),
     ("vocab.json", without(LAST), f"line {len(MERGES) + 1}: .* make a third"),
@@ -167,7 +167,11 @@ BROKEN = [
     ("tokenizer_config.json", '{"pad_token": ""}', "pad_token is empty"),
     ("tokenizer_config.json", '{"added_tokens_decoder": []}', "is not CLIP's"),
     ("tokenizer_config.json", CAT_IS_7, "'<cat>' is token [0-9]+ by the vocabulary and 7 by"),
-    ("special_tokens_map.json", "null", "special_tokens_map.json holds a JSON NoneType"),
+    ("tokenizer_config.json", "[" * 100_000, "cannot be read: not valid JSON"),
+    ("tokenizer_config.json", '{"model_max_length": 1e400}', "cannot convert float infinity"),
+    ("tokenizer_config.json", '{"pad_token": "a", "pad_token": "b"}', "'pad_token' is there twice"),
+    ("tokenizer_config.json", '{"added_tokens_decoder": {"0": {"content": 3}}}', "content: got 3,"),
+    ("special_tokens_map.json", "null", "special_tokens_map.json cannot be read: got null"),
 ]  # fmt: skip
 
 
@@ -191,6 +195,17 @@ def test_a_broken_tokenizer_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(BundleError, match=r"tokenizer.json is not a saved tokenizer"):
         ClipTokenizer.open(tmp_path)
+
+
+def test_a_regular_expression_that_takes_forever_is_an_error(
+    folder: Path, tokenizer: ClipTokenizer
+) -> None:
+    saved = json.loads(tokenizer.backend.to_str())
+    saved["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a+)+$"
+    write_json(folder / "tokenizer.json", saved)
+    (folder / "vocab.json").unlink()
+    with pytest.raises(BundleError, match="fails on the prompt: Onig: Regex search error"):
+        ClipTokenizer.open(folder).encode(f"{'a' * 40}b")
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
