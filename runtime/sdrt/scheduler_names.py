@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sdrt.errors import RequestError, SamplerError, nearest
+from sdrt.errors import RequestError, SamplerError, nearest, quoted
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,16 @@ def refusal_of(name: str) -> str:
     key = _key(name)
     if key in _nearest_by_key():
         sampler, nearest_name = _nearest_by_key()[key]
-        return f"scheduler {name!r}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
+        return f"scheduler {quoted(name)}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
     for schedule in _MISSING_SCHEDULES:
         stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
             variants = ", ".join(f"'{variant}'" for variant in variants_of(stem))
-            return f"scheduler {name!r}: sdrt does not have the schedule {schedule}: use {variants}"
+            return f"scheduler {quoted(name)}: sdrt does not have the schedule {schedule}: use {variants}"
     if near := _near(key):
-        return f"scheduler {name!r} is unknown: did you mean '{near}'?"
+        return f"scheduler {quoted(name)} is unknown: did you mean '{near}'?"
     return (
-        f"scheduler {name!r} is unknown: known: {', '.join(SHORT_NAMES)}, "
+        f"scheduler {quoted(name)} is unknown: known: {', '.join(SHORT_NAMES)}, "
         "and diffusers' class names of these"
     )
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest
+from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest, quoted
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,28 @@ def test_did_you_mean_knows_other_programs_words(word: str, end: str) -> None:
 )
 def test_a_short_word_with_a_wrong_letter_is_another_word(word: str, name: str | None) -> None:
     assert nearest(word, ["cpu", "cuda"]) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "None"),
+        ("a\nb", r"'a\nb'"),
+        (10**400, f"{10**400}"[:18]),
+        (10**5000, "a whole number of 16610 bits"),
+        ([1, [10**5000]], "[1, [a whole number of 16610 bits]]"),
+        (np.zeros((2, 2)), "array([[0., 0.], [0., 0.]])"),
+    ],
+)
+def test_every_value_is_quoted_on_one_line(value: object, text: str) -> None:
+    assert quoted(value).startswith(text)
+
+
+@pytest.mark.parametrize("value", ["x" * 10**7, list(range(10**6)), 10**5000, np.zeros(10**6)])
+def test_a_long_value_is_cut(value: object) -> None:
+    assert len(quoted(value)) <= 90
+
+
+def test_a_long_word_is_near_to_none() -> None:
+    assert nearest("x" * 10**7, KNOWN) is None
+    assert did_you_mean("x" * 10**7, KNOWN).startswith("known: ")

@@ -133,7 +133,7 @@ def resolve(
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
     ]
-    if target == "auto":
+    if isinstance(target, str) and target == "auto":
         checked = backends_for_auto(bundle, checked)
     return resolve_target(target, checked, num_threads=num_threads)
 
