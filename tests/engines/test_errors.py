@@ -58,7 +58,7 @@ def test_a_short_word_with_a_wrong_letter_is_another_word(word: str, name: str |
     [
         (None, "None"),
         ("a\nb", r"'a\nb'"),
-        (10**400, "1000000000000000000000"),
+        (10**400, "1000000000"),
         ([1, [10**5000]], "[1, [a whole number of 16610 bits]]"),
         (np.zeros((2, 2)), "array([[0., 0.], [0., 0.]])"),
     ],

@@ -129,7 +129,7 @@ def distilled_timesteps(options: Options, request: ScheduleRequest) -> Array:
     """Timesteps chosen from the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
     if request.timesteps is not None:
-        return tables.custom_timesteps(request.timesteps, total).astype(np.int64)
+        return tables.whole_timesteps(request.timesteps, total)
     n = tables.check_num_steps(request.num_inference_steps, original)
     falling = (np.arange(1, original + 1) * (total // original) - 1)[::-1]
     picked = np.floor(np.linspace(0, original, n, endpoint=False)).astype(np.int64)

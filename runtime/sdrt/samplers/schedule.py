@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sdrt.errors import SamplerError
+from sdrt.errors import SamplerError, quoted
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Noise, Sampler
 from sdrt_engines import Array
@@ -52,7 +52,15 @@ class ScheduleRequest:
                 f"{len(values)} {name}: give one of them"
             )
         if not all(np.isfinite(value) and value >= 0 for value in values):
-            raise SamplerError(f"{name}: got {list(values)}, expected finite values of at least 0")
+            raise SamplerError(
+                f"{name}: got {quoted(list(values))}, expected finite values of at least 0"
+            )
+
+
+def require_descending(name: str, values: Sequence[float]) -> None:
+    """SamplerError unless each value is below the one before it, also in float32."""
+    if not (np.diff(np.asarray(values, np.float32)) < 0).all():
+        raise SamplerError(f"{name}: got {quoted(list(values))}, expected a descending list")
 
 
 @dataclass(frozen=True)
