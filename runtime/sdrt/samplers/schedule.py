@@ -26,7 +26,7 @@ class ScheduleRequest:
     eta: float = 0.0  # the share of fresh noise (DDIM, TCD)
     use_clipped_model_output: bool = False  # DDIM
     mu: float | None = None  # for use_dynamic_shifting
-    strength: float = 1.0  # below 1: all steps are spaced over the lower timesteps (LCM, TCD)
+    strength: float = 1.0  # below 1: all steps are spaced over the lower timesteps (LCM)
 
     def __post_init__(self) -> None:
         given = [name for name in ("timesteps", "sigmas") if getattr(self, name) is not None]

@@ -76,9 +76,7 @@ SCHEDULERS: Mapping[str, Scheduler] = {
         deis.OPTIONS, deis.schedule, ALL_PREDICTIONS, takes=("mu",)
     ),
     "LCMScheduler": Scheduler(lcm.OPTIONS, lcm.lcm_schedule, takes=("timesteps", "strength")),
-    "TCDScheduler": Scheduler(
-        lcm.OPTIONS, lcm.tcd_schedule, takes=("timesteps", "eta", "strength")
-    ),
+    "TCDScheduler": Scheduler(lcm.OPTIONS, lcm.tcd_schedule, takes=("timesteps", "eta")),
     "FlowMatchEulerDiscreteScheduler": Scheduler(
         flow_match.EULER_OPTIONS, flow_match.euler_schedule, takes=("timesteps", "sigmas", "mu")
     ),
