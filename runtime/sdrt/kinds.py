@@ -80,7 +80,7 @@ class Texts:
         if not _is_list(value):
             raise _refusal(name, value, self)
         if not value:
-            raise RequestError(f"{name}: got an empty list, expected at least one text")
+            raise RequestError(f"{name}: got an empty list, expected at least one string")
         return tuple(self._one(name, text) for text in value)
 
     def _one(self, name: str, text: object) -> str:
@@ -88,13 +88,13 @@ class Texts:
             raise _refusal(name, text, self)
         if len(text) > MAX_TEXT:
             raise RequestError(
-                f"{name}: got a text of {len(text)} characters, expected {MAX_TEXT} at most: "
+                f"{name}: got a string of {len(text)} characters, expected {MAX_TEXT} at most: "
                 "shorten it"
             )
         return text
 
     def __str__(self) -> str:
-        return "a text or a list of texts"
+        return "a string or a list of strings"
 
 
 class Scheduler:

@@ -42,7 +42,7 @@ def _replaced_steps(request: Request, settings: Settings) -> Iterator[Note]:
             yield Note(
                 "steps_replaced",
                 "num_inference_steps",
-                f"num_inference_steps: {request.num_inference_steps} has no effect next to "
+                f"num_inference_steps: {request.num_inference_steps} has no effect together with "
                 f"{name}, which give {num_steps} steps",
             )
 
@@ -57,7 +57,7 @@ def _cut_size(request: Request, settings: Settings) -> Iterator[Note]:
             "size_cut",
             "image" if request.image is not None else "control",
             f"the input image has {size_text(given)} pixels, the result {size_text(size)}, the "
-            "nearest size below that the model can generate",
+            "nearest smaller size that the model can generate",
         )
 
 
@@ -70,5 +70,5 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
             "size_untrained",
             "width",
             f"width and height: {size} pixels are far from the {size_text(native)} that the model "
-            "was trained for: expect a worse image",
+            "was trained for: the image may look worse",
         )

@@ -140,7 +140,7 @@ def refusal_of(name: str) -> str:
     key, scheduler = _key(name), f"scheduler {quoted(name)}"
     if key in _nearest_by_key():
         sampler, nearest_name = _nearest_by_key()[key]
-        return f"{scheduler}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
+        return f"{scheduler}: sdrt does not have {sampler}: use the nearest, '{nearest_name}'"
     for schedule in _MISSING_SCHEDULES:
         stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
@@ -149,8 +149,8 @@ def refusal_of(name: str) -> str:
     if near := _near(key):
         return f"{scheduler} is unknown: did you mean '{near}'?"
     return (
-        f"{scheduler} is unknown: known: {', '.join(SHORT_NAMES)}, "
-        "and diffusers' class names of these"
+        f"{scheduler} is unknown: use one of {', '.join(SHORT_NAMES)}, "
+        "or diffusers' class name of one of these"
     )
 
 

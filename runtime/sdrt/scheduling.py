@@ -91,7 +91,7 @@ def _spaces_again(request: Request, scheduler: SamplerConfig, bundle: Bundle) ->
 def _first(schedule: Schedule, num_steps: int, strength: float) -> int:
     if int(num_steps * strength) < 1:
         raise RequestError(
-            f"strength: got {strength:g}, which leaves none of {num_steps} steps: give at least "
+            f"strength: got {strength:g}, which runs none of the {num_steps} steps: give at least "
             f"{math.ceil(1000 / num_steps) / 1000:g}, or more steps"
         )
     return first_index(schedule, num_steps, strength)
@@ -105,12 +105,12 @@ def _differences(
         if kept != replaced:
             yield _note(
                 f"{ours.scheduler} runs with {option} {kept}, as the model requires; "
-                f"diffusers' from_config sets {replaced}, so its image differs"
+                f"diffusers' from_config sets {replaced}, so its images differ from these"
             )
     for option in ours.beyond_diffusers:
         yield _note(
-            f"{ours.scheduler} uses {option}, which belongs to the model; diffusers' class "
-            "ignores it, so its image differs"
+            f"{ours.scheduler} uses {option}, as the model requires; diffusers' class "
+            "ignores it, so its images differ from these"
         )
 
 

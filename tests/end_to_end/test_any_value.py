@@ -65,14 +65,8 @@ def test_every_field_of_a_request(field: str, pipe: Pipeline) -> None:
     @few
     @given(values.values_of(field))
     def check(value: Any) -> None:
-        needs = PARAMETER[field].needs
-        given = {
-            "image": values.IMAGE,
-            "mask_image": values.MASK,
-            "control": {"edges": values.IMAGE},
-        }
-        rest = {name: given[name] for name in (needs, "image") if needs and name in given}
-        image_or_error(lambda: generate(pipe, "a", {**values.CHEAP, **rest, field: value}))
+        options = {**values.CHEAP, **values.BESIDE.get(field, {}), field: value}
+        image_or_error(lambda: generate(pipe, "a", options))
 
     check()
 
