@@ -65,7 +65,7 @@ def test_every_field_of_a_request(field: str, pipe: Pipeline) -> None:
     @few
     @given(values.values_of(field))
     def check(value: Any) -> None:
-        options = {**values.CHEAP, **values.BESIDE.get(field, {}), field: value}
+        options = {**values.CHEAP, **values.REST.get(field, {}), field: value}
         image_or_error(lambda: generate(pipe, "a", options))
 
     check()

@@ -28,7 +28,7 @@ SIDE = 16
 CHEAP = {"width": SIDE, "height": SIDE, "num_inference_steps": 2, "seed": 3}
 IMAGE, MASK = sample_image(SIDE, SIDE), mask(SIDE, SIDE, (4, 4, 12, 12))
 # What a field needs to have an effect.
-BESIDE: dict[str, dict[str, Any]] = {
+REST: dict[str, dict[str, Any]] = {
     "timesteps": {"scheduler": "euler"},
     "sigmas": {"scheduler": "euler"},
     "mask_image": {"image": IMAGE},
@@ -161,7 +161,7 @@ def controls() -> Values:
 
 
 def json_values() -> Values:
-    """What JSON can hold."""
+    """Values that JSON can hold."""
     return st.recursive(
         st.none()
         | st.booleans()
