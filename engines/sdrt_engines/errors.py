@@ -22,6 +22,10 @@ class EngineError(SdrtError):
     """A network could not be opened or run."""
 
 
+class OutOfMemoryError(EngineError):
+    """A run needs more memory than there is; a smaller one may not."""
+
+
 class TensorError(EngineError):
     """A tensor's name, dtype or shape does not match the signature."""
 

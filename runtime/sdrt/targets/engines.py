@@ -58,6 +58,7 @@ class Engines:
         self._open = dict(engines or {})
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self.max_rows: dict[tuple[str, int], int] = {}  # of a run, as memory has allowed
         self._changing = threading.RLock()
         self._closed = False
 
