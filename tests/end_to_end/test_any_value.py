@@ -20,6 +20,7 @@ from support import values
 from support.toy_bundle import write_toy_bundle
 
 MAX_MESSAGE = 1000  # characters
+MAX_WORK = 2_000_000  # pixels times steps: others are only resolved
 
 few = settings(
     derandomize=True,
@@ -50,8 +51,8 @@ def image_or_error(use: Callable[[], object]) -> None:
 
 def generate(pipe: Pipeline, prompt: Any, options: dict[str, Any]) -> None:
     request = pipe.resolve(request_from(prompt, options))
-    work = request.width * request.height * request.num_inference_steps * request.num_images
-    if work > 2_000_000:
+    pixels = (request.width or 0) * (request.height or 0)
+    if pixels * request.num_images * (request.num_inference_steps or 0) > MAX_WORK:
         return
     stream = pipe.stream(request)
     for _ in stream:

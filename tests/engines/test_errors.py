@@ -12,6 +12,7 @@ from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest, quoted
         (MemoryError(), True),
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("bad allocation"), True),
+        (RuntimeError("can't alloc"), True),  # OpenVINO
         (RuntimeError("Failed to allocate memory for requested buffer of size 5368709120"), True),
         (RuntimeError("CUDA failure 2: out of memory"), True),
         (RuntimeError("ensure the pre-allocated shapes match the expected output shapes"), False),

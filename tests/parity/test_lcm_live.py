@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffusers import (
@@ -92,7 +93,7 @@ def test_custom_timesteps_are_left_out(pipe: Pipeline, theirs: Theirs) -> None:
 
 
 def test_inpainting_leaves_out_steps(pipe: Pipeline, theirs: Theirs) -> None:
-    sizes = {"width": 32, "height": 32, "guidance_scale": 8.5}
+    sizes: dict[str, Any] = {"width": 32, "height": 32, "guidance_scale": 8.5}
     inpainting = case("lcm", image=IMAGE, mask_image=mask(32, 32), strength=0.5, **sizes)
     kind = theirs("lcm", kind=StableDiffusionInpaintPipeline)
     assert_same(generated_by_us(pipe, inpainting), generated_by_diffusers(kind, inpainting))

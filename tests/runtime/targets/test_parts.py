@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt import Pipeline
+from sdrt import Pipeline, Request
 from sdrt.control import Control
 from sdrt.targets import parts
 from sdrt.targets.parts import MAX_BYTES
@@ -76,8 +76,10 @@ def test_a_row_that_does_not_fit_is_an_error(folder: Path) -> None:
 
 def test_a_large_batch_runs_in_parts_from_the_start(folder: Path) -> None:
     networks = Networks()
-    options = {"width": 1024, "height": 512, "num_inference_steps": 1, "guidance_scale": 1}
-    for _ in pipeline_of(folder, networks).stream([CIRCLE] * 20, seed=1, **options):
+    request = Request(
+        [CIRCLE] * 20, width=1024, height=512, num_inference_steps=1, guidance_scale=1, seed=1
+    )
+    for _ in pipeline_of(folder, networks).stream(request):
         break  # no need to decode
     assert rows_of(networks) == [15, 5]
     assert 15 * 4 * 128 * 64 * 4 <= MAX_BYTES < 17 * 4 * 128 * 64 * 4
