@@ -17,7 +17,7 @@ _FAR = 2.5  # between the numbers of pixels; 768×768 of 512×512 is 2.25
 def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
     """The facts that a user should know before the image exists."""
     yield from _without_guidance(request, settings, bundle)
-    yield from _replaced_steps(request)
+    yield from _replaced_steps(request, settings)
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
 
@@ -35,15 +35,16 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
             yield Note("no_guidance", name, f"{name}: has no effect without guidance ({scale})")
 
 
-def _replaced_steps(request: Request) -> Iterator[Note]:
+def _replaced_steps(request: Request, settings: Settings) -> Iterator[Note]:
+    num_steps = settings.num_inference_steps
     for name in ("timesteps", "sigmas"):
         custom = getattr(request, name)
-        if custom is not None and request.num_inference_steps not in (None, len(custom)):
+        if custom is not None and request.num_inference_steps not in (None, num_steps):
             yield Note(
                 "steps_replaced",
                 "num_inference_steps",
                 f"num_inference_steps: {request.num_inference_steps} has no effect together with "
-                f"{name}, which give {len(custom)} steps",
+                f"{name}, which give {num_steps} steps",
             )
 
 

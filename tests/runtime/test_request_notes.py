@@ -109,6 +109,12 @@ def test_a_truncated_prompt_is_noted_with_what_was_cut_off(pipe: sdrt.Pipeline, 
     )
 
 
+def test_a_note_quotes_little_of_a_long_prompt(pipe: sdrt.Pipeline) -> None:
+    (note,) = notes(pipe, prompt="blue " * 2000)
+    assert note.code == "prompt_truncated"
+    assert len(note.message) < 250
+
+
 def test_each_truncated_prompt_of_a_batch_is_noted_once(pipe: sdrt.Pipeline) -> None:
     stream = pipe.stream([LONG, LONG, "blue " * 80], num_images_per_prompt=2, **STEPS)
     list(stream)

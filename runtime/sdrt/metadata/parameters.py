@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.control import Control
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, quoted
 from sdrt.images.reading import InputImage
 from sdrt.parameters import PARAMETER
 from sdrt.result import Result
@@ -60,7 +60,7 @@ def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         isinstance(control, dict) and control.keys() <= set(known) for control in controls.values()
     ):
         raise RequestError(
-            f"control: the PNG says {str(controls)[:60]!r}, expected for each ControlNet some of "
+            f"control: the PNG says {quoted(controls)}, expected for each ControlNet some of "
             f"{', '.join(known)}: it was changed, or written by a later sdrt"
         )
     return {name: dict(control) for name, control in controls.items()}

@@ -87,7 +87,7 @@ def parameters_from_json(text: str, path: str | Path) -> dict[str, Any]:
     """The parameters in sdrt's own text. Raises `RequestError` if they are not a JSON object."""
     try:
         parameters = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         parameters = None
     if not isinstance(parameters, dict):
         raise RequestError(

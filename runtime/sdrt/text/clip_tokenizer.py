@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sdrt.errors import BundleError, RequestError
+from sdrt.errors import BundleError, RequestError, quoted
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ClipTokenizer:
             text.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair: a terminal's other encoding
             raise RequestError(
-                f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
+                f"prompt: got {quoted(text)}, which cannot be encoded as UTF-8: "
                 "type it again, or read it from a UTF-8 file"
             ) from error
         with tokenizers_errors(lambda: "the tokenizer of this bundle fails on the prompt"):
