@@ -10,8 +10,11 @@ from typing import Any, TypedDict, cast
 from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean
 from sdrt.images.framing import size_text
+from sdrt.images.masks import mask_from_source
 from sdrt.images.reading import ImageSource, InputImage, input_image_from_source
 from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, parameters_text
+
+_READERS = {"image": input_image_from_source, "mask_image": mask_from_source}
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Request:
             if getattr(self, field.name) is not None or field.default is not None
         }
         checked = {name: PARAMETER[name].kind.checked(name, value) for name, value in given.items()}
-        for name in given.keys() & {"image", "mask_image"}:
-            checked[name] = input_image_from_source(given[name], name)
+        for name, read in _READERS.items():
+            if name in given:
+                checked[name] = read(given[name], name)
         return checked | {"control": _controls_from_mapping(self.control)}
 
     @property

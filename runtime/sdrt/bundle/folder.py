@@ -23,6 +23,7 @@ from sdrt.bundle.optimum_folder import (
 from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
+from sdrt.files.reading import read_regular
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _way_to_make(root: Path) -> str:
 
 def _manifest_from_file(path: Path) -> Manifest:
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path.parent)):

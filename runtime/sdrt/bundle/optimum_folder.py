@@ -11,6 +11,7 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Role
 from sdrt.families.known import ROLES, Reader, family_from_configs
 from sdrt.files.json_fields import JsonFields, within
+from sdrt.files.reading import read_regular
 from sdrt_engines import signature_from_onnx
 
 MODEL_INDEX = "model_index.json"
@@ -60,7 +61,7 @@ def fields_from_file(path: Path) -> JsonFields:
     Infinity is allowed: diffusers writes `"lambda_min_clipped": -Infinity`.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path)):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
+from sdrt.files.reading import read_regular
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
 
 RECORD_VERSION = 1
@@ -50,7 +51,7 @@ class BuiltGraph:
         path = root / graph_folder(backend, component.name) / cls.RECORD_NAME
         try:
             with within(str(path)):
-                graph = cls.from_json(path.read_bytes())
+                graph = cls.from_json(read_regular(path))
         except (OSError, SdrtError):
             return None
         return graph if graph.onnx == onnx_digests(root, component) else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError
+from sdrt.files.reading import read_regular
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def backend_from_json(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(read_regular(path))
     except Exception as error:  # the library raises plain Exceptions
         raise BundleError(f"{path} is not a saved tokenizer: {error}: {COPY_AGAIN}") from error
 
@@ -148,7 +149,7 @@ def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
     because the library panics on it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").strip().split("\n")
+        lines = read_regular(path).decode().strip().split("\n")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     merges = []

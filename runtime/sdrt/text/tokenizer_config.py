@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.errors import BundleError
+from sdrt.files.reading import read_regular
 
 DEFAULT_ROLES = {
     "bos_token": "<|startoftext|>",
@@ -132,8 +133,8 @@ def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if optional and not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     if not isinstance(value, dict):
         raise BundleError(
