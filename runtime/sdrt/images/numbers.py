@@ -31,7 +31,7 @@ def bytes_from_numbers(pixels: Array, role: str) -> Array:
 def _from_floats(pixels: Array, lowest: float, highest: float, role: str) -> Array:
     if np.isnan(pixels).any():
         raise RequestError(f"{role}: it holds NaN: give an image that is not damaged")
-    if highest <= _FRACTIONS and lowest >= -_FRACTIONS + 1:
+    if highest <= _FRACTIONS and lowest >= -1:
         pixels = pixels * 255
     elif not (_BYTES <= highest <= 256 and lowest >= -_BYTES):
         raise _refusal(role, lowest, highest, "0 to 1 or 0 to 255")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,20 +53,19 @@ def test_other_things_than_files_are_refused(make: Callable[[Path], None], reaso
     assert caught.value.strerror == reason
 
 
-def test_what_replaces_a_file_before_it_is_opened_is_refused_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_replaces_a_file_before_it_is_opened_is_refused_too(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"content")
     os.mkfifo(tmp_path / "fifo")
-    before = os.open
+    places = [tmp_path / "fifo"]
 
-    def replaced_meanwhile(path: Path, flags: int) -> int:
-        (tmp_path / "fifo").rename(tmp_path / "x")
-        return before(path, flags)
+    def replace(event: str, arguments: tuple[object, ...]) -> None:  # hooks stay for ever
+        if event == "open" and arguments[0] == str(tmp_path / "x") and places:
+            places.pop().rename(tmp_path / "x")
 
-    monkeypatch.setattr(os, "open", replaced_meanwhile)
+    sys.addaudithook(replace)
     with pytest.raises(OSError, match="Is a FIFO"):
         open_regular(tmp_path / "x")
+    assert not places
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
