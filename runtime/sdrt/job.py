@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.denoising.conditioning import Branch, branches_of
@@ -19,6 +20,7 @@ from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
+from sdrt.metadata.parameters import absolute, parameters_of_images
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
@@ -52,6 +54,7 @@ class Job:
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
+    parameters: tuple[Mapping[str, Any], ...]  # of each image, enough to generate it again
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -78,11 +81,12 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     frame = frame_of(request, settings)
     schedule, schedule_notes = schedule_of(request, settings, bundle)
     branches = branches_of(family.denoiser, settings.guidance_scale)
+    seeds = tuple(settings.seed + i for i in range(request.num_images))
     return Job(
         request=request,
         family=family,
         size=frame.size,
-        seeds=tuple(settings.seed + i for i in range(request.num_images)),
+        seeds=seeds,
         schedule=schedule,
         start=_start(request, settings, frame, schedule, family),
         prompts=Prompts(
@@ -100,6 +104,12 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
         notes=(*request_notes, *schedule_notes),
+        parameters=parameters_of_images(
+            request,
+            seeds,
+            bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
+            scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
+        ),
     )
 
 

@@ -15,16 +15,19 @@ def require_writable(path: Path, option: str, kind: str) -> None:
     Writes a temporary file: permissions do not show it for root, or on a read-only disk.
     """
     try:
-        if path.is_dir():
+        if path.resolve().is_dir():  # RuntimeError for a link to itself
             raise SdrtError(f"{path}: is a folder, expected the name of {kind} to write")
         if not path.parent.is_dir():
             raise SdrtError(f"{path}: there is no folder '{path.parent}': create it first")
+        if path.exists() and not path.is_file():
+            raise SdrtError(f"{path}: is a device or a FIFO, expected the name of {kind} to write")
         if path.exists() and not os.access(path, os.W_OK):
             raise SdrtError(
                 f"{path}: this file is write-protected: choose another name with {option}"
             )
         TemporaryFile(dir=path.parent).close()
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SdrtError(
-            f"{path}: cannot be written: {error.strerror}: choose another place with {option}"
+            f"{path}: cannot be written: {reason}: choose another place with {option}"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from sdrt.command_line.shared_options import add_num_threads, number, whole_number
 from sdrt.kinds import Between, Flag, Kind, OneOf, Scheduler, Texts
+from sdrt.metadata.saving import METADATA
 from sdrt.parameters import MAX_SIDE, PARAMETER, Parameter
 from sdrt.scheduler_names import schedulers_help
 
@@ -44,10 +45,21 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("prompt", nargs="?", help="what to generate; from --from-image if left out")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PNG",
+        help="file to write (default: sdrt-SEED.png, or its next free number)",
     )
     parser.add_argument(
         "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
+    )
+    parser.add_argument(
+        "--metadata",
+        choices=METADATA,
+        default="full",
+        help="what PNGs record: all parameters with relative paths and hashes of input images, "
+        "all but paths, or nothing (default: full)",
     )
     add_parameters(parser, _OPTIONS)
     parser.epilog = f"Schedulers: {schedulers_help()}"

@@ -90,8 +90,13 @@ def record_from_text(text: str) -> Record:
 
 
 def _sampler_name(scheduler: str) -> str:
-    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is."""
+    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is.
+
+    Of a class only a name that is its only one: others say more than the class does.
+    """
     stem, suffix = split_suffix(find_name(scheduler) or scheduler)
+    of_class = [name for name, short in SHORT_NAMES.items() if short.scheduler == stem]
+    stem = of_class[0] if len(of_class) == 1 else stem
     sampler = SHORT_NAMES[stem].a1111 if stem in SHORT_NAMES else None
     if sampler is None:
         return scheduler

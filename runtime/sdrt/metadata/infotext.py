@@ -23,7 +23,8 @@ _CANONICAL = {name.lower(): name for name in KNOWN} | {
 }
 _MIN_FIELDS = 3  # known ones, a number of steps counts twice
 _NAME = re.compile(r"\s*(\w[\w \-/]+):[^\S\n]*")
-_QUOTED = re.compile(r'"(?:\\.|[^\\"])*"(?=\s*(?:,|\n|$))', re.DOTALL)
+_END = re.compile(r"\s*(?:,|\n|$)")  # of a field
+_QUOTED = re.compile(rf'"(?:\\.|[^\\"])*"(?={_END.pattern})', re.DOTALL)
 _PLAIN = re.compile(r"[^,\n]*")
 _REST_OF_LINE = re.compile(r"[^\n]*")
 
@@ -95,7 +96,9 @@ def _end_of_value(text: str, start: int, may_be_long: bool) -> int:
         return found.end()
     if may_be_long and text.startswith(("{", "["), start):
         with suppress(ValueError, RecursionError):
-            return json.JSONDecoder().raw_decode(text, start)[1]
+            end = json.JSONDecoder().raw_decode(text, start)[1]
+            if _END.match(text, end):
+                return end
     return _end(_PLAIN, text, start)
 
 
