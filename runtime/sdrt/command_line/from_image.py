@@ -28,7 +28,7 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     `given` are the options, which replace parameters.
     """
     record = read_record(path)
-    parameters = absolute_paths(record.parameters, path.parent)
+    parameters = absolute_paths(record.parameters, path.resolve().parent)
     _check_bundle(parameters)
     notes = [*record.notes, *_unknown(parameters)]
     if "strength" in parameters and "image" not in {*parameters, *given}:

@@ -32,7 +32,8 @@ def relative_paths(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any
 
 def absolute_paths(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The inverse of `relative_paths`; older images hold absolute paths, which stay."""
-    return _with_paths(parameters, lambda path: os.path.join(folder, path))  # noqa: PTH118, "./x"
+    root = folder.resolve()
+    return _with_paths(parameters, lambda path: os.path.normpath(root / path))
 
 
 def without_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -198,7 +198,8 @@ def test_samplers_get_their_short_names(written: str, scheduler: str) -> None:
         ("dpm2_a_karras", "DPM2 a Karras"),
         ("dpmpp_2m_sde_karras", "DPM++ 2M SDE Karras"),
         ("dpmpp_3m", "dpmpp_3m"),
-        ("DDIMScheduler", "DDIMScheduler"),
+        ("DDIMScheduler", "DDIM"),
+        ("DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"),  # not only "DPM++ 2M"
     ],
 )
 def test_schedulers_are_written_as_a1111_knows_them(scheduler: str, sampler: str) -> None:
