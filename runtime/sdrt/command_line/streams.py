@@ -15,7 +15,7 @@ def guarded_streams() -> Iterator[GuardedStream]:
     """Guards stdout and stderr during the block; gives the guard of stdout."""
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
-    out, err = GuardedStream(before[0], errors="backslashreplace"), GuardedStream(before[1])
+    out, err = map(GuardedStream, before)
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield out
@@ -26,16 +26,13 @@ def guarded_streams() -> Iterator[GuardedStream]:
 
 
 class GuardedStream:
-    """A stream of text that drops what cannot be written, and keeps the first `fault`.
+    """A stream of text that drops what cannot be written, and keeps the first `fault`."""
 
-    `errors` is for characters that not every terminal can show.
-    """
-
-    def __init__(self, stream: TextIO | None, errors: str | None = None) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self.fault: OSError | None = None
         self._stream = stream  # None if it was closed when Python started
-        if errors and isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=errors)
+        if isinstance(stream, TextIOWrapper):  # not every terminal can show every character
+            stream.reconfigure(errors="backslashreplace")
 
     @property
     def was_lost(self) -> bool:

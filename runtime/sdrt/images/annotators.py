@@ -6,6 +6,7 @@ images.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ def annotate(annotator: str, image: Image) -> Image:
 def require_annotator(annotator: str) -> None:
     """Raises `RequestError` unless there is an annotator of that name."""
     if not isinstance(annotator, str) or annotator not in ANNOTATORS:
-        near = did_you_mean(str(annotator), ANNOTATORS)
-        raise RequestError(f"annotator: got {annotator!r}, {near}")
+        near = did_you_mean(annotator if isinstance(annotator, str) else "", ANNOTATORS)
+        raise RequestError(f"annotator: got {reprlib.repr(annotator)}, {near}")
 
 
 def canny(image: Image, low: float = 100, high: float = 200) -> Image:

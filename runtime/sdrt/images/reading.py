@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 2**26  # a small file can decompress to more than fits in memory
+_LONG = 300  # characters of a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def read_image(source: ImageSource, role: str, convert: Callable[[Image], Image]
             return InputImage(_converted(source, role, convert))
     if isinstance(source, str | PathLike):
         path = fspath(source)
-        with translate_errors(role, f"'{path}'"), open_regular(path) as file:
+        with translate_errors(role, _shown(path)), open_regular(path) as file:
             with Image.open(file) as image:
                 converted = _converted(image, role, convert)
             return InputImage(converted, path, _sha256_of(file))
@@ -79,6 +80,11 @@ def read_image(source: ImageSource, role: str, convert: Callable[[Image], Image]
 def _converted(image: Image, role: str, convert: Callable[[Image], Image]) -> Image:
     check_pixel_count(image, role)
     return convert(_upright(image, role))
+
+
+def _shown(path: str) -> str:
+    """A path in a message; those of strangers may be endless."""
+    return f"'{path}'" if len(path) <= _LONG else f"'{path[:_LONG]}…'"
 
 
 def _sha256_of(file: IO[bytes]) -> str:

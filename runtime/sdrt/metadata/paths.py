@@ -38,7 +38,7 @@ def absolute_paths(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any
 
 def without_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without paths; of the bundle only the name remains, as `model`."""
-    kept = _with_paths(parameters, lambda path: None)
+    kept = _with_paths({**parameters, HASHES: None}, lambda path: None)
     if "bundle" in parameters and "bundle" not in kept:
         kept["model"] = Path(parameters["bundle"]).name
     return kept
@@ -68,8 +68,6 @@ def _with_paths(
             name: converted(control, ("image",)) if isinstance(control, dict) else control
             for name, control in controls.items()
         }
-    if isinstance(hashes := result.pop(HASHES, None), dict):
-        pairs = {convert(path): sha256 for path, sha256 in hashes.items()}
-        pairs.pop(None, None)
-        result |= {HASHES: pairs} if pairs else {}
+    if isinstance(hashes := result.get(HASHES), dict):
+        result[HASHES] = {convert(path): sha256 for path, sha256 in hashes.items()}
     return result
