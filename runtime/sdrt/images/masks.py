@@ -67,7 +67,7 @@ def crop_box(mask: Image, size: Size, padding: int, threshold: int = WHITE) -> B
 
     It is widened to the aspect ratio of `size`, and stays inside the image if possible. Pixels
     count from `threshold` on: in diffusers from 1 on, which stray pixels exceed. Raises
-    `RequestError` if there are none. Source, roundings included:
+    `RequestError` without any. Source, roundings included:
     `VaeImageProcessor.get_crop_region` of diffusers.
     """
     painted = np.asarray(mask.convert("L")) >= threshold  # (H, W)
