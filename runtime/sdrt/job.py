@@ -104,12 +104,18 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
         notes=(*request_notes, *schedule_notes),
-        parameters=parameters_of_images(
-            request,
-            seeds,
-            bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
-            scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
-        ),
+        parameters=_parameters(request, seeds, bundle),
+    )
+
+
+def _parameters(
+    request: Request, seeds: tuple[int, ...], bundle: Bundle
+) -> tuple[Mapping[str, Any], ...]:
+    return parameters_of_images(
+        request,
+        seeds,
+        bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
+        scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
     )
 
 

@@ -27,9 +27,9 @@ def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Checks as much as possible before the first engine opens."""
     bundle, request = _requested(options)
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
-        request = pipeline.resolve(request)
-        paths = _output_paths(options, request)
-        stream = pipeline.stream(request)
+        resolved = pipeline.resolve(request)
+        paths = _output_paths(options, resolved)
+        stream = pipeline.stream(request, seed=resolved.seed)  # notes are about what was given
         num_steps = _take(stream, show=not options.quiet and sys.stderr.isatty())
         saved = _saved(stream.result, options, paths)
     if not options.quiet:
@@ -49,7 +49,8 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     for name in ("bundle", "prompt"):
         if name not in values:
             raise UsageError(
-                f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
+                f"no {name} was given: write sdrt run BUNDLE PROMPT, or give --from-image a "
+                "PNG made by sdrt"
             )
     request = Request(**{name: values[name] for name in PARAMETER if name in values})
     if not options.quiet:
@@ -101,3 +102,7 @@ def _summary(result: Result, num_steps: int) -> str:
         f"{num_steps} steps on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )
+
+
+def _counted(num_steps: int | None) -> str:
+    return f"{num_steps} step" if num_steps == 1 else f"{num_steps} steps"

@@ -73,7 +73,8 @@ def read_image(source: ImageSource, role: str, convert: Callable[[Image], Image]
                 converted = _converted(image, role, convert)
             return InputImage(converted, path, _sha256_of(file))
     raise RequestError(
-        f"{role}: got a {type(source).__name__}, expected a PIL image or the path of an image"
+        f"{role}: got an object of type {type(source).__name__}, expected a PIL image or the "
+        "path of an image"
     )
 
 

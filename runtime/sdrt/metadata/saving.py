@@ -21,7 +21,9 @@ METADATA = ("full", "no-paths", "none")
 def output_paths(path: Path, num_images: int) -> tuple[Path, ...]:
     """The path of each image: out.png, or out-1.png, out-2.png, … SdrtError unless it is a PNG."""
     if path.suffix.lower() != ".png":
-        raise SdrtError(f"{path}: images are PNGs, which can carry their parameters: name it *.png")
+        raise SdrtError(
+            f"{path}: sdrt writes PNGs only, which can record their parameters: name it *.png"
+        )
     if num_images == 1:
         return (path,)
     return tuple(path.with_stem(f"{path.stem}-{i + 1}") for i in range(num_images))
