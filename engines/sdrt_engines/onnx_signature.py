@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdrt_engines.errors import EngineError, SdrtError
+from sdrt_engines.regular_file import open_regular
 from sdrt_engines.tensor import DTYPES, Signature, TensorSpec
 
 Value: TypeAlias = int | memoryview
@@ -53,7 +54,7 @@ def signature_from_onnx(path: str | PathLike[str]) -> Signature:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             message = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _signature_from_graph(_message(message, _MODEL_GRAPH))
     except OSError as error:

@@ -23,7 +23,7 @@ from sdrt.bundle.optimum_folder import (
 from sdrt.errors import BundleError
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.files.reading import read_regular
+from sdrt_engines.regular_file import read_regular
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Role
 from sdrt.families.known import ROLES, Reader, family_from_configs
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.files.reading import read_regular
 from sdrt_engines import signature_from_onnx
+from sdrt_engines.regular_file import read_regular
 
 MODEL_INDEX = "model_index.json"
 MODEL_NAME = "model.onnx"

@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from sdrt.errors import RequestError
-from sdrt.files.reading import open_regular
 from sdrt.images.framing import Size
 from sdrt.images.numbers import bytes_from_numbers
 from sdrt_engines import Array
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

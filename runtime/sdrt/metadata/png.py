@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sdrt.errors import RequestError, SdrtError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.new_file import create_file
-from sdrt.files.reading import open_regular
 from sdrt.images.reading import check_pixel_count
 from sdrt.metadata.a1111 import record_from_text, text_from_parameters
 from sdrt.metadata.record import Record
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_fields
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.files.reading import read_regular
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
+from sdrt_engines.regular_file import read_regular
 
 RECORD_VERSION = 1
 

@@ -17,8 +17,8 @@ from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_field
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.json_fields import JsonFields, within
-from sdrt.files.reading import read_regular
 from sdrt_engines import SdrtError
+from sdrt_engines.regular_file import read_regular
 from sdrt_engines.shape_profiles import Profile
 
 RECORD_VERSION = 1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.cache import VARIABLE, cache_folder
-from sdrt.files.reading import open_regular
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from sdrt.targets.tuned import Machine, Tuning

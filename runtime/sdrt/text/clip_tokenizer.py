@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError
-from sdrt.files.reading import read_regular
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
+from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.errors import BundleError
-from sdrt.files.reading import read_regular
+from sdrt_engines.regular_file import read_regular
 
 DEFAULT_ROLES = {
     "bos_token": "<|startoftext|>",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.files.reading import open_regular, read_regular
+from sdrt_engines.regular_file import open_regular, read_regular
 
 
 def a_fifo(path: Path) -> None:
