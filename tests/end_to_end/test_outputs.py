@@ -128,6 +128,18 @@ def test_a_place_that_cannot_be_written_is_refused_first(
     assert message in capsys.readouterr().err
 
 
+def test_a_long_name_is_written_or_refused_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not after all steps, because the name of a draft is longer than that of the image."""
+    sound = Path("bundle/unet/model.onnx").read_bytes()
+    name = "猫" * 80 + ".png"  # 244 bytes; 255 are allowed
+    Path("bundle/unet/model.onnx").write_text("broken")
+    assert main([*RUN, "-o", name]) == 1
+    is_refused = "File name too long" in capsys.readouterr().err
+    Path("bundle/unet/model.onnx").write_bytes(sound)
+    assert main([*RUN, "-o", name]) == is_refused
+    assert Path(name).exists() != is_refused
+
+
 # --- files from strangers
 
 
