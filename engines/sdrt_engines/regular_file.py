@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from os import PathLike
 from pathlib import Path
-from typing import IO
 
 _KINDS = {  # anything that can stand at a path in place of a file
     stat.S_IFIFO: "Is a FIFO",
@@ -19,7 +19,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO waits for its writer otherwise
 
 
-def open_regular(path: str | PathLike[str]) -> IO[bytes]:
+def open_regular(path: str | PathLike[str]) -> BufferedReader:
     """The regular file at `path`, opened for reading.
 
     OSError with a `strerror` for anything else: a folder, a FIFO, a socket, a device.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sdrt.bundle.folder import Bundle
@@ -12,6 +13,8 @@ from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, size_of_input
 
+_SYNTAX = re.compile(r"<\w+:[^<>\n]*>|\([^()\n]*:\s*\d[\d.]*\s*\)")  # <lora:a:0.8>, (red:1.5)
+_LONG = 60  # characters of a prompt in a message
 _FAR = 2.5  # between the numbers of pixels; 768×768 of 512×512 is 2.25
 
 
@@ -22,6 +25,7 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
     yield from _mask_notes(request, settings, bundle)
+    yield from _prompt_syntax(request)
 
 
 def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
@@ -74,6 +78,21 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
             f"width and height: {size} pixels are far from the {size_text(native)} that the model "
             "was trained for: the image may look worse",
         )
+
+
+def _prompt_syntax(request: Request) -> Iterator[Note]:
+    """Tags and weights of A1111's, which diffusers reads as words, too."""
+    for name, prompts in (
+        ("prompt", request.prompts),
+        ("negative_prompt", request.negative_prompts),
+    ):
+        found = next(filter(None, map(_SYNTAX.search, prompts)), None)
+        if found is not None:
+            yield Note(
+                "prompt_syntax",
+                name,
+                f"{name}: {found[0][:_LONG]!r} is read as words: weights and tags have no meaning",
+            )
 
 
 def _mask_notes(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:

@@ -223,6 +223,11 @@ def test_a_wrong_control_is_one_line(value: object, capsys: pytest.CaptureFixtur
     error_of(["run", "--from-image", "one.png"], capsys)
 
 
+def test_a_bundle_of_ones_own_replaces_a_wrong_one(capsys: pytest.CaptureFixture[str]) -> None:
+    png_with(sdrt=json.dumps({"prompt": "a", "bundle": 5, "num_inference_steps": 1}))
+    assert main([*FROM_IMAGE[:1], "bundle", *FROM_IMAGE[1:], "-o", "out.png"]) == 0
+
+
 def test_what_a1111_did_and_sdrt_does_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     fields = "Steps: 2, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64"
     png_with(parameters=f"a circle <lora:foo:0.8>\nNegative prompt: blurry\n{fields}\nTemplate: x")

@@ -136,6 +136,26 @@ def test_a_stream_issues_no_warning(pipe: sdrt.Pipeline) -> None:
     assert len(notes(pipe, width=512, height=512)) == 1
 
 
+@pytest.mark.parametrize(
+    ("prompt", "negative", "field", "quoted"),
+    [
+        ("a (red:1.5) circle", "", "prompt", "'(red:1.5)'"),
+        ("a circle <lora:foo:0.8>", "", "prompt", "'<lora:foo:0.8>'"),
+        ("a circle", "(blurry: 2)", "negative_prompt", "'(blurry: 2)'"),
+    ],
+)
+def test_weights_and_tags_are_read_as_words(
+    pipe: sdrt.Pipeline, prompt: str, negative: str, field: str, quoted: str
+) -> None:
+    (note,) = notes(pipe, prompt, negative_prompt=negative)
+    assert (note.code, note.field) == ("prompt_syntax", field)
+    assert note.message == (f"{field}: {quoted} is read as words: weights and tags have no meaning")
+
+
+def test_brackets_alone_are_words(pipe: sdrt.Pipeline) -> None:
+    assert notes(pipe, "a circle (red, round), ratio 1:2, a <b> c") == []
+
+
 # --- masks that do less than it seems
 
 

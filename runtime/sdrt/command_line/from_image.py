@@ -29,7 +29,8 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     """
     record = read_record(path)
     parameters = absolute_paths(record.parameters, path.resolve().parent)
-    _check_bundle(parameters)
+    if "bundle" not in given:
+        _check_bundle(parameters)
     notes = [*record.notes, *_unknown(parameters)]
     if "strength" in parameters and "image" not in {*parameters, *given}:
         notes.append(
@@ -74,7 +75,7 @@ def _unknown(parameters: Mapping[str, Any]) -> Iterator[Note]:
 
 def _check_bundle(parameters: Mapping[str, Any]) -> None:
     """RequestError for a bundle that cannot be a path. Any program may have written it."""
-    bundle = parameters.get("bundle", "demo")
+    bundle = parameters.get("bundle", "")
     try:
         os.lstat(bundle)
     except (TypeError, ValueError, OSError) as error:

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from os import PathLike, fspath
-from typing import IO, TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def _shown(path: str) -> str:
     return f"'{path}'" if len(path) <= _LONG else f"'{path[:_LONG]}…'"
 
 
-def _sha256_of(file: IO[bytes]) -> str:
+def _sha256_of(file: BufferedReader) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
 

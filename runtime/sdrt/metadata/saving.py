@@ -61,6 +61,11 @@ def save_images(
     Raises `SdrtError` if one cannot be written or is an input of the request, `RequestError` for an
     unknown `metadata`.
     """
+    if len(images) != len(parameters):
+        raise SdrtError(
+            f"got {len(parameters)} sets of parameters for {len(images)} images, expected one for "
+            "each: save a result as a pipeline gives it"
+        )
     paths = output_paths(path, len(images))
     require_no_input(paths, (each for one in parameters for each in paths_in(one)))
     for output, image, one in zip(paths, images, parameters, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -32,10 +33,10 @@ def pipe(folder: Path) -> sdrt.Pipeline:
     return sdrt.Pipeline.open(folder / "bundle", "cpu")
 
 
-def texts(path: Path) -> dict[str, Any]:
+def texts(path: Path) -> dict[Any, Any]:
     with Image.open(path) as image:
         image.load()
-        return dict(image.info)
+        return {**image.info}
 
 
 def test_a_result_has_the_parameters_of_each_image(pipe: sdrt.Pipeline, folder: Path) -> None:
@@ -88,6 +89,13 @@ def test_an_input_is_not_replaced(pipe: sdrt.Pipeline, folder: Path) -> None:
     assert Path("in.png").read_bytes() == before
     with pytest.raises(sdrt.SdrtError, match=r"name it \*\.png"):
         result.save("out.jpg")
+
+
+def test_a_result_with_other_images_is_refused(pipe: sdrt.Pipeline) -> None:
+    result = pipe("a", **STEPS)
+    other = dataclasses.replace(result, images=(*result.images, sample_image(64, 64)))
+    with pytest.raises(sdrt.SdrtError, match="got 1 sets of parameters for 2 images"):
+        other.save("out.png")
 
 
 # --- names
