@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.denoising.conditioning import Branch, branches_of
@@ -19,6 +20,7 @@ from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
+from sdrt.metadata.parameters import absolute, parameters_of_images
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
@@ -51,6 +53,7 @@ class Job:
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
+    parameters: tuple[Mapping[str, Any], ...]  # of each image, enough to generate it again
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -76,11 +79,12 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
     branches = branches_of(family.denoiser, settings.guidance_scale)
+    seeds = tuple(settings.seed + i for i in range(request.num_images))
     return Job(
         request=request,
         family=family,
         size=frame.size,
-        seeds=tuple(settings.seed + i for i in range(request.num_images)),
+        seeds=seeds,
         schedule=settings.steps.schedule,
         start=_start(request, settings, frame, family),
         prompts=Prompts(
@@ -98,6 +102,18 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
         notes=(*request_notes, *settings.steps.notes),
+        parameters=_parameters(request, seeds, bundle),
+    )
+
+
+def _parameters(
+    request: Request, seeds: tuple[int, ...], bundle: Bundle
+) -> tuple[Mapping[str, Any], ...]:
+    return parameters_of_images(
+        request,
+        seeds,
+        bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
+        scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean, quoted
 from sdrt.images.framing import size_text
+from sdrt.images.masks import mask_from_source
 from sdrt.images.reading import ImageSource, InputImage, input_image_from_source
 from sdrt.parameters import (
     ALIASES,
@@ -22,6 +23,8 @@ from sdrt.parameters import (
 )
 
 MAX_NAME = 255  # characters: a component's folder has the name of its ControlNet
+
+_READERS = {"image": input_image_from_source, "mask_image": mask_from_source}
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ class Request:
             if getattr(self, field.name) is not None or field.default is not None
         }
         checked = {name: PARAMETER[name].kind.checked(name, value) for name, value in given.items()}
-        for name in given.keys() & {"image", "mask_image"}:
-            checked[name] = input_image_from_source(given[name], name)
+        for name, read in _READERS.items():
+            if name in given:
+                checked[name] = read(given[name], name)
         return checked | {"control": _controls_from_mapping(self.control)}
 
     @property

@@ -178,7 +178,7 @@ def test_a_dict_that_changes_later_does_not_change_the_request() -> None:
 def test_masks_of_one_colour_are_masks(colour: int) -> None:
     request = Request("a", image=IMAGE, mask_image=Image.new("L", IMAGE.size, colour))
     assert request.mask is not None
-    assert request.mask.image.getextrema() == ((colour, colour),) * 3
+    assert request.mask.image.getextrema() == (colour, colour)
 
 
 def test_one_image_serves_all_prompts() -> None:

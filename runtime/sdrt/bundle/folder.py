@@ -25,6 +25,7 @@ from sdrt.errors import BundleError, quoted
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.tokenizer_config import TOKENIZER_FILES
+from sdrt_engines.regular_file import read_regular
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _way_to_make(root: Path) -> str:
 
 def _manifest_from_file(path: Path) -> Manifest:
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path.parent)):

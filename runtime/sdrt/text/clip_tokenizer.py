@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError, quoted
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
+from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -147,7 +148,7 @@ def backend_from_json(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     with tokenizers_errors(lambda: f"{path} is not a saved tokenizer"):
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(read_regular(path))
 
 
 def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -157,7 +158,7 @@ def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
     because the library panics on it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").strip().split("\n")
+        lines = read_regular(path).decode().strip().split("\n")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     merges = []
