@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -119,10 +120,8 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     """The message for pickled weights; `kind` is the class of diffusers that reads the source."""
     return (
         f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
-        "they are loaded, so sdrt refuses them. If you trust them, convert them: python -c "
-        f'"from diffusers import {kind} as M; '
-        f"M.from_pretrained('{source}').save_pretrained('converted')\", "
-        "and export 'converted'"
+        "they are loaded, so sdrt refuses them. If you trust them, convert them: "
+        f"{_conversion(kind, 'from_pretrained', source)}, and export 'converted'"
     )
 
 
@@ -146,7 +145,15 @@ def advice_on_file(file: Path, kind: str) -> str:
         else "is a file, expected a diffusers folder. If it is a checkpoint,"
     )
     return (
-        f"'{file}' {reason} convert it: python -c "
-        f'"from diffusers import {kind} as M; '
-        f"M.from_single_file('{file}').save_pretrained('converted')\", and export 'converted'"
+        f"'{file}' {reason} convert it: "
+        f"{_conversion(kind, 'from_single_file', str(file))}, and export 'converted'"
     )
+
+
+def _conversion(kind: str, method: str, source: str) -> str:
+    """The shell command that saves a model as a folder of safetensors, `converted`."""
+    program = (
+        f"from diffusers import {kind} as M; M.{method}({source!r}).save_pretrained('converted')"
+    )
+    plain = not set(program) & set('"$`\\!')
+    return f'python -c "{program}"' if plain else f"python -c {shlex.quote(program)}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from checkpoints import tiny_controlnet
 from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import controlnets_from_sources
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
-from sdrt_export.checkpoints.weights_files import Weights, check_weights, find_weights
+from sdrt_export.checkpoints.weights_files import (
+    Weights,
+    advice_on_file,
+    check_weights,
+    find_weights,
+    refusal_of_pickles,
+)
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.loading import part_from_controlnet
 
@@ -123,3 +130,16 @@ def test_a_missing_shard_is_named(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"{last.name} missing"):
         controlnets_from_sources({"edges": tmp_path / "shards"}, host)
     assert checkpoint_from_source(checkpoint).controlnets == ()
+
+
+@pytest.mark.parametrize("source", ["plain", "it's", 'a "b" $HOME', "a\\b`c`!"])
+def test_the_advice_to_convert_is_a_command_for_any_name(source: str) -> None:
+    for message, method in (
+        (refusal_of_pickles(source, ["unet/a.bin"], "DiffusionPipeline"), "from_pretrained"),
+        (advice_on_file(Path(source), "ControlNetModel"), "from_single_file"),
+    ):
+        command = message.partition("convert them: " if "them:" in message else "it: ")[2]
+        _, option, program = shlex.split(command.removesuffix(", and export 'converted'"))
+        assert option == "-c"
+        compile(program, "advice", "exec")
+        assert f".{method}({source!r}).save_pretrained('converted')" in program
