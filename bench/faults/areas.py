@@ -45,6 +45,7 @@ AREAS = (
     Area("environments", of_processes.environments),
     Area("closed and full streams", of_processes.streams),
     Area("folders and limits", of_processes.folders),
+    Area("another user", of_processes.rights),
     Area("kills of run", of_processes.kills_of_run),
     Area("kills of build", of_processes.kills_of_build),
     Area("kills of export", of_processes.kills_of_exports),

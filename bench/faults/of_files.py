@@ -200,7 +200,7 @@ def _used(place: Place, bundle: Path, title: str, commands: tuple[str, ...]) -> 
             size = ("--steps", "2", "--width", "64", "--height", "64")
             words += ["a", *size, "--target", "cpu", "-o", place.work / "o.png"]
         if name == "build":
-            words += ["--target", "cpu"]
+            words += ["--target", "cpu", "-q"]
         case = judged(f"{title}, {name}", command(*words, seconds=30))
         found = {path for path in bundle.parent.rglob("*") if bundle not in path.parents} - outside
         if found:
