@@ -40,6 +40,7 @@ check: .venv/installed
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 	.venv/bin/python tools/words.py
+	.venv/bin/python tools/faults.py
 
 measure:
 	$(PYTHON) tools/measure.py
@@ -81,7 +82,7 @@ docs: .venv-docs/installed
 	@echo "The site is $(CURDIR)/site/index.html"
 
 faults: .venv/installed
-	.venv/bin/python bench/faults
+	.venv/bin/python bench/fuzzing
 
 bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done

@@ -37,7 +37,7 @@ class Weights:
 def find_weights(files: Collection[str], stem: str) -> Weights | None:
     """The weights called `stem` ("unet/diffusion_pytorch_model") among the files, or None.
 
-    The first complete ones; if there are none, incomplete ones, with their `missing` files.
+    The first complete ones, else the first incomplete ones, with their `missing` files.
     """
     found = [weights for variant in VARIANTS for weights in _weights_of(files, stem, variant)]
     complete = [weights for weights in found if not weights.missing(files)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from faults import of_bundles, of_files, of_processes, of_requests
-from faults.bundles import Place
-from faults.outcomes import Case
+from fuzzing import of_bundles, of_files, of_processes, of_requests
+from fuzzing.bundles import Place
+from fuzzing.outcomes import Case
 
 
 @dataclass(frozen=True)

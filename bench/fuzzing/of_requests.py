@@ -17,8 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import sdrt
-from faults.bundles import Place
-from faults.outcomes import Case, call, command, judged
+from fuzzing.bundles import Place
+from fuzzing.outcomes import Case, call, command, judged
 from sdrt.command_line.options import parser_of
 from sdrt.metadata.png import JSON_KEY, TEXT_KEY
 from sdrt.parameters import PARAMETER
@@ -86,7 +86,7 @@ def _shown(words: list[str]) -> str:
 
 # --- values in Python
 
-VALUES: tuple[Callable[[], Any], ...] = (  # made anew for each case: an iterator is used up
+VALUES: tuple[Callable[[], Any], ...] = (  # made for each case: an iterator is used up
     lambda: None,
     lambda: True,
     lambda: False,

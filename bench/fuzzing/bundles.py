@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from faults.outcomes import Case, Ran, command, judged
+from fuzzing.outcomes import Case, Ran, command, judged
 from sdrt.bundle.manifest import MANIFEST_NAME, sealed
 from support.toy_bundle import write_toy_bundle
 
@@ -25,7 +25,7 @@ CONTROLNET = "edges"
 
 @dataclass
 class Place:
-    """Where the cases of a run take place."""
+    """The folder, random numbers and bundles of a run."""
 
     work: Path
     random: random.Random

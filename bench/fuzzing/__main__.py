@@ -23,9 +23,9 @@ from recording import RESULTS, machine
 from rich.console import Console
 from rich.table import Table
 
-from faults.areas import AREAS, Area
-from faults.bundles import Place
-from faults.outcomes import BAD, GOOD, Case
+from fuzzing.areas import AREAS, Area
+from fuzzing.bundles import Place
+from fuzzing.outcomes import BAD, GOOD, Case
 
 
 def main() -> int:
@@ -81,7 +81,11 @@ def _record(found: dict[Area, tuple[list[Case], float]], options: argparse.Names
                 "cases": len(cases),
                 "counts": _counts(cases),
                 "seconds": round(seconds, 1),
-                "notes": {"seed": options.seed, "share": options.share},
+                "notes": {
+                    "seed": options.seed,
+                    "share": options.share,
+                    "complete": not options.only and options.share >= 1,
+                },
                 "versions": {"sdrt": sdrt.__version__} | _versions("onnxruntime", "openvino"),
                 "date": date,
                 "machine": machine(),

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from faults.bundles import PROMPT, Place, drawn, pixels
-from faults.outcomes import Case, Ran, child, command, judged, start
+from fuzzing.bundles import PROMPT, Place, drawn, pixels
+from fuzzing.outcomes import Case, Ran, child, command, judged, start
 
 DRAW = ("--steps", "2", "--seed", "7", "--width", "64", "--height", "64", "--target", "cpu")
 

@@ -1,4 +1,4 @@
-"""What a case ended in: the command line called in this process or in a child, and judged."""
+"""Outcomes of cases: the command line called in this process or in a child, and judged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Case:
-    """One case of an area, and what it ended in."""
+    """One case of an area, and its outcome."""
 
     name: str
     kind: Kind
@@ -158,7 +158,7 @@ def _judged_error(name: str, error: BaseException) -> Case:
 
 
 def complaint_about(err: str) -> str:
-    """Why this output is not one clear line, or ""."""
+    """The reason why this output is not one clear line, or ""."""
     lines = err.splitlines()
     if not lines:
         return "no word on stderr"

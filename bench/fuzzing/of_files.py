@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from faults.bundles import Place, resealed
-from faults.outcomes import Case, child, command, judged
+from fuzzing.bundles import Place, resealed
+from fuzzing.outcomes import Case, child, command, judged
 from sdrt.bundle.manifest import MANIFEST_NAME
 from support.onnx_writer import onnx_model
 from support.toy_bundle import NODES, SIGNATURES

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from faults.bundles import (
+from fuzzing.bundles import (
     Place,
     drawn,
     files_of,
@@ -16,7 +16,7 @@ from faults.bundles import (
     requests,
     worst_drawn,
 )
-from faults.outcomes import Case, call, judged
+from fuzzing.outcomes import Case, call, judged
 from sdrt.bundle.manifest import MANIFEST_NAME, Manifest
 
 SMALL = (".json", ".txt")
