@@ -65,9 +65,15 @@ def streams(place: Place) -> Iterator[Case]:
     ):
         for redirection in ("| head -1", "| head -0", ">/dev/full", ">&-"):
             ran = _shell(f"set -o pipefail; python -m sdrt {words} {redirection}", place)
-            quiet = not ran.err or ran.err.startswith("sdrt: ")
-            kind = "works" if quiet and "Traceback" not in ran.err else "traceback"
-            yield Case(f"{words.split()[0]} {redirection}", kind, ran.err[-200:])
+            yield _of_a_report(f"{words.split()[0]} {redirection}", ran)
+
+
+def _of_a_report(name: str, ran: Ran) -> Case:
+    """A lost report may be an error; without stdout, help goes to stderr."""
+    if "Traceback" in ran.err:
+        return Case(name, "traceback", ran.err[-200:])
+    quiet = not ran.err or ran.err.startswith("sdrt: ") or ran.code == 0
+    return Case(name, "works" if quiet else "unclear", ran.err[-200:])
 
 
 def folders(place: Place) -> Iterator[Case]:
