@@ -39,16 +39,17 @@ def main() -> int:
     wanted = [area for area in AREAS if not options.only or area.name in options.only]
     with tempfile.TemporaryDirectory(prefix="sdrt-faults-") as work:
         os.environ["SDRT_CACHE"] = str(Path(work, "cache"))
-        found = {area: _cases_of(area, Path(work), options) for area in wanted}
+        place = Place(Path(work), random.Random(), options.share)
+        found = {area: _cases_of(area, place, options) for area in wanted}
     _print(found)
     if not options.no_record:
         _record(found, options)
     return any(case.kind in BAD for cases, _ in found.values() for case in cases)
 
 
-def _cases_of(area: Area, work: Path, options: argparse.Namespace) -> tuple[list[Case], float]:
+def _cases_of(area: Area, place: Place, options: argparse.Namespace) -> tuple[list[Case], float]:
     """The judged cases of an area, and its seconds; each area has its own random numbers."""
-    place = Place(work, random.Random(f"{options.seed} {area.name}"), options.share)
+    place.random = random.Random(f"{options.seed} {area.name}")
     begin, cases = time.monotonic(), []
     for case in area.cases(place):
         cases.append(case)
