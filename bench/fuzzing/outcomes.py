@@ -150,15 +150,15 @@ def judged(name: str, ran: Ran, *, success: Kind = "works", reason: str = "") ->
 def _judged_error(name: str, error: BaseException) -> Case:
     """An exception of the Python interface: only SdrtError is right."""
     if isinstance(error, SdrtError):
-        complaint = complaint_about(f"sdrt: {' '.join(str(error).split())}\n")
+        complaint = complaint_about(f"sdrt: {' '.join(str(error).split())}\n", raw=True)
         return Case(name, "unclear" if complaint else "clear", complaint or str(error)[:200])
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     return Case(name, "traceback", f"{type(error).__name__} at {place}: {str(error)[:160]}")
 
 
-def complaint_about(err: str) -> str:
-    """The reason why this output is not one clear line, or ""."""
+def complaint_about(err: str, *, raw: bool = False) -> str:
+    """The reason why this output is not one clear line, or ""; `raw`: not for a terminal."""
     lines = err.splitlines()
     if not lines:
         return "no word on stderr"
@@ -169,6 +169,6 @@ def complaint_about(err: str) -> str:
         return f"{len(lines)} lines: {lines[0][:100]!r}"
     if len(lines[-1]) > MAX_LINE:
         return f"{len(lines[-1])} characters: {lines[-1][:100]!r}"
-    if _CONTROL.search(lines[-1]):
+    if not raw and _CONTROL.search(lines[-1]):
         return f"control characters: {lines[-1][:160]!r}"
     return ""
