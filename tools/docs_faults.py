@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from docs_measured import Row, all_rows, where
+from docs_measured import RESULTS, Row, all_rows, where
 from docs_reference import table
 
 _GOOD = {"identical": "the same image", "works": "works", "clear": "one clear line"}
@@ -22,6 +22,8 @@ _TITLES = {
 def faults() -> str:
     """The areas with their cases, as the newest run judged them, and the sum."""
     rows = _newest_run()
+    if not rows:
+        return "*No complete run was recorded.*"
     names = (*_GOOD, *_BAD)
     lines = [(row["name"], row["cases"], *(row["counts"][name] for name in names)) for row in rows]
     sums = (sum(line[column] for line in lines) for column in range(1, len(names) + 2))
@@ -31,6 +33,8 @@ def faults() -> str:
 
 
 def _newest_run() -> list[Row]:
+    if not (RESULTS / "faults.jsonl").exists():
+        return []
     rows = [row for row in all_rows("faults") if row["notes"]["complete"]]
     return [row for row in rows if row["date"] == rows[-1]["date"]]
 
