@@ -24,7 +24,7 @@ SMALL = (".json", ".txt")
 
 def files_of_the_demo(place: Place) -> Iterator[Case]:
     """Every file of the demo with graphs for the cpu; each case draws from text, image, control."""
-    yield from _changed_files(place, place.demo(), place.times(60))
+    yield from _changed_files(place, place.demo(), place.times(50))
 
 
 def files_of_the_toy(place: Place) -> Iterator[Case]:

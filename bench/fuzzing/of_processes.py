@@ -180,7 +180,7 @@ def kills_of_exports(place: Place) -> Iterator[Case]:
     """A new bundle, one in the place of another, a ControlNet into one: the old or the new."""
     if not find_spec("diffusers"):
         return
-    for number in range(place.times(6)):
+    for number in range(place.times(4)):
         new = number % 2 == 0
         bundle = place.work / "case" / "b"
         if new:
