@@ -14,6 +14,7 @@ from typing import Any
 
 from fuzzing.bundles import PROMPT, Place, drawn, pixels
 from fuzzing.outcomes import Case, Ran, child, command, judged, start
+from sdrt.files.atomic import appearing_folder
 
 DRAW = ("--steps", "2", "--seed", "7", "--width", "64", "--height", "64", "--target", "cpu")
 
@@ -191,7 +192,13 @@ def kills_of_exports(place: Place) -> Iterator[Case]:
         words = ("export", "demo", "-o", bundle, *(() if new else ("--replace",)))
         name, ran = _killed(place, number, words, longest=25)
         faults = [] if new and not bundle.exists() else _unusable(place, bundle)
-        yield _after(name, ran, faults)
+        yield _after(name, ran, [*faults, *_left_after_the_next_writer(bundle.parent)])
+
+
+def _left_after_the_next_writer(folder: Path) -> list[str]:
+    with appearing_folder(folder / "next"):
+        pass
+    return [path.name for path in folder.glob(".*") if path.name != ".lock"]
 
 
 def _killed(
