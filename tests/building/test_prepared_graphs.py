@@ -159,7 +159,7 @@ def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> Non
     path = copy / f"engines/cpu/{NETWORK}/{name}"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    overwrite(path, data)
+    overwrite(path, bytes(data))
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         open_engine(bundle, NETWORK, "cpu")

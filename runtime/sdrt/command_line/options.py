@@ -63,6 +63,11 @@ class _Parser(argparse.ArgumentParser):
         hint = hint_on_option(option, self.prog, self._option_string_actions, arguments)
         return f"no option {option}, {hint}"
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:  # argparse would make it an empty list
+            raise argparse.ArgumentError(action, "got '--', expected a value")
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             near = did_you_mean(value, action.choices)
