@@ -44,7 +44,7 @@ class Bundle:
         """
         if not isinstance(path, str | PathLike) or not isinstance(fspath(path), str):
             raise BundleError(
-                f'got {quoted(path)}, expected the path of a bundle, or "{demo.DEMO}"'
+                f'bundle: got {quoted(path)}, expected the path of a bundle, or "{demo.DEMO}"'
             )
         if path == demo.DEMO:
             manifest = _demo_manifest()
