@@ -29,9 +29,10 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
         "negative_prompt": any(request.negative_prompts),
         "guidance_rescale": request.guidance_rescale > 0,
     }
-    for name in (name for name, is_given in given.items() if is_given):
-        message = f"{name}: has no effect without guidance (guidance_scale is "
-        yield Note("no_guidance", name, f"{message}{settings.guidance_scale:g})")
+    scale = f"guidance_scale is {settings.guidance_scale:g}"
+    for name, is_given in given.items():
+        if is_given:
+            yield Note("no_guidance", name, f"{name}: has no effect without guidance ({scale})")
 
 
 def _replaced_steps(request: Request) -> Iterator[Note]:

@@ -29,9 +29,9 @@ def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Checks as much as possible before the first engine opens."""
     bundle, request = _requested(options)
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
-        request = pipeline.resolve(request)
-        paths = _output_paths(options.output, request)
-        stream = pipeline.stream(request)
+        resolved = pipeline.resolve(request)
+        paths = _output_paths(options.output, resolved)
+        stream = pipeline.stream(request, seed=resolved.seed)  # notes are about what was given
         _take(stream, show=not options.quiet and sys.stderr.isatty())
         scheduler = request.scheduler or pipeline.bundle.scheduler_config["_class_name"]
         recorded = parameters_from_result(stream.result, bundle, scheduler)
