@@ -23,6 +23,7 @@ from measure import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 DIST = ROOT / "dist"
+COMMAND = "runtime/sdrt_command.py"
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 NOT_IN_WHEEL = "export/sdrt_export/demo_checkpoint/"
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
@@ -70,9 +71,9 @@ def faults_of_wheel(names: Set[str], packed: Set[str]) -> Iterator[str]:
     """The faults of a wheel of these files, built from an sdist of `packed`."""
     expected = NEEDED | {
         str(PurePosixPath(name).relative_to(PurePosixPath(package).parent))
-        for package in PACKAGES
+        for package in (*PACKAGES, COMMAND)
         for name in packed
-        if name.startswith(f"{package}/") and not name.startswith(NOT_IN_WHEEL)
+        if f"{name}/".startswith(f"{package}/") and not name.startswith(NOT_IN_WHEEL)
     }
     info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     missing = (expected - names) | (METADATA - {name.partition("/")[2] for name in info})

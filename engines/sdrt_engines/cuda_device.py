@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdrt_engines.device_memory import Blocks, Slot, bytes_of
-from sdrt_engines.errors import EngineError
+from sdrt_engines.errors import EngineError, raise_interrupt
 from sdrt_engines.nvidia_driver import driver_refusal, gpus
 from sdrt_engines.tensor import Array, DeviceArray
 
@@ -106,6 +106,7 @@ def _cuda() -> Any:
     try:
         return import_module("cuda.bindings.runtime")
     except (ImportError, OSError) as error:
+        raise_interrupt(error)
         raise EngineError(
             f"cuda-python cannot be imported ({error}): pip install cuda-python"
         ) from error

@@ -28,6 +28,15 @@ class TargetError(EngineError):
     """A target is unknown or does not open on this machine."""
 
 
+def raise_interrupt(error: BaseException) -> None:
+    """Raises the KeyboardInterrupt that an extension turned into `error` during its import."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """True if a library's error reports a lack of memory; each library words it differently."""
     words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"

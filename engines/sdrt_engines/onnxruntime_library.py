@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
+from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory, raise_interrupt
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
@@ -21,6 +21,7 @@ def import_onnxruntime() -> Any:
         with _silent_stderr():
             import onnxruntime
     except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
+        raise_interrupt(error)
         raise EngineError(
             f"onnxruntime cannot be imported ({error}): pip install onnxruntime"
         ) from error

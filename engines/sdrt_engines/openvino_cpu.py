@@ -30,7 +30,7 @@ import numpy as np
 
 from sdrt_engines.backend import Backend, Settings, Source
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory
+from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory, raise_interrupt
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -75,6 +75,7 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
+        raise_interrupt(error)
         return f"openvino cannot be imported ({error}): {_INSTALL}"
     except RuntimeError as error:
         return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"

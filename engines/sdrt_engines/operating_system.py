@@ -19,6 +19,13 @@ from typing import IO, TypeAlias
 
 Affinity: TypeAlias = Callable[[int], Set[int]]
 
+Exchange: TypeAlias = Callable[[bytes, bytes], int]  # returns the number of the error, or 0
+
+_AT_CWD = -100  # AT_FDCWD
+_SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+_CANNOT_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTSUP}
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+_CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CACHES = {"win32": "AppData/Local", "darwin": "Library/Caches"}  # in the home folder
 _POLL = 0.2  # seconds between attempts to take a lock
@@ -97,6 +104,53 @@ def make_read_only(file: Path) -> None:
         file.chmod(0o444)
 
 
+def exchange(first: Path, second: Path, call: Exchange | None = None) -> bool:
+    """Swaps two files or folders of one disk in one step; False if this system or disk cannot.
+
+    OSError if one is missing or may not be moved.
+    """
+    sys.audit("os.rename", str(first), str(second), -1, -1)  # as the functions of `os` do
+    number = (call or _exchange_call())(os.fsencode(first), os.fsencode(second))
+    if number and number not in _CANNOT_EXCHANGE:
+        raise OSError(number, os.strerror(number), str(first), None, str(second))
+    return number == 0
+
+
+def _exchange_call() -> Exchange:
+    """Linux' or macOS' call, which returns the number of the error, or 0."""
+    import ctypes  # here: `import sdrt` does not need it
+
+    library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    if function := getattr(library, "renameat2", None):
+        return lambda *paths: _error_of(function(_AT_CWD, paths[0], _AT_CWD, paths[1], _SWAP))
+    if function := getattr(library, "renamex_np", None):
+        return lambda *paths: _error_of(function(*paths, _SWAP))
+    return lambda *paths: errno.ENOSYS
+
+
+def _error_of(result: int) -> int:
+    import ctypes
+
+    return ctypes.get_errno() if result else 0
+
+
+def sync_to_disk(path: Path) -> None:
+    """Waits until a file's content, or a folder's names, would survive a power failure.
+
+    Does nothing on Windows, which has no such call for folders, and on disks without one.
+    """
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def user_caches(platform: str = sys.platform) -> Path:
     """The folder that the system provides for this user's caches.
 
@@ -112,6 +166,24 @@ def user_caches(platform: str = sys.platform) -> Path:
 def is_disk_full(error: OSError) -> bool:
     """True if the disk, or the user's share of it, is full."""
     return error.errno in _DISK_FULL
+
+
+def is_over_quota(error: OSError) -> bool:
+    """True if this user's share of the disk is used up."""
+    return error.errno == getattr(errno, "EDQUOT", None)
+
+
+def cannot_lock(error: OSError) -> bool:
+    """True if this disk has no locks, as some network drives."""
+    return error.errno in _CANNOT_LOCK
+
+
+def free_files(path: Path) -> int | None:
+    """The number of files that can still be created on the disk; None if it is not limited."""
+    if not hasattr(os, "statvfs"):  # Windows
+        return None
+    disk = os.statvfs(path)
+    return disk.f_favail if disk.f_files else None
 
 
 def is_in_use(error: OSError, path: Path) -> bool:

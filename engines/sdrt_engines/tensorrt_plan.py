@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 from sdrt_engines.backend import Backend, PlanFile, Source
 from sdrt_engines.cuda_device import gpu_architecture, shared_device
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError
+from sdrt_engines.errors import EngineError, raise_interrupt
 from sdrt_engines.kernel_file import read_kernels, write_kernels
 from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
@@ -206,6 +206,7 @@ def _library(backend: TensorRT) -> Any:
     try:
         return import_module(module)
     except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
+        raise_interrupt(error)
         raise EngineError(
             f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
         ) from error

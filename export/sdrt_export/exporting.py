@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
 from os import PathLike
@@ -33,6 +33,7 @@ from sdrt.bundle.manifest import (
     write_manifest,
 )
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
+from sdrt.bundle.writing import only_writer
 from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder, changed_folder
 from sdrt.files.json_fields import JsonFields, within
@@ -49,11 +50,13 @@ from sdrt_export.checkpoints.notes import notes_on_folder
 from sdrt_export.checkpoints.parts import kind_of_family
 from sdrt_export.errors import CheckpointError, ExportError, missing_library_as
 from sdrt_export.options import Report, WeightStorage
+from sdrt_export.replacing import files_of_controlnets, in_free_folder
 
 # A checkpoint may hold its author's recommended settings in a file of this name, next to
 # model_index.json: {"guidance_scale": 5.0, "num_inference_steps": 20}
 DEFAULTS_NAME = "sdrt_defaults.json"
 TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
+WAITING = "waiting for another writer of the bundle to end"
 NO_CONTROLNETS: Sources = MappingProxyType({})
 
 
@@ -85,8 +88,9 @@ def export_checkpoint(
     for note in notes_on_folder(checkpoint.folder):
         on_note(note)
     with (
-        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
         _progress() as report,
+        _only_writer_of_old(Path(output), report),
+        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
     ):
         components = (
             *_export_checkpoint(checkpoint, bundle, weights, report),
@@ -111,16 +115,24 @@ def add_controlnets(
     ExportError if it has no controlled UNet, or already has a ControlNet of that name (unless
     `replace`).
     """
-    opened = Bundle.open(Path(bundle))
-    _require_room(opened, controlnets, replace)
-    unet = JsonFields(opened.component_config(opened.name_of("denoiser")))
-    kind = kind_of_family(opened.family.name)
-    host = Host(unet, opened.family.latents.vae_scale_factor, kind)
-    added = controlnets_from_sources(controlnets, host)
-    with changed_folder(opened.root, last=MANIFEST_NAME) as draft, _progress() as report:
-        components = tuple(_export_controlnets(added, draft, weights, report))
-        write_manifest(draft, _manifest_with(opened.manifest, components, draft))
+    _require_room(Bundle.open(Path(bundle)), controlnets, replace)
+    with _progress() as report, only_writer(Path(bundle), lambda: report(WAITING)):
+        opened = Bundle.open(Path(bundle))  # again: another export may just have changed it
+        _require_room(opened, controlnets, replace)
+        added = controlnets_from_sources(controlnets, _host_of(opened))
+        replaced = files_of_controlnets(opened.manifest, controlnets)
+        with changed_folder(opened.root, last=MANIFEST_NAME, obsolete=replaced) as draft:
+            exported = tuple(_export_controlnets(added, draft, weights, report))
+            components = [in_free_folder(component, draft, opened.root) for component in exported]
+            write_manifest(draft, _manifest_with(opened.manifest, components, replaced, draft))
     return Path(bundle)
+
+
+def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[None]:
+    """Waits for builds in the bundle that is replaced, if there is one."""
+    if not (output / MANIFEST_NAME).is_file():
+        return nullcontext()
+    return only_writer(output, lambda: report(WAITING))
 
 
 def _controlnets_to_add(
@@ -134,6 +146,12 @@ def _controlnets_to_add(
                 "choose another name for yours"
             )
     return controlnets_from_sources(sources, host_of_folder(checkpoint.folder, checkpoint.source))
+
+
+def _host_of(bundle: Bundle) -> Host:
+    unet = JsonFields(bundle.component_config(bundle.name_of("denoiser")))
+    kind = kind_of_family(bundle.family.name)
+    return Host(unet, bundle.family.latents.vae_scale_factor, kind)
 
 
 def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
@@ -202,18 +220,22 @@ def _manifest_of(
     )
 
 
-def _manifest_with(manifest: Manifest, components: Iterable[Component], draft: Path) -> Manifest:
-    """The manifest with `components`, whose files are in `draft`; they replace their namesakes."""
+def _manifest_with(
+    manifest: Manifest, components: Iterable[Component], replaced: Collection[str], draft: Path
+) -> Manifest:
+    """The manifest with `components`, whose files are in `draft`.
+
+    They replace their namesakes, whose files are `replaced`.
+    """
     tools = _tools()
     others = {} if tools == manifest.tools else tools
     added = [dataclasses.replace(component, tools=others) for component in components]
-    folders = tuple(f"{component.name}/" for component in added)
     taken = {component.name for component in added}
     return dataclasses.replace(
         manifest,
         components=(*(c for c in manifest.components if c.name not in taken), *added),
         files=(
-            *(file for file in manifest.files if not file.path.startswith(folders)),
+            *(file for file in manifest.files if file.path not in replaced),
             *_other_records(added, draft),
         ),
     )

@@ -2,6 +2,6 @@
 
 import sys
 
-from sdrt.command_line.main import main
+from sdrt_command import main
 
 sys.exit(main())

@@ -19,6 +19,7 @@ from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.main import main
+from sdrt.errors import BundleError
 from sdrt.files.locking import file_lock
 from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
@@ -158,7 +159,7 @@ def test_bfloat16_is_another_plan(copy: Path) -> None:
 
 
 def test_a_second_build_at_once_waits(built: Built) -> None:
-    message = "waiting for another build of .*demo to end"
+    message = "waiting for another writer of .*demo to end"
     with file_lock(built.root / "engines" / ".lock", lambda: pytest.fail("it is free")):
         process = start(built.root)
         assert process.stderr is not None
@@ -253,7 +254,7 @@ def test_a_bundle_that_cannot_be_written_is_reported(tmp_path: Path, built: Buil
     without_engines = shutil.ignore_patterns("engines")
     root = Path(shutil.copytree(built.root, tmp_path / "demo", ignore=without_engines))
     (root / "engines").write_text("a file, where a folder should be")
-    with pytest.raises(BuildError, match=r"cannot write '.*engines': .*: copy the bundle"):
+    with pytest.raises(BundleError, match=r"cannot write '.*engines': .*: copy the bundle"):
         build_for(TARGET, root)
 
 

@@ -32,3 +32,12 @@ def test_a_backend_that_does_not_import_is_refused_and_silent(tmp_path: Path) ->
     done = run_python(program, tmp_path)
     assert done.stdout == ("onnxruntime cannot be imported (no libfoo): pip install onnxruntime\n")
     assert done.stderr == ""
+
+
+def test_an_interrupt_during_its_import_is_no_missing_package(tmp_path: Path) -> None:
+    """Extensions turn it into an ImportError (pybind11: "initialization failed")."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ImportError('initialization failed') from KeyboardInterrupt()"
+    )
+    done = run_python("import sdrt_engines.onnxruntime_cpu as c; c.cpu_refusal()", tmp_path)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"

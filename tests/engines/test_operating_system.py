@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 
 from sdrt_engines.operating_system import (
+    cannot_lock,
+    exchange,
+    free_files,
     is_disk_full,
     is_in_use,
+    is_over_quota,
     peak_memory,
+    sync_to_disk,
     take_lock,
     usable_processors,
     user_caches,
@@ -162,3 +167,45 @@ def test_why_a_file_is_not_written(code: int, full: bool, in_use: bool, tmp_path
     assert is_disk_full(error) == full
     assert is_in_use(error, tmp_path) == in_use
     assert not is_in_use(error, tmp_path / "gone")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders, each with a file of its name."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    return first, second
+
+
+def test_folders_are_exchanged(folders: tuple[Path, Path]) -> None:
+    assert exchange(*folders)
+    assert [next(folder.iterdir()).name for folder in folders] == ["second", "first"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EOPNOTSUPP])
+def test_a_system_that_cannot_exchange_says_so(folders: tuple[Path, Path], number: int) -> None:
+    assert not exchange(*folders, lambda *paths: number)
+
+
+def test_another_error_of_an_exchange_is_raised(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    with pytest.raises(FileNotFoundError, match="missing"):
+        exchange(first.with_name("missing"), second)
+
+
+def test_files_and_folders_reach_the_disk(folders: tuple[Path, Path]) -> None:
+    first, _ = folders
+    sync_to_disk(first / "first")
+    sync_to_disk(first)
+    with pytest.raises(FileNotFoundError):
+        sync_to_disk(first / "missing")
+
+
+def test_what_is_no_error_of_the_writer(tmp_path: Path) -> None:
+    assert cannot_lock(OSError(errno.ENOLCK, "No locks available"))
+    assert not cannot_lock(OSError(errno.EACCES, "Permission denied"))
+    assert is_over_quota(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert not is_over_quota(OSError(errno.ENOSPC, "No space left on device"))
+    assert free_files(tmp_path) != 0

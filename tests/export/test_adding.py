@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest, sealed
+from sdrt.bundle.writing import only_writer
 from sdrt.command_line.main import main
 from sdrt.errors import BundleError, SdrtError
 from sdrt_engines import signature_from_onnx
@@ -287,3 +289,20 @@ def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:
     with pytest.raises(SdrtError, match="is exported already"):
         export_checkpoint(whole, whole / "new", controlnets=nets)
+
+
+def test_two_exports_into_one_bundle_take_turns(plain: Path, nets: dict[str, Path]) -> None:
+    before = (plain / "sdrt.json").read_bytes()
+    with ThreadPoolExecutor() as pool:
+        with only_writer(plain, lambda: pytest.fail("nobody writes")):  # as a build does
+            exports = [pool.submit(add_controlnets, plain, {name: nets[name]}) for name in nets]
+            assert not wait(exports, timeout=0.2).done
+            assert (plain / "sdrt.json").read_bytes() == before
+        for export in exports:
+            export.result()
+    assert names(plain)[-2:] in (names_of(nets), names_of(reversed(nets)))
+    assert_recorded(plain)
+
+
+def names_of(nets: Iterable[str]) -> list[str]:
+    return [f"controlnet_{name}" for name in nets]

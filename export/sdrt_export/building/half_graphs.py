@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt.bundle.unlinked import unlinked
+from sdrt.files.drafts import scratch_in
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import Target
@@ -27,7 +27,7 @@ from sdrt_export.building.graph_folder import (
     records_of_draft,
     write_record,
 )
-from sdrt_export.building.workplace import WORK, build_alone, disk_full_as_build_error
+from sdrt_export.building.workplace import build_alone, disk_full_as_build_error
 from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.precision.policy import POLICY_VERSION, HalfType, rules_for
@@ -116,13 +116,13 @@ def _write_graph(
     """Writes the graph that the backend runs, fused if it is float16."""
     from sdrt_export.fusing.fused_graph import write_fused
 
-    with tempfile.TemporaryDirectory(prefix=WORK, dir=bundle.root / ENGINES) as work:
-        found = write_half_graph(bundle, component, half, Path(work), report)
+    with scratch_in(bundle.root / ENGINES) as work:
+        found = write_half_graph(bundle, component, half, work, report)
         if found.precision == "fp16":
             report(f"{component.name}: fusing")
-            write_fused(Path(work, MODEL_NAME), folder)
+            write_fused(work / MODEL_NAME, folder)
         else:
-            for path in Path(work).iterdir():
+            for path in work.iterdir():
                 shutil.move(path, folder)
     return found
 

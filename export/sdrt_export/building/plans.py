@@ -7,7 +7,6 @@ not count.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt.errors import SdrtError
 from sdrt.files.atomic import appearing_file
+from sdrt.files.drafts import scratch_in
 from sdrt.targets.plan_record import (
     Ingredients,
     PlanRecord,
@@ -43,7 +43,6 @@ from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
 from sdrt_export.building.image_shapes import ImageShapes, ShapesWanted, profiles_of_component
 from sdrt_export.building.workplace import (
-    WORK,
     build_alone,
     bytes_of_plans,
     disk_full_as_build_error,
@@ -152,14 +151,14 @@ def _build(site: _Site, component: Component) -> PlanRecord:
 
     root = site.root
     verify_network(root, component.files)
-    with tempfile.TemporaryDirectory(prefix=WORK, dir=site.root / ENGINES) as work:
-        half = write_half_graph(site.bundle, component, site.half, Path(work), site.report)
+    with scratch_in(root / ENGINES) as work:
+        half = write_half_graph(site.bundle, component, site.half, work, site.report)
         ingredients = _ingredients(site, component, half.precision, half.promoted)
         path = plan_path(site.backend, ingredients)
         site.report(f"{component.name}: building")
         with appearing_file(root / path) as draft:
             job = PlanJob(
-                model=Path(work, MODEL_NAME),
+                model=work / MODEL_NAME,
                 plan=draft,
                 rtx=site.compiler.rtx,
                 profiles=ingredients.profiles,

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdrt.bundle.manifest import ENGINES
-from sdrt.files.locking import file_lock
+from sdrt.bundle.writing import only_writer
+from sdrt.files.atomic import full_disk
 from sdrt_engines.operating_system import is_disk_full
 from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
-WORK = ".build-"  # prefix of a build's work folder
 # Bytes of a plan in addition to its weights: 96 MB for Stable Diffusion 1.5's UNet
 _OTHER_BYTES = 120e6
 
 
 @contextmanager
 def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
-    """Locks out other builds of this bundle, and removes the leftovers of a killed build."""
+    """Locks out other writers of this bundle, and removes the leftovers of killed ones."""
     engines = root / ENGINES
     if not (engines / backend).resolve().is_relative_to(root.resolve()):
         raise BuildError(
@@ -30,16 +30,7 @@ def build_alone(root: Path, backend: str, report: Report) -> Iterator[None]:
             "where it would not be opened: put a folder there"
         )
     try:
-        engines.mkdir(exist_ok=True)
-        lock = file_lock(
-            engines / ".lock",
-            lambda: report(f"waiting for another build of {root} to end"),
-        )
-        with lock:
-            for folder in engines.glob(f"{WORK}*"):
-                shutil.rmtree(folder, ignore_errors=True)
-            for draft in (engines / backend).glob(".*"):
-                _remove(draft)
+        with only_writer(root, lambda: report(f"waiting for another writer of {root} to end")):
             yield
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
@@ -58,18 +49,10 @@ def disk_full_as_build_error(root: Path) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        free = shutil.disk_usage(root).free
         raise BuildError(
-            f"the disk is full: {free / 1e6:.0f} MB are free in '{root}': make room, or build "
-            "fewer components; what was finished stays"
+            f"{full_disk(error, root)}: make room, or build fewer components; what was finished "
+            "stays"
         ) from error
-
-
-def _remove(draft: Path) -> None:
-    if draft.is_dir():
-        shutil.rmtree(draft, ignore_errors=True)
-    else:
-        draft.unlink(missing_ok=True)
 
 
 def require_room(root: Path, build: str, needed: float) -> None:

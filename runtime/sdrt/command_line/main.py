@@ -15,6 +15,7 @@ from io import TextIOWrapper
 
 from sdrt.command_line.options import Command, parser_of
 from sdrt.command_line.printable import printable
+from sdrt.command_line.signals import ending_signals, exit_code
 from sdrt.errors import SdrtError, UsageError
 
 
@@ -36,14 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _report(error)
     try:
-        options.command(options)
+        with ending_signals():
+            options.command(options)
     except SdrtError as error:
         if options.debug:
             raise
         return _report(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("sdrt: interrupted, no incomplete file was left\n")
-        return 130
+        return exit_code(error)
     return 0
 
 

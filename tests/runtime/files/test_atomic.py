@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,7 +12,8 @@ import pytest
 
 from sdrt.errors import SdrtError
 from sdrt.files import atomic
-from sdrt.files.atomic import appearing_file, changed_folder
+from sdrt.files.atomic import Swap, appearing_file, changed_folder, full_disk
+from sdrt_engines.operating_system import exchange
 
 Appearing = Callable[[Path], AbstractContextManager[Path]]
 
@@ -32,7 +34,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     with appearing_folder(tmp_path / "new") as draft:
         (draft / "file").write_text("content")
         assert not (tmp_path / "new").exists()
-        assert draft.parent == tmp_path  # the same disk, or the last step would be a copy
+        assert tmp_path in draft.parents  # the same disk, or the last step would be a copy
     assert entries(tmp_path) == ["new", "new/file"]
 
 
@@ -206,19 +208,22 @@ def house(tmp_path: Path) -> Path:
     return folder
 
 
+OBSOLETE = ["attic/old"]
+
+
 def furnish(draft: Path) -> None:
-    for room in ("attic", "porch"):
+    for room in ("garage", "porch"):
         (draft / room).mkdir()
         (draft / room / "new").write_text(room)
     (draft / "sdrt.json").write_text("new")
 
 
 def test_a_folder_changes_when_the_change_is_whole(house: Path) -> None:
-    with changed_folder(house, last="sdrt.json") as draft:
+    with changed_folder(house, last="sdrt.json", obsolete=OBSOLETE) as draft:
         furnish(draft)
         assert (house / "sdrt.json").read_text() == "old"
     assert (house / "sdrt.json").read_text() == "new"
-    expected = ["attic", "attic/new", "cellar", "cellar/old", "porch", "porch/new", "sdrt.json"]
+    expected = ["cellar", "cellar/old", "garage", "garage/new", "porch", "porch/new", "sdrt.json"]
     assert entries(house) == expected
     assert entries(house.parent)[0] == "house", "nothing is left next to it"
 
@@ -226,7 +231,10 @@ def test_a_folder_changes_when_the_change_is_whole(house: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, FileNotFoundError])
 def test_an_error_leaves_a_folder_as_it_was(house: Path, error: type[BaseException]) -> None:
     before = entries(house)
-    with pytest.raises(error), changed_folder(house, last="sdrt.json") as draft:
+    with (
+        pytest.raises(error),
+        changed_folder(house, last="sdrt.json", obsolete=OBSOLETE) as draft,
+    ):
         furnish(draft)
         raise error
     assert entries(house) == before
@@ -250,3 +258,97 @@ def test_a_folder_that_cannot_be_changed_is_reported() -> None:
         changed_folder("/proc", last="sdrt.json"),
     ):
         pytest.fail("the block must not run")
+
+
+# --- what appears at the destination during the block
+
+
+def test_a_folder_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    message = "already exists: choose another path, or replace it"
+    with pytest.raises(SdrtError, match=message), appearing_folder(path) as draft:
+        (draft / "sdrt.json").write_text("new")
+        path.mkdir()
+        (path / "holiday.jpg").write_text("mine")
+    assert entries(tmp_path) == ["out", "out/holiday.jpg"]
+
+
+def test_what_is_saved_in_the_empty_folder_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    with pytest.raises(SdrtError, match="already exists"), appearing_folder(path):
+        (path / "holiday.jpg").write_text("mine")
+    assert entries(tmp_path) == ["out", "out/holiday.jpg"]
+
+
+def test_the_first_of_two_exports_to_one_path_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with pytest.raises(SdrtError, match="already exists"), appearing_folder(path) as second:
+        with appearing_folder(path) as first:
+            (first / "sdrt.json").write_text("first")
+        (second / "sdrt.json").write_text("second")
+    assert (path / "sdrt.json").read_text() == "first"
+    assert entries(tmp_path) == ["out", "out/sdrt.json"]
+
+
+@pytest.mark.parametrize("swap", [exchange, lambda *paths: False], ids=["one step", "two steps"])
+def test_what_replaced_the_bundle_meanwhile_stays(tmp_path: Path, swap: Swap) -> None:
+    path = old_bundle(tmp_path / "out")
+
+    def late(*paths: Path) -> bool:  # between the last check and the exchange
+        (path / "sdrt.json").unlink()
+        (path / "holiday.jpg").write_text("mine")
+        return swap(*paths)
+
+    swaps = iter([late, exchange])
+    with (
+        pytest.raises(SdrtError, match=r"was not made by sdrt, as it has no sdrt\.json"),
+        appearing_folder(path, replace=True, swap=lambda *paths: next(swaps)(*paths)) as draft,
+    ):
+        (draft / "sdrt.json").write_text("new")
+    assert entries(tmp_path) == ["out", "out/holiday.jpg"]
+
+
+# --- names, permissions, links, full disks
+
+
+@pytest.mark.parametrize("appearing", [appearing_folder, appearing_file])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, appearing: Appearing) -> None:
+    path = tmp_path / ("猫" * 85)  # 255 bytes
+    with appearing(path) as draft:
+        (draft / "file" if draft.is_dir() else draft).write_text("new")
+    assert path.exists()
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_text("old")
+    path.chmod(0o600)
+    with appearing_file(path) as draft:
+        draft.write_text("new")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == "new"
+
+
+def test_a_link_to_itself_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "loop.png"
+    path.symlink_to(path)
+    with pytest.raises(SdrtError, match=r"loop\.png"), appearing_file(path):
+        pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_the_reason_of_a_full_disk(number: int) -> None:
+    error = OSError(number, os.strerror(number))
+    said = {
+        errno.ENOSPC: r"the disk is full: 'a' needs more than the \d+ MB that are free there",
+        errno.EDQUOT: r"'a' needs more than your quota on this disk allows",
+    }
+    assert re.fullmatch(said[number], full_disk(error, Path("a")))
+
+
+def test_a_disk_without_inodes_is_not_said_to_lack_bytes() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert full_disk(error, Path("a"), num_files=0) == (
+        "the disk is full: it has no room for another file like 'a' (no free inodes)"
+    )

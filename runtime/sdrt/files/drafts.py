@@ -1,0 +1,103 @@
+"""Drafts: hidden folders in which files are written until they are complete.
+
+A draft is locked by its writer, and the system releases the lock when that process ends. So the
+next writer in a folder finds the drafts of processes that were killed, and removes them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from sdrt.files.locking import try_lock
+from sdrt.files.unfinished import NEW, remove, settle
+
+_NAME = re.compile(r"\.sdrt-[0-9a-f]{8}")
+_LOCK = "lock"
+# A disk that two machines share may not show one machine's locks to the other.
+_UNTOUCHED = 24 * 3600  # seconds after which another machine's draft counts as left behind
+
+
+@contextmanager
+def draft_in(folder: Path) -> Iterator[Path]:
+    """A hidden folder in `folder`, so on the same disk. It is removed after the block.
+
+    Drafts of killed processes in `folder` are removed first.
+    """
+    remove_dead_drafts(folder)
+    draft, lock = _new_draft(folder)
+    try:
+        yield draft
+    finally:
+        settled = settle(draft)
+        lock.close()  # first: Windows does not remove open files
+        if settled:
+            _remove(draft)
+
+
+@contextmanager
+def scratch_in(folder: Path) -> Iterator[Path]:
+    """An empty folder in a draft in `folder`, for intermediate files."""
+    with draft_in(folder) as draft:
+        (draft / NEW).mkdir()
+        yield draft / NEW
+
+
+def remove_dead_drafts(folder: Path) -> None:
+    """Removes the drafts in `folder` whose process has ended; completes or undoes what they
+    began."""
+    with suppress(OSError):  # not allowed here: leftovers must not stop this writer
+        for name in os.listdir(folder):  # noqa: PTH208, a `Path` for each of many images is slow
+            if _NAME.fullmatch(name) and not (folder / name).is_symlink():
+                _remove_if_dead(folder / name)
+
+
+def _new_draft(folder: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        draft = folder / f".sdrt-{secrets.token_hex(4)}"
+        draft.mkdir()
+        with suppress(FileNotFoundError):  # another writer saw it without its lock, and removed it
+            if lock := try_lock(draft / _LOCK, create=True):
+                lock.write(_machine())
+                return draft, lock
+
+
+def _remove_if_dead(draft: Path) -> None:
+    try:
+        lock = try_lock(draft / _LOCK, create=False)
+    except FileNotFoundError:
+        draft.rmdir()  # the lock comes first and goes last, so the draft is empty
+        return
+    if lock is not None:
+        with lock:
+            removable = _is_left_behind(lock) and settle(draft)
+        if removable:
+            _remove(draft)
+
+
+def _is_left_behind(lock: IO[bytes]) -> bool:
+    """True for a draft of this machine, and for one that another machine left long ago."""
+    if lock.read(1000) in (_machine(), b""):  # nothing: killed before it was written
+        return True
+    return time.time() - os.fstat(lock.fileno()).st_mtime > _UNTOUCHED
+
+
+def _machine() -> bytes:
+    return platform.node().encode(errors="surrogateescape")
+
+
+def _remove(draft: Path) -> None:
+    """Removes the draft, its lock last."""
+    with suppress(OSError):
+        for path in draft.iterdir():
+            if path.name != _LOCK:
+                remove(path)
+        (draft / _LOCK).unlink()
+        draft.rmdir()
