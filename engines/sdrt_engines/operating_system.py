@@ -121,10 +121,10 @@ def _exchange_call() -> Exchange:
     import ctypes  # here: `import sdrt` does not need it
 
     library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-    if function := getattr(library, "renameat2", None):
-        return lambda *paths: _error_of(function(_AT_CWD, paths[0], _AT_CWD, paths[1], _SWAP))
-    if function := getattr(library, "renamex_np", None):
-        return lambda *paths: _error_of(function(*paths, _SWAP))
+    if linux := getattr(library, "renameat2", None):
+        return lambda *paths: _error_of(linux(_AT_CWD, paths[0], _AT_CWD, paths[1], _SWAP))
+    if macos := getattr(library, "renamex_np", None):
+        return lambda *paths: _error_of(macos(*paths, _SWAP))
     return lambda *paths: errno.ENOSYS
 
 
