@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from sdrt.bundle.demo import is_demo
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import ENGINES, MANIFEST_NAME, Manifest
+from sdrt.bundle.manifest import MANIFEST_NAME, Manifest
+from sdrt.bundle.writing import only_writer
 from sdrt.errors import BundleError, RequestError, did_you_mean
 from sdrt.files.atomic import appearing_file
-from sdrt.files.locking import file_lock
 from sdrt.parameters import ALIASES, RECOMMENDED
 
 Change = int | float | None  # None: the family's default
@@ -30,7 +29,7 @@ def set_defaults(
     bundle = Bundle.open(root)
     _require_own_manifest(bundle)
     _checked(bundle, changes)
-    with _only_writer(root, waiting):
+    with only_writer(root, waiting):
         changed = _changed(Bundle.open(root), changes)  # read again: it may just have changed
         with appearing_file(root / MANIFEST_NAME) as draft:
             draft.write_text(changed.to_json() + "\n", "utf-8", "backslashreplace")
@@ -79,16 +78,3 @@ def _require_own_manifest(bundle: Bundle) -> None:
             f"'{bundle.root}' has no {MANIFEST_NAME}, which holds the defaults (optimum made it): "
             "export its checkpoint with sdrt"
         )
-
-
-@contextmanager
-def _only_writer(root: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    try:
-        (root / ENGINES).mkdir(exist_ok=True)
-        with file_lock(root / ENGINES / ".lock", waiting):
-            yield
-    except OSError as error:
-        raise BundleError(
-            f"cannot write '{error.filename or root}': {error.strerror}: copy the bundle to a "
-            "folder of your own"
-        ) from error

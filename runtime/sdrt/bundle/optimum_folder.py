@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdrt import tensor_names as names
 from sdrt.bundle.file_records import require_in_place
-from sdrt.bundle.manifest import ENGINES, Component, FileRecord, Manifest
+from sdrt.bundle.manifest import Component, FileRecord, Manifest
 from sdrt.errors import BundleError
 from sdrt.families.family import Role
 from sdrt.families.known import ROLES, Reader, family_from_configs
@@ -45,7 +45,7 @@ def manifest_from_folder(root: Path) -> Manifest:
 
 def lost_manifest(root: Path) -> str | None:
     """A sign that sdrt exported the folder, which then had a manifest; None for optimum's."""
-    signs = (f"*/{CONTROLLED_NAME}", f"{names.controlnet('*')}/{MODEL_NAME}", ENGINES)
+    signs = (f"*/{CONTROLLED_NAME}", f"{names.controlnet('*')}/{MODEL_NAME}")
     for path in (path for sign in signs for path in sorted(root.glob(sign))):
         return path.relative_to(root).as_posix()
     for folder in onnx_folders(root):

@@ -244,3 +244,10 @@ def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> No
     write_json(root / "model_index.json", {"_class_name": pipeline})
     with pytest.raises(SdrtError, match=rf"model_index\.json: _class_name: got '{pipeline}'"):
         Bundle.open(root)
+
+
+def test_a_folder_without_a_manifest_may_hold_builds(tmp_path: Path) -> None:
+    """`sdrt build` writes into folders of optimum, too."""
+    root = write_onnx_folder(tmp_path / "folder")
+    (root / "engines/cpu").mkdir(parents=True)
+    assert Bundle.open(root).has("unet")
