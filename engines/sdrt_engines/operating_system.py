@@ -15,7 +15,7 @@ from collections.abc import Callable, Set
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 Affinity: TypeAlias = Callable[[int], Set[int]]
 
@@ -114,9 +114,11 @@ def _exchange_call() -> Exchange:
     import ctypes  # here: `import sdrt` does not need it
 
     library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-    if linux := getattr(library, "renameat2", None):
+    linux: Any = getattr(library, "renameat2", None)
+    macos: Any = getattr(library, "renamex_np", None)
+    if linux:
         return lambda *paths: _error_of(linux(_AT_CWD, paths[0], _AT_CWD, paths[1], _SWAP))
-    if macos := getattr(library, "renamex_np", None):
+    if macos:
         return lambda *paths: _error_of(macos(*paths, _SWAP))
     return lambda *paths: errno.ENOSYS
 
