@@ -27,7 +27,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "redirection",
-    ["2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full", "2>&1 | head -0"],
+    ["<&- >&- 2>&-", "2>/dev/full", ">/dev/full", "2>&1 | head -0"],
 )
 def test_an_image_is_written_whatever_happens_to_the_output(
     redirection: str, tmp_path: Path
@@ -42,19 +42,17 @@ def test_an_image_is_written_whatever_happens_to_the_output(
     )
 
 
-@pytest.mark.parametrize("command", ["inspect demo --json", "inspect demo", "--help"])
+@pytest.mark.parametrize("command", ["inspect demo --json", "--help"])
 def test_a_reader_that_leaves_ends_a_command_quietly(command: str, tmp_path: Path) -> None:
     done = shell(f"sdrt {command} | head -0", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["inspect demo --json", "inspect demo"])
-def test_a_report_that_is_lost_is_an_error(command: str, tmp_path: Path) -> None:
-    done = shell(f"sdrt {command} >/dev/full", tmp_path)
+def test_a_report_that_is_lost_is_an_error(tmp_path: Path) -> None:
+    done = shell("sdrt inspect demo >/dev/full", tmp_path)
     assert done.stderr == "sdrt: stdout cannot be written: No space left on device\n"
     assert done.returncode == 1
 
 
 def test_an_error_without_stderr_still_has_its_exit_code(tmp_path: Path) -> None:
     assert shell("sdrt inspect gone 2>&-", tmp_path).returncode == 1
-    assert shell("sdrt inspect gone 2>/dev/full", tmp_path).returncode == 1

@@ -31,11 +31,13 @@ _REST_OF_LINE = re.compile(r"[^\n]*")
 
 @dataclass(frozen=True)
 class Infotext:
-    """The parts of a text. `fields` are by A1111's names, in their order, unquoted."""
+    """The parts of a text. `fields` are by A1111's names, in their order, unquoted; `rest` is what
+    stands among them and is not a field."""
 
     prompt: str
     negative_prompt: str
     fields: dict[str, str]
+    rest: tuple[str, ...]
 
 
 def infotext_from_text(text: str) -> Infotext:
@@ -45,9 +47,13 @@ def infotext_from_text(text: str) -> Infotext:
     start = numbers[-1] if numbers else len(lines)
     prompt, negative = _split_prompts([line.strip() for line in lines[:start]])
     fields: dict[str, str] = {}
+    rest = []
     for name, value in _fields("\n".join(lines[start:])):
-        fields.setdefault(name, value)  # extensions repeat names after A1111's own fields
-    return Infotext(prompt, negative, fields)
+        if name:
+            fields.setdefault(name, value)  # extensions repeat names after A1111's own fields
+        elif value:
+            rest.append(value)
+    return Infotext(prompt, negative, fields, tuple(rest))
 
 
 def _split_prompts(lines: Sequence[str]) -> tuple[str, str]:
@@ -69,11 +75,14 @@ def _is_of_fields(line: str) -> bool:
 
 
 def _fields(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values. What is not a field is left out, as in A1111."""
+    """Names and values; a text that is not a field has the name ""."""
     position, may_be_long = 0, True
     while position < len(text):
-        end = position
-        if found := _NAME.match(text, position):
+        found = _NAME.match(text, position)
+        if found is None:
+            end = _end(_PLAIN, text, position)
+            yield "", text[position:end].strip()
+        else:
             name, start = _canonical(found[1]), found.end()
             if position and text[position - 1] == "\n" and name not in KNOWN:
                 end = _end(_REST_OF_LINE, text, start)  # an extension's line, commas included

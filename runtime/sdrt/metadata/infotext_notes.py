@@ -39,7 +39,11 @@ def notes_on_second_pass(read: Infotext) -> Iterator[Note]:
 
 def notes_on_rest(read: Infotext) -> Iterator[Note]:
     """One note that names tags, weights and fields."""
-    names = [*_syntax(read), *_grouped(_unknown(read))]
+    names = [
+        *_syntax(read),
+        *_grouped(_unknown(read)),
+        *(f"'{_short(text)}'" for text in read.rest),
+    ]
     if len(names) > _MAX_NAMES:
         names[_MAX_NAMES:] = [f"{len(names) - _MAX_NAMES} more"]
     if names:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sdrt.errors import RequestError
 from sdrt.metadata.a1111 import record_from_text
 
 FIELDS = "Steps: 3, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64"
@@ -139,6 +142,7 @@ def test_tags_do_not_reach_the_text_encoder() -> None:
         ("a cat BREAK a dog", "", "BREAK,"),
         ("a cat", ", Face restoration: CodeFormer", "Face restoration,"),
         ("a cat", ", ADetailer model: face, ADetailer confidence: 0.3", "ADetailer,"),
+        ("a cat", "\nmore words, and more", "'more words' and 'and more',"),
         ("a cat", ", TI hashes: easynegative: 1234", "TI hashes,"),
         ("a cat", "".join(f", Field {letter}: 1" for letter in "abcdefghijklm"), "and 3 more,"),
     ],
@@ -174,3 +178,23 @@ def test_much_of_anything_is_read_in_time(hostile: str) -> None:
     """A search for the end of each quotation would take hours."""
     text = f"a\n{FIELDS}, " + hostile * (100_000 // len(hostile))
     assert record_from_text(text).parameters["seed"] in (7, 1)
+
+
+fragments = st.sampled_from(
+    [
+        *("Steps: 3", "Seed: 7", "Size: 8x8", "Size: x", "Clip skip: -", "CFG scale: nan"),
+        *("Negative prompt: a", "Template: b, c", '"', "{", "[", "}", "]", ":", ",", "\n", " "),
+        *("<lora:a:1>", "(a:1.2)", "\\", "Hires upscale: 1e999", "Denoising strength: -1", "\0"),
+    ]
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.lists(fragments | st.text(max_size=5), max_size=12))
+def test_any_text_is_read_or_refused(parts: list[str]) -> None:
+    for joint in ("", ", ", "\n"):
+        try:
+            record = record_from_text(joint.join(parts))
+        except RequestError:
+            continue
+        assert {"prompt", "negative_prompt"} <= record.parameters.keys()
