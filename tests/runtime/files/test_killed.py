@@ -127,7 +127,7 @@ def test_the_next_writer_may_be_killed_too(
 
 
 def clean_up(folder: Path) -> None:
-    """What the next writer does first."""
+    """Does what the next writer does first."""
     remove_dead_drafts(folder)
     remove_dead_drafts(folder / "b")
 
