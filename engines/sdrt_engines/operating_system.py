@@ -73,9 +73,13 @@ def take_lock(
     fcntl: ModuleType | None = _FCNTL,
     msvcrt: ModuleType | None = _MSVCRT,
 ) -> bool:
-    """Locks an open file for this process; False if another has it. Closing the file unlocks it."""
+    """Locks an open file for this process; False if another has it. Closing the file unlocks it.
+
+    OSError (`cannot_lock`) if this system or disk has no locks.
+    """
+    if fcntl is None and msvcrt is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     if fcntl is None:
-        assert msvcrt is not None, "neither POSIX nor Windows"
         return _take_by_polling(file, msvcrt, wait)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -84,8 +88,9 @@ def take_lock(
     return True
 
 
-def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
+def _take_by_polling(file: IO[bytes], msvcrt: ModuleType | None, wait: bool) -> bool:
     """Windows also has a call that waits, but it fails after ten seconds."""
+    assert msvcrt is not None, "checked by the caller"
     while True:
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -209,3 +209,9 @@ def test_what_is_no_error_of_the_writer(tmp_path: Path) -> None:
     assert is_over_quota(OSError(errno.EDQUOT, "Disk quota exceeded"))
     assert not is_over_quota(OSError(errno.ENOSPC, "No space left on device"))
     assert free_files(tmp_path) != 0
+
+
+def test_a_system_without_locks_says_so(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("a+b") as file, pytest.raises(OSError, match="No locks") as error:
+        take_lock(file, wait=True, fcntl=None, msvcrt=None)
+    assert cannot_lock(error.value)
