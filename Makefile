@@ -10,6 +10,7 @@
 #   make test-python the default tests with the lean package, for another Python: PYTHON=python3.13
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make docs        refreshes the generated parts of the documentation, and builds its site
+#   make faults      damages bundles, requests and files, kills commands: up to ten minutes
 #   make bench       measures, and appends rows to bench/results/
 #   make bench-peers measures sdrt and its peers at full size: 45 GB of disk, two hours
 #   make dist        builds the wheel and the sdist, and tries both on each Python found
@@ -26,7 +27,7 @@ NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
 .PHONY: demo check measure test test-lean test-torch test-newest test-lowest test-python test-full
-.PHONY: docs bench bench-peers dist clean
+.PHONY: docs faults bench bench-peers dist clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -39,6 +40,7 @@ check: .venv/installed
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 	.venv/bin/python tools/words.py
+	.venv/bin/python tools/faults.py
 
 measure:
 	$(PYTHON) tools/measure.py
@@ -80,6 +82,9 @@ docs: .venv-docs/installed
 	.venv-docs/bin/python tools/docs.py
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site is $(CURDIR)/site/index.html"
+
+faults: .venv/installed
+	.venv/bin/python bench/fuzzing
 
 bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done

@@ -16,11 +16,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import docs_faults
 import docs_measured
 import docs_reference
 
 ROOT = Path(__file__).parent.parent
-BLOCKS: Mapping[str, Callable[[], str]] = {**docs_reference.BLOCKS, **docs_measured.BLOCKS}
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    **docs_reference.BLOCKS,
+    **docs_measured.BLOCKS,
+    **docs_faults.BLOCKS,
+}
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[^>]+?) -->\n).*?(?P<end><!-- end of (?P=name) -->)",

@@ -6,6 +6,7 @@ from sdrt_engines.dimensions import shape_at, size_of
 from sdrt_engines.engine import Engine, Feed, FunctionEngine, Pinned
 from sdrt_engines.errors import (
     EngineError,
+    OutOfMemoryError,
     SdrtError,
     TargetError,
     TensorError,
@@ -39,6 +40,7 @@ __all__ = [
     "EngineError",
     "Feed",
     "FunctionEngine",
+    "OutOfMemoryError",
     "Pinned",
     "PlanFile",
     "Refusal",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdrt_engines.device_memory import Blocks, Slot, bytes_of
-from sdrt_engines.errors import EngineError, raise_interrupt
+from sdrt_engines.errors import EngineError, OutOfMemoryError, raise_interrupt
 from sdrt_engines.nvidia_driver import driver_refusal, gpus
 from sdrt_engines.tensor import Array, DeviceArray
 
@@ -116,7 +116,8 @@ def checked(result: tuple[Any, ...]) -> Any:
     """The value of a CUDA call; EngineError if it failed."""
     code, *values = result
     if int(code):
-        memory = code.name == "cudaErrorMemoryAllocation"
-        way_out = "take a smaller size or batch" if memory else "update the driver, or report this"
-        raise EngineError(f"CUDA failed: {code.name}: {way_out}")
+        failure = f"CUDA failed: {code.name}"
+        if code.name == "cudaErrorMemoryAllocation":
+            raise OutOfMemoryError(f"{failure}: take a smaller size or batch")
+        raise EngineError(f"{failure}: update the driver, or report this")
     return values[0] if values else None

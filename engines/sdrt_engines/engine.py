@@ -58,7 +58,9 @@ class Engine(ABC):
         self._begin()
         try:
             values = self._checked(feeds, sizes)
-            return self._run(values, self._wanted(outputs), sizes)
+            results = self._run(values, self._wanted(outputs), sizes)
+            self._check_outputs(results)
+            return results
         finally:
             self._end()
 
@@ -74,7 +76,9 @@ class Engine(ABC):
         self._begin()
         try:
             values = self._checked(feeds, sizes)
-            return self._run_on_device(values, self._wanted(outputs), sizes)
+            results = self._run_on_device(values, self._wanted(outputs), sizes)
+            self._check_outputs(results)
+            return results
         finally:
             self._end()
 
@@ -176,6 +180,14 @@ class Engine(ABC):
             if isinstance(feed, DeviceArray) and not self._takes(feed):
                 values[name] = feed.numpy()
         return values
+
+    def _check_outputs(self, results: Mapping[str, Array | DeviceArray]) -> None:
+        """TensorError for an output of another type or shape than the signature's: a graph may
+        declare one and compute another."""
+        for name, result in results.items():
+            spec = self._outputs[name]
+            if reason := spec.mismatch(result, {}):
+                raise self._misfit("output", spec, result, f"{reason}. Export the network again")
 
     def _pinned_mismatch(
         self, pinned: Pinned, spec: TensorSpec, sizes: dict[str, int]

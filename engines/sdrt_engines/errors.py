@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from reprlib import Repr
 from types import MappingProxyType
 
 _NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
+_MAX_NAME = 100  # characters; comparing longer words with known ones takes seconds
 
 
 class SdrtError(Exception):
@@ -18,6 +20,10 @@ class SdrtError(Exception):
 
 class EngineError(SdrtError):
     """A network could not be opened or run."""
+
+
+class OutOfMemoryError(EngineError):
+    """A run needs more memory than there is; a smaller one may not."""
 
 
 class TensorError(EngineError):
@@ -37,9 +43,31 @@ def raise_interrupt(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
+class _OneLine(Repr):
+    """Python's `repr` of any value, in about 80 characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write a whole number of more than 4300 digits."""
+        if x.bit_length() > 2000:
+            return f"a whole number of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_ONE_LINE = _OneLine()
+
+
+def quoted(value: object) -> str:
+    """A value as messages quote it: as Python writes it, on one line, cut in the middle."""
+    return " ".join(_ONE_LINE.repr(value).split())
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """True if a library's error reports a lack of memory; each library words it differently."""
-    words = r"bad.?alloc|(failed to|could not|cannot) allocate|out of memory"
+    words = r"bad.?alloc|can.?t alloc|(failed to|could not|cannot) allocate|out of memory"
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
@@ -52,6 +80,7 @@ def did_you_mean(
     alias counts more than a name that is spelt alike.
     """
     names = list(known)
+    word = word[:_MAX_NAME]
     if meant := _meant(word, names, aliases.get(word.lower(), ())):
         return "did you mean " + " or ".join(f"'{name}'" for name in meant) + "?"
     return f"known: {', '.join(names) or 'none'}"
@@ -71,6 +100,8 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """
     from difflib import get_close_matches  # only errors need it
 
+    if len(word) > _MAX_NAME:
+        return None
     by_lower = {name.lower(): name for name in known}
     for close in get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff):
         if len(close) > 3 or len(close) != len(word) or sorted(close) == sorted(word.lower()):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sdrt_engines.errors import EngineError, SdrtError
 from sdrt_engines.protobuf import Value, fields_of, message_of, messages_of, text_of
+from sdrt_engines.regular_file import open_regular
 from sdrt_engines.tensor import DTYPES, Signature, TensorSpec
 
 _MODEL_GRAPH = 7
@@ -56,7 +57,7 @@ def signature_from_onnx(path: str | PathLike[str]) -> Signature:
 def onnx_message(path: Path) -> Iterator[memoryview]:
     """The bytes of the ONNX file at `path`; translates errors of reading it in the block."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror}): export it again") from error

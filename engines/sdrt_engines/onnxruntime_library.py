@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory, raise_interrupt
+from sdrt_engines.errors import (
+    EngineError,
+    OutOfMemoryError,
+    SdrtError,
+    is_out_of_memory,
+    raise_interrupt,
+)
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
@@ -70,6 +76,8 @@ def onnxruntime_errors(
         raise
     except Exception as error:  # the exceptions of onnxruntime have no common class
         remedy = way_out or _way_out(error)
+        if raises is EngineError and is_out_of_memory(error):
+            raises = OutOfMemoryError
         raise raises(f"{failure()}: {_reason(error)}: {remedy}") from error
 
 

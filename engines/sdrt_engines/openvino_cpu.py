@@ -30,7 +30,13 @@ import numpy as np
 
 from sdrt_engines.backend import Backend, Settings, Source
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError, SdrtError, is_out_of_memory, raise_interrupt
+from sdrt_engines.errors import (
+    EngineError,
+    OutOfMemoryError,
+    SdrtError,
+    is_out_of_memory,
+    raise_interrupt,
+)
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -137,7 +143,8 @@ def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
     except SdrtError:
         raise
     except Exception as error:  # RuntimeError, for nearly everything
-        raise EngineError(f"{failure()}: {_reason(error)}: {_way_out(error)}") from error
+        kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+        raise kind(f"{failure()}: {_reason(error)}: {_way_out(error)}") from error
 
 
 def _reason(error: Exception) -> str:

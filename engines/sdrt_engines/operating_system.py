@@ -15,7 +15,7 @@ from collections.abc import Callable, Set
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 Affinity: TypeAlias = Callable[[int], Set[int]]
 
@@ -97,13 +97,6 @@ def _take_by_polling(file: IO[bytes], msvcrt: ModuleType, wait: bool) -> bool:
             return True
 
 
-def make_read_only(file: Path) -> None:
-    """Mode 0444. Nothing on Windows, where such a file could not be removed; there, one that is
-    mapped cannot be overwritten anyway."""
-    if os.name == "posix":
-        file.chmod(0o444)
-
-
 def exchange(first: Path, second: Path, call: Exchange | None = None) -> bool:
     """Swaps two files or folders of one disk in one step; False if this system or disk cannot.
 
@@ -121,9 +114,11 @@ def _exchange_call() -> Exchange:
     import ctypes  # here: `import sdrt` does not need it
 
     library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-    if linux := getattr(library, "renameat2", None):
+    linux: Any = getattr(library, "renameat2", None)
+    macos: Any = getattr(library, "renamex_np", None)
+    if linux:
         return lambda *paths: _error_of(linux(_AT_CWD, paths[0], _AT_CWD, paths[1], _SWAP))
-    if macos := getattr(library, "renamex_np", None):
+    if macos:
         return lambda *paths: _error_of(macos(*paths, _SWAP))
     return lambda *paths: errno.ENOSYS
 
@@ -149,6 +144,13 @@ def sync_to_disk(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def make_read_only(file: Path) -> None:
+    """Mode 0444. Nothing on Windows, where such a file could not be removed; there, one that is
+    mapped cannot be overwritten anyway."""
+    if os.name == "posix":
+        file.chmod(0o444)
 
 
 def user_caches(platform: str = sys.platform) -> Path:

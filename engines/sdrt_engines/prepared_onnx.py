@@ -8,8 +8,13 @@ that it was written with: store `preparer` with it.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from sdrt_engines.errors import EngineError
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
@@ -18,13 +23,21 @@ from sdrt_engines.onnxruntime_library import (
 from sdrt_engines.processor import this_processor
 
 _DATA_NAME = "model.onnx_data"
+_FULL = 1 << 16  # bytes; fewer are left after a write that failed for lack of room
 _IN_GRAPH = 1024  # bytes; larger tensors go to the data file
 
 
-def prepare_onnx(source: Path, model: Path) -> None:
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def prepare_onnx(
+    source: Path, model: Path, free_bytes: Callable[[Path], int] = _free_bytes
+) -> None:
     """Writes the network in the ONNX file `source` to `model`, with its weights next to that.
 
-    EngineError if the source is broken or memory is short.
+    EngineError if the source is broken or memory is short; OSError if the disk is full, which
+    onnxruntime does not name.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -37,8 +50,13 @@ def prepare_onnx(source: Path, model: Path) -> None:
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
-    with onnxruntime_errors(lambda: f"{source}: cannot be prepared"):
-        onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        with onnxruntime_errors(lambda: f"{source}: cannot be prepared"):
+            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except EngineError as error:
+        if free_bytes(model.parent) < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(model)) from error
+        raise
 
 
 def preparer() -> dict[str, str] | None:

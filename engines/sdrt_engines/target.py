@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sdrt_engines.backend import Backend
 from sdrt_engines.backends import BACKENDS
-from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean
+from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean, quoted
 from sdrt_engines.threads import require_num_threads
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.backend not in _BY_NAME:
-            raise TargetError(f"unknown target '{self.backend}': {_known_target(self.backend)}")
+            raise TargetError(
+                f"unknown target {quoted(self.backend)}: {_known_target(self.backend)}"
+            )
         backend = _BY_NAME[self.backend]
         if self.precision is not None:
             self._require_known(self.precision, backend.precisions)
@@ -76,8 +78,8 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """The target written as `text`, the inverse of `str`. TargetError if it is unknown."""
-        if not isinstance(text, str):  # a caller without a type checker
-            raise TargetError(f"target: got {type(text).__name__}, expected a text, as 'cpu'")
+        if not isinstance(text, str):
+            raise TargetError(f"target: got {quoted(text)}, {did_you_mean('', _names())}")
         name, colon, details = text.partition(":")
         if colon and name in _BY_NAME and _BY_NAME[name].precisions:
             return cls(name, precision=details)
@@ -103,7 +105,11 @@ def _known_target(name: str) -> str:
     """A suggestion to replace an unknown backend's name."""
     if name == "auto":
         return f"'auto' is the first that opens, name one of {', '.join(sorted(_BY_NAME))}"
-    return did_you_mean(name, ("auto", *sorted(_BY_NAME)), _ALIASES)
+    return did_you_mean(name, _names(), _ALIASES)
+
+
+def _names() -> tuple[str, ...]:
+    return "auto", *sorted(_BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ def resolve_target(
     or if no target opens. EngineError for an invalid number of threads.
     """
     require_num_threads(num_threads)
-    if target == "auto":
+    if isinstance(target, str) and target == "auto":
         return _fastest(_with_threads(backends, num_threads))
     target = target if isinstance(target, Target) else Target.parse(target)
     backend = next(backend for backend in backends if backend.name == target.backend)

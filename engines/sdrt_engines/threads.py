@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdrt_engines.errors import EngineError
+from sdrt_engines.errors import EngineError, quoted
 
 MAX_THREADS = 1024  # more than processors have: a typo
 
@@ -15,6 +15,6 @@ def require_num_threads(num_threads: object) -> None:
     if is_whole and num_threads in range(1, MAX_THREADS + 1):
         return
     raise EngineError(
-        f"num_threads: got {num_threads!r}, expected a whole number from 1 to {MAX_THREADS}: "
+        f"num_threads: got {quoted(num_threads)}, expected a whole number from 1 to {MAX_THREADS}: "
         "leave it out to use every physical core"
     )

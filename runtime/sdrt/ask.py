@@ -10,6 +10,8 @@ of images. The result of a row does not depend on other rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -31,6 +33,16 @@ class Constant:
     """
 
     feeds: Mapping[str, Array] = field(default_factory=dict)
+    _parts: dict[tuple[int, int], Constant] = field(default_factory=dict, repr=False)
+
+    def part(self, rows: slice) -> Constant:
+        """The feeds of some rows: the same object each time."""
+        if not self.feeds:
+            return self
+        key = rows.start, rows.stop
+        if key not in self._parts:
+            self._parts[key] = Constant({name: array[rows] for name, array in self.feeds.items()})
+        return self._parts[key]
 
 
 NOTHING = Constant()
@@ -147,6 +159,30 @@ def split(answer: Answer, asks: Sequence[Ask]) -> list[Answer]:
             )
         )
     return answers
+
+
+def part_of(ask: Ask, rows: range) -> Ask:
+    """The ask for some of its rows."""
+    return Ask(tuple(_part_of_link(link, rows) for link in ask.chain), ask.outputs)
+
+
+def _part_of_link(link: Link, rows: range) -> Link:
+    places = slice(*(bisect_left(link.rows, row) for row in (rows.start, rows.stop)))
+    return Link(
+        link.component,
+        tuple(row - rows.start for row in link.rows[places]),
+        {name: array[places] if array.ndim else array for name, array in link.changing.items()},
+        link.constant.part(places),
+    )
+
+
+def joint(answers: Sequence[Answer]) -> Answer:
+    """The answer to an ask from those to its parts, in their order."""
+    seconds: Counter[str] = Counter()
+    for answer in answers:
+        seconds.update(answer.seconds)
+    outputs = _joined_feeds([answer.outputs for answer in answers])
+    return Answer(outputs, dict(seconds), answers[-1].ran_on)
 
 
 def _joined_feeds(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

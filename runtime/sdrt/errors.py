@@ -1,6 +1,6 @@
 """The errors of the runtime, each a `SdrtError`."""
 
-from sdrt_engines.errors import SdrtError, did_you_mean, nearest
+from sdrt_engines.errors import SdrtError, did_you_mean, nearest, quoted
 
 __all__ = [
     "BundleError",
@@ -11,6 +11,7 @@ __all__ = [
     "UsageError",
     "did_you_mean",
     "nearest",
+    "quoted",
 ]
 
 

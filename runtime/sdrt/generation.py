@@ -55,6 +55,7 @@ class Generation:
             engine=self._ran_on,
             timings=self.clock.timings(),
             notes=tuple(self._notes),
+            parameters=self.job.parameters,
         )
 
     def _work(self) -> _Work:

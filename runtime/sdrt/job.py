@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
-from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind, first_index
+from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
 from sdrt.denoising.vae import Autoencoder
 from sdrt.errors import BundleError
 from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
+from sdrt.metadata.parameters import absolute, parameters_of_images
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
-from sdrt.scheduling import schedule_of
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -52,6 +53,7 @@ class Job:
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
+    parameters: tuple[Mapping[str, Any], ...]  # of each image, enough to generate it again
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -68,23 +70,23 @@ class Job:
 def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
     """The job of a request. `signatures` are those of the networks that will run, by name.
 
-    Raises the errors of `resolving`, RequestError if an input image does not fit its network,
-    SamplerError for an impossible schedule, and BundleError if a network is missing.
+    Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
+    BundleError if a network is missing.
     """
     _require_supported(bundle.family)
     settings, family = settings_of(request, bundle), bundle.family
     request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
-    schedule, schedule_notes = schedule_of(request, settings, bundle)
     branches = branches_of(family.denoiser, settings.guidance_scale)
+    seeds = tuple(settings.seed + i for i in range(request.num_images))
     return Job(
         request=request,
         family=family,
         size=frame.size,
-        seeds=tuple(settings.seed + i for i in range(request.num_images)),
-        schedule=schedule,
-        start=_start(request, settings, frame, schedule, family),
+        seeds=seeds,
+        schedule=settings.steps.schedule,
+        start=_start(request, settings, frame, family),
         prompts=Prompts(
             positive=request.prompts,
             negative=request.negative_prompts if "negative" in branches else (),
@@ -99,7 +101,19 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         ),
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
-        notes=(*request_notes, *schedule_notes),
+        notes=(*request_notes, *settings.steps.notes),
+        parameters=_parameters(request, seeds, bundle),
+    )
+
+
+def _parameters(
+    request: Request, seeds: tuple[int, ...], bundle: Bundle
+) -> tuple[Mapping[str, Any], ...]:
+    return parameters_of_images(
+        request,
+        seeds,
+        bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
+        scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
     )
 
 
@@ -131,19 +145,16 @@ def _autoencoder(bundle: Bundle) -> Autoencoder:
     return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
 
 
-def _start(
-    request: Request, settings: Settings, frame: Frame, schedule: Schedule, family: Family
-) -> StartKind:
+def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:
     if request.input_image is None:
         return FromNoise()
-    index = first_index(schedule, settings.num_inference_steps, settings.strength)
     pixels = array_from_image(frame(request.input_image.image))  # (1, 3, H, W)
     if request.mask is None:
-        return FromImage(pixels, index)
+        return FromImage(pixels, settings.steps.first)
     return Inpaint(
         pixels,
         mask_from_image(request.mask.image, frame),
-        index,
+        settings.steps.first,
         from_noise=settings.strength == 1,
         sees_mask=family.denoiser.extra_channels == "mask",
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from reprlib import Repr
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
-from sdrt.errors import RequestError, did_you_mean
+from sdrt.errors import RequestError, did_you_mean, quoted
 from sdrt.scheduler_names import canonical_name
 
-_SHORT = Repr()  # a message is one line for any value
-_SHORT.maxstring = _SHORT.maxother = 80
+MAX_TEXT = 10_000  # characters; a text encoder reads 77 tokens
+MAX_ITEMS = 1000  # as many as the timesteps of training
 
 
 class Kind(Protocol):
@@ -61,28 +61,37 @@ class Numbers:
             value = value.tolist()
         if not _is_list(value):
             raise _refusal(name, value, self)
-        if not value:
-            raise RequestError(f"{name}: got an empty list, expected {self}")
-        return tuple(self.each.checked(f"{name}[{i}]", item) for i, item in enumerate(value))
+        items = list(islice(value, MAX_ITEMS + 1))
+        if not 1 <= len(items) <= MAX_ITEMS:
+            count = "more" if items else "an empty list"
+            raise RequestError(f"{name}: got {count}, expected {self}")
+        return tuple(self.each.checked(f"{name}[{i}]", item) for i, item in enumerate(items))
 
     def __str__(self) -> str:
-        return f"a list, each item {self.each}"
+        return f"a list of {MAX_ITEMS} items at most, each {self.each}"
 
 
 class Texts:
-    """One text, or a list of texts."""
+    """One text, or a list of texts; none longer than `MAX_TEXT`."""
 
     def checked(self, name: str, value: Any) -> str | tuple[str, ...]:
         if isinstance(value, str):
-            return value
+            return self._one(name, value)
         if not _is_list(value):
             raise _refusal(name, value, self)
         if not value:
             raise RequestError(f"{name}: got an empty list, expected at least one string")
-        for text in value:
-            if not isinstance(text, str):
-                raise _refusal(name, text, self)
-        return tuple(value)
+        return tuple(self._one(name, text) for text in value)
+
+    def _one(self, name: str, text: object) -> str:
+        if not isinstance(text, str):
+            raise _refusal(name, text, self)
+        if len(text) > MAX_TEXT:
+            raise RequestError(
+                f"{name}: got a string of {len(text)} characters, expected {MAX_TEXT} at most: "
+                "shorten it"
+            )
+        return text
 
     def __str__(self) -> str:
         return "a string or a list of strings"
@@ -118,9 +127,10 @@ class OneOf:
     words: tuple[str, ...]
 
     def checked(self, name: str, value: Any) -> str:
-        if value not in self.words:
-            raise RequestError(f"{name}: got {value!r}, {did_you_mean(str(value), self.words)}")
-        return str(value)
+        if not isinstance(value, str) or value not in self.words:
+            word = value if isinstance(value, str) else ""
+            raise RequestError(f"{name}: got {quoted(value)}, {did_you_mean(word, self.words)}")
+        return value
 
     def __str__(self) -> str:
         return f"one of {', '.join(self.words)}"
@@ -147,8 +157,9 @@ def _python_number(value: object) -> int | float | None:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+    raw = str | bytes | bytearray | memoryview
+    return isinstance(value, Sequence) and not isinstance(value, raw)
 
 
 def _refusal(name: str, value: object, kind: Kind) -> RequestError:
-    return RequestError(f"{name}: got {_SHORT.repr(value)}, expected {kind}")
+    return RequestError(f"{name}: got {quoted(value)}, expected {kind}")

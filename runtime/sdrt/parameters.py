@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from sdrt.errors import BundleError, did_you_mean
+from sdrt.errors import BundleError, did_you_mean, quoted
 from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Scheduler, Texts
 
 MAX_SIDE = 8192  # pixels
 MAX_SEED = 2**64 - 1
+MAX_IMAGES = 1024  # in one request
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 
 
@@ -94,7 +95,7 @@ PARAMETERS = (
     ),
     Parameter(
         "num_images_per_prompt",
-        Between(1, 1024, whole=True),
+        Between(1, MAX_IMAGES, whole=True),
         "how many images to generate; image i, counted from 0, has the seed plus i",
         "1",
         ("--num-images", "--num-images-per-prompt"),
@@ -193,7 +194,7 @@ def check_recommended(defaults: Mapping[str, Any]) -> None:
         if name not in RECOMMENDED:
             raise BundleError(f"defaults.{name}: unknown, {did_you_mean(name, RECOMMENDED)}")
         if value not in RECOMMENDED[name]:
-            raise BundleError(f"defaults.{name}: got {value!r}, expected {RECOMMENDED[name]}")
+            raise BundleError(f"defaults.{name}: got {quoted(value)}, expected {RECOMMENDED[name]}")
 
 
 def parameters_text() -> str:

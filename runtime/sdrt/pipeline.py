@@ -21,7 +21,7 @@ from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
-from sdrt.targets.evaluation import checked_answer
+from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
 
@@ -159,7 +159,7 @@ class Pipeline:
         return (yield from run_alone(events, self._answer))
 
     def _answer(self, ask: Ask) -> Answer:
-        return self._with_fallback(lambda engines: checked_answer(ask, engines))
+        return self._with_fallback(lambda engines: answer_in_parts(ask, engines))
 
     def _with_fallback(self, use: Callable[[Engines], T]) -> T:
         """The result of `use` with the engines; if they fail, with those of the next target."""

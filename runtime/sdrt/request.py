@@ -8,10 +8,23 @@ from inspect import getdoc
 from typing import Any, TypedDict, cast
 
 from sdrt.control import Control
-from sdrt.errors import RequestError, did_you_mean
+from sdrt.errors import RequestError, did_you_mean, quoted
 from sdrt.images.framing import size_text
+from sdrt.images.masks import mask_from_source
 from sdrt.images.reading import ImageSource, InputImage, input_image_from_source
-from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, parameters_text
+from sdrt.parameters import (
+    ALIASES,
+    MAX_IMAGES,
+    MAX_SEED,
+    PARAMETER,
+    PARAMETERS,
+    Resize,
+    parameters_text,
+)
+
+MAX_NAME = 255  # characters: a component's folder has the name of its ControlNet
+
+_READERS = {"image": input_image_from_source, "mask_image": mask_from_source}
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Request:
         for name, value in self._checked().items():
             object.__setattr__(self, name, value)
         self._check_prompts()
+        self._check_num_images()
         self._check_seeds()
         self._check_needs()
         self._check_mask()
@@ -66,8 +80,9 @@ class Request:
             if getattr(self, field.name) is not None or field.default is not None
         }
         checked = {name: PARAMETER[name].kind.checked(name, value) for name, value in given.items()}
-        for name in given.keys() & {"image", "mask_image"}:
-            checked[name] = input_image_from_source(given[name], name)
+        for name, read in _READERS.items():
+            if name in given:
+                checked[name] = read(given[name], name)
         return checked | {"control": _controls_from_mapping(self.control)}
 
     @property
@@ -119,6 +134,14 @@ class Request:
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
+
+    def _check_num_images(self) -> None:
+        if self.num_images > MAX_IMAGES:
+            raise RequestError(
+                f"num_images_per_prompt: got {self.num_images_per_prompt} for each of "
+                f"{self._num_prompts} prompts, expected {MAX_IMAGES} images at most in all: "
+                "make several requests"
+            )
 
     def _check_seeds(self) -> None:
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
@@ -190,7 +213,7 @@ def request_from(prompt: str | Sequence[str] | Request, options: Mapping[str, An
     for name in options:
         if name not in PARAMETER:
             advice = did_you_mean(name, PARAMETER, ALIASES)
-            raise RequestError(f"unknown parameter {name!r}: {advice}")
+            raise RequestError(f"unknown parameter {quoted(name)}: {advice}")
     if isinstance(prompt, Request):
         return replace(prompt, **options)
     return Request(prompt, **options)
@@ -203,8 +226,8 @@ def _controls_from_mapping(control: object) -> dict[str, Control]:
             'ControlNet names to images, such as {"canny": "edges.png"}'
         )
     for name in control:
-        if not isinstance(name, str):
-            raise RequestError(f"control: got {name!r}, expected the name of a ControlNet")
+        if not isinstance(name, str) or len(name) > MAX_NAME:
+            raise RequestError(f"control: got {quoted(name)}, expected the name of a ControlNet")
     return {
         name: value if isinstance(value, Control) else Control(value)
         for name, value in control.items()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sdrt.bundle.folder import Bundle
 from sdrt.denoising.conditioning import branches_of
 from sdrt.images.framing import Size, size_text
+from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_image
 from sdrt.notes import Note
 from sdrt.request import Request
-from sdrt.resolving import Settings, size_of_input
+from sdrt.resolving import Settings, frame_of, size_of_input
 
+_SYNTAX = re.compile(r"<\w+:[^<>\n]*>|\([^()\n]*:\s*\d[\d.]*\s*\)")  # <lora:a:0.8>, (red:1.5)
+_LONG = 60  # characters of a prompt in a message
 _FAR = 2.5  # between the numbers of pixels; 768×768 of 512×512 is 2.25
 
 
 def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
     """The facts that a user should know before the image exists."""
     yield from _without_guidance(request, settings, bundle)
-    yield from _replaced_steps(request)
+    yield from _replaced_steps(request, settings)
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
+    yield from _mask_notes(request, settings, bundle)
+    yield from _prompt_syntax(request)
 
 
 def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
@@ -35,15 +41,16 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
             yield Note("no_guidance", name, f"{name}: has no effect without guidance ({scale})")
 
 
-def _replaced_steps(request: Request) -> Iterator[Note]:
+def _replaced_steps(request: Request, settings: Settings) -> Iterator[Note]:
+    num_steps = settings.num_inference_steps
     for name in ("timesteps", "sigmas"):
         custom = getattr(request, name)
-        if custom is not None and request.num_inference_steps not in (None, len(custom)):
+        if custom is not None and request.num_inference_steps not in (None, num_steps):
             yield Note(
                 "steps_replaced",
                 "num_inference_steps",
                 f"num_inference_steps: {request.num_inference_steps} has no effect together with "
-                f"{name}, which give {len(custom)} steps",
+                f"{name}, which give {num_steps} steps",
             )
 
 
@@ -72,3 +79,47 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
             f"width and height: {size} pixels are far from the {size_text(native)} that the model "
             "was trained for: the image may look worse",
         )
+
+
+def _prompt_syntax(request: Request) -> Iterator[Note]:
+    """Tags and weights of A1111's, which diffusers reads as words, too."""
+    for name, prompts in (
+        ("prompt", request.prompts),
+        ("negative_prompt", request.negative_prompts),
+    ):
+        found = next(filter(None, map(_SYNTAX.search, prompts)), None)
+        if found is not None:
+            yield Note(
+                "prompt_syntax",
+                name,
+                f"{name}: {found[0][:_LONG]!r} is read as words: weights and tags have no meaning",
+            )
+
+
+def _mask_notes(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
+    """Masks that do less than it seems: diffusers takes all of them without a word."""
+    if request.mask is None:
+        return
+    image, frame = request.mask.image, frame_of(request, settings)
+    mask = mask_from_image(image, frame)
+    if not mask.any():
+        yield _mask_note("mask_empty", f"{empty_mask_text(image)}; nothing is generated")
+    elif not latent_mask(mask, bundle.family.latents.vae_scale_factor).any():
+        cell = size_text((bundle.family.latents.vae_scale_factor,) * 2)
+        yield _mask_note(
+            "mask_too_thin",
+            f"its white contains no corner of a latent cell of {cell} pixels, so nothing is "
+            "generated: make it larger, or give padding_mask_crop",
+        )
+    if frame.box is not None and request.padding_mask_crop is not None:
+        theirs = crop_box(image, frame.size, request.padding_mask_crop, threshold=1)
+        if theirs != frame.box:
+            yield _mask_note(
+                "crop_box_differs",
+                f"padding_mask_crop takes the box {frame.box} around its white; diffusers also "
+                f"counts dark pixels, takes {theirs}, and so makes another image",
+            )
+
+
+def _mask_note(code: str, message: str) -> Note:
+    return Note(code, "mask_image", f"mask_image: {message}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sdrt import tensor_names as names
@@ -24,6 +22,7 @@ from sdrt.images.masks import crop_box
 from sdrt.images.reading import InputImage
 from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
+from sdrt.scheduling import Steps, steps_of
 
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses only the low 32 bits
 
@@ -34,36 +33,46 @@ class Settings:
 
     height: int  # pixels
     width: int
-    num_inference_steps: int
     guidance_scale: float
     seed: int
     strength: float  # 1 for a request without an image
+    steps: Steps
+
+    @property
+    def num_inference_steps(self) -> int:
+        return self.steps.num_inference_steps
 
     def applied_to(self, request: Request) -> Request:
         """The request with each `None` replaced by the value in use."""
-        values = asdict(self)
-        if request.image is None:
-            del values["strength"]
-        return replace(request, **values)
+        return replace(
+            request,
+            height=self.height,
+            width=self.width,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            seed=self.seed,
+            strength=None if request.image is None else self.strength,
+        )
 
 
 def settings_of(request: Request, bundle: Bundle) -> Settings:
     """The values that the request will use.
 
-    RequestError if this bundle cannot run the request, BundleError if it is incomplete.
+    RequestError if this bundle cannot run the request, SamplerError for an impossible schedule,
+    BundleError if the bundle is incomplete.
     """
-    defaults = bundle.defaults
     width, height = _size(request, bundle)
+    strength = _strength(request)
     settings = Settings(
         height=height,
         width=width,
-        num_inference_steps=_num_steps(request, defaults),
-        guidance_scale=_first(request.guidance_scale, defaults["guidance_scale"]),
+        guidance_scale=_first(request.guidance_scale, bundle.defaults["guidance_scale"]),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
-        strength=_strength(request),
+        strength=strength,
+        steps=steps_of(request, strength, bundle),
     )
     _check_size(settings, bundle)
-    _check_kind(request, settings, bundle)
+    _check_kind(request, bundle)
     _check_control(request, bundle)
     _check_proportions(request, frame_of(request, settings), bundle)
     return settings
@@ -113,9 +122,8 @@ def _check_size(settings: Settings, bundle: Bundle) -> None:
             )
 
 
-def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
-    """RequestError unless the denoiser is made for this kind of request, with steps left to
-    take."""
+def _check_kind(request: Request, bundle: Bundle) -> None:
+    """RequestError unless the networks are made for this kind of request."""
     if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
         raise RequestError(
             "this bundle's UNet is made for inpainting: give image and mask_image, or use another "
@@ -123,12 +131,6 @@ def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
         )
     if request.input_image:
         _check_vae_encoder(bundle)
-    steps, strength = settings.num_inference_steps, settings.strength
-    if int(steps * strength) < 1:
-        raise RequestError(
-            f"strength: got {strength:g}, which runs none of the {steps} steps: give at least "
-            f"{math.ceil(1000 / steps) / 1000:g}, or more steps"
-        )
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:
@@ -210,13 +212,6 @@ def _strength(request: Request) -> float:
     """diffusers' defaults, which differ between image to image and inpainting."""
     default = 0.8 if request.image is not None and request.mask_image is None else 1.0
     return default if request.strength is None else request.strength
-
-
-def _num_steps(request: Request, defaults: Mapping[str, Any]) -> int:
-    custom = _first(request.timesteps, request.sigmas, ())
-    default = defaults["num_inference_steps"]
-    num_steps: int = _first(len(custom) or None, request.num_inference_steps, default)
-    return num_steps
 
 
 def _first(*values: Any) -> Any:

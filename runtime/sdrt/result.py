@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sdrt.errors import SdrtError
 from sdrt.notes import Note
@@ -14,6 +16,7 @@ from sdrt_engines import Array
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sdrt.metadata.saving import Metadata
     from sdrt.request import Request
 
 
@@ -29,6 +32,7 @@ class Result:
         engine: the target that ran it; after a fallback also which target failed, and why
         timings: the wall-clock seconds of each stage
         notes: settings that had no effect, or whose effect may surprise you
+        parameters: those of each image, enough to generate it again, as its PNG records them
     """
 
     images: tuple[Image, ...]
@@ -38,6 +42,19 @@ class Result:
     engine: str
     timings: Timings
     notes: tuple[Note, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+
+    def save(self, path: str | PathLike[str], metadata: Metadata = "full") -> tuple[Path, ...]:
+        """Writes the images as PNGs that record their parameters; returns the paths.
+
+        One image goes to `path`, several to out-1.png, out-2.png, …; files of these names are
+        replaced. Paths in the parameters are relative to the image, with the hash of each file.
+        `metadata` "no-paths" leaves them out, "none" leaves out all parameters. Raises `SdrtError`
+        for a file that cannot be written, or that is an input of the request.
+        """
+        from sdrt.metadata.saving import save_images  # only this needs to encode PNGs
+
+        return save_images(self.images, self.parameters, Path(path), metadata)
 
 
 @dataclass(frozen=True)

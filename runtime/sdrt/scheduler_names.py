@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sdrt.errors import RequestError, SamplerError, nearest
+from sdrt.errors import RequestError, SamplerError, nearest, quoted
 
 
 @dataclass(frozen=True)
@@ -137,21 +137,19 @@ def find_name(name: str) -> str | None:
 
 def refusal_of(name: str) -> str:
     """The message for a name that is unknown here."""
-    key = _key(name)
+    key, scheduler = _key(name), f"scheduler {quoted(name)}"
     if key in _nearest_by_key():
         sampler, nearest_name = _nearest_by_key()[key]
-        return (
-            f"scheduler {name!r}: sdrt does not have {sampler}: use the nearest, '{nearest_name}'"
-        )
+        return f"{scheduler}: sdrt does not have {sampler}: use the nearest, '{nearest_name}'"
     for schedule in _MISSING_SCHEDULES:
         stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
             variants = ", ".join(f"'{variant}'" for variant in variants_of(stem))
-            return f"scheduler {name!r}: sdrt does not have the schedule {schedule}: use {variants}"
+            return f"{scheduler}: sdrt does not have the schedule {schedule}: use {variants}"
     if near := _near(key):
-        return f"scheduler {name!r} is unknown: did you mean '{near}'?"
+        return f"{scheduler} is unknown: did you mean '{near}'?"
     return (
-        f"scheduler {name!r} is unknown: use one of {', '.join(SHORT_NAMES)}, "
+        f"{scheduler} is unknown: use one of {', '.join(SHORT_NAMES)}, "
         "or diffusers' class name of one of these"
     )
 

@@ -1,44 +1,100 @@
-"""The schedule of a request: the bundle's scheduler or another, corrected as the model needs."""
+"""The steps of a request: the bundle's scheduler or another, corrected as the model needs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdrt.bundle.folder import Bundle
+from sdrt.denoising.start import first_index
+from sdrt.errors import RequestError
 from sdrt.notes import Note
 from sdrt.request import Request
-from sdrt.resolving import Settings
 
 if TYPE_CHECKING:
     from sdrt.samplers.config import SamplerConfig
     from sdrt.samplers.schedule import Schedule
 
 
-def schedule_of(
-    request: Request, settings: Settings, bundle: Bundle
-) -> tuple[Schedule, tuple[Note, ...]]:
-    """The schedule, with notes on differences from the images of diffusers' class.
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of a request.
 
-    Raises `SamplerError` for an impossible schedule.
+    `first` is the index into the schedule's timesteps at which its image starts. `notes` are the
+    differences from the images of diffusers' class.
     """
-    from sdrt.samplers.config import SamplerConfig  # all samplers: a tenth of `import sdrt`
 
+    schedule: Schedule
+    num_inference_steps: int  # of the whole schedule, as diffusers counts
+    first: int
+    notes: tuple[Note, ...]
+
+
+def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
+    """The steps of a request with an image of this strength, or with strength 1 without one.
+
+    Raises `SamplerError` for an impossible schedule, `RequestError` if no step is left.
+    """
     corrections = dict(bundle.family.scheduler)
     if request.mask is not None:
         corrections |= bundle.family.inpainting_scheduler
-    # As in diffusers: the pipeline corrects its scheduler, and others take that configuration.
-    theirs = SamplerConfig.from_diffusers(bundle.scheduler_config).corrected(corrections)
-    if request.scheduler is not None:
-        theirs = theirs.renamed(request.scheduler)
+    theirs = _their_scheduler(request, corrections, bundle)
     ours = theirs.corrected(corrections)
+    custom = request.timesteps is not None or request.sigmas is not None
+    spaced_again = not custom and _spaces_again(request, ours, bundle)
     schedule = ours.schedule(
-        num_inference_steps=settings.num_inference_steps,
+        num_inference_steps=None if custom else _num_steps(request, bundle),
         timesteps=request.timesteps,
         sigmas=request.sigmas,
         eta=request.eta,
+        strength=strength if spaced_again else 1.0,
     )
-    return schedule, tuple(_differences(theirs, ours, corrections))
+    num_steps = len(schedule.steps) if custom else _num_steps(request, bundle)
+    return Steps(
+        schedule=schedule,
+        num_inference_steps=num_steps,
+        first=0 if spaced_again else _first(schedule, num_steps, strength),
+        notes=tuple(_differences(theirs, ours, corrections)),
+    )
+
+
+def _their_scheduler(
+    request: Request, corrections: Mapping[str, Any], bundle: Bundle
+) -> SamplerConfig:
+    """As in diffusers: the pipeline corrects its scheduler, and others take that configuration."""
+    from sdrt.samplers.config import SamplerConfig  # all samplers: a tenth of `import sdrt`
+
+    own = SamplerConfig.from_diffusers(bundle.scheduler_config).corrected(corrections)
+    return own if request.scheduler is None else own.renamed(request.scheduler)
+
+
+def _num_steps(request: Request, bundle: Bundle) -> int:
+    if request.num_inference_steps is not None:
+        return request.num_inference_steps
+    default: int = bundle.defaults["num_inference_steps"]
+    return default
+
+
+def _spaces_again(request: Request, scheduler: SamplerConfig, bundle: Bundle) -> bool:
+    """True if all steps are spaced again below an image's strength. Inpainting leaves out steps: it
+    has one pipeline for all models in diffusers."""
+    return (
+        request.image is not None
+        and request.mask_image is None
+        and bundle.family.image_timesteps == "spaced again"
+        and scheduler.takes("strength")
+    )
+
+
+def _first(schedule: Schedule, num_steps: int, strength: float) -> int:
+    if int(num_steps * strength) < 1:
+        raise RequestError(
+            f"strength: got {strength:g}, which runs none of the {num_steps} steps: give at least "
+            f"{math.ceil(1000 / num_steps) / 1000:g}, or more steps"
+        )
+    return first_index(schedule, num_steps, strength)
 
 
 def _differences(

@@ -20,7 +20,7 @@ from sdrt.targets.engines import open_engine, open_reference
 from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt.verification.verdict import verify_component
-from sdrt_engines import SdrtError, Target
+from sdrt_engines import EngineError, SdrtError, Target
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building import prepared_graphs
 from support.built_bundle import build_for
@@ -159,7 +159,7 @@ def test_a_spoilt_file_is_reported_and_built_again(name: str, copy: Path) -> Non
     path = copy / f"engines/cpu/{NETWORK}/{name}"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    overwrite(path, data)
+    overwrite(path, bytes(data))
     bundle = Bundle.open(copy)
     with pytest.raises(BundleError, match=r"the file has changed: .*: run `sdrt build` again"):
         open_engine(bundle, NETWORK, "cpu")
@@ -180,9 +180,10 @@ def test_a_folder_of_engines_on_another_disk_is_refused(copy: Path) -> None:
 
 
 def test_what_a_killed_build_has_left_is_cleared_up(copy: Path) -> None:
-    left = copy / "engines/cpu/.unet.123.abc"
-    left.mkdir()
-    (left / "model.onnx").write_bytes(b"half")
+    left = copy / "engines/cpu/.sdrt-0123abcd"
+    (left / "new").mkdir(parents=True)
+    (left / "lock").touch()
+    (left / "new/model.onnx").write_bytes(b"half")
     build_for("cpu", copy, components=(NETWORK,))
     assert not left.exists()
 
@@ -239,3 +240,12 @@ def test_on_an_unknown_processor_nothing_is_prepared(
     monkeypatch.setattr(prepared_graphs, "preparer", lambda: None)
     with pytest.raises(SdrtError, match="target cpu: this system does not report its processor's"):
         build_for("cpu", copy)
+
+
+def test_a_disk_that_fills_up_meanwhile_is_reported(tmp_path: Path) -> None:
+    """onnxruntime reports a place in its source."""
+    (tmp_path / "model.onnx").write_bytes(b"broken")
+    with pytest.raises(OSError, match="No space left on device"):
+        prepare_onnx(tmp_path / "model.onnx", tmp_path / "new.onnx", lambda folder: 0)
+    with pytest.raises(EngineError, match="cannot be prepared"):
+        prepare_onnx(tmp_path / "model.onnx", tmp_path / "new.onnx")

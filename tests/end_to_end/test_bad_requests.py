@@ -41,6 +41,7 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ),
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
         ([*DRAW, "--num-threads", "x"], "argument --num-threads: got 'x', expected a whole number"),
+        ([*DRAW, "--control-scale=--"], "argument --control-scale: got '--', expected a value"),
         ([*DRAW, "--seed", "x"], "argument -s/--seed: got 'x', expected a whole number (see sdrt"),
         ([*DRAW, "--width", "9.5"], "argument -W/--width: got '9.5', expected a whole number"),
         ([*DRAW, "--resize", "corp"], "argument --resize: got 'corp', did you mean 'crop'? (see"),

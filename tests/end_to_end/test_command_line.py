@@ -159,7 +159,7 @@ def test_one_option_overrides_what_the_image_says(
     assert main(["run", "toy", PROMPT, "--steps", "2", "-s", "0", "-o", "one.png"]) == 0
     assert main(["run", "--from-image", "one.png", "--seed", "1", "-o", "other.png"]) == 0
     one, other = (recorded(Path(name)) for name in ("one.png", "other.png"))
-    assert one["bundle"] == str(tmp_path / "toy")
+    assert one["bundle"] == "toy"
     assert (one["seed"], one["guidance_scale"]) == (0, 3.0)  # the bundle's own guidance
     assert other == one | {"seed": 1}
     assert (pixels(Path("one.png")) != pixels(Path("other.png"))).any()
@@ -182,10 +182,10 @@ def test_what_cannot_be_followed_is_reported(tmp_path: Path) -> None:
     outcome = run_sdrt("run", "--from-image", "later.png", folder=tmp_path)
     warning, error = outcome.err
     assert warning == (
-        "sdrt: warning: later.png was made with tiling, which this version does not know: "
-        "the image will differ"
+        "sdrt: note: later.png: the original was made with tiling, which this version does not "
+        "know: the image will differ"
     )
-    assert error.startswith("sdrt: no bundle at 'gone'")
+    assert error.startswith(f"sdrt: no bundle at '{tmp_path / 'gone'}'")
 
 
 def test_an_interrupt_leaves_nothing(

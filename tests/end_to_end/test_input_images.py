@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -70,9 +71,12 @@ def test_an_image_is_made_again_bit_for_bit(
 ) -> None:
     assert main([*DRAW, *options, "-o", "one.png"]) == 0
     (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")  # images are found at their old paths
-    assert main(["run", "--from-image", "../one.png", "--target", "cpu", "-o", "again.png"]) == 0
-    assert Path("again.png").read_bytes() == Path("../one.png").read_bytes()
+    monkeypatch.chdir(folder / "elsewhere")  # images are found from the place of the PNG
+    again = ["run", "--from-image", "../one.png", "--target", "cpu", "-o"]
+    assert main([*again, "../again.png"]) == 0
+    assert Path("../again.png").read_bytes() == Path("../one.png").read_bytes()
+    assert main([*again, "again.png"]) == 0
+    assert np.array_equal(pixels("again.png"), pixels("../one.png"))
     assert main([*DRAW[:1], "../bundle", *DRAW[2:], "-W", "64", "-H", "48", "-o", "plain.png"]) == 0
     assert not np.array_equal(pixels("plain.png"), pixels("../one.png"))
 
@@ -80,11 +84,16 @@ def test_an_image_is_made_again_bit_for_bit(
 def test_a_png_says_which_images_it_was_made_from(folder: Path) -> None:
     assert main([*DRAW, *WAYS["all"], "--control-scale", "edges=0.5", "-o", "one.png"]) == 0
     said = recorded("one.png")
-    assert said["image"] == str(folder / "in.png")
-    assert said["mask_image"] == str(folder / "mask.png")
+    assert said["image"] == "in.png"
+    assert said["mask_image"] == "mask.png"
     assert said["strength"] == 0.9
     assert said["control"] == {
-        "edges": {"image": str(folder / "edges.png"), "scale": 0.5, "start": 0.0, "end": 1.0}
+        "edges": {"image": "edges.png", "scale": 0.5, "start": 0.0, "end": 1.0}
+    }
+    assert said["bundle"] == "bundle"
+    assert said["files"] == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("in.png", "mask.png", "edges.png")
     }
     with Image.open("one.png") as image:
         assert "Denoising strength: 0.9" in image.info["parameters"]
@@ -168,8 +177,8 @@ def test_a_png_that_does_not_name_its_image_begins_at_noise(folder: Path) -> Non
     outcome = run_sdrt(*command, folder=folder)
     assert outcome.code == 0
     assert outcome.err[0] == (
-        "sdrt: warning: other.png was made from another image, which it does not name: give that "
-        "image with --image, or the new image starts from noise"
+        "sdrt: note: other.png: the original has a strength, so it may have been made from another "
+        "image, which it does not name: give it with --image, or the new image starts from noise"
     )
     assert "strength" not in recorded("out.png")
     assert run_sdrt(*command, "--image", "in.png", folder=folder).code == 0

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sdrt.bundle.file_records import record_file
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import write_manifest
 from sdrt.command_line.main import main
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from support.backends import skip_unless_it_opens
 from support.toy_bundle import write_toy_bundle
 
@@ -79,6 +84,24 @@ def test_the_table_says_why_a_network_does_not_run(
     assert main(["verify", str(root), "--target", "cpu"]) == 1
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("unet "))
     assert row.rstrip().endswith("this file of the bundle is missing: export it again")
+
+
+@pytest.mark.parametrize("command", ["verify", "build"])
+def test_tokenizer_json_alone_is_enough(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers 5 writes no vocab.json, and `seeded_inputs` needs the size of the vocabulary."""
+    root = write_toy_bundle(tmp_path / "toy")
+    backend = ClipTokenizer.open(root / "tokenizer").backend
+    backend.save(str(root / "tokenizer/tokenizer.json"))
+    for name in ("vocab.json", "merges.txt"):
+        (root / "tokenizer" / name).unlink()
+    manifest = Bundle.open(root).manifest
+    kept = (file for file in manifest.files if (root / file.path).exists())
+    added = record_file(root, "tokenizer/tokenizer.json")
+    write_manifest(root, replace(manifest, files=(*kept, added)))
+    assert main([command, str(root), "--target", "cpu"]) == 0
+    assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest
+from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest, quoted
 
 
 @pytest.mark.parametrize(
@@ -11,6 +12,7 @@ from sdrt_engines.errors import did_you_mean, is_out_of_memory, nearest
         (MemoryError(), True),
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("bad allocation"), True),
+        (RuntimeError("can't alloc"), True),  # OpenVINO
         (RuntimeError("Failed to allocate memory for requested buffer of size 5368709120"), True),
         (RuntimeError("CUDA failure 2: out of memory"), True),
         (RuntimeError("ensure the pre-allocated shapes match the expected output shapes"), False),
@@ -50,3 +52,27 @@ def test_did_you_mean_knows_other_programs_words(word: str, end: str) -> None:
 )
 def test_a_short_word_with_a_wrong_letter_is_another_word(word: str, name: str | None) -> None:
     assert nearest(word, ["cpu", "cuda"]) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "None"),
+        ("a\nb", r"'a\nb'"),
+        (10**400, "1000000000"),
+        ([1, [10**5000]], "[1, [a whole number of 16610 bits]]"),
+        (np.zeros((2, 2)), "array([[0., 0.], [0., 0.]])"),
+    ],
+)
+def test_every_value_is_quoted_on_one_line(value: object, text: str) -> None:
+    assert quoted(value).startswith(text)
+
+
+@pytest.mark.parametrize("value", ["x" * 10**7, list(range(10**6)), [10**5000], np.zeros(10**6)])
+def test_a_long_value_is_cut(value: object) -> None:
+    assert len(quoted(value)) <= 90
+
+
+def test_a_long_word_is_near_to_none() -> None:
+    assert nearest("x" * 10**7, KNOWN) is None
+    assert did_you_mean("x" * 10**7, KNOWN).startswith("known: ")

@@ -141,6 +141,22 @@ def test_a_shape_that_the_network_cannot_take(open_onnx: Opener, tmp_path: Path)
         assert engine.run({"x": np.ones(4, np.float32)})["y"].shape == (2, 2)
 
 
+def test_an_output_of_another_shape_than_declared(open_any: Opener, tmp_path: Path) -> None:
+    """It would be broadcast, or end in an error of numpy far from its cause."""
+    path = tmp_path / "model.onnx"
+    nodes = [("Transpose", ["sample"], ["out"]), NODES[1]]
+    declared = Signature(SIGNATURE.inputs, (spec("out", "float32", "B", 4), SIGNATURE.outputs[1]))
+    path.write_bytes(onnx_model(declared, nodes, {"scale": SCALE}))
+    with (
+        open_any(path) as engine,
+        pytest.raises(
+            (TensorError, EngineError),
+            match=r"output 'out' is float32 \(4, 2\), expected .*\(B, 4\)|for output: out",
+        ),
+    ):
+        engine.run(FEEDS)
+
+
 def test_feeds_are_checked(engine: Engine) -> None:
     with pytest.raises(TensorError, match=r"unet: input 'index' is int64 \(1,\), expected int64"):
         engine.run({**FEEDS, "index": np.array([0])})

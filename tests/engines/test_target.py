@@ -27,7 +27,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("target", [None, b"cpu", 5])
 def test_what_is_no_text_is_refused(target: Any) -> None:
-    with pytest.raises(TargetError, match=f"^target: got {type(target).__name__}, expected a text"):
+    with pytest.raises(TargetError, match=r"^target: got .*, known: auto, cpu"):
         resolve_target(target)
 
 

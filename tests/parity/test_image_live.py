@@ -44,6 +44,8 @@ SCHEDULERS = (
     "dpmpp_2m_sde",
 )
 STRENGTHS = (0.2, 0.75, 1.0)
+SIGMAS = (14.615, 11.0, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.0)  # 10 steps
+CUSTOM_STRENGTHS = (0.1, 0.3, 0.5, 0.75, 1.0)
 BLENDING = [name for name in RECIPES if name not in ("inpaint", "wide_latents")]
 
 
@@ -73,6 +75,12 @@ IMAGE_TO_IMAGE = [
     image_to_image("classic", strength=0.5, guidance_scale=1.0),
     image_to_image("classic", "euler", strength=0.61, num_inference_steps=7),
     image_to_image("classic", "euler", strength=0.5, timesteps=[999, 700, 400, 100]),
+    *(
+        image_to_image("classic", "euler", strength=strength, sigmas=list(SIGMAS))
+        for strength in CUSTOM_STRENGTHS
+    ),
+    # diffusers counts 2n - 1 steps for n timesteps of Heun: other strengths start elsewhere
+    image_to_image("classic", "heun", strength=1.0, timesteps=[999, 700, 400, 100]),
     # sizes: the image's own, cut to whole latents, which are of 2 pixels here
     image_to_image("classic", image=sample_image(44, 24)),
     image_to_image("deep", image=sample_image(45, 67)),  # 8 pixels
@@ -85,6 +93,10 @@ INPAINTING = [
         for recipe in ("classic", "inpaint")
         for name in SCHEDULERS
         for strength in STRENGTHS
+    ),
+    *(
+        inpainting("classic", "euler", strength=strength, sigmas=list(SIGMAS))
+        for strength in CUSTOM_STRENGTHS
     ),
     *(inpainting(recipe, size=(44, 24)) for recipe in ("classic", "inpaint")),
     *(inpainting(recipe, guidance_scale=1.0) for recipe in ("classic", "inpaint")),

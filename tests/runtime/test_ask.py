@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sdrt.ask import Answer, Ask, Asks, Constant, Joiner, Link, answered, split
+from sdrt.ask import Answer, Ask, Asks, Constant, Joiner, Link, answered, joint, part_of, split
 from sdrt_engines import Array
 
 OUTPUTS = ("out_sample",)
@@ -143,3 +143,34 @@ def test_a_joiner_keeps_no_finished_request_alive() -> None:
     finished = weakref.ref(constants.pop())
     gc.collect()
     assert finished() is None
+
+
+# --- parts
+
+
+def test_a_part_is_the_ask_of_its_rows() -> None:
+    whole = controlled(1, 2, 3, 4, rows=(1, 3))
+    net, unet = part_of(whole, range(2, 4)).chain
+    assert (net.rows, unet.rows) == ((1,), (0, 1))
+    np.testing.assert_array_equal(net.changing["sample"][:, 0], [4])
+    np.testing.assert_array_equal(net.constant.feeds["conditioning_scale"][:, 0], [4])
+    np.testing.assert_array_equal(unet.changing["sample"][:, 0], [3, 4])
+    np.testing.assert_array_equal(unet.constant.feeds["context"][:, 0], [103, 104])
+
+
+def test_a_part_s_constant_feeds_are_the_same_object_each_time() -> None:
+    whole = ask(1, 2, 3)
+    parts = [part_of(whole, range(1, 3)).chain[0].constant for _ in range(2)]
+    assert parts[0] is parts[1]
+
+
+def test_a_scalar_timestep_stays() -> None:
+    part = part_of(ask(1, 2, timestep=np.array(5.0)), range(1))
+    assert part.chain[0].changing["timestep"] == 5.0
+
+
+def test_the_answers_of_parts_are_joined() -> None:
+    parts = [Answer({"out": np.array([i])}, {"denoiser": 0.5}, "cpu") for i in range(2)]
+    answer = joint(parts)
+    assert answer.outputs["out"].tolist() == [0, 1]
+    assert (answer.seconds, answer.ran_on) == ({"denoiser": 1.0}, "cpu")

@@ -281,6 +281,24 @@ def test_a_closed_pipeline_says_so(pipe: Pipeline) -> None:
         pipe(CIRCLE, num_inference_steps=1, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"bundle": None}, 'got None, expected the path of a bundle, or "demo"'),
+        ({"bundle": b"b"}, "got b'b', expected the path of a bundle"),
+        ({"target": None}, "target: got None, known: auto, cpu, "),
+        ({"target": 5}, "target: got 5, known: auto, cpu, "),
+        ({"target": np.array(["auto", "cpu"])}, "target: got array"),
+        ({"num_threads": "x"}, "num_threads: got 'x', expected a whole number from 1 to 1024"),
+        ({"num_threads": 10**5000}, "num_threads: got a whole number of 16610 bits"),
+    ],
+)
+def test_values_of_another_type_do_not_open(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(SdrtError) as caught:
+        Pipeline.open(**({"bundle": "demo"} | keywords))
+    assert message in str(caught.value)
+
+
 # --- what a request leaves open ---
 
 

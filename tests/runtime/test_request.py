@@ -41,12 +41,26 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"negative_prompt": ["a", "b"]}, "negative_prompt: got a list of 2 for 1 prompts"),
         ({"negative_prompt": 3}, "negative_prompt: got 3, expected a string"),
         ({"timesteps": [1], "sigmas": [1.0]}, "timesteps and sigmas were both given"),
-        ({"timesteps": 20}, "timesteps: got 20, expected a list, each item a number from 0"),
+        (
+            {"timesteps": 20},
+            "timesteps: got 20, expected a list of 1000 items at most, each a number from 0",
+        ),
         ({"timesteps": []}, "timesteps: got an empty list, expected a list"),
         ({"timesteps": ["9"]}, "timesteps[0]: got '9', expected a number from 0"),
         ({"timesteps": "999"}, "timesteps: got '999', expected a list"),
         ({"timesteps": b"999"}, "timesteps: got b'999', expected a list"),
         ({"timesteps": iter([1])}, "expected a list"),
+        ({"timesteps": memoryview(b"99")}, "timesteps: got <memory at"),
+        ({"timesteps": range(10**30)}, "timesteps: got more, expected a list of 1000 items at"),
+        ({"negative_prompt": "x" * 10_001}, "negative_prompt: got a string of 10001 characters, "),
+        ({"num_images_per_prompt": 1025}, "num_images_per_prompt: got 1025, expected"),
+        ({"seed": 10**5000}, "seed: got a whole number of 16610 bits, expected"),
+        ({"sigmas": [10**5000]}, "sigmas[0]: got a whole number of 16610 bits"),
+        ({"resize": 10**5000}, "resize: got a whole number of 16610 bits, known: crop"),
+        ({"resize": np.array(["crop", "pad"])}, "resize: got array(['crop', 'pad'], dtype='<U4')"),
+        ({"scheduler": "x" * 10**6}, "xxx' is unknown: use one of "),
+        ({"x" * 10**6: 1}, "xxx': known: prompt, "),
+        ({"control": {"x" * 300: IMAGE}}, "xxx', expected the name of a ControlNet"),
         ({"sigmas": [math.nan]}, "sigmas[0]: got nan"),
         ({"negative_prompt": b"a"}, "negative_prompt: got b'a', expected a string or a list"),
         ({"scheduler": object()}, "expected a name: give a name such as 'euler'"),
@@ -101,9 +115,10 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
     ],
 )
 def test_impossible_values_are_refused_by_name(keywords: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises((RequestError, SamplerError)) as caught:
         request_from("a circle", keywords)
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,9 @@ def test_impossible_values_are_refused_by_name(keywords: dict[str, Any], message
     [
         ([], "prompt: got an empty list"),
         ([1], "prompt: got 1, expected"),
+        (["a"] * 1025, "num_images_per_prompt: got 1 for each of 1025 prompts, expected 1024"),
+        ("x" * 10**7, "prompt: got a string of 10000000 characters, expected 10000 at most: short"),
+        (["a", "x" * 10_001], "prompt: got a string of 10001 characters"),
         (None, "prompt: got None"),
     ],
 )
@@ -160,7 +178,7 @@ def test_a_dict_that_changes_later_does_not_change_the_request() -> None:
 def test_masks_of_one_colour_are_masks(colour: int) -> None:
     request = Request("a", image=IMAGE, mask_image=Image.new("L", IMAGE.size, colour))
     assert request.mask is not None
-    assert request.mask.image.getextrema() == ((colour, colour),) * 3
+    assert request.mask.image.getextrema() == (colour, colour)
 
 
 def test_one_image_serves_all_prompts() -> None:

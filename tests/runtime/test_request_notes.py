@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import sdrt
 from sdrt.notes import Note
@@ -109,6 +111,12 @@ def test_a_truncated_prompt_is_noted_with_what_was_cut_off(pipe: sdrt.Pipeline, 
     )
 
 
+def test_a_note_quotes_little_of_a_long_prompt(pipe: sdrt.Pipeline) -> None:
+    (note,) = notes(pipe, prompt="blue " * 2000)
+    assert note.code == "prompt_truncated"
+    assert len(note.message) < 250
+
+
 def test_each_truncated_prompt_of_a_batch_is_noted_once(pipe: sdrt.Pipeline) -> None:
     stream = pipe.stream([LONG, LONG, "blue " * 80], num_images_per_prompt=2, **STEPS)
     list(stream)
@@ -132,3 +140,80 @@ def test_a_call_issues_one_warning_after_the_result(pipe: sdrt.Pipeline) -> None
 @pytest.mark.filterwarnings("error")
 def test_a_stream_issues_no_warning(pipe: sdrt.Pipeline) -> None:
     assert len(notes(pipe, width=512, height=512)) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "field", "quoted"),
+    [
+        ("a (red:1.5) circle", "", "prompt", "'(red:1.5)'"),
+        ("a circle <lora:foo:0.8>", "", "prompt", "'<lora:foo:0.8>'"),
+        ("a circle", "(blurry: 2)", "negative_prompt", "'(blurry: 2)'"),
+    ],
+)
+def test_weights_and_tags_are_read_as_words(
+    pipe: sdrt.Pipeline, prompt: str, negative: str, field: str, quoted: str
+) -> None:
+    (note,) = notes(pipe, prompt, negative_prompt=negative)
+    assert (note.code, note.field) == ("prompt_syntax", field)
+    assert note.message == (f"{field}: {quoted} is read as words: weights and tags have no meaning")
+
+
+def test_brackets_alone_are_words(pipe: sdrt.Pipeline) -> None:
+    assert notes(pipe, "a circle (red, round), ratio 1:2, a <b> c") == []
+
+
+# --- masks that do less than it seems
+
+
+def painted(box: tuple[int, int, int, int], grey: int = 255) -> Image.Image:
+    drawn = Image.new("L", (64, 64))
+    drawn.paste(grey, box)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("drawn", "code", "message"),
+    [
+        (painted((0, 0, 0, 0)), "mask_empty", "it is black everywhere, expected white (from 128"),
+        (painted((16, 16, 32, 32), 1), "mask_empty", "its greatest value is 1 of 255: save a mask"),
+        (
+            Image.fromarray(np.asarray(painted((16, 16, 32, 32), 1)).astype(np.int32)),
+            "mask_empty",
+            "its greatest value is 1 of 255",
+        ),
+        (painted((17, 17, 23, 23)), "mask_too_thin", "contains no corner of a latent cell of 8×8"),
+        (painted((18, 0, 20, 64)), "mask_too_thin", "so nothing is generated: make it larger, or"),
+    ],
+)
+def test_a_mask_that_generates_nothing(
+    pipe: sdrt.Pipeline, drawn: Image.Image, code: str, message: str
+) -> None:
+    (note,) = notes(pipe, image=sample_image(64, 64), mask_image=drawn)
+    assert (note.code, note.field) == (code, "mask_image")
+    assert message in note.message
+
+
+def test_a_mask_of_fractions_is_a_plain_mask(pipe: sdrt.Pipeline) -> None:
+    drawn = Image.fromarray(np.asarray(mask(64, 64, (16, 16, 32, 32))).astype(np.float32) / 255)
+    assert notes(pipe, image=sample_image(64, 64), mask_image=drawn) == []
+
+
+def test_a_box_that_differs_from_that_of_diffusers(pipe: sdrt.Pipeline) -> None:
+    drawn = mask(64, 64, (16, 16, 32, 32))
+    options: dict[str, Any] = {"image": sample_image(64, 64), "padding_mask_crop": 4}
+    assert notes(pipe, mask_image=drawn, width=64, height=64, **options) == []
+    drawn.putpixel((63, 63), 2)
+    (note,) = notes(pipe, mask_image=drawn, width=64, height=64, **options)
+    assert note.code == "crop_box_differs"
+    assert "takes the box (12, 12, 36, 36) around its white" in note.message
+    assert "takes (12, 12, 64, 64)" in note.message
+
+
+def test_an_empty_mask_is_refused_with_a_crop(pipe: sdrt.Pipeline) -> None:
+    with pytest.raises(sdrt.RequestError, match=r"black everywhere.*has nothing to cut out"):
+        notes(
+            pipe,
+            image=sample_image(64, 64),
+            mask_image=painted((0, 0, 0, 0)),
+            padding_mask_crop=8,
+        )

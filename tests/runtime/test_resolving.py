@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, SamplerError
+from sdrt.job import job_from_request
 from sdrt.request import Request
 from sdrt.resolving import frame_of, settings_of
 from sdrt_engines import Signature
@@ -150,11 +152,41 @@ def test_a_strength_that_leaves_no_step_is_reported(strength: float, bundle: Bun
     )
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "custom", "num_steps"),
+    [
+        ("euler", {"sigmas": [14.0, 5.0, 1.0, 0.1, 0.0]}, 4),  # the last one ends the last step
+        ("euler", {"timesteps": [900, 500, 100]}, 3),
+        ("heun", {"timesteps": [900, 500, 100]}, 3),
+        ("lcm", {"timesteps": [900, 500, 100]}, 3),
+    ],
+)
+def test_custom_steps_are_counted_by_the_schedule(
+    scheduler: str, custom: dict[str, Any], num_steps: int, bundle: Bundle
+) -> None:
+    request = Request("a", scheduler=scheduler, image=IMAGE, **custom)
+    assert resolved(request, bundle).num_inference_steps == num_steps
+    job = job_from_request(request, bundle, dict(signatures(bundle)))
+    assert not [note for note in job.notes if note.code == "steps_replaced"]
+    again = job_from_request(job.request, bundle, dict(signatures(bundle)))
+    assert not [note for note in again.notes if note.code == "steps_replaced"]
+
+
+def signatures(bundle: Bundle) -> Iterator[tuple[str, Signature]]:
+    return ((each.name, each.signature) for each in bundle.manifest.components)
+
+
+def test_an_impossible_schedule_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(SamplerError, match="expected a descending list"):
+        resolved(Request("a", scheduler="euler", sigmas=[1, 2]), bundle)
+
+
 @pytest.mark.parametrize("num_steps", [1, 3, 7, 49, 50, 300, 999, 1000])
 def test_the_strength_that_is_advised_leaves_a_step(num_steps: int, bundle: Bundle) -> None:
-    message = refusal(bundle, image=IMAGE, strength=0, num_inference_steps=num_steps)
+    steps: dict[str, Any] = {"num_inference_steps": num_steps, "scheduler": "euler"}
+    message = refusal(bundle, image=IMAGE, strength=0, **steps)
     advised = float(message.partition("at least ")[2].partition(",")[0])
-    request = Request("a", image=IMAGE, strength=advised, num_inference_steps=num_steps)
+    request = Request("a", image=IMAGE, strength=advised, **steps)
     assert resolved(request, bundle).strength == advised
     assert advised < 1 / num_steps + 0.001 + 1e-9
 

@@ -11,8 +11,7 @@ import pytest
 from sdrt.bundle.folder import Bundle
 from sdrt.notes import Note
 from sdrt.request import Request
-from sdrt.resolving import settings_of
-from sdrt.scheduling import schedule_of
+from sdrt.scheduling import steps_of
 from support.bundle_folder import write_json, write_onnx_folder
 
 ZERO_SNR = {
@@ -27,7 +26,7 @@ ZERO_SNR = {
 def notes_of(folder: Path, config: dict[str, Any], scheduler: str | None) -> tuple[Note, ...]:
     write_json(folder / "scheduler" / "scheduler_config.json", config)
     request, bundle = Request("a", scheduler=scheduler, num_inference_steps=4), Bundle.open(folder)
-    return schedule_of(request, settings_of(request, bundle), bundle)[1]
+    return steps_of(request, 1.0, bundle).notes
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from sdrt_export.checkpoints.parts import KINDS, SCHEDULER, CheckpointKind, Part
 from sdrt_export.checkpoints.weights_files import (
     Weights,
     advice_on_file,
-    check_head,
+    check_weights,
     file_names,
     find_weights,
     pickles_among,
@@ -87,8 +87,7 @@ def checkpoint_from_folder(folder: Path, source: str) -> Checkpoint:
     weights = weights_from_names(files, source, kind)
     family = family_of_folder(folder, source, kind)
     for model in weights.values():
-        for name in model.files:
-            check_head(folder / name)
+        check_weights(folder, model)
     controlnets = controlnets_in_checkpoint(folder, host_of_folder(folder, source))
     return Checkpoint(folder, source, kind, family, weights, controlnets)
 
@@ -100,7 +99,7 @@ def _files_wanted(repo: str) -> FilesWanted:
         kind = kind_of_folder(folder, repo)
         found = [*weights_from_names(files, repo, kind).values(), *_controlnets_in(files, kind)]
         family_of_folder(folder, repo, kind)
-        return [name for located in found for name in located.files]
+        return [name for located in found for name in located.needed]
 
     small_files = {name: None for kind in KINDS for name in kind.small_files}
     return FilesWanted(
@@ -155,6 +154,7 @@ def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind)
     missing = [
         *(name for name in _small_files(files, kind) if name not in files),
         *(f"{part.weights}.safetensors" for part in kind.parts if part not in weights),
+        *(name for located in weights.values() for name in located.missing(files)),
     ]
     if not missing:
         return None

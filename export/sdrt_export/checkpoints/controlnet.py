@@ -21,7 +21,7 @@ from sdrt_export.checkpoints.parts import CONFIG_NAME, PartKind
 from sdrt_export.checkpoints.weights_files import (
     Weights,
     advice_on_file,
-    check_head,
+    check_weights,
     file_names,
     find_weights,
     pickles_among,
@@ -77,12 +77,12 @@ def check_name(name: str) -> None:
 def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> Weights:
     """The files that hold the weights. CheckpointError if they are missing or only pickled."""
     weights = find_weights(files, kind.weights)
-    if weights is not None:
+    if weights is not None and not weights.missing(files):
         return weights
     pickles = pickles_among(files)
     if pickles:
         raise CheckpointError(refusal_of_pickles(source, pickles, kind.class_name))
-    missing = [f"{kind.weights}.safetensors"]
+    missing = weights.missing(files) if weights else [f"{kind.weights}.safetensors"]
     raise CheckpointError(refusal_of_incomplete(source, kind.title, missing, files))
 
 
@@ -106,7 +106,7 @@ def _files_wanted(repo: str, host: Host) -> FilesWanted:
 
     def weights(folder: Path, files: Collection[str]) -> tuple[str, ...]:
         _check_config(folder, repo, host)
-        return weights_from_names(files, repo, kind).files
+        return weights_from_names(files, repo, kind).needed
 
     return FilesWanted(
         small_files=(kind.config,),
@@ -119,8 +119,7 @@ def _from_folder(name: str, folder: Path, source: str, host: Host) -> ControlNet
     _check_config(folder, source, host)
     kind = host.kind.controlnet
     weights = weights_from_names(file_names(folder), source, kind)
-    for file in weights.files:
-        check_head(folder / file)
+    check_weights(folder, weights)
     return ControlNetCheckpoint(name, folder, source, kind, weights)
 
 

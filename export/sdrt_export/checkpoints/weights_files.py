@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+import shlex
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from fnmatch import filter as matching
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sdrt.bundle.optimum_folder import fields_from_file
+from sdrt.errors import SdrtError
 from sdrt_export.errors import CheckpointError
 
 VARIANTS = (None, "fp16")  # the first that exists is read, as float32
@@ -19,18 +22,75 @@ class Weights:
 
     variant: str | None
     files: tuple[str, ...]
+    index: str | None = None  # of shards: which of them holds which tensor
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """All files that are read."""
+        return self.files if self.index is None else (*self.files, self.index)
+
+    def missing(self, files: Collection[str]) -> list[str]:
+        """The needed files that are not among `files`."""
+        return [name for name in self.needed if name not in files]
 
 
 def find_weights(files: Collection[str], stem: str) -> Weights | None:
-    """The weights called `stem` ("unet/diffusion_pytorch_model") among the files, or None."""
-    for variant in VARIANTS:
-        name = f"{stem}.{variant}" if variant else stem
-        shards = sorted(matching(files, f"{name}-*-of-*.safetensors"))
-        if f"{name}.safetensors" in files:
-            return Weights(variant, (f"{name}.safetensors",))
-        if shards:
-            return Weights(variant, tuple(shards))
-    return None
+    """The weights called `stem` ("unet/diffusion_pytorch_model") among the files, or None.
+
+    The first complete ones, else the first incomplete ones, with their `missing` files.
+    """
+    found = [weights for variant in VARIANTS for weights in _weights_of(files, stem, variant)]
+    complete = [weights for weights in found if not weights.missing(files)]
+    return next(iter([*complete, *found]), None)
+
+
+def _weights_of(files: Collection[str], stem: str, variant: str | None) -> Iterator[Weights]:
+    """The weights of one variant: in one file, or in shards under the names that libraries use.
+
+    The variant comes before the shard's number, or, in older checkpoints, after it.
+    """
+    mark = f".{variant}" if variant else ""
+    if f"{stem}{mark}.safetensors" in files:
+        yield Weights(variant, (f"{stem}{mark}.safetensors",))
+    indices = [f"{stem}.safetensors.index{mark}.json", f"{stem}.safetensors{mark}.index.json"]
+    index = next((name for name in indices if name in files), indices[0])
+    for before, after in dict.fromkeys([(mark, ""), ("", mark)]):
+        for total in _totals(files, f"{stem}{before}", f"{after}.safetensors"):
+            numbers = range(1, int(total) + 1)
+            shards = (f"{stem}{before}-{i:05}-of-{total}{after}.safetensors" for i in numbers)
+            yield Weights(variant, tuple(shards), index)
+
+
+def _totals(files: Collection[str], begin: str, end: str) -> list[str]:
+    """The numbers of shards in the names that begin and end like this."""
+    shard = re.compile(rf"{re.escape(begin)}-\d{{5}}-of-(\d{{5}}){re.escape(end)}")
+    return sorted({match[1] for match in map(shard.fullmatch, files) if match})
+
+
+def check_weights(folder: Path, weights: Weights) -> None:
+    """CheckpointError if a file is not safetensors, is truncated, or is not in the index.
+
+    Only headers are read.
+    """
+    for name in weights.files:
+        check_head(folder / name)
+    if weights.index is None:
+        return
+    path = folder / weights.index
+    try:
+        named = set(map(str, fields_from_file(path).child("weight_map").values.values()))
+    except SdrtError as error:
+        raise CheckpointError(f"{error}: download or save the checkpoint again") from error
+    expected = {PurePosixPath(name).name for name in weights.files}
+    if named != expected:
+        raise CheckpointError(
+            f"{path} names {_some(named)}, expected {_some(expected)}: "
+            "download or save the checkpoint again"
+        )
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:4]) or "no files"
 
 
 def file_names(folder: Path) -> set[str]:
@@ -60,10 +120,8 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     """The message for pickled weights; `kind` is the class of diffusers that reads the source."""
     return (
         f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
-        "they are loaded, so sdrt refuses them. If you trust them, convert them: python -c "
-        f'"from diffusers import {kind} as M; '
-        f"M.from_pretrained('{source}').save_pretrained('converted')\", "
-        "and export 'converted'"
+        "they are loaded, so sdrt refuses them. If you trust them, convert them: "
+        f"{_conversion(kind, 'from_pretrained', source)}, and export 'converted'"
     )
 
 
@@ -87,7 +145,15 @@ def advice_on_file(file: Path, kind: str) -> str:
         else "is a file, expected a diffusers folder. If it is a checkpoint,"
     )
     return (
-        f"'{file}' {reason} convert it: python -c "
-        f'"from diffusers import {kind} as M; '
-        f"M.from_single_file('{file}').save_pretrained('converted')\", and export 'converted'"
+        f"'{file}' {reason} convert it: "
+        f"{_conversion(kind, 'from_single_file', str(file))}, and export 'converted'"
     )
+
+
+def _conversion(kind: str, method: str, source: str) -> str:
+    """The shell command that saves a model as a folder of safetensors, `converted`."""
+    program = (
+        f"from diffusers import {kind} as M; M.{method}({source!r}).save_pretrained('converted')"
+    )
+    plain = not set(program) & set('"$`\\!')
+    return f'python -c "{program}"' if plain else f"python -c {shlex.quote(program)}"

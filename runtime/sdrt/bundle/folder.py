@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +21,11 @@ from sdrt.bundle.optimum_folder import (
     manifest_from_folder,
     onnx_folders,
 )
-from sdrt.errors import BundleError
+from sdrt.errors import BundleError, quoted
 from sdrt.families.family import Family, Role
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.tokenizer_config import TOKENIZER_FILES
+from sdrt_engines.regular_file import read_regular
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Bundle:
         Folders written by `optimum-cli export onnx` open too. BundleError with a remedy for
         anything else: nothing there, a checkpoint that is not exported yet, a broken manifest.
         """
+        if not isinstance(path, str | PathLike) or not isinstance(fspath(path), str):
+            raise BundleError(
+                f'bundle: got {quoted(path)}, expected the path of a bundle, or "{demo.DEMO}"'
+            )
         if path == demo.DEMO:
             manifest = _demo_manifest()
             return cls(demo.demo_root(manifest), manifest)
@@ -216,7 +221,7 @@ def _way_to_make(root: Path) -> str:
 
 def _manifest_from_file(path: Path) -> Manifest:
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path.parent)):

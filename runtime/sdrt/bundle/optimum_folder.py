@@ -14,6 +14,7 @@ from sdrt.families.family import Role
 from sdrt.families.known import ROLES, Reader, family_from_configs
 from sdrt.files.json_fields import JsonFields, within
 from sdrt_engines import signature_from_onnx
+from sdrt_engines.regular_file import read_regular
 
 MODEL_INDEX = "model_index.json"
 MODEL_NAME = "model.onnx"
@@ -77,7 +78,7 @@ def fields_from_file(path: Path) -> JsonFields:
     Infinity is allowed: diffusers writes `"lambda_min_clipped": -Infinity`.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     with within(str(path)):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sdrt.control import Control
-from sdrt.errors import UsageError, did_you_mean
+from sdrt.errors import UsageError, did_you_mean, quoted
 from sdrt.metadata.parameters import recorded_controls
 
 
@@ -42,7 +42,7 @@ def _pairs(option: str, form: str, texts: Iterable[str] | None) -> list[tuple[st
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise UsageError(f"{option}: got {text!r}, expected NAME={form}")
+            raise UsageError(f"{option}: got {quoted(text)}, expected NAME={form}")
         if name in (other for other, _ in pairs):
             raise UsageError(f"{option}: '{name}' is given twice: give it once")
         pairs.append((name, value))
@@ -68,4 +68,4 @@ def _number(option: str, name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{option} {name}: got {text!r}, expected a number") from None
+        raise UsageError(f"{option} {name}: got {quoted(text)}, expected a number") from None

@@ -2,7 +2,7 @@
 `bench`, `doctor`.
 
 Errors that sdrt raises are one line and exit code 1, usage errors exit code 2; `--debug` shows
-the traceback.
+the traceback. Output that cannot be written does not undo what a command did.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from io import TextIOWrapper
 
 from sdrt.command_line.options import Command, parser_of
 from sdrt.command_line.printable import printable
 from sdrt.command_line.signals import ending_signals, exit_code
+from sdrt.command_line.streams import GuardedStream, guarded_streams
 from sdrt.errors import SdrtError, UsageError
 
 
@@ -24,12 +24,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.formatwarning = _format_warning
     # sdrt refuses large images itself, at a lower limit
     warnings.filterwarnings("ignore", message="Image size", module=r"PIL\.")
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # not every terminal can show every character
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with guarded_streams() as stdout:
+        return _run_command(arguments) or _check_written(stdout, arguments)
+
+
+def _check_written(stdout: GuardedStream, arguments: Sequence[str]) -> int:
+    """Reports output that was lost; the exit code is 1 if it was all that the command makes."""
+    stdout.flush()
+    if not stdout.was_lost:
+        return 0
+    sys.stderr.write(f"sdrt: stdout cannot be written: {stdout.fault and stdout.fault.strerror}\n")
+    return 0 if arguments[0] in _WRITING_FILES else 1
+
+
+def _run_command(arguments: Sequence[str]) -> int:
     parser = parser_of(_COMMANDS)
-    if not (sys.argv[1:] if arguments is None else arguments):
+    if not arguments:
         sys.stderr.write(parser.format_help())  # like uv and ruff: a script that calls it is wrong
         return 2
     try:
@@ -113,6 +124,7 @@ def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
     return f"sdrt: warning: {printable(message)}\n"
 
 
+_WRITING_FILES = frozenset({"run", "export", "build", "tune"})
 _COMMANDS: Mapping[str, Command] = {
     "run": _run,
     "export": _export,

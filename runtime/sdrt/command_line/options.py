@@ -14,7 +14,7 @@ from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads, add_target
 from sdrt.command_line.tune_options import add_tune
-from sdrt.errors import UsageError, did_you_mean
+from sdrt.errors import UsageError, did_you_mean, quoted
 from sdrt.parameters import RECOMMENDED
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
@@ -53,7 +53,9 @@ class _Parser(argparse.ArgumentParser):
         for argument in unknown:
             if argument.startswith("-"):
                 self.error(self._unknown(argument))
-            self.error(f"{argument!r} is one argument too many: put quotes around the whole prompt")
+            self.error(
+                f"{quoted(argument)} is one argument too many: put quotes around the whole prompt"
+            )
         return options, unknown
 
     def _unknown(self, option: str) -> str:
@@ -61,10 +63,15 @@ class _Parser(argparse.ArgumentParser):
         hint = hint_on_option(option, self.prog, self._option_string_actions, arguments)
         return f"no option {option}, {hint}"
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:  # argparse would make it an empty list
+            raise argparse.ArgumentError(action, "got '--', expected a value")
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             near = did_you_mean(value, action.choices)
-            raise argparse.ArgumentError(action, f"got {value!r}, {near}")
+            raise argparse.ArgumentError(action, f"got {quoted(value)}, {near}")
 
 
 class _WithDefaults(argparse.HelpFormatter):
@@ -124,7 +131,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _name_and_path(text: str) -> tuple[str, str]:
     name, _, path = text.partition("=")
     if not name or not path:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=PATH, as in canny=folder")
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected NAME=PATH, as in canny=folder"
+        )
     return name, path
 
 

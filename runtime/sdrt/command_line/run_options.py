@@ -9,6 +9,7 @@ from typing import Any
 
 from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
 from sdrt.kinds import Between, Flag, Kind, OneOf, Scheduler, Texts
+from sdrt.metadata.saving import METADATA
 from sdrt.parameters import MAX_SIDE, PARAMETER, Parameter
 from sdrt.scheduler_names import schedulers_help
 
@@ -47,13 +48,24 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("prompt", nargs="?", help="what to generate; optional with --from-image")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PNG",
+        help="file to write (default: sdrt-SEED.png, or its next free number)",
     )
     parser.add_argument(
         "--from-image",
         type=Path,
         metavar="PNG",
         help="take what is left out here from this PNG of sdrt or A1111",
+    )
+    parser.add_argument(
+        "--metadata",
+        choices=METADATA,
+        default="full",
+        help="what PNGs record: all parameters with relative paths and hashes of input images, "
+        "all but paths, or nothing (default: full)",
     )
     add_parameters(parser, _OPTIONS)
     parser.epilog = f"Schedulers: {schedulers_help()}"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 
+from sdrt.errors import quoted
+
 
 def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+        raise argparse.ArgumentTypeError(f"got {quoted(text)}, expected a whole number") from None
 
 
 def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+        raise argparse.ArgumentTypeError(f"got {quoted(text)}, expected a number") from None
 
 
 def add_target(parser: argparse.ArgumentParser, meaning: str) -> None:

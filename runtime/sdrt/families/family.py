@@ -140,7 +140,9 @@ class Family:
     """One family of models. `defaults` have the names of a request's fields.
 
     `scheduler` holds the options that diffusers' pipeline corrects in a scheduler's configuration,
-    `inpainting_scheduler` the further ones that it corrects for inpainting.
+    `inpainting_scheduler` the further ones that it corrects for inpainting. `image_timesteps` says
+    how an input image with a strength shortens the schedule: its first steps are left out, or all
+    steps are spaced again over what is left, by schedulers that can.
     """
 
     name: str  # "stable-diffusion-1"
@@ -150,6 +152,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     inpainting_scheduler: Mapping[str, Any] = field(default_factory=dict)
+    image_timesteps: Literal["left out", "spaced again"] = "left out"
 
     def __post_init__(self) -> None:
         check_recommended(self.defaults)

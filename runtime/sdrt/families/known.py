@@ -7,6 +7,7 @@ Source: diffusers 0.39, `StableDiffusionPipeline` and its img2img and inpaint va
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from sdrt import tensor_names as names
@@ -38,7 +39,8 @@ def family_from_configs(read: Reader) -> Family:
     """
     path, index = read("model_index")
     with within(path):
-        require_known_pipeline(index.text("_class_name"))
+        class_name = index.text("_class_name")
+        require_known_pipeline(class_name)
     path, text_encoder = read("text_encoder")
     with within(path):
         max_tokens = text_encoder.integer("max_position_embeddings", _MAX_TOKENS)
@@ -48,7 +50,8 @@ def family_from_configs(read: Reader) -> Family:
         latents = latents_from_config(vae)
     path, unet = read("unet")
     with within(path):
-        return _stable_diffusion(encoder, latents, unet)
+        family = _stable_diffusion(encoder, latents, unet)
+    return _latent_consistency(family) if "LatentConsistencyModel" in class_name else family
 
 
 def require_known_pipeline(class_name: str) -> None:
@@ -83,6 +86,16 @@ def _stable_diffusion(encoder: Encoder, latents: LatentSpace, unet: JsonFields) 
         },
         scheduler={"steps_offset": 1, "clip_sample": False},
         inpainting_scheduler={"skip_prk_steps": True},
+    )
+
+
+def _latent_consistency(family: Family) -> Family:
+    """A Stable Diffusion model as `LatentConsistencyModelPipeline` and its img2img variant run
+    it."""
+    return replace(
+        family,
+        defaults={**family.defaults, "guidance_scale": 8.5, "num_inference_steps": 4},
+        image_timesteps="spaced again",
     )
 
 

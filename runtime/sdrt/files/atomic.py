@@ -105,19 +105,30 @@ def _draft_for(target: Path, folder: Path) -> Iterator[Path]:
     After an error the parent folders that were created for it are removed.
     """
     missing: list[Path] = []
-    draft = folder
+    draft = None
     try:
         missing += [parent for parent in target.parents if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             target.lstat()  # its name may be too long
-        with draft_in(folder) as draft:
+        with draft_in(folder) as draft, _lack_of_files_reported(target, draft):
             yield draft
     except BaseException as error:  # KeyboardInterrupt too
         for parent in missing:
             with suppress(OSError):
                 parent.rmdir()
         if isinstance(error, OSError) and _is_about(error, target, draft):
+            raise SdrtError(_reason(error, target)) from error
+        raise
+
+
+@contextmanager
+def _lack_of_files_reported(target: Path, draft: Path) -> Iterator[None]:
+    """Looks before the draft is removed, which makes room for other files."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error) and _lacks_files(free_files(draft)):
             raise SdrtError(_reason(error, target)) from error
         raise
 
@@ -191,8 +202,10 @@ def _sync_tree(folder: Path) -> None:
         sync_to_disk(Path(path))
 
 
-def _is_about(error: OSError, target: Path, draft: Path) -> bool:
+def _is_about(error: OSError, target: Path, draft: Path | None) -> bool:
     """True if writing failed; other errors inside the block are not explained here."""
+    if draft is None:
+        return True
     named = Path(str(error.filename))
     places = named.is_relative_to(draft), named.parent == target, target.is_relative_to(named)
     return is_disk_full(error) or any(places)
@@ -213,9 +226,14 @@ def full_disk(error: OSError, target: Path, num_files: int | None = None) -> str
     place = next(parent for parent in (target, *target.parents) if parent.exists())
     if is_over_quota(error):
         return f"'{target}' needs more than your quota on this disk allows"
-    if (free_files(place) if num_files is None else num_files) == 0:
+    if _lacks_files(free_files(place) if num_files is None else num_files):
         return f"the disk is full: it has no room for another file like '{target}' (no free inodes)"
     free = shutil.disk_usage(place).free
     return (
         f"the disk is full: '{target}' needs more than the {free / 1e6:.0f} MB that are free there"
     )
+
+
+def _lacks_files(num_files: int | None) -> bool:
+    """True if there is not even room for a draft: its folder, its lock, one file."""
+    return num_files is not None and num_files < 3

@@ -63,10 +63,15 @@ def _new_draft(folder: Path) -> tuple[Path, IO[bytes]]:
     while True:
         draft = folder / f".sdrt-{secrets.token_hex(4)}"
         draft.mkdir()
-        with suppress(FileNotFoundError):  # another writer saw it without its lock, and removed it
+        try:
             if lock := try_lock(draft / _LOCK, create=True):
                 lock.write(_machine())
                 return draft, lock
+        except FileNotFoundError:  # another writer saw it without its lock, and removed it
+            continue
+        except OSError:
+            _remove(draft)
+            raise
 
 
 def _remove_if_dead(draft: Path) -> None:
@@ -99,5 +104,5 @@ def _remove(draft: Path) -> None:
         for path in draft.iterdir():
             if path.name != _LOCK:
                 remove(path)
-        (draft / _LOCK).unlink()
+        (draft / _LOCK).unlink(missing_ok=True)
         draft.rmdir()

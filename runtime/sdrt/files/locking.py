@@ -34,8 +34,8 @@ def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 def try_lock(path: Path, *, create: bool) -> IO[bytes] | None:
     """The locked file at `path`, or None if another process has locked it or is removing it.
 
-    Without `create`, FileNotFoundError if there is none. On a disk without locks, a created file
-    counts as locked, and one that exists as locked by another.
+    Without `create`, FileNotFoundError if it does not exist. On a disk without locks, a created
+    file counts as locked, and one that exists as locked by another.
     """
     file = _open(path, os.O_CREAT if create else 0)
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdrt.errors import RequestError, did_you_mean
+from sdrt.errors import RequestError, did_you_mean, quoted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,8 +29,8 @@ def annotate(annotator: str, image: Image) -> Image:
 def require_annotator(annotator: str) -> None:
     """Raises `RequestError` unless there is an annotator of that name."""
     if not isinstance(annotator, str) or annotator not in ANNOTATORS:
-        near = did_you_mean(str(annotator), ANNOTATORS)
-        raise RequestError(f"annotator: got {annotator!r}, {near}")
+        near = did_you_mean(annotator if isinstance(annotator, str) else "", ANNOTATORS)
+        raise RequestError(f"annotator: got {quoted(annotator)}, {near}")
 
 
 def canny(image: Image, low: float = 100, high: float = 200) -> Image:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sdrt.errors import RequestError
 from sdrt.images.framing import Size
+from sdrt.images.numbers import bytes_from_numbers
 from sdrt_engines import Array
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 2**26  # a small file can decompress to more than fits in memory
+_LONG = 300  # characters of a path
 
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """An input image, upright and in RGB, and the path that it came from."""
+    """An input image, upright and in RGB or, for a mask, in grey.
+
+    `path` and `sha256` are those of its file, if it came from one.
+    """
 
     image: Image
     path: str | None = None
+    sha256: str | None = None
 
     def __repr__(self) -> str:
         width, height = self.image.size
@@ -43,31 +51,47 @@ ImageSource: TypeAlias = "InputImage | Image | str | PathLike[str]"
 def input_image_from_source(source: ImageSource, role: str) -> InputImage:
     """The image at a path, or a PIL image, rotated as its EXIF says.
 
-    Transparent parts become white, 16 bits per channel become 8. Raises `RequestError`, which
-    begins with `role`, for a file that is missing, broken or not an image, and for more than
-    `MAX_PIXELS`.
+    Transparent parts become white, more than 8 bits per channel become 8. Raises `RequestError`,
+    which begins with `role`, for a file that is missing, broken or not an image, for numbers of an
+    unknown range, and for more than `MAX_PIXELS`.
     """
+    return read_image(source, role, _rgb)
+
+
+def read_image(source: ImageSource, role: str, convert: Callable[[Image], Image]) -> InputImage:
+    """The same with another conversion of the upright image."""
     from PIL import Image
 
     if isinstance(source, InputImage):
         return source
     if isinstance(source, Image.Image):
         with translate_errors(role, "the image"):
-            check_pixel_count(source, role)
-            return InputImage(_upright_rgb(source))
+            return InputImage(_converted(source, role, convert))
     if isinstance(source, str | PathLike):
         path = fspath(source)
-        with (
-            translate_errors(role, f"'{path}'"),
-            Path(path).open("rb") as file,  # Pillow treats an empty path as a file
-            Image.open(file) as image,
-        ):
-            check_pixel_count(image, role)
-            return InputImage(_upright_rgb(image), path)
+        with translate_errors(role, _shown(path)), open_regular(path) as file:
+            with Image.open(file) as image:
+                converted = _converted(image, role, convert)
+            return InputImage(converted, path, _sha256_of(file))
     raise RequestError(
         f"{role}: got an object of type {type(source).__name__}, expected a PIL image or the "
         "path of an image"
     )
+
+
+def _converted(image: Image, role: str, convert: Callable[[Image], Image]) -> Image:
+    check_pixel_count(image, role)
+    return convert(_upright(image, role))
+
+
+def _shown(path: str) -> str:
+    """A path in a message; those of strangers may be endless."""
+    return f"'{path}'" if len(path) <= _LONG else f"'{path[:_LONG]}…'"
+
+
+def _sha256_of(file: BufferedReader) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -89,7 +113,7 @@ def translate_errors(role: str, name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RequestError(f"{role}: {name} is too large: {_limit()}") from error
     except Exception as error:  # Pillow reports broken files in a dozen ways
-        reason = getattr(error, "strerror", None)  # of the system: missing, a folder, not allowed
+        reason = getattr(error, "strerror", None)  # of the system: missing, a FIFO, not allowed
         advice = "give the path of an image" if reason else "give an image that is not damaged"
         raise RequestError(f"{role}: {name} cannot be read: {reason or error}: {advice}") from error
 
@@ -107,30 +131,25 @@ def _limit() -> str:
     return f"expected {MAX_PIXELS / 1e6:.0f} megapixels at most: reduce its size"
 
 
-def _upright_rgb(image: Image) -> Image:
+def _upright(image: Image, role: str) -> Image:
+    """The image rotated as its EXIF says, with at most 8 bits per channel."""
     from PIL import Image as Images
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
-        image = Images.fromarray(_eight_bits(np.asarray(image)))
+        image = Images.fromarray(bytes_from_numbers(np.asarray(image), role))
+    return image
+
+
+def _rgb(image: Image) -> Image:
+    from PIL import Image as Images
+
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Images.new("RGBA", image.size, "white")
         image = Images.alpha_composite(ground, image)
     return image.convert("RGB")
-
-
-def _eight_bits(pixels: Array) -> Array:
-    """Grey values as bytes: 16-bit integers divided by 256, floats clipped to 0..255.
-
-    Raises `ValueError` for NaN.
-    """
-    if pixels.dtype.kind == "f":
-        if np.isnan(pixels).any():
-            raise ValueError("it holds NaN")
-        return np.asarray(np.rint(pixels.clip(0, 255)), np.uint8)
-    return np.asarray(pixels.astype(np.int64).clip(0, 65535) >> 8, np.uint8)
 
 
 def array_from_image(image: Image) -> Array:

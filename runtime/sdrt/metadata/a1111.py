@@ -10,7 +10,6 @@ The format is the one that this program's `create_infotext` writes and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -18,16 +17,21 @@ from typing import Any
 
 from sdrt.errors import RequestError
 from sdrt.kinds import Between
+from sdrt.metadata.infotext import NEGATIVE, infotext_from_text, quoted
+from sdrt.metadata.infotext_notes import (
+    has_second_pass,
+    notes_on_rest,
+    notes_on_second_pass,
+    without_tags,
+)
+from sdrt.metadata.record import Record
 from sdrt.parameters import PARAMETERS, Parameter
 from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
-_NEGATIVE = "Negative prompt:"
-_FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     "Version",
 )
-_MIN_FIELDS = 3  # a last line with fewer belongs to the prompt
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
 _AUTOMATIC = {
@@ -56,25 +60,23 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     fields["Version"] = given.get("version")
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
-        lines.append(f"{_NEGATIVE} {given['negative_prompt']}")
+        lines.append(f"{NEGATIVE} {given['negative_prompt']}")
     written = {name: fields[name] for name in _ORDER if fields.get(name) is not None}
-    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in written.items()))
+    lines.append(", ".join(f"{name}: {quoted(value)}" for name, value in written.items()))
     return "\n".join(lines)
 
 
-def parameters_from_text(text: str) -> dict[str, Any]:
+def record_from_text(text: str) -> Record:
     """Parameters with diffusers' names; a sampler without a short name here keeps its own.
 
     Raises `RequestError` for a field with a value of another kind.
     """
-    *lines, last = text.strip().split("\n")
-    pairs = _FIELD.findall(last)
-    if len(pairs) < _MIN_FIELDS:
-        lines, pairs = [*lines, last], []
-    prompt, negative = _split_prompts([line.strip() for line in lines])
-    fields = {name.strip(): _unquoted(value.strip()) for name, value in pairs}
-
-    parameters: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
+    read = infotext_from_text(text)
+    fields = read.fields
+    parameters: dict[str, Any] = {
+        "prompt": without_tags(read.prompt),
+        "negative_prompt": without_tags(read.negative_prompt),
+    }
     for parameter in PARAMETERS:
         if parameter.a1111 in fields:
             parameters[parameter.name] = _read(parameter, fields)
@@ -82,21 +84,19 @@ def parameters_from_text(text: str) -> dict[str, Any]:
         parameters["width"], parameters["height"] = _size_of(fields["Size"])
     if "Model" in fields:
         parameters["model"] = fields["Model"]
-    return parameters
-
-
-def _split_prompts(lines: list[str]) -> tuple[str, str]:
-    """Prompt and negative prompt, each of any number of lines."""
-    for number, line in enumerate(lines):
-        if line.startswith(_NEGATIVE):
-            negative = [line.removeprefix(_NEGATIVE).strip(), *lines[number + 1 :]]
-            return "\n".join(lines[:number]), "\n".join(negative)
-    return "\n".join(lines), ""
+    if has_second_pass(read) or not parameters.get("strength"):
+        parameters.pop("strength", None)  # of the second pass, or it has no meaning
+    return Record(parameters, (*notes_on_second_pass(read), *notes_on_rest(read)))
 
 
 def _sampler_name(scheduler: str) -> str:
-    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is."""
+    """ "DPM++ 2M Karras" for "dpmpp_2m_karras"; a name that A1111 does not have stays as it is.
+
+    Of a class only a name that is its only one: others say more than the class does.
+    """
     stem, suffix = split_suffix(find_name(scheduler) or scheduler)
+    of_class = [name for name, short in SHORT_NAMES.items() if short.scheduler == stem]
+    stem = of_class[0] if len(of_class) == 1 else stem
     sampler = SHORT_NAMES[stem].a1111 if stem in SHORT_NAMES else None
     if sampler is None:
         return scheduler
@@ -128,32 +128,29 @@ def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
         return _short_name(text, fields.get("Schedule type"))
     is_whole = isinstance(parameter.kind, Between) and parameter.kind.whole
     try:
-        number = int(text) if is_whole else float(text)
+        number = _whole(text) if is_whole else float(text)
     except ValueError as error:
-        message = f"the image's text says '{parameter.a1111}: {text}', expected a number"
+        message = f"the image's text says {_shown(parameter.a1111, text)}, expected a number"
         raise RequestError(message) from error
-    return number - 1 if parameter.name == "clip_skip" else number
+    if parameter.name == "clip_skip":
+        return max(int(abs(number)) - 1, 0)  # ComfyUI's -2 is A1111's 2; both 0 and 1 skip nothing
+    return number
+
+
+def _whole(text: str) -> int:
+    """The integer in "20" or, as some programs write it, "20.0"."""
+    return int(re.sub(r"\.0+$", "", text))
+
+
+def _shown(name: str, text: str) -> str:
+    """A field as messages quote it: short, without control characters."""
+    return repr(f"{name}: {text[:40]}")
 
 
 def _size_of(text: str) -> tuple[int, int]:
     """Width and height from "512x768". Raises `RequestError`."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})", text)
     if match is None:
-        raise RequestError(f"the image's text says 'Size: {text}', expected one like 512x512")
+        message = f"the image's text says {_shown('Size', text)}, expected one like 512x512"
+        raise RequestError(message)
     return int(match[1]), int(match[2])
-
-
-def _quoted(value: object) -> str:
-    """A value in the text's form: a JSON string if it contains commas, colons or line breaks."""
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n\"]", text) else text
-
-
-def _unquoted(text: str) -> str:
-    """The inverse of `_quoted`; text with a stray quote stays as it is."""
-    if not (len(text) > 1 and text.startswith('"') and text.endswith('"')):
-        return text
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text

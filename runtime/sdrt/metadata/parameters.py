@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from sdrt.control import Control
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, quoted
 from sdrt.images.reading import InputImage
+from sdrt.metadata.paths import HASHES
 from sdrt.parameters import PARAMETER
-from sdrt.result import Result
+from sdrt.request import Request
 
 
-def parameters_from_result(result: Result, bundle: str, scheduler: str) -> list[dict[str, Any]]:
-    """The parameters of each image, enough to generate it again alone.
+def parameters_of_images(
+    request: Request, seeds: tuple[int, ...], *, bundle: str, scheduler: str
+) -> tuple[dict[str, Any], ...]:
+    """The parameters of each image, enough to generate it again alone. Paths are absolute.
 
-    `scheduler` is the name of the scheduler that ran.
+    `bundle` is its path or "demo", `scheduler` the name of the scheduler that runs.
     """
-    request = result.request
-    model = bundle if bundle == "demo" else str(Path(bundle).resolve())
-    return [
-        _without_none(
-            {name: _plain(getattr(request, name)) for name in PARAMETER}
-            | {
-                "prompt": prompt,
-                "negative_prompt": negative,
-                "num_images_per_prompt": 1,
-                "seed": seed,
-                "scheduler": scheduler,
-                "bundle": model,
-            }
-        )
+    common = {name: _plain(getattr(request, name)) for name in PARAMETER} | {
+        "num_images_per_prompt": 1,
+        "scheduler": scheduler,
+        "bundle": bundle,
+        HASHES: dict(_hashes(request)) or None,
+    }
+    return tuple(
+        _without_none(common | {"prompt": prompt, "negative_prompt": negative, "seed": seed})
         for prompt, negative, seed in zip(
-            request.prompts, request.negative_prompts, result.seeds, strict=True
+            request.prompts, request.negative_prompts, seeds, strict=True
         )
-    ]
+    )
+
+
+def input_images(request: Request) -> Iterator[InputImage]:
+    """The image, the mask and the control images of a request."""
+    controls = (control.input_image for control in request.controls.values())
+    for image in (request.input_image, request.mask, *controls):
+        if image is not None:
+            yield image
+
+
+def _hashes(request: Request) -> Iterator[tuple[str, str]]:
+    for image in input_images(request):
+        if image.path is not None and image.sha256 is not None:
+            yield absolute(image.path), image.sha256
+
+
+def absolute(path: str) -> str:
+    """The path as it is recorded: absolute, without links."""
+    return str(Path(path).resolve())
 
 
 def _plain(value: Any) -> Any:
     """A value of a request in a form that JSON can hold."""
     if isinstance(value, InputImage):
-        return value.path and str(Path(value.path).resolve())
+        return value.path and absolute(value.path)
     if isinstance(value, Mapping):
         return {name: json_from_control(control) for name, control in value.items()} or None
     return None if value is False else value
@@ -50,6 +67,17 @@ def _plain(value: Any) -> Any:
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def recorded_hashes(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of each input in a PNG, by path. Raises `RequestError`."""
+    hashes = recorded.get(HASHES, {})
+    if not isinstance(hashes, dict) or not all(isinstance(sha, str) for sha in hashes.values()):
+        raise RequestError(
+            f"{HASHES}: the PNG says {reprlib.repr(hashes)}, expected the sha256 of each input by "
+            "its path: it was changed, or written by a later sdrt"
+        )
+    return hashes
 
 
 def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -60,7 +88,7 @@ def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         isinstance(control, dict) and control.keys() <= set(known) for control in controls.values()
     ):
         raise RequestError(
-            f"control: the PNG says {str(controls)[:60]!r}, expected for each ControlNet some of "
+            f"control: the PNG says {quoted(controls)}, expected for each ControlNet some of "
             f"{', '.join(known)}: it was changed, or written by a later sdrt"
         )
     return {name: dict(control) for name, control in controls.items()}
@@ -76,5 +104,5 @@ def json_from_control(control: Control) -> dict[str, Any]:
         "annotate": control.annotate,
     }
     if values["image"] is not None:
-        values["image"] = str(Path(str(values["image"])).resolve())
+        values["image"] = absolute(str(values["image"]))
     return {name: value for name, value in values.items() if value is not None}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdrt.errors import RequestError, SdrtError
 from sdrt.files.atomic import appearing_file
-from sdrt.metadata.a1111 import parameters_from_text, text_from_parameters
+from sdrt.files.new_file import create_file
+from sdrt.images.reading import check_pixel_count
+from sdrt.metadata.a1111 import record_from_text, text_from_parameters
+from sdrt.metadata.record import Record
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,43 +24,61 @@ JSON_KEY = "sdrt"  # all parameters, exactly
 TEXT_KEY = "parameters"  # read and written by A1111 and similar programs
 
 
-def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any]) -> None:
+def save_png(image: Image, path: str | Path, parameters: Mapping[str, Any] | None) -> None:
     """Writes a PNG with its parameters, atomically; creates its folder if needed.
 
     Raises `SdrtError` if it cannot be written.
     """
     content = png_bytes(image, parameters)
+    with _translated_errors(path), appearing_file(path) as draft:
+        draft.write_bytes(content)
+
+
+def create_png(image: Image, path: Path, parameters: Mapping[str, Any] | None) -> bool:
+    """The same for a new file; False if the path is taken."""
     try:
-        with appearing_file(path) as draft:
-            draft.write_bytes(content)
+        with _translated_errors(path):
+            create_file(path, png_bytes(image, parameters))
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _translated_errors(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SdrtError(f"cannot write '{path}': {reason}: choose another path") from error
 
 
-def png_bytes(image: Image, parameters: Mapping[str, Any]) -> bytes:
-    """The PNG file of an image, with its parameters."""
+def png_bytes(image: Image, parameters: Mapping[str, Any] | None) -> bytes:
+    """The PNG file of an image, with its parameters unless they are None."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    text = text_from_parameters(parameters)
-    info.add_text(TEXT_KEY, text.encode(errors="replace").decode())  # a path may hold any bytes
-    info.add_text(JSON_KEY, json.dumps(parameters))
+    if parameters is not None:
+        text = text_from_parameters(parameters)
+        info.add_text(TEXT_KEY, text.encode(errors="replace").decode())  # paths may hold any bytes
+        info.add_text(JSON_KEY, json.dumps(parameters))
     file = BytesIO()
     image.save(file, format="PNG", pnginfo=info)
     return file.getvalue()
 
 
-def read_parameters(path: str | Path) -> dict[str, Any]:
+def read_record(path: str | Path) -> Record:
     """The parameters in a PNG, with the names of diffusers: from sdrt's JSON, else A1111's text.
 
     Raises `RequestError` for a file that is not a complete PNG, or that has neither.
     """
     texts = read_texts(Path(path))
     if JSON_KEY in texts:
-        return parameters_from_json(texts[JSON_KEY], path)
+        return Record(parameters_from_json(texts[JSON_KEY], path))
     if TEXT_KEY in texts:
-        return parameters_from_text(texts[TEXT_KEY])
+        return record_from_text(texts[TEXT_KEY])
     raise RequestError(
         f"{path} does not say how it was made: it has no '{JSON_KEY}' and no '{TEXT_KEY}' text, "
         "which many websites remove: use the original file, or give the options"
@@ -68,10 +91,13 @@ def read_texts(path: Path) -> dict[str, str]:
     from PIL.PngImagePlugin import PngImageFile
 
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             assert isinstance(image, PngImageFile)
+            check_pixel_count(image, str(path))
             image.load()  # texts may follow the pixels, and only this detects a truncated file
             return dict(image.text)
+    except RequestError:
+        raise
     except UnidentifiedImageError as error:
         raise RequestError(
             f"{path} is not a PNG, or it is broken: only PNGs record their parameters"
@@ -87,7 +113,7 @@ def parameters_from_json(text: str, path: str | Path) -> dict[str, Any]:
     """The parameters in sdrt's own text. Raises `RequestError` if they are not a JSON object."""
     try:
         parameters = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # numbers of 5000 digits, nested brackets
         parameters = None
     if not isinstance(parameters, dict):
         raise RequestError(

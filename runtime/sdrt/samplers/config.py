@@ -99,6 +99,7 @@ class SamplerConfig:
         *,
         use_clipped_model_output: bool = False,
         mu: float | None = None,
+        strength: float = 1.0,
     ) -> Schedule:
         """The schedule and sampler for this many steps, or at these `timesteps` or `sigmas`.
 
@@ -111,14 +112,19 @@ class SamplerConfig:
             eta,
             use_clipped_model_output,
             mu,
+            strength,
         )
         for name in ("timesteps", "sigmas", "eta", "mu"):
-            if getattr(request, name) and name not in self._entry.takes:
+            if getattr(request, name) and not self.takes(name):
                 takers = (other for other, known in SCHEDULERS.items() if name in known.takes)
                 raise SamplerError(
                     f"{self.scheduler} takes no {name}: these schedulers do: {', '.join(takers)}"
                 )
         return self._entry.schedule(self.options, request)
+
+    def takes(self, name: str) -> bool:
+        """True if this scheduler takes timesteps, sigmas, eta, mu or strength."""
+        return name in self._entry.takes
 
     @property
     def beyond_diffusers(self) -> tuple[str, ...]:

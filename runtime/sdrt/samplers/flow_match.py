@@ -119,8 +119,9 @@ def _asked_sigmas(options: Options, request: ScheduleRequest) -> Array:
     """The sigmas before the shift. Their lower end is already shifted, as in diffusers."""
     total = options.num_train_timesteps
     if request.sigmas is not None:
-        return np.asarray(request.sigmas, np.float32)
+        return tables.custom_flow_sigmas(request.sigmas).astype(np.float32)
     if request.timesteps is not None:
+        tables.custom_flow_sigmas(request.timesteps, "timesteps", total)
         return np.asarray(request.timesteps, np.float32) / total
     n = tables.check_num_steps(request.num_inference_steps, total)
     ends = np.asarray([total, 1], np.float32) / np.float32(total)

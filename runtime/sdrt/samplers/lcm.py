@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from sdrt.errors import SamplerError
 from sdrt.samplers import tables
 from sdrt.samplers.options import SPACING, THRESHOLDING, TRAINING, Options, defaults
 from sdrt.samplers.prediction import (
@@ -129,8 +131,14 @@ def distilled_timesteps(options: Options, request: ScheduleRequest) -> Array:
     """Timesteps chosen from the `original_inference_steps` that the model was distilled on."""
     total, original = options.num_train_timesteps, options.original_inference_steps
     if request.timesteps is not None:
-        return tables.custom_timesteps(request.timesteps, total).astype(np.int64)
+        return tables.whole_timesteps(request.timesteps, total)
     n = tables.check_num_steps(request.num_inference_steps, original)
-    falling = (np.arange(1, original + 1) * (total // original) - 1)[::-1]
-    picked = np.floor(np.linspace(0, original, n, endpoint=False)).astype(np.int64)
+    reach = int(original * request.strength)
+    if n > reach:
+        raise SamplerError(
+            f"strength: got {request.strength:g}, which leaves {reach} of the {original} steps of "
+            f"distillation: give at least {math.ceil(1000 * n / original) / 1000:g} for {n} steps"
+        )
+    falling = (np.arange(1, reach + 1) * (total // original) - 1)[::-1]
+    picked = np.floor(np.linspace(0, reach, n, endpoint=False)).astype(np.int64)
     return falling[picked]

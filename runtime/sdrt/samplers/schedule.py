@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sdrt.errors import SamplerError
+from sdrt.errors import SamplerError, quoted
 from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Noise, Sampler
 from sdrt_engines import Array
@@ -26,6 +26,7 @@ class ScheduleRequest:
     eta: float = 0.0  # the share of fresh noise (DDIM, TCD)
     use_clipped_model_output: bool = False  # DDIM
     mu: float | None = None  # for use_dynamic_shifting
+    strength: float = 1.0  # below 1: all steps are spaced over the lower timesteps (LCM)
 
     def __post_init__(self) -> None:
         given = [name for name in ("timesteps", "sigmas") if getattr(self, name) is not None]
@@ -52,7 +53,15 @@ class ScheduleRequest:
                 f"{len(values)} {name}: give one of them"
             )
         if not all(np.isfinite(value) and value >= 0 for value in values):
-            raise SamplerError(f"{name}: got {list(values)}, expected finite values of at least 0")
+            raise SamplerError(
+                f"{name}: got {quoted(list(values))}, expected finite values of at least 0"
+            )
+
+
+def require_descending(name: str, values: Sequence[float]) -> None:
+    """SamplerError unless each value is below the one before it, also in float32."""
+    if not (np.diff(np.asarray(values, np.float32)) < 0).all():
+        raise SamplerError(f"{name}: got {quoted(list(values))}, expected a descending list")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Scheduler:
     options: Mapping[str, Any]
     schedule: Callable[[Options, ScheduleRequest], Schedule]
     prediction_types: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
-    takes: tuple[str, ...] = ()  # of timesteps, sigmas, eta, mu
+    takes: tuple[str, ...] = ()  # of timesteps, sigmas, eta, mu, strength
 
 
 ALL_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
@@ -75,7 +75,7 @@ SCHEDULERS: Mapping[str, Scheduler] = {
     "DEISMultistepScheduler": Scheduler(
         deis.OPTIONS, deis.schedule, ALL_PREDICTIONS, takes=("mu",)
     ),
-    "LCMScheduler": Scheduler(lcm.OPTIONS, lcm.lcm_schedule, takes=("timesteps",)),
+    "LCMScheduler": Scheduler(lcm.OPTIONS, lcm.lcm_schedule, takes=("timesteps", "strength")),
     "TCDScheduler": Scheduler(lcm.OPTIONS, lcm.tcd_schedule, takes=("timesteps", "eta")),
     "FlowMatchEulerDiscreteScheduler": Scheduler(
         flow_match.EULER_OPTIONS, flow_match.euler_schedule, takes=("timesteps", "sigmas", "mu")

@@ -61,7 +61,7 @@ def _custom_schedule(
     for name in (*RESPACING, "use_lu_lambdas", "use_flow_sigmas"):
         if getattr(options, name):
             raise SamplerError(f"timesteps cannot be given together with {name}: give one of them")
-    whole = tables.custom_timesteps(timesteps, options.num_train_timesteps).astype(np.int64)
+    whole = tables.whole_timesteps(timesteps, options.num_train_timesteps)
     return whole, tables.interpolated_sigmas(whole, all_sigmas)
 
 

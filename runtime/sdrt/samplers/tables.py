@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from sdrt.errors import SamplerError
 from sdrt.samplers.numerics import beta_quantile, torch_cumprod, torch_linspace
 from sdrt.samplers.options import Options
-from sdrt.samplers.schedule import ScheduleRequest
+from sdrt.samplers.schedule import ScheduleRequest, require_descending
 from sdrt_engines import Array
 
 ALMOST_ZERO_SNR = (
@@ -114,7 +113,7 @@ def diffusion_timesteps(options: Options, request: ScheduleRequest) -> Array:
     """Whole timesteps as DDIM, DDPM and PNDM space them, or those requested."""
     total = options.num_train_timesteps
     if request.timesteps is not None:
-        return custom_timesteps(request.timesteps, total).astype(np.int64)
+        return whole_timesteps(request.timesteps, total)
     n = check_num_steps(request.num_inference_steps, total)
     timesteps = spaced_timesteps(options, n).round().astype(np.int64)
     if timesteps[0] >= total:
@@ -249,9 +248,36 @@ def check_num_steps(num_inference_steps: int | None, limit: int) -> int:
 
 
 def custom_timesteps(timesteps: Sequence[float], limit: int) -> Array:
-    """The requested timesteps; raises `SamplerError` unless they fall from below `limit`."""
-    if not all(earlier > later for earlier, later in pairwise(timesteps)):
-        raise SamplerError(f"timesteps: got {list(timesteps)}, expected a descending list")
-    if timesteps[0] >= limit:
-        raise SamplerError(f"timesteps: got {timesteps[0]} as the first, expected it below {limit}")
+    """The requested timesteps; raises `SamplerError` unless they start between 0 and `limit`."""
+    require_descending("timesteps", timesteps)
+    first = timesteps[0]
+    if not 0 < first <= limit - 1:
+        raise SamplerError(
+            f"timesteps: got {first:g} as the first, expected it above 0 and {limit - 1} at most: "
+            "the model was trained for these"
+        )
     return np.asarray(timesteps, np.float64)
+
+
+def whole_timesteps(timesteps: Sequence[float], limit: int) -> Array:
+    """The same for a scheduler without fractions; raises `SamplerError` for one."""
+    for timestep in timesteps:
+        if timestep != int(timestep):
+            raise SamplerError(
+                f"timesteps: got {timestep:g}, expected whole numbers for this scheduler: round "
+                "it, or take euler"
+            )
+    return custom_timesteps(timesteps, limit).astype(np.int64)
+
+
+def custom_flow_sigmas(sigmas: Sequence[float], name: str = "sigmas", unit: float = 1) -> Array:
+    """The requested share of noise at each level; raises `SamplerError` unless it is above 0 and 1
+    at most. `unit` is what `name` calls pure noise.
+    """
+    require_descending(name, sigmas)
+    if not 0 < sigmas[-1] <= sigmas[0] <= unit:
+        raise SamplerError(
+            f"{name}: got {sigmas[0]:g} to {sigmas[-1]:g}, expected values above 0, and {unit:g} "
+            "at most: the end is added"
+        )
+    return np.asarray(sigmas, np.float64) / unit

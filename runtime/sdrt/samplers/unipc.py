@@ -167,7 +167,7 @@ def shifted_flow_sigmas(options: Options, request: ScheduleRequest) -> tuple[Arr
     """Timesteps and flow sigmas from high to low, (n,) each, shifted as the options say."""
     total = options.num_train_timesteps
     if request.sigmas is not None:
-        sigmas: Array = np.asarray(request.sigmas, np.float64)
+        sigmas = tables.custom_flow_sigmas(request.sigmas)
     else:
         n = tables.check_num_steps(request.num_inference_steps, total)
         sigmas = np.linspace(1, 1 / total, n + 1)[:-1]

@@ -14,6 +14,7 @@ from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_field
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
+from sdrt_engines.regular_file import read_regular
 
 RECORD_VERSION = 2
 
@@ -51,7 +52,7 @@ class BuiltGraph:
         path = root / graph_folder(backend, component.name) / cls.RECORD_NAME
         try:
             with within(str(path)):
-                graph = cls.from_json(path.read_bytes())
+                graph = cls.from_json(read_regular(path))
                 _require_inside(graph, graph_folder(backend, component.name))
         except (OSError, SdrtError):
             return None

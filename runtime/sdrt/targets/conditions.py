@@ -12,6 +12,7 @@ from sdrt_engines import BACKENDS
 from sdrt_engines.nvidia_driver import gpus
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.processor import this_processor, usable_cores
+from sdrt_engines.regular_file import read_regular
 
 
 def this_machine() -> Machine:
@@ -57,7 +58,7 @@ def _digest_of_built(root: Path) -> str:
     """A digest over the records, which hold the digests of their files."""
     digest = hashlib.sha256()
     for path in sorted((root / ENGINES).rglob("*.json")):
-        content = path.read_bytes()
+        content = read_regular(path)
         digest.update(f"{path.relative_to(root).as_posix()}\n{len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()

@@ -59,6 +59,7 @@ class Engines:
         self._open = dict(engines or {})
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self.max_rows: dict[tuple[str, int], int] = {}  # of a run, as memory has allowed
         self._changing = threading.RLock()
         self._closed = False
 
@@ -134,7 +135,7 @@ def resolve(
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
     ]
-    if target == "auto":
+    if isinstance(target, str) and target == "auto":
         checked = backends_for_auto(bundle, checked)
     return resolve_target(target, checked, num_threads=num_threads)
 

@@ -25,6 +25,7 @@ from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_file
 from sdrt.files.json_fields import JsonFields, within
 from sdrt_engines import SdrtError
+from sdrt_engines.regular_file import read_regular
 from sdrt_engines.shape_profiles import Profile
 
 RECORD_VERSION = 2
@@ -120,7 +121,7 @@ def read_record(path: Path) -> PlanRecord:
     """The record in the file at `path`; BundleError if it is broken."""
     with within(str(path)):
         try:
-            return PlanRecord.from_json(path.read_bytes())
+            return PlanRecord.from_json(read_regular(path))
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror}") from error
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.cache import VARIABLE, cache_folder
+from sdrt_engines.regular_file import open_regular
 
 if TYPE_CHECKING:
     from sdrt.targets.tuned import Machine, Tuning
@@ -117,7 +118,7 @@ def _found(bundle: Bundle, path: Path) -> Found:
 
 
 def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.read(_MAX_SIZE + 1)
     if len(content) > _MAX_SIZE:
         raise BundleError(f"it has more than {_MAX_SIZE} bytes")

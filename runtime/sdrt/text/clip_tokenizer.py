@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sdrt.errors import BundleError, RequestError
+from sdrt.errors import BundleError, RequestError, quoted
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
+from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -75,7 +76,7 @@ class ClipTokenizer:
             text.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair: a terminal's other encoding
             raise RequestError(
-                f"prompt: got {text!r}, which cannot be encoded as UTF-8: "
+                f"prompt: got {quoted(text)}, which cannot be encoded as UTF-8: "
                 "type it again, or read it from a UTF-8 file"
             ) from error
         with tokenizers_errors(lambda: "the tokenizer of this bundle fails on the prompt"):
@@ -147,7 +148,7 @@ def backend_from_json(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     with tokenizers_errors(lambda: f"{path} is not a saved tokenizer"):
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(read_regular(path))
 
 
 def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -157,7 +158,7 @@ def read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
     because the library panics on it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").strip().split("\n")
+        lines = read_regular(path).decode().strip().split("\n")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}: {COPY_AGAIN}") from error
     merges = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
-from sdrt.errors import BundleError, RequestError
+from sdrt.errors import BundleError, RequestError, quoted
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.notes import Note
 from sdrt.text.clip_tokenizer import ClipTokenizer, Tokens
@@ -112,7 +112,7 @@ def _truncated(text: str, tokens: Tokens, prompts: Prompts) -> Note:
         "prompt_truncated",
         field,
         f"{field}: longer than the {len(tokens.ids)} tokens that the text encoder reads: this part "
-        f"has no influence on the image: {tokens.dropped!r}",
+        f"has no influence on the image: {quoted(tokens.dropped)}",
     )
 
 

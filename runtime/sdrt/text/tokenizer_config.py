@@ -9,6 +9,7 @@ from typing import Any
 
 from sdrt.errors import BundleError
 from sdrt.files.json_fields import JsonFields, wrong_value
+from sdrt_engines.regular_file import read_regular
 
 DEFAULT_ROLES = {
     "bos_token": "<|startoftext|>",
@@ -143,7 +144,7 @@ def read_json_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if optional and not path.exists():
         return {}
     try:
-        return JsonFields.parse(path.read_bytes()).values
+        return JsonFields.parse(read_regular(path)).values
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}: {COPY_AGAIN}") from error
     except BundleError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -13,6 +12,7 @@ from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.errors import BundleError
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, TensorSpec, size_of
 
 BATCH = 2  # guidance doubles a UNet's rows; the VAE encodes and decodes one image at a time
@@ -61,8 +61,8 @@ def _uniform(low: float, high: float) -> Sample:
 
 def _tokens(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
     """Tokens of the vocabulary; the text encoder's table has a row for each, or more rows."""
-    path = bundle.tokenizer_folder() / "vocab.json"
-    return random.integers(len(json.loads(path.read_text(encoding="utf-8"))), size=shape)
+    tokenizer = ClipTokenizer.open(bundle.tokenizer_folder())
+    return random.integers(tokenizer.backend.get_vocab_size(with_added_tokens=False), size=shape)
 
 
 _LATENTS: tuple[SizeName, ...] = ("rows", "latent_channels", "latent_height", "latent_width")

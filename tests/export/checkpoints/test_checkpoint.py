@@ -254,6 +254,7 @@ FILES = [
     "vae/diffusion_pytorch_model.safetensors",
     "text_encoder/model.fp16.safetensors",
     *(f"{UNET_WEIGHTS.removesuffix('.safetensors')}-0000{i}-of-00002.safetensors" for i in (1, 2)),
+    UNET_WEIGHTS + ".index.json",
     "unet/diffusion_pytorch_model.non_ema.safetensors",
 ]
 
@@ -263,7 +264,7 @@ FILES = [
     [
         (VAE, Weights(None, ("vae/diffusion_pytorch_model.safetensors",))),
         (TEXT_ENCODER, Weights("fp16", ("text_encoder/model.fp16.safetensors",))),
-        (UNET, Weights(None, (FILES[-3], FILES[-2]))),
+        (UNET, Weights(None, (FILES[-4], FILES[-3]), FILES[-2])),
     ],
 )
 def test_weights_whole_sharded_or_in_halves(part: PartKind, weights: Weights) -> None:

@@ -126,7 +126,7 @@ def test_wrong_usage(given: dict[str, list[str]], message: str) -> None:
     ("recorded", "kind", "message"),
     [
         ("edges.png", RequestError, "control: the PNG says 'edges.png', expected for each Control"),
-        ({"edges": "edges.png"}, RequestError, "control: the PNG says \"{'edges': 'edges.png'}\""),
+        ({"edges": "edges.png"}, RequestError, "control: the PNG says {'edges': 'edges.png'}"),
         ({"edges": {"weight": 1}}, RequestError, "some of image, scale, start, end, annotate"),
         (
             {"edges": {"scale": 1}},

@@ -53,6 +53,15 @@ def test_its_name(pipeline: str, width: int, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "pipeline", ["LatentConsistencyModelPipeline", "ORTLatentConsistencyModelImg2ImgPipeline"]
+)
+def test_latent_consistency_models(pipeline: str) -> None:
+    plain, changed = family(), family(model_index={"_class_name": pipeline})
+    assert changed.defaults == {**plain.defaults, "guidance_scale": 8.5, "num_inference_steps": 4}
+    assert (plain.image_timesteps, changed.image_timesteps) == ("left out", "spaced again")
+
+
+@pytest.mark.parametrize(
     "pipeline", ["FluxPipeline", "StableDiffusionXLPipeline", "ORTStableDiffusion3Pipeline"]
 )
 def test_other_families_are_refused_by_name(pipeline: str) -> None:

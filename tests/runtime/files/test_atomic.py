@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -300,7 +300,7 @@ def test_what_replaced_the_bundle_meanwhile_stays(tmp_path: Path, swap: Swap) ->
         (path / "holiday.jpg").write_text("mine")
         return swap(*paths)
 
-    swaps = iter([late, exchange])
+    swaps: Iterator[Swap] = iter([late, exchange])
     with (
         pytest.raises(SdrtError, match=r"was not made by sdrt, as it has no sdrt\.json"),
         appearing_folder(path, replace=True, swap=lambda *paths: next(swaps)(*paths)) as draft,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sdrt.files.atomic import appearing_file, appearing_folder, changed_folder
 from sdrt.files.drafts import remove_dead_drafts
-from sdrt.metadata.png import read_parameters, save_png
+from sdrt.metadata.png import read_record, save_png
 from support.kill_points import killed_at_each_step
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads Linux' /proc")
@@ -127,7 +127,7 @@ def test_the_next_writer_may_be_killed_too(
 
 
 def clean_up(folder: Path) -> None:
-    """What the next writer does first."""
+    """The first thing that the next writer does."""
     remove_dead_drafts(folder)
     remove_dead_drafts(folder / "b")
 
@@ -144,5 +144,5 @@ def test_an_image_is_there_or_not_and_replaced_or_not(folder: Path, tmp_path: Pa
             draft.touch()
         assert {each.name for each in copy.iterdir()} <= {"image.png", "next.png"}
         image = copy / "image.png"
-        colours.append(read_parameters(image)["prompt"] if image.exists() else "none")
+        colours.append(read_record(image).parameters["prompt"] if image.exists() else "none")
     assert list(dict.fromkeys(colours)) == ["none", "red", "blue"]

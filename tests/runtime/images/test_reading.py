@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,14 +38,74 @@ def read(source: Any) -> Image.Image:
         (Image.new("HSV", (3, 2), (0, 0, 128)), GREY),
         (Image.fromarray(np.full((2, 3), 0x80FF, np.uint16)), GREY),
         (Image.fromarray(np.full((2, 3), 0x80FF, np.int32)), GREY),
-        (Image.fromarray(np.full((2, 3), 70000, np.int32)), (255, 255, 255)),
         (Image.fromarray(np.full((2, 3), 127.6, np.float32)), GREY),
-        (Image.fromarray(np.full((2, 3), np.inf, np.float32)), (255, 255, 255)),
     ],
     ids=lambda value: value.mode if isinstance(value, Image.Image) else str(value),
 )
 def test_every_mode_becomes_rgb(image: Image.Image, expected: tuple[int, int, int]) -> None:
     assert colours(read(image)) == {expected}
+
+
+GRADIENTS = [
+    (np.uint8, 255),
+    (np.uint16, 65535),
+    (np.uint16, 255),  # bytes in a file of 16 bits
+    (np.int32, 65535),
+    (np.int32, 255),
+    (np.float32, 1),
+    (np.float32, 255),
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "highest", "suffix"),
+    [
+        (*gradient, suffix)
+        for gradient in GRADIENTS
+        for suffix in ("", "tif", "png")
+        if suffix != "png" or gradient[0] in (np.uint8, np.uint16)
+    ],
+)
+def test_a_gradient_of_any_type_is_a_full_gradient(
+    dtype: type[np.generic], highest: int, suffix: str, tmp_path: Path
+) -> None:
+    column = np.linspace(0, highest, 128).astype(dtype)
+    image = Image.fromarray(np.tile(column, (4, 1)))
+    source: Any = image
+    if suffix:
+        source = tmp_path / f"a.{suffix}"
+        image.save(source)
+    red = np.asarray(read(source))[0, :, 0].astype(int)
+    assert (red.min(), red.max()) == (0, 255)
+    assert (np.diff(red) >= 0).all()
+    expected = np.linspace(0, 255, 128)
+    assert abs(red - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (70000, np.int32, "got values from 0 to 70000, expected 0 to 255 or 0 to 65535: rescale"),
+        (-1, np.int32, "got values from -1 to 0, expected 0 to 255 or 0 to 65535"),
+        (10, np.float32, "got values from 0 to 10, expected 0 to 1 or 0 to 255: rescale it, or"),
+        (300, np.float32, "got values from 0 to 300, expected 0 to 1"),
+        (np.inf, np.float32, "got values from 0 to inf, expected 0 to 1"),
+        (-100, np.float32, "got values from -100 to 0, expected 0 to 1"),
+    ],
+)
+def test_numbers_of_an_unknown_range_are_refused(
+    value: float, dtype: type[np.generic], message: str
+) -> None:
+    pixels = np.zeros((2, 3), dtype)
+    pixels[0, 0] = value
+    with pytest.raises(RequestError) as caught:
+        read(Image.fromarray(pixels))
+    assert str(caught.value).startswith(f"image: {message}")
+
+
+def test_resampled_fractions_may_leave_their_range() -> None:
+    pixels = np.array([[-0.05, 0.5, 1.05]], np.float32)
+    assert np.asarray(read(Image.fromarray(pixels)))[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path: Path) -> None:
@@ -74,6 +136,7 @@ def test_paths_are_kept(tmp_path: Path) -> None:
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
         assert input_image_from_source(path, "image").path == str(tmp_path / "a.png")
     given = input_image_from_source(tmp_path / "a.png", "image")
+    assert given.sha256 == hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
     assert input_image_from_source(given, "image") is given
     assert repr(given) == f"<InputImage 4×4 {tmp_path / 'a.png'}>"
     assert repr(input_image_from_source(sample_image(4, 4), "image")) == "<InputImage 4×4>"
@@ -95,6 +158,14 @@ def gone(path: Path) -> None:
 
 def a_folder(path: Path) -> None:
     path.mkdir()
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
 
 
 def an_empty_file(path: Path) -> None:
@@ -126,6 +197,8 @@ def four_hundred_megapixels(path: Path) -> None:
 BROKEN = [
     (gone, "cannot be read: No such file or directory: give the path of an image"),
     (a_folder, "cannot be read: Is a directory: give the path of an image"),
+    (a_fifo, "cannot be read: Is a FIFO: give the path of an image"),
+    (a_device, "cannot be read: Is a device: give the path of an image"),
     (an_empty_file, "is not an image that Pillow can read, or it is broken"),
     (a_text, "is not an image that Pillow can read, or it is broken"),
     (half_a_png, "cannot be read: image file is truncated"),
@@ -166,7 +239,7 @@ def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> No
         (Image.new("La", (2, 2)), "image: the image cannot be read: conversion from La to"),
         (
             Image.fromarray(np.full((2, 2), np.nan, np.float32)),
-            "image: the image cannot be read: it holds NaN: give an image that is not damaged",
+            "image: it holds NaN: give an image that is not damaged",
         ),
     ],
 )

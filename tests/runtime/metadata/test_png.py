@@ -16,8 +16,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdrt.errors import RequestError, SdrtError
-from sdrt.metadata.a1111 import parameters_from_text, text_from_parameters
-from sdrt.metadata.png import png_bytes, read_parameters, save_png
+from sdrt.metadata.a1111 import record_from_text, text_from_parameters
+from sdrt.metadata.png import png_bytes, read_record, save_png
 from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES
 
 IMAGE = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
@@ -35,6 +35,14 @@ PARAMETERS = {
 TEXT = """a large red circle, on a white background
 Negative prompt: blurry
 Steps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 7, Size: 512x768, Model: demo"""
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    return read_record(path).parameters
+
+
+def parameters_from_text(text: str) -> dict[str, Any]:
+    return record_from_text(text).parameters
 
 
 def image_with(path: Path, **texts: str) -> Path:
@@ -190,7 +198,8 @@ def test_samplers_get_their_short_names(written: str, scheduler: str) -> None:
         ("dpm2_a_karras", "DPM2 a Karras"),
         ("dpmpp_2m_sde_karras", "DPM++ 2M SDE Karras"),
         ("dpmpp_3m", "dpmpp_3m"),
-        ("DDIMScheduler", "DDIMScheduler"),
+        ("DDIMScheduler", "DDIM"),
+        ("DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"),  # not only "DPM++ 2M"
     ],
 )
 def test_schedulers_are_written_as_a1111_knows_them(scheduler: str, sampler: str) -> None:

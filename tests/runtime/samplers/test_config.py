@@ -166,8 +166,22 @@ def test_json_s_spellings() -> None:
         ("euler", {"timesteps": []}, "timesteps: got an empty list"),
         ("euler", {"timesteps": [5, float("nan")]}, "expected finite values"),
         ("euler", {"timesteps": [5, -1]}, "expected finite values of at least 0"),
-        ("euler", {"sigmas": [1.0]}, "expected positive ones and a last one"),
-        ("euler", {"sigmas": [1.0, 0.0, 0.5]}, "expected positive ones and a last one"),
+        ("euler", {"timesteps": [0]}, "timesteps: got 0 as the first, expected it above 0 and 999"),
+        ("euler", {"timesteps": [999.5, 1]}, "timesteps: got 999.5 as the first"),
+        ("euler", {"timesteps": [5, 5]}, r"timesteps: got \[5, 5\], expected a descending list"),
+        ("euler", {"timesteps": [5, 4.9999999]}, "expected a descending list"),
+        ("ddpm", {"timesteps": [5.5, 1]}, "timesteps: got 5.5, expected whole numbers for this"),
+        ("dpmpp_2m", {"timesteps": [5.5, 1]}, "timesteps: got 5.5, expected whole numbers"),
+        ("lcm", {"timesteps": [5, 1.5]}, "timesteps: got 1.5, expected whole numbers"),
+        (
+            "euler",
+            {"sigmas": [1.0]},
+            r"sigmas: got \[1.0\], expected levels of at least 1e-06, and",
+        ),
+        ("euler", {"sigmas": [1.0, 0.0, 0.5]}, "expected levels of at least 1e-06, and behind"),
+        ("euler", {"sigmas": [1.0, 2.0]}, r"sigmas: got \[1.0, 2.0\], expected a descending list"),
+        ("euler", {"sigmas": [5.0, 5.0]}, "expected a descending list"),
+        ("euler", {"sigmas": [30.0, 0.0]}, "sigmas: got 30 as the first, expected 14.61 or less"),
         ("euler_karras", {"timesteps": [5, 1]}, "together with use_karras_sigmas"),
         (
             "ddim",
@@ -206,3 +220,18 @@ def test_dynamic_shifting_needs_mu() -> None:
     config = SamplerConfig("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True})
     with pytest.raises(SamplerError, match="needs mu"):
         config.schedule(10)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sigmas": [1.5, 0.5]}, "sigmas: got 1.5 to 0.5, expected values above 0, and 1 at most"),
+        ({"sigmas": [1.0, 0.0]}, "sigmas: got 1 to 0, expected values above 0"),
+        ({"sigmas": [0.5, 0.5]}, "expected a descending list"),
+        ({"timesteps": [1001.0, 5.0]}, "timesteps: got 1001 to 5, expected values above 0, and 10"),
+        ({"timesteps": [5, 10]}, "expected a descending list"),
+    ],
+)
+def test_impossible_steps_of_flow_matching(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SamplerError, match=message):
+        SamplerConfig("FlowMatchEulerDiscreteScheduler").schedule(**given)

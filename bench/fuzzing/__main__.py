@@ -1,0 +1,115 @@
+"""Faults: thousands of damaged bundles, wrong requests, strange files and kills, each judged.
+
+Prints a row for each area, and the cases that are neither right nor one clear line; appends the
+rows to bench/results/faults.jsonl. The same seed gives the same cases. Exit code 1 if one is bad.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from recording import RESULTS, machine
+from rich.console import Console
+from rich.table import Table
+
+from fuzzing.areas import AREAS, Area
+from fuzzing.bundles import Place
+from fuzzing.outcomes import BAD, GOOD, Case
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1, help="of the cases, 0.05 for a try")
+    parser.add_argument("--only", action="append", help="areas; default: all")
+    parser.add_argument("--list", action="store_true", help="print every case")
+    parser.add_argument("--no-record", action="store_true", help="append no rows")
+    options = parser.parse_args()
+    wanted = [area for area in AREAS if not options.only or area.name in options.only]
+    with tempfile.TemporaryDirectory(prefix="sdrt-faults-") as work:
+        os.environ["SDRT_CACHE"] = str(Path(work, "cache"))
+        place = Place(Path(work), random.Random(), options.share)
+        found = {area: _cases_of(area, place, options) for area in wanted}
+    _print(found)
+    if not options.no_record:
+        _record(found, options)
+    return any(case.kind in BAD for cases, _ in found.values() for case in cases)
+
+
+def _cases_of(area: Area, place: Place, options: argparse.Namespace) -> tuple[list[Case], float]:
+    """The judged cases of an area, and its seconds; each area has its own random numbers."""
+    place.random = random.Random(f"{options.seed} {area.name}")
+    begin, cases = time.monotonic(), []
+    for case in area.cases(place):
+        cases.append(case)
+        if options.list or case.kind in BAD:
+            print(f"{area.name}: {case.kind}: {case.name}: {case.detail}", flush=True)
+    return cases, time.monotonic() - begin
+
+
+def _print(found: dict[Area, tuple[list[Case], float]]) -> None:
+    table = Table("", "cases", *GOOD, *BAD, "seconds")
+    for area, (cases, seconds) in found.items():
+        counts = Counter(case.kind for case in cases)
+        cells = (str(counts[kind] or "") for kind in (*GOOD, *BAD))
+        table.add_row(area.name, str(len(cases)), *cells, f"{seconds:.0f}")
+    Console(width=160).print(table)
+
+
+def _record(found: dict[Area, tuple[list[Case], float]], options: argparse.Namespace) -> None:
+    import json
+    from datetime import UTC, datetime
+
+    import sdrt
+
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    with (RESULTS / "faults.jsonl").open("a", encoding="utf-8") as file:
+        for area, (cases, seconds) in found.items():
+            row = {
+                "bench": "faults",
+                "name": area.name,
+                "cases": len(cases),
+                "counts": _counts(cases),
+                "seconds": round(seconds, 1),
+                "notes": {
+                    "seed": options.seed,
+                    "share": options.share,
+                    "complete": not options.only and options.share >= 1,
+                },
+                "versions": {"sdrt": sdrt.__version__} | _versions("onnxruntime", "openvino"),
+                "date": date,
+                "machine": machine(),
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _counts(cases: Iterable[Case]) -> dict[str, int]:
+    counts = Counter(case.kind for case in cases)
+    return {kind: counts[kind] for kind in (*GOOD, *BAD)}
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

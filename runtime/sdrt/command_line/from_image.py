@@ -1,0 +1,86 @@
+"""`sdrt run --from-image`: the parameters of a PNG, and what will not be as it was."""
+
+from __future__ import annotations
+
+import errno
+import os
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdrt.errors import RequestError
+from sdrt.metadata.parameters import absolute, input_images, recorded_hashes
+from sdrt.metadata.paths import HASHES, absolute_paths
+from sdrt.metadata.png import read_record
+from sdrt.metadata.record import Record
+from sdrt.notes import Note
+from sdrt.parameters import PARAMETER
+from sdrt.request import Request
+
+_OTHER_FIELDS = ("bundle", "model", "version", HASHES)  # which do not change pixels by themselves
+_OF_IMAGES = ("strength", "mask_image", "padding_mask_crop")  # which need the image
+
+
+def record_of(path: Path, given: Mapping[str, Any]) -> Record:
+    """The parameters of a PNG, with absolute paths, and notes. Raises `RequestError`.
+
+    `given` are the options, which replace parameters.
+    """
+    record = read_record(path)
+    parameters = absolute_paths(record.parameters, path.resolve().parent)
+    if "bundle" not in given:
+        _check_bundle(parameters)
+    notes = [*record.notes, *_unknown(parameters)]
+    if "strength" in parameters and "image" not in {*parameters, *given}:
+        notes.append(
+            Note(
+                "image_unnamed",
+                "image",
+                "the original has a strength, so it may have been made from another image, which "
+                "it does not name: give it with --image, or the new image starts from noise",
+            )
+        )
+        for name in _OF_IMAGES:
+            parameters.pop(name, None)
+    return Record(parameters, tuple(notes))
+
+
+def notes_on_changed_files(request: Request, record: Record) -> Iterator[Note]:
+    """Notes on inputs that are at their old paths but have changed."""
+    hashes = {absolute(path): sha for path, sha in recorded_hashes(record.parameters).items()}
+    for image in input_images(request):
+        if (
+            image.path is not None
+            and hashes.get(absolute(image.path), image.sha256) != image.sha256
+        ):
+            yield Note(
+                "input_changed",
+                None,
+                f"'{image.path}' has changed since the original was made: the image will differ",
+            )
+
+
+def _unknown(parameters: Mapping[str, Any]) -> Iterator[Note]:
+    unknown = [name for name in parameters if name not in (*PARAMETER, *_OTHER_FIELDS)]
+    if unknown:
+        names = ", ".join(ascii(name)[1:-1] for name in unknown[:10])
+        yield Note(
+            "parameters_unknown",
+            None,
+            f"the original was made with {names}, which this version does not know: the image "
+            "will differ",
+        )
+
+
+def _check_bundle(parameters: Mapping[str, Any]) -> None:
+    """RequestError for a bundle that cannot be a path. Any program may have written it."""
+    bundle = parameters.get("bundle", "")
+    try:
+        os.lstat(bundle)
+    except (TypeError, ValueError, OSError) as error:
+        if not isinstance(error, OSError) or error.errno == errno.ENAMETOOLONG:
+            raise RequestError(
+                f"bundle: the PNG says {reprlib.repr(bundle)}, expected the path of a bundle: give "
+                "the bundle, too: sdrt run BUNDLE --from-image PNG"
+            ) from error
