@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +66,8 @@ def _require_own_manifest(bundle: Bundle) -> None:
     path = bundle.root / MANIFEST_NAME
     if is_demo(bundle.root):
         raise BundleError(
-            f"'{bundle.root}' is the built-in bundle and stays as it is: copy the folder, and "
-            "change the copy"
+            "the built-in bundle stays as it is: copy it, and change the copy: "
+            f"`cp -r {shlex.quote(str(bundle.root))} NEW_BUNDLE`"
         )
     if path.is_symlink():
         raise BundleError(

@@ -11,6 +11,7 @@ from sdrt.bundle import demo
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError, SdrtError
 from support.bundle_folder import write_bundle
+from support.damage import overwrite
 
 UNET = "unet/model.onnx"
 
@@ -91,7 +92,7 @@ def test_an_incomplete_copy_is_passed_over_until_it_is_completed(package: Path, 
 def test_a_damaged_file_of_the_copy_is_copied_again(package: Path) -> None:
     copy = Bundle.open("demo").to_build_in().root
     size = (copy / UNET).stat().st_size
-    (copy / UNET).write_bytes(bytes(size))
+    overwrite(copy / UNET, bytes(size))
     Bundle.open("demo").to_build_in()
     assert (copy / UNET).read_bytes() == (package / UNET).read_bytes()
 
