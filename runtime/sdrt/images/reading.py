@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, quoted
 from sdrt.images.framing import Size
 from sdrt_engines import Array
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 2**26  # a small file can decompress to more than fits in memory
+_MAX_NAME = 500  # characters of a path in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,8 @@ def translate_errors(role: str, name: str) -> Iterator[None]:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if len(name) > _MAX_NAME:
+        name = quoted(name)
     try:
         yield
     except RequestError:
