@@ -64,9 +64,11 @@ test-torch: .venv/installed
 test-newest: .venv-newest/installed
 	.venv-newest/bin/python -m pytest -q -rs tests/export tests/parity -m "not full and not gpu"
 
-# Warnings of old libraries about newer ones: diffusers 0.36 to torch, matplotlib 3.8 to pyparsing.
+# The samplers are numpy, and compared with the pinned diffusers: an older one has other options and last
+# digits. The warnings are of old libraries in newer ones: diffusers 0.36 in torch, matplotlib 3.8 in pyparsing.
 test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/python -m pytest -q -rs -m "not build and not full and not gpu" \
+		--ignore-glob "*/parity/test_s*_live.py" \
 		-W "ignore:CUDA is not available" -W ignore::DeprecationWarning
 
 test-python: $(LEAN)/installed

@@ -83,11 +83,13 @@ def ratios() -> str:
             _demo_ratio(),
             _size_ratio(),
             _peer_ratio("sdrt openvino:bf16", "diffusers bf16"),
-            _gpu_ratio("UNet step, fused, 2 rows", "UNet step, diffusers compiled, 2 rows", "step"),
+            _gpu_ratio(
+                "UNet step, fused, 2 rows", "UNet step, diffusers compiled, 2 rows", "one step"
+            ),
             _gpu_ratio(
                 "image 512², 50 steps, batch 1, sdrt cuda",
                 "image 512², 50 steps, batch 1, diffusers compiled",
-                "image of 50 steps",
+                "image with 50 steps",
             ),
         ],
     )
@@ -101,7 +103,7 @@ def _demo_ratio() -> tuple[str, ...]:
     rows = newest("demo_run")
     ours, theirs = rows["sdrt run demo"], rows["diffusers"]
     return (
-        "CPU, demo model: process start to image, 20 steps",
+        "CPU, demo model: from starting the process to the image, 20 steps",
         figure(ours),
         f"diffusers float32: {figure(theirs)}",
         _ratio(ours["median"], theirs["median"]),
@@ -121,7 +123,7 @@ def _size_ratio() -> tuple[str, ...]:
 def _peer_ratio(ours: str, theirs: str) -> tuple[str, ...]:
     steps = [_step_of(name) for name in (ours, theirs)]
     return (
-        "CPU, Stable Diffusion 1.5, a step in bfloat16",
+        "CPU, Stable Diffusion 1.5, one step in bfloat16",
         f"`{ours.removeprefix('sdrt ')}`: {steps[0]:.2f} s",
         f"{theirs}: {steps[1]:.2f} s",
         _ratio(*steps),
@@ -164,20 +166,26 @@ def starting() -> str:
     run, imports = newest("demo_run"), newest("import_time")
     sizes, host, auto = newest("installed_size"), newest("host_time"), newest("auto_target")
     lines = [
-        ("`sdrt run demo`, process start to image", figure(run["sdrt run demo"])),
-        ("the same with diffusers, same weights, same image", figure(run["diffusers"])),
-        ("`import numpy`, over bare Python", figure(imports["import numpy, over bare"])),
-        ("`import sdrt`, over bare Python", figure(imports["import sdrt, over bare"])),
+        ("`sdrt run demo`, from starting the process to the image", figure(run["sdrt run demo"])),
+        ("the same with diffusers, with the same weights and image", figure(run["diffusers"])),
         (
-            "importing diffusers' pipeline, over bare Python",
+            "`import numpy`, in addition to starting Python",
+            figure(imports["import numpy, over bare"]),
+        ),
+        (
+            "`import sdrt`, in addition to starting Python",
+            figure(imports["import sdrt, over bare"]),
+        ),
+        (
+            "importing diffusers' pipeline, in addition to starting Python",
             figure(imports["import diffusers' pipeline, over bare"]),
         ),
-        ("installed: sdrt, demo model included", figure(sizes["sdrt"])),
+        ("installed size: sdrt, including the demo model", figure(sizes["sdrt"])),
         (
-            "installed: torch (CPU), diffusers, transformers, accelerate",
+            "installed size: torch (CPU), diffusers, transformers, accelerate",
             figure(sizes["torch + diffusers + transformers + accelerate"]),
         ),
-        *((f"host time of a step: {name.partition(',')[0]}", figure(host[name])) for name in host),
+        *((f"host time per step: {name.partition(',')[0]}", figure(host[name])) for name in host),
         *((f"`sdrt run demo`, {name}", figure(auto[name])) for name in auto),
     ]
     return f"{where([*run.values(), *imports.values()])}\n\n{table(('', 'median'), lines)}"
@@ -189,9 +197,14 @@ def starting() -> str:
 def demo_quality() -> str:
     rows = newest("demo_quality")
     notes = next(iter(rows.values()))["notes"]
-    lines = [(name.removesuffix(" right"), f"{row['median']:g} %") for name, row in rows.items()]
+    lines = [
+        (name.removesuffix(" right").replace("ground", "background"), f"{row['median']:g} %")
+        for name, row in rows.items()
+    ]
     text = f"{notes['prompts']} seeded prompts, {notes['steps']} steps."
-    return f"{where(rows.values())}\n\n{text}\n\n{table(('right', 'share'), lines)}"
+    return (
+        f"{where(rows.values())}\n\n{text}\n\n{table(('what is right', 'share of images'), lines)}"
+    )
 
 
 def demo_control() -> str:
@@ -203,10 +216,10 @@ def demo_control() -> str:
     notes = rows["edge IoU"]["notes"]
     text = (
         f"{notes['pairs']} held-out pairs of outline and prompt; "
-        f"{notes['prompts that ask for another shape']} prompts ask for another shape than the "
-        f"outline shows; edges agree within {notes['tolerance, pixels']} pixels."
+        f"{notes['prompts that ask for another shape']} prompts ask for a different shape from the "
+        f"one in the outline; edges count as equal within {notes['tolerance, pixels']} pixels."
     )
-    headings = ("scale", "edge IoU, mean", "both colours right")
+    headings = ("ControlNet scale", "mean IoU of edges", "both colours right")
     return f"{where(rows.values())}\n\n{text}\n\n{table(headings, lines)}"
 
 
@@ -221,7 +234,7 @@ def export_at_full_size() -> str:
             time, memory = rows[f"{name}, time"], rows[f"{name}, peak memory"]
             written = f"{time['notes']['MB written']:,} MB"
             lines.append((title, figure(time), figure(memory), written, time["notes"]["PSNR"]))
-    headings = ("network", "time", "peak memory", "written", "PSNR against torch")
+    headings = ("network", "time", "peak memory", "size on disk", "PSNR against torch")
     return f"{where(rows.values())}\n\n{table(headings, lines)}"
 
 
@@ -236,7 +249,12 @@ def weight_storage() -> str:
         )
         for weights in ("fp32", "fp16")
     ]
-    headings = ("weights stored as", "on the disk", "to open, with the first step", "a step")
+    headings = (
+        "weights stored as",
+        "size on disk",
+        "time to open, with the first step",
+        "each further step",
+    )
     return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
 
 
@@ -253,7 +271,14 @@ def prepared_graphs() -> str:
         for what in whats
     ]
     lines.append(("ratio", *ratio, ""))
-    headings = ("", "to open", "first step", "every other", "memory of its own", "on the disk")
+    headings = (
+        "",
+        "time to open",
+        "first step",
+        "each further step",
+        "private memory",
+        "size on disk",
+    )
     return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
 
 
@@ -263,7 +288,9 @@ def control_cost() -> str:
         (title, figure(rows[name]), f"{rows[name]['notes']['of the UNet']:.2f}")
         for title, name in zip(CONTROL_COST, rows, strict=True)
     ]
-    return f"{where(rows.values())}\n\n{table(('', 'a step', 'of the UNet'), lines)}"
+    return (
+        f"{where(rows.values())}\n\n{table(('', 'time per step', 'relative to the UNet'), lines)}"
+    )
 
 
 def openvino() -> str:
@@ -271,7 +298,7 @@ def openvino() -> str:
     lines = [
         (row["name"], figure(row), row["notes"]["to open, with the first step"]) for row in rows
     ]
-    headings = ("a UNet step", "median", "to open, with the first step")
+    headings = ("one UNet step", "median", "time to open, with the first step")
     return f"{where(rows, 'openvino')}\n\n{table(headings, lines)}"
 
 
@@ -281,7 +308,11 @@ def shapes_in_turn() -> str:
         (name, number(row["median"]), number(row["notes"]["other's median"]))
         for name, row in rows.items()
     ]
-    headings = ("", "compiled once for all shapes, s an image", "compiled for each shape, s")
+    headings = (
+        "",
+        "compiled once for all sizes, s per image",
+        "compiled for each size, s per image",
+    )
     return f"{where(rows.values(), 'openvino')}\n\n{table(headings, lines)}"
 
 
@@ -314,7 +345,13 @@ def plans_at_full_size() -> str:
         )
         psnr = _decibels(time["notes"]["psnr"])
         lines.append((title, figure(time), figure(memory), figure(plan), psnr))
-    headings = ("network", "precision found, plan built", "peak memory", "plan", "PSNR")
+    headings = (
+        "network",
+        "time to choose precisions and build",
+        "peak memory",
+        "plan size",
+        "PSNR",
+    )
     return f"{where(rows.values())}\n\n{table(headings, lines)}"
 
 
@@ -340,11 +377,11 @@ def gpu_speed() -> str:
     for title, (step, name) in contestants.items():
         names = (step, image.format(name), batch.format(name))
         lines.append((title, *(figure(rows[each]) if each in rows else "" for each in names)))
-    headings = ("", "a UNet step", "50 steps, whole image", "50 steps, batch of 8")
+    headings = ("", "one UNet step", "image with 50 steps", "8 images in a batch, 50 steps")
     used = [row for row in rows.values() if row["name"].startswith("image")]
     line = where(used, "onnxruntime-gpu", "torch", "diffusers")
     compiled = figure(rows["diffusers compiled: UNet and VAE"])
-    text = f"`torch.compile` took {compiled} for UNet and VAE."
+    text = f"`torch.compile` took {compiled} to compile the UNet and the VAE."
     return f"{line}\n\n{table(headings, lines)}\n\n{text}"
 
 
@@ -359,7 +396,7 @@ def gpu_rows() -> str:
         (count, figure(row), f"{number(row['notes']['per_row'])} ms")
         for count, row in zip(counts, of_the_sweep, strict=True)
     ]
-    headings = ("rows", "a UNet step", "for each row")
+    headings = ("rows", "one UNet step", "per row")
     return f"{where(of_the_sweep, 'onnxruntime-gpu')}\n\n{table(headings, lines)}"
 
 

@@ -56,13 +56,13 @@ def introduction(rows: Sequence[Row]) -> str:
         f"({machine['system']}, Python {machine['python']}). One process at a time, in turn; run "
         f"`{first['run']}`, sdrt at commit `{rows[-1]['sdrt_commit']}`. Made by "
         "`bench/peers/report.py` from `bench/results/peers.jsonl`; `make bench-peers` measures "
-        "again. The machine is shared and noisy: ratios count, and another processor gives another "
-        "order."
+        "again. The machine is shared and noisy: rely on the ratios, and expect another ranking on "
+        "another processor."
     )
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    yield "## A step, an image, memory\n\n" + short_table(rows)
+    yield "## Step, image, memory\n\n" + short_table(rows)
     yield "## Where an image's seconds go\n\n" + stage_table(rows)
     for question in (LONG, *FURTHER):
         if asked := [row for row in rows if row["question"]["name"] == question.name]:
@@ -100,14 +100,14 @@ def short_table(rows: Sequence[Row]) -> str:
     lines += [(name, reason, *[""] * 7) for name, reason in failures(asked)]
     headings = (
         "",
-        "a step, s (spread)",
-        f"of {ORACLE}",
-        "image of 4 steps, s",
-        "ready, s",
-        "start to first step, s",
-        "the same, files not in the cache",
+        "one step, s (range)",
+        f"step relative to {ORACLE}",
+        "image with 4 steps, s",
+        "start until ready, s",
+        "start to end of first step, s",
+        "the same, with files not in the disk cache",
         "peak memory, MiB",
-        f"dB from {ORACLE}",
+        f"PSNR against {ORACLE}, dB",
     )
     return table(headings, lines)
 
@@ -119,7 +119,7 @@ def stage_table(rows: Sequence[Row]) -> str:
         mine = answered(asked, name)
         stages = [seconds(mine, "stages", stage) for stage in ("text_encoder", "vae_decoder")]
         lines.append((name, stages[0], f"{figure(mine, step_of):.2f}", stages[1]))
-    return table(("", "text encoder, s", "a step, s", "VAE decoder, s"), lines)
+    return table(("", "text encoder, s", "one step, s", "VAE decoder, s"), lines)
 
 
 def question_table(asked: Sequence[Row]) -> str:
@@ -133,7 +133,7 @@ def question_table(asked: Sequence[Row]) -> str:
         for row in sorted(answered(asked), key=lambda row: row["image"])
     ]
     lines += [(name, reason, *[""] * 2) for name, reason in failures(asked)]
-    headings = ("", "whole, s", "a step, s", "peak memory, MiB")
+    headings = ("", "whole image or batch, s", "one step, s", "peak memory, MiB")
     return table(headings, lines)
 
 
@@ -178,7 +178,7 @@ def comparison(images: Mapping[str, float]) -> str:
         return f"faster than {best}: {', '.join(texts)}"
     rivals = [name for name in images if name not in ours]
     if not rivals:
-        return f"{best} had no rival"
+        return f"no other project was measured next to {best}"
     second = min(rivals, key=lambda name: images[name])
     return f"{best} takes {images[best] / images[second]:.2f} of the time of the next, {second}"
 

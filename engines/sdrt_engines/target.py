@@ -58,7 +58,7 @@ class Target:
             self._require_known(self.precision, backend.precisions)
         if self.architectures and not backend.architectures:
             raise TargetError(
-                f"target '{self}': {self.backend} does not build for architectures: "
+                f"target '{self}': {self.backend} takes nothing after a colon: "
                 f"write '{self.backend}'"
             )
         for architecture in self.architectures:

@@ -1,4 +1,4 @@
-"""Stable Diffusion inference on ONNX and TensorRT engines, without PyTorch.
+"""Stable Diffusion without PyTorch, on ONNX Runtime, OpenVINO and TensorRT.
 
 pipe = sdrt.Pipeline.open("demo")
 pipe("a large red circle on a white background", seed=7).images[0].save("circle.png")

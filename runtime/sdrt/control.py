@@ -22,14 +22,14 @@ class Control:
     """An image for one ControlNet, and its scale and window.
 
     Fields:
-        image: a PIL image, a path, or, for a net whose channels are not RGB or grey, an array
-            (H, W, K) in 0..1 of the request's size
-        scale: the strength of the net, -10 to 10; diffusers' `controlnet_conditioning_scale`
-        start, end: the window in which it is active, as fractions of the steps; diffusers'
+        image: a PIL image, a path, or an array (H, W, K) of the request's size with values from 0
+            to 1; a ControlNet whose input is neither RGB nor grey needs an array
+        scale: the strength of the ControlNet, -10 to 10; diffusers' `controlnet_conditioning_scale`
+        start, end: the part of the steps during which it is active, 0 to 1; diffusers'
             `control_guidance_start` and `control_guidance_end`
-        annotate: the annotator that makes the control image from the image first, or None
+        annotate: "canny" to make the control image out of `image` first, or None
 
-    Raises `RequestError`.
+    Raises `RequestError` for a value that is not allowed.
     """
 
     image: ImageSource | Array
@@ -43,7 +43,9 @@ class Control:
         if self.annotate is not None:
             require_annotator(self.annotate)
             if self.input_image is None:
-                raise RequestError("control: got an annotator for an array, expected an image")
+                raise RequestError(
+                    "control: got an annotator for an array, expected an image: leave out annotate"
+                )
         for name, limits in LIMITS.items():
             object.__setattr__(self, name, limits.checked(f"control {name}", getattr(self, name)))
         if self.start >= self.end:
@@ -77,7 +79,7 @@ class Control:
         if num_channels not in (1, 3):
             raise RequestError(
                 f"control image: this ControlNet takes {num_channels} channels, not an image: "
-                f"give an array (height, width, {num_channels}) in 0..1"
+                f"give an array (height, width, {num_channels}) with values from 0 to 1"
             )
         framed = frame(cast(InputImage, self.image).image)
         if self.annotate is not None:  # last: resizing would blur lines of one pixel

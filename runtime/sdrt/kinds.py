@@ -78,14 +78,14 @@ class Texts:
         if not _is_list(value):
             raise _refusal(name, value, self)
         if not value:
-            raise RequestError(f"{name}: got an empty list, expected at least one text")
+            raise RequestError(f"{name}: got an empty list, expected at least one string")
         for text in value:
             if not isinstance(text, str):
                 raise _refusal(name, text, self)
         return tuple(value)
 
     def __str__(self) -> str:
-        return "a text or a list of texts"
+        return "a string or a list of strings"
 
 
 class Scheduler:

@@ -29,7 +29,7 @@ class Parameter:
     recommended: bool = False  # a bundle may hold a default for it
 
 
-_IMAGE = Anything("an image of PIL, or the path of one")
+_IMAGE = Anything("a PIL image, or the path of an image")
 
 PARAMETERS = (
     Parameter("prompt", Texts(), "what to generate"),
@@ -53,7 +53,7 @@ PARAMETERS = (
     Parameter(
         "scheduler",
         Scheduler(),
-        "the sampler: a short name, or diffusers' or A1111's name",
+        "the sampler, by its short name or its name in diffusers, A1111 or ComfyUI",
         "the bundle's",
         a1111="Sampler",
         aliases=("sampler", "sampler_name", "sampling_method"),
@@ -61,7 +61,7 @@ PARAMETERS = (
     Parameter(
         "guidance_scale",
         Between(0, 1000),
-        "how strongly the prompt guides; 1 and less: not at all",
+        "how strongly the prompt guides the image; 1 or less turns guidance off",
         "the bundle's",
         a1111="CFG scale",
         aliases=("cfg", "cfg_scale", "guidance"),
@@ -70,15 +70,15 @@ PARAMETERS = (
     Parameter(
         "guidance_rescale",
         Between(0, 1),
-        "reduces over-exposure by high guidance",
+        "reduces the over-exposure that high guidance causes",
         "0",
         aliases=("cfg_rescale",),
     ),
     Parameter(
         "width",
         Between(8, MAX_SIDE, whole=True),
-        "pixels",
-        "an input image's, or the bundle's",
+        "width in pixels",
+        "the input image's, or else the bundle's",
         ("-W", "--width"),
         aliases=("w",),
         recommended=True,
@@ -86,8 +86,8 @@ PARAMETERS = (
     Parameter(
         "height",
         Between(8, MAX_SIDE, whole=True),
-        "pixels",
-        "an input image's, or the bundle's",
+        "height in pixels",
+        "the input image's, or else the bundle's",
         ("-H", "--height"),
         aliases=("h",),
         recommended=True,
@@ -95,7 +95,7 @@ PARAMETERS = (
     Parameter(
         "num_images_per_prompt",
         Between(1, 1024, whole=True),
-        "how many images; image i has the seed plus i",
+        "how many images to generate; image i, counted from 0, has the seed plus i",
         "1",
         ("--num-images", "--num-images-per-prompt"),
         aliases=("n", "num_images", "batch_size"),
@@ -104,32 +104,32 @@ PARAMETERS = (
         "seed",
         Between(0, MAX_SEED, whole=True),
         "seed of the noise; the same seed gives the same image",
-        "a random one, which the result and the PNG record",
+        "random; the result and the PNG record it",
         ("-s", "--seed"),
         "Seed",
         aliases=("generator",),
     ),
-    Parameter("eta", Between(0, 1), "DDIM's and TCD's share of fresh noise", "0"),
+    Parameter("eta", Between(0, 1), "how much fresh noise DDIM and TCD add", "0"),
     Parameter(
         "clip_skip",
         Between(0, 100, whole=True),
-        "how many of the text encoder's last layers to leave out",
+        "how many of the text encoder's last layers to skip",
         "0",
         a1111="Clip skip",
     ),
     Parameter(
         "timesteps",
         Numbers(Between(0, 1_000_000)),
-        "timesteps to visit, in place of a number of steps",
+        "exact timesteps to use instead of a number of steps",
         "the scheduler's",
     ),
     Parameter(
         "sigmas",
         Numbers(Between(0, 1e6)),
-        "noise levels to visit, in place of a number of steps",
+        "exact noise levels to use instead of a number of steps",
         "the scheduler's",
     ),
-    Parameter("image", _IMAGE, "begin with this image", aliases=("init_image",)),
+    Parameter("image", _IMAGE, "start from this image", aliases=("init_image",)),
     Parameter(
         "mask_image",
         _IMAGE,
@@ -141,8 +141,8 @@ PARAMETERS = (
     Parameter(
         "strength",
         Between(0, 1),
-        "how much of the image changes: the share of the steps that are taken",
-        "0.8, with a mask 1",
+        "how much to change the image: the share of the steps that run",
+        "0.8, or 1 with a mask",
         a1111="Denoising strength",
         needs="image",
         aliases=("denoising_strength", "denoise"),
@@ -150,27 +150,27 @@ PARAMETERS = (
     Parameter(
         "padding_mask_crop",
         Between(0, MAX_SIDE, whole=True),
-        "generate only the mask and that many pixels around it, enlarged, and paste the result "
-        "back",
+        "generate only the masked part and this many pixels around it, enlarged, and paste the "
+        "result back",
         needs="mask_image",
     ),
     Parameter(
         "resize",
         OneOf(get_args(Resize)),
-        "how to fit input images of another aspect ratio",
-        "refuse them",
+        "how to fit an input image of another aspect ratio",
+        "refuse it",
         aliases=("resize_mode",),
     ),
     Parameter(
         "control",
-        Anything("a dict of ControlNets' names to images or `Control`s"),
+        Anything("a dict from ControlNet names to images or `Control`s"),
         "an image for each ControlNet to follow",
         aliases=("controlnet", "control_image", "controlnet_conditioning_image"),
     ),
     Parameter(
         "guess_mode",
         Flag(),
-        "let control images decide what the prompt leaves open",
+        "let the control images decide whatever the prompt leaves open",
         "False",
         needs="control",
     ),

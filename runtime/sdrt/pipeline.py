@@ -44,8 +44,8 @@ def _showing_options(method: Method) -> Method:
 
 
 class Pipeline:
-    """A bundle on a target. May be called from several threads at once: each request has its own
-    state.
+    """A bundle on a target: call it with a prompt to generate images. May be called from several
+    threads at once: each request has its own state.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Pipeline:
 
     @property
     def target(self) -> Target:
-        """The target that runs now."""
+        """The target that runs now; a fallback changes it."""
         return self._resolution.target
 
     @property
@@ -94,7 +94,7 @@ class Pipeline:
     def __call__(
         self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
     ) -> Result:
-        """The images of a prompt, or of a request that `options` change.
+        """Generates the images of a prompt, or of a request whose fields `options` replace.
 
         Issues one `NoteWarning` with the notes of the result, if it has any.
         """
@@ -108,10 +108,11 @@ class Pipeline:
     def stream(
         self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
     ) -> Stream:
-        """The same, step by step: `stream.result` has the images after the last step.
+        """Generates images step by step; after the last step `stream.result` holds them.
 
-        No network runs before the first step is taken. If "auto" changes to another target, the
-        failed step is repeated there. Issues no warning: read `stream.result.notes`.
+        No network runs before the first step is taken. Break out of the loop to cancel. If "auto"
+        changes to another target, the failed step is repeated there. Does not issue the notes of
+        the result as a warning: read `stream.result.notes`.
         """
         return Stream(self._steps(self.generation(request_from(prompt, options))))
 

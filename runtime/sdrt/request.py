@@ -16,14 +16,15 @@ from sdrt.parameters import ALIASES, MAX_SEED, PARAMETER, PARAMETERS, Resize, pa
 
 @dataclass(frozen=True)
 class Request:
-    """A request for images, with the parameter names of diffusers: from a prompt alone, starting
-    from another image (`image`), or replacing the masked part of that (`mask_image`); `control`
-    gives each ControlNet its image.
+    """A request for images, with the parameter names of diffusers: from a prompt alone, from
+    another image (`image`), or replacing only the masked part of that image (`mask_image`);
+    `control` gives each ControlNet its image.
 
-    A sequence of prompts gives `num_images_per_prompt` images of each. Image `i` has seed
-    `seed + i` and can be generated again alone. Images are PIL images or paths, and are read here.
+    A sequence of prompts gives `num_images_per_prompt` images of each. Image `i`, counted from 0,
+    has the seed `seed + i` and can be generated again by itself. Images are PIL images or paths;
+    they are read when the request is created.
 
-    Raises `RequestError` naming the field, the value and the allowed values.
+    Raises `RequestError`, which names the field, the value and the allowed values.
     """
 
     prompt: str | Sequence[str]
@@ -113,8 +114,8 @@ class Request:
         negative = self.negative_prompt
         if not isinstance(negative, str) and len(negative) != self._num_prompts:
             raise RequestError(
-                f"negative_prompt: got {len(negative)} texts for {self._num_prompts} prompts, "
-                "expected one for all or one for each"
+                f"negative_prompt: got a list of {len(negative)} for {self._num_prompts} prompts, "
+                "expected one string for all, or a list with one for each"
             )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
@@ -122,7 +123,8 @@ class Request:
     def _check_seeds(self) -> None:
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise RequestError(
-                f"seed: {self.seed} + {self.num_images - 1} images exceeds {MAX_SEED}"
+                f"seed: got {self.seed} for {self.num_images} images, whose last seed would be "
+                f"more than {MAX_SEED}: give a smaller seed"
             )
 
     def _check_needs(self) -> None:
@@ -197,8 +199,8 @@ def request_from(prompt: str | Sequence[str] | Request, options: Mapping[str, An
 def _controls_from_mapping(control: object) -> dict[str, Control]:
     if not isinstance(control, Mapping):
         raise RequestError(
-            f"control: got a {type(control).__name__}, expected a dict of ControlNets' "
-            'names, such as {"canny": "edges.png"}'
+            f"control: got an object of type {type(control).__name__}, expected a dict from "
+            'ControlNet names to images, such as {"canny": "edges.png"}'
         )
     for name in control:
         if not isinstance(name, str):

@@ -29,9 +29,10 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
         "negative_prompt": any(request.negative_prompts),
         "guidance_rescale": request.guidance_rescale > 0,
     }
-    for name in (name for name, is_given in given.items() if is_given):
-        message = f"{name}: has no effect without guidance (guidance_scale is "
-        yield Note("no_guidance", name, f"{message}{settings.guidance_scale:g})")
+    scale = f"guidance_scale is {settings.guidance_scale:g}"
+    for name, is_given in given.items():
+        if is_given:
+            yield Note("no_guidance", name, f"{name}: has no effect without guidance ({scale})")
 
 
 def _replaced_steps(request: Request) -> Iterator[Note]:
@@ -41,7 +42,7 @@ def _replaced_steps(request: Request) -> Iterator[Note]:
             yield Note(
                 "steps_replaced",
                 "num_inference_steps",
-                f"num_inference_steps: {request.num_inference_steps} has no effect next to "
+                f"num_inference_steps: {request.num_inference_steps} has no effect together with "
                 f"{name}, which give {len(custom)} steps",
             )
 
@@ -56,7 +57,7 @@ def _cut_size(request: Request, settings: Settings) -> Iterator[Note]:
             "size_cut",
             "image" if request.image is not None else "control",
             f"the input image has {size_text(given)} pixels, the result {size_text(size)}, the "
-            "nearest size below that the model can generate",
+            "nearest smaller size that the model can generate",
         )
 
 
@@ -69,5 +70,5 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
             "size_untrained",
             "width",
             f"width and height: {size} pixels are far from the {size_text(native)} that the model "
-            "was trained for: expect a worse image",
+            "was trained for: the image may look worse",
         )

@@ -118,7 +118,7 @@ def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
     take."""
     if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
         raise RequestError(
-            "this bundle's UNet is made for inpainting: give image and mask_image, or take another "
+            "this bundle's UNet is made for inpainting: give image and mask_image, or use another "
             "bundle"
         )
     if request.input_image:
@@ -126,7 +126,7 @@ def _check_kind(request: Request, settings: Settings, bundle: Bundle) -> None:
     steps, strength = settings.num_inference_steps, settings.strength
     if int(steps * strength) < 1:
         raise RequestError(
-            f"strength: got {strength:g}, which leaves none of {steps} steps: give at least "
+            f"strength: got {strength:g}, which runs none of the {steps} steps: give at least "
             f"{math.ceil(1000 / steps) / 1000:g}, or more steps"
         )
 
@@ -179,8 +179,8 @@ def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:
             image.size, frame.size, bundle.family.latents.vae_scale_factor
         ):
             raise RequestError(
-                f"{role}: got {size_text(image.size)} pixels for an image of "
-                f"{size_text(frame.size)}: choose how to fit it: resize crop, pad or stretch"
+                f"{role}: got {size_text(image.size)} pixels for a result of "
+                f"{size_text(frame.size)}: set resize to crop, pad or stretch"
             )
         elif frame.resize == "crop":
             _check_narrow(role, image.size, frame.size)
@@ -201,8 +201,8 @@ def _check_narrow(role: str, part: Size, size: Size) -> None:
     """Images to crop are enlarged first; a narrow strip would not fit into memory."""
     if disproportion(part, size) > MAX_DISPROPORTION:
         raise RequestError(
-            f"{role}: got {size_text(part)} pixels for an image of {size_text(size)}, which would "
-            f"cut away all but a {disproportion(part, size):.0f}th: use another aspect ratio"
+            f"{role}: got {size_text(part)} pixels for a result of {size_text(size)}, which would "
+            f"cut away all but 1/{disproportion(part, size):.0f} of it: use another aspect ratio"
         )
 
 

@@ -24,11 +24,11 @@ class Result:
     Fields:
         images: PIL images in RGB
         seeds: one for each image
-        latents: float32 (B, C, h, w), before the VAE decoder's scaling
-        request: the request with every None resolved
-        engine: the target that ran it
-        timings: the wall seconds of each stage
-        notes: settings that had no effect, or that may surprise
+        latents: the final latents, float32 (B, C, h, w), before the VAE decoder's scaling
+        request: the request with every None replaced by the value that was used
+        engine: the target that ran it; after a fallback also which target failed, and why
+        timings: the wall-clock seconds of each stage
+        notes: settings that had no effect, or whose effect may surprise you
     """
 
     images: tuple[Image, ...]
@@ -42,10 +42,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Step:
-    """The state after one step of the sampler. Leaving the loop over steps cancels the request.
+    """The state after one step of the sampler. Breaking out of the loop over steps cancels the
+    request.
+
 
     Fields:
-        index: the number of the step, from 0
+        index: the number of the step, counted from 0
         total: the number of steps
         timestep: the training timestep of the model's last call
         latents: float32 (B, C, h, w)
@@ -58,9 +60,7 @@ class Step:
     _preview: Callable[[], tuple[Image, ...]] = field(repr=False)
 
     def preview(self) -> tuple[Image, ...]:
-        """The images that the model currently expects, decoded by the VAE; costs one decoding per
-        call.
-        """
+        """The images as the model currently predicts them; each call runs the VAE decoder once."""
         return self._preview()
 
 

@@ -140,7 +140,9 @@ def refusal_of(name: str) -> str:
     key = _key(name)
     if key in _nearest_by_key():
         sampler, nearest_name = _nearest_by_key()[key]
-        return f"scheduler {name!r}: sdrt does not have {sampler}: the nearest is '{nearest_name}'"
+        return (
+            f"scheduler {name!r}: sdrt does not have {sampler}: use the nearest, '{nearest_name}'"
+        )
     for schedule in _MISSING_SCHEDULES:
         stem = _names().get(key.removesuffix(_key(schedule)), "")
         if stem in SHORT_NAMES and key.endswith(_key(schedule)):
@@ -149,8 +151,8 @@ def refusal_of(name: str) -> str:
     if near := _near(key):
         return f"scheduler {name!r} is unknown: did you mean '{near}'?"
     return (
-        f"scheduler {name!r} is unknown: known: {', '.join(SHORT_NAMES)}, "
-        "and diffusers' class names of these"
+        f"scheduler {name!r} is unknown: use one of {', '.join(SHORT_NAMES)}, "
+        "or diffusers' class name of one of these"
     )
 
 

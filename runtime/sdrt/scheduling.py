@@ -49,12 +49,12 @@ def _differences(
         if kept != replaced:
             yield _note(
                 f"{ours.scheduler} runs with {option} {kept}, as the model requires; "
-                f"diffusers' from_config sets {replaced}, so its image differs"
+                f"diffusers' from_config sets {replaced}, so its images differ from these"
             )
     for option in ours.beyond_diffusers:
         yield _note(
-            f"{ours.scheduler} uses {option}, which belongs to the model; diffusers' class "
-            "ignores it, so its image differs"
+            f"{ours.scheduler} uses {option}, as the model requires; diffusers' class "
+            "ignores it, so its images differ from these"
         )
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds of one request, without those that the caller spends between two steps of a
-    stream.
+    """Wall-clock seconds of one request, without the time that the caller spends between two
+    steps of a stream.
 
     Fields:
-        seconds: those of each stage that the request has: `loading` (opening engines),
+        seconds: the time of each stage that the request has: `loading` (opening engines),
             `text_encoder`, `vae_encoder`, `controlnet`, `denoiser`, `vae_decoder`. On a GPU only
             the denoiser waits for ControlNets, so its seconds include theirs.
-        host: those outside the stages
-        total: all of them
+        host: the time outside the stages
+        total: the sum of all of these
     """
 
     seconds: Mapping[str, float]

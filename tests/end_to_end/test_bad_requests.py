@@ -22,17 +22,23 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
     ("arguments", "message"),
     [
         (["rnu"], "argument COMMAND: got 'rnu', did you mean 'run'? (see sdrt --help)"),
-        (["run"], "no bundle was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of"),
-        (["run", "bundle"], "no prompt was given: sdrt run BUNDLE PROMPT, or --from-image with a"),
+        (["run"], "no bundle was given: write sdrt run BUNDLE PROMPT, or give --from-image a"),
+        (
+            ["run", "bundle"],
+            "no prompt was given: write sdrt run BUNDLE PROMPT, or give --from-image a",
+        ),
         ([*DRAW, "--guidence-scale", "3"], "no option --guidence-scale, did you mean '--guidance-"),
         ([*DRAW, "--size", "512x512"], "no option --size, did you mean '--width' or '--height'?"),
         ([*DRAW, "--n", "2"], "no option --n, did you mean '--num-images'? (see sdrt run --help)"),
         (
             ["run", "--prompt", "a"],
-            "no option --prompt, write sdrt run BUNDLE PROMPT (see sdrt run",
+            "no option --prompt, give it without one: sdrt run BUNDLE PROMPT (see sdrt run",
         ),
         (["export", "demo", "-o", "x", "--force"], "no option --force, did you mean '--replace'?"),
-        ([*DRAW, "on", "white"], "'on' is one argument too many: put quotes around a prompt"),
+        (
+            [*DRAW, "on", "white"],
+            "'on' is one argument too many: put quotes around the whole prompt",
+        ),
         ([*DRAW, "--seed"], "argument -s/--seed: expected one argument (see sdrt run --help)"),
         ([*DRAW, "--num-threads", "x"], "argument --num-threads: got 'x', expected a whole number"),
         ([*DRAW, "--control-scale=--"], "argument --control-scale: got '--', expected a value"),
@@ -79,9 +85,12 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
     [
         (["--scheduler", "eluer"], "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         (["--scheduler", "DDIMSheduler"], "did you mean 'DDIMScheduler'?"),
-        (["--scheduler", "DPM++ SDE Karras"], "the nearest is 'dpmpp_2m_sde_karras'"),
+        (["--scheduler", "DPM++ SDE Karras"], "use the nearest, 'dpmpp_2m_sde_karras'"),
         (["--scheduler", "DDIM Karras"], "scheduler 'ddim_karras' does not exist: ddim has no use"),
-        (["--scheduler", "euler", "--eta", "1"], "EulerDiscreteScheduler takes no eta: these do:"),
+        (
+            ["--scheduler", "euler", "--eta", "1"],
+            "EulerDiscreteScheduler takes no eta: these schedulers do:",
+        ),
         (["--target", "cdua"], "unknown target 'cdua': did you mean 'cuda'?"),
         (["--target", "gpu"], "unknown target 'gpu': did you mean 'cuda'?"),
         (
@@ -113,7 +122,10 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         (["--seed", str(2**64)], "seed: got 18446744073709551616, expected a whole number from 0"),
         (["--num-images", "0"], "num_images_per_prompt: got 0, expected a whole number from 1 to"),
         (["--clip-skip", "-1"], "clip_skip: got -1, expected a whole number from 0 to 100"),
-        (["-o", "out.jpg"], "out.jpg: images are PNGs, which can carry their parameters: name it"),
+        (
+            ["-o", "out.jpg"],
+            "out.jpg: sdrt writes PNGs only, which can record their parameters: name it",
+        ),
         (["-o", "gone/out.png"], "gone/out.png: there is no folder 'gone': create it first"),
         (["-o", "folder.png"], "folder.png: is a folder, expected the name of a PNG to write"),
         (["-o", "/proc/out.png"], "/proc/out.png: cannot be written: "),
@@ -171,12 +183,12 @@ def half_a_jpeg(path: Path) -> None:
         ([IMAGE, "in.png", "--strength", "-0.1"], "strength: got -0.1, expected a number from 0"),
         (
             [IMAGE, "in.png", "--strength", "0"],
-            "strength: got 0, which leaves none of 1 steps: give",
+            "strength: got 0, which runs none of the 1 steps: give",
         ),
         ([IMAGE, "in.png", "--padding-mask-crop", "8"], "padding_mask_crop was given without mask"),
         (
             [IMAGE, "wide.png", "--strength", "1", "-W", "64", "-H", "64"],
-            "image: got 96×64 pixels for an image of 64×64: choose how to fit it: resize crop, ",
+            "image: got 96×64 pixels for a result of 64×64: set resize to crop, ",
         ),
         (["--resize", "crop"], "resize was given without an image: give image or control, too"),
         ([CONTROL, "egdes=in.png"], "no ControlNet 'egdes', did you mean 'edges'? this bundle has"),
@@ -184,7 +196,7 @@ def half_a_jpeg(path: Path) -> None:
         ([CONTROL, "edges=gone.png"], "control image: 'gone.png' cannot be read: No such file"),
         (
             [IMAGE, "in.png", "--strength", "1", CONTROL, "edges=wide.png"],
-            "control image 'edges': got 96×64 pixels for an image of 64×64: choose how to fit it",
+            "control image 'edges': got 96×64 pixels for a result of 64×64: set resize to crop",
         ),
         (
             [CONTROL, "edges=in.png", "--control-scale", "edges=nan"],

@@ -198,3 +198,10 @@ def test_a_bundle_without_vae_encoder_is_reported_before_any_network_opens(
         "again\n"
     )
     assert not Path("out.png").exists()
+
+
+def test_the_size_that_was_cut_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    sample_image(100, 60).save("odd.png")
+    assert main([*DRAW, "--image", "odd.png", "-o", "out.png"]) == 0
+    assert pixels("out.png").shape == (56, 96, 3)
+    assert "note: the input image has 100×60 pixels, the result 96×56" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from sdrt.targets.engines import open_engine
 from sdrt_engines import Array, DeviceArray, Engine, Feed, Pinned, resolve_target
 from sdrt_engines.onnxruntime_cuda import BoundEngine
 from sdrt_engines.shape_profiles import Profile, Range
+from support.for_cuda import FOR_CUDA
 from support.host_gpu import HostGpu
 from support.images import sample_image
 
@@ -104,6 +105,7 @@ def generated(pipeline: sdrt.Pipeline, **keywords: Any) -> Array:
     return np.stack([np.asarray(image) for image in result.images])
 
 
+@FOR_CUDA
 @pytest.mark.parametrize("guess_mode", [False, True])
 def test_the_image_is_the_one_without(guess_mode: bool, engines: dict[str, Observed]) -> None:
     target = resolve_target("cpu", num_threads=1)
@@ -126,6 +128,7 @@ def test_plans_draw_the_image_of_the_cpu(guess_mode: bool, plans: dict[str, Engi
             np.testing.assert_array_equal(got, generated(plain, **keywords))
 
 
+@FOR_CUDA
 def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
     with sdrt.Pipeline(BUNDLE, resolve_target("cpu", num_threads=1), engines) as pipeline:
         generated(pipeline)
@@ -142,6 +145,7 @@ def test_residuals_never_see_the_host(engines: dict[str, Observed]) -> None:
         )
 
 
+@FOR_CUDA
 def test_guess_mode_puts_its_zeros_before_them_on_the_host(engines: dict[str, Observed]) -> None:
     with sdrt.Pipeline(BUNDLE, resolve_target("cpu", num_threads=1), engines) as pipeline:
         generated(pipeline, guess_mode=True)

@@ -80,6 +80,6 @@ def test_the_command_line_draws_on_it(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (
         main(["run", "demo", "a red circle", *size, "--target", "openvino", "-o", str(path)]) == 0
     )
-    assert "1 steps on openvino in" in capsys.readouterr().err
+    assert "1 step on openvino in" in capsys.readouterr().err
     with Image.open(path) as image:
         assert json.loads(image.info["sdrt"])["prompt"] == "a red circle"

@@ -59,7 +59,7 @@ def test_a_target_may_have_a_precision() -> None:
         ("npu", "unknown target 'npu': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("", "unknown target '': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("auto:sm86", "unknown target 'auto'"),
-        ("cpu:sm86", "target 'cpu:sm86': cpu does not build for architectures: write 'cpu'"),
+        ("cpu:sm86", "target 'cpu:sm86': cpu takes nothing after a colon: write 'cpu'"),
         ("tensorrt-rtx:sm90", "target 'tensorrt-rtx:sm90': tensorrt-rtx does not know 'sm90'"),
         (
             "tensorrt-rtx:",

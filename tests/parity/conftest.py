@@ -52,7 +52,7 @@ def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
 @pytest.fixture
 def nearest_rounding() -> Iterator[None]:
     """diffusers' schedules to the last digit, on every CPU."""
-    from support.nearest_rounding import NearestRounding
+    from support.nearest_rounding import nearest_rounding as rounded
 
-    with NearestRounding():
+    with rounded():
         yield

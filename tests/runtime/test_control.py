@@ -39,7 +39,10 @@ FRAME = Frame((32, 16))
         ({"start": 1}, "control window: got start 1 and end 1"),
         ({"annotate": "cany"}, "annotator: got 'cany', did you mean 'canny'?"),
         ({"annotate": ["canny"]}, "annotator: got ['canny'], "),
-        ({"image": None}, "control image: got a NoneType, expected a PIL image or the path"),
+        (
+            {"image": None},
+            "control image: got an object of type NoneType, expected a PIL image or the path",
+        ),
         ({"image": "gone.png"}, "control image: 'gone.png' cannot be read: No such file"),
         ({"image": np.zeros((8, 8))}, "control image: got an array float64 (8, 8), expected"),
         ({"image": np.zeros((0, 8, 3))}, "control image: got an array float64 (0, 8, 3)"),

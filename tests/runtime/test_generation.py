@@ -330,9 +330,9 @@ def test_what_the_caller_gave_is_left_alone(pipe: Pipeline) -> None:
             },
             "and no padding_mask_crop",
         ),
-        ({"image": IMAGE, "strength": 0}, "strength: got 0, which leaves none of 4 steps"),
-        ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which leaves none of 4 steps"),
-        ({"image": IMAGE, "width": 128}, "choose how to fit it: resize crop, pad or stretch"),
+        ({"image": IMAGE, "strength": 0}, "strength: got 0, which runs none of the 4 steps"),
+        ({"image": IMAGE, "strength": 0.1}, "strength: got 0.1, which runs none of the 4 steps"),
+        ({"image": IMAGE, "width": 128}, "set resize to crop, pad or stretch"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(

@@ -63,31 +63,31 @@ def test_a_request_that_is_honoured_has_no_notes(
         (
             {"scheduler": "euler", "timesteps": [900, 500], "num_inference_steps": 30},
             "steps_replaced",
-            "num_inference_steps: 30 has no effect next to timesteps, which give 2 steps",
+            "num_inference_steps: 30 has no effect together with timesteps, which give 2 steps",
         ),
         (
             {"image": sample_image(200, 100)},
             "size_cut",
-            "the input image has 200×100 pixels, the result 200×96, the nearest size below that "
+            "the input image has 200×100 pixels, the result 200×96, the nearest smaller size that "
             "the model can generate",
         ),
         (
             {"control": {"edges": sample_image(129, 128)}},
             "size_cut",
-            "the input image has 129×128 pixels, the result 128×128, the nearest size below that "
+            "the input image has 129×128 pixels, the result 128×128, the nearest smaller size that "
             "the model can generate",
         ),
         (
             {"width": 512, "height": 512},
             "size_untrained",
             "width and height: 512×512 pixels are far from the 128×128 that the model was trained "
-            "for: expect a worse image",
+            "for: the image may look worse",
         ),
         (
             {"width": 64, "height": 64},
             "size_untrained",
             "width and height: 64×64 pixels are far from the 128×128 that the model was trained "
-            "for: expect a worse image",
+            "for: the image may look worse",
         ),
     ],
 )

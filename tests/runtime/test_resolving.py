@@ -88,12 +88,11 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
         (
             {"image": sample_image(64, 96), "width": 64, "height": 64},
-            "image: got 64×96 pixels for an image of 64×64: choose how to fit it: resize crop, "
-            "pad or stretch",
+            "image: got 64×96 pixels for a result of 64×64: set resize to crop, pad or stretch",
         ),
         (
             {"image": IMAGE, "control": {"edges": sample_image(64, 96)}},
-            "control image 'edges': got 64×96 pixels for an image of 128×128: choose how",
+            "control image 'edges': got 64×96 pixels for a result of 128×128: set resize to",
         ),
         (
             {
@@ -106,8 +105,8 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
         ),
         (
             {"image": sample_image(1, 4096), "resize": "crop", "width": 64, "height": 64},
-            "image: got 1×4096 pixels for an image of 64×64, which would cut away all but a "
-            "4096th: use another aspect ratio",
+            "image: got 1×4096 pixels for a result of 64×64, which would cut away all but "
+            "1/4096 of it: use another aspect ratio",
         ),
         (
             {
@@ -115,7 +114,7 @@ def test_around_a_mask_the_size_is_the_model_s(bundle: Bundle) -> None:
                 "mask_image": mask(8, 4096, (0, 0, 8, 4096)),
                 "padding_mask_crop": 0,
             },
-            "padding_mask_crop: got 8×4096 pixels for an image of 128×128, which would cut",
+            "padding_mask_crop: got 8×4096 pixels for a result of 128×128, which would cut",
         ),
     ],
 )
@@ -146,7 +145,7 @@ def test_strength_is_diffusers_s(
 def test_a_strength_that_leaves_no_step_is_reported(strength: float, bundle: Bundle) -> None:
     message = refusal(bundle, image=IMAGE, strength=strength, num_inference_steps=50)
     assert message == (
-        f"strength: got {strength:g}, which leaves none of 50 steps: give at least 0.02, "
+        f"strength: got {strength:g}, which runs none of the 50 steps: give at least 0.02, "
         "or more steps"
     )
 

@@ -68,24 +68,24 @@ def test_every_scheduler_has_a_short_name() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("DPM++ SDE Karras", "have DPM++ SDE: the nearest is 'dpmpp_2m_sde_karras'"),
-        ("DPM++ 2S a Karras", "have DPM++ 2S a: the nearest is 'dpmpp_2s_karras'"),
-        ("DPM++ 2M SDE Heun", "the nearest is 'dpmpp_2m_sde'"),
-        ("DPMSolverSDEScheduler", "the nearest is 'dpmpp_2m_sde'"),
-        ("euler_ancestral_cfg_pp", "the nearest is 'euler_a'"),
-        ("DPM adaptive", "sdrt does not have DPM adaptive: the nearest is 'dpmpp_3s'"),
-        ("DDIM CFG++", "sdrt does not have DDIM CFG++: the nearest is 'ddim'"),
+        ("DPM++ SDE Karras", "have DPM++ SDE: use the nearest, 'dpmpp_2m_sde_karras'"),
+        ("DPM++ 2S a Karras", "have DPM++ 2S a: use the nearest, 'dpmpp_2s_karras'"),
+        ("DPM++ 2M SDE Heun", "use the nearest, 'dpmpp_2m_sde'"),
+        ("DPMSolverSDEScheduler", "use the nearest, 'dpmpp_2m_sde'"),
+        ("euler_ancestral_cfg_pp", "use the nearest, 'euler_a'"),
+        ("DPM adaptive", "sdrt does not have DPM adaptive: use the nearest, 'dpmpp_3s'"),
+        ("DDIM CFG++", "sdrt does not have DDIM CFG++: use the nearest, 'ddim'"),
         ("Euler SGM Uniform", "have the schedule SGM Uniform: use 'euler', 'euler_karras', "),
         ("DPM++ 2M Align Your Steps", "have the schedule Align Your Steps: use 'dpmpp_2m', "),
         ("Euler a Simple", "does not have the schedule Simple: use 'euler_a'"),
         ("dpmpp_2m_karas", "is unknown: did you mean 'dpmpp_2m_karras'?"),
         ("eluer", "scheduler 'eluer' is unknown: did you mean 'euler'?"),
         ("EulerDiscreteSheduler", "did you mean 'EulerDiscreteScheduler'?"),
-        ("SASolverScheduler", "is unknown: known: ddim, ddpm, "),  # no other sampler is near
-        ("AMEDScheduler", "is unknown: known: ddim, ddpm, "),
-        ("er_sde", "is unknown: known: ddim, ddpm, "),
+        ("SASolverScheduler", "is unknown: use one of ddim, ddpm, "),  # no other sampler is near
+        ("AMEDScheduler", "is unknown: use one of ddim, ddpm, "),
+        ("er_sde", "is unknown: use one of ddim, ddpm, "),
         ("_karras", "scheduler '_karras' is unknown"),
-        ("", "scheduler '' is unknown: known: ddim, "),
+        ("", "scheduler '' is unknown: use one of ddim, "),
     ],
 )
 def test_names_that_sdrt_does_not_have(name: str, message: str) -> None:

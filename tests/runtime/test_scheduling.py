@@ -46,14 +46,14 @@ def test_classes_with_the_option_give_no_note(folder: Path, scheduler: str | Non
 def test_zero_snr_beyond_the_class_is_noted(folder: Path, scheduler: str) -> None:
     (note,) = notes_of(folder, ZERO_SNR, scheduler)
     assert (note.code, note.field) == ("scheduler_differs", "scheduler")
-    assert "uses rescale_betas_zero_snr, which belongs to the model" in note.message
+    assert "uses rescale_betas_zero_snr, as the model requires" in note.message
 
 
 def test_a_correction_that_from_config_does_not_make_is_noted(folder: Path) -> None:
     (note,) = notes_of(folder, {"_class_name": "PNDMScheduler"}, "ddim")
     assert note.message == (
         "scheduler: DDIMScheduler runs with clip_sample False, as the model requires; diffusers' "
-        "from_config sets True, so its image differs"
+        "from_config sets True, so its images differ from these"
     )
 
 

@@ -60,7 +60,7 @@ class Bundle:
                 return component
         raise BundleError(
             f"{self.root}: no component '{name}' (found: {self._known}): "
-            "export the checkpoint again with it"
+            "name one of these, or export a checkpoint that has it"
         )
 
     def has(self, name: str) -> bool:

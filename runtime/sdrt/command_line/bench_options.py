@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sdrt.command_line.run_options import add_parameters
-from sdrt.command_line.shared_options import add_num_threads, number, whole_number
+from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
 from sdrt.errors import UsageError
 
 Number = TypeVar("Number", int, float)
@@ -58,43 +58,45 @@ class _Option:
 
 
 _OPTIONS = (
-    _Option("--runs", "N", _count, "measured images (default: 5)", {NO_SCENARIO: 5}),
+    _Option("--runs", "N", _count, "how many images to measure (default: 5)", {NO_SCENARIO: 5}),
     _Option(
         "--batches",
         "N,N",
         _counts,
-        "numbers of images generated at once (default: 1,2,4)",
+        "how many images to generate at once, one or more numbers (default: 1,2,4)",
         {NO_SCENARIO: (1, 2, 4)},
     ),
     _Option(
         "--cold-starts",
         "N",
         _count_or_zero,
-        "new processes, each with one image (default: 1)",
+        "how many new processes to start, each for one image (default: 1)",
         {NO_SCENARIO: 1},
     ),
     _Option(
         "--queries",
         "N",
         _count,
-        "minimum number of images (default: single-stream 64, offline 24, server 459, the fewest "
-        "that can be valid)",
+        "minimum number of images (default: 64 for single-stream, 24 for offline, 459 for server: "
+        "the fewest that can be valid)",
         {"single-stream": 64, "offline": 24, "server": 459},
     ),
     _Option(
         "--duration",
         "SECONDS",
         _seconds,
-        "minimum duration (default: 0)",
+        "minimum duration of the measurement (default: 0)",
         {"single-stream": 0.0, "offline": 0.0, "server": 0.0},
     ),
-    _Option("--batch", "N", _count, "images generated at once (default: 1)", {"offline": 1}),
-    _Option("--rate", "X", _positive, "queries per second, on average", {"server": None}),
+    _Option(
+        "--batch", "N", _count, "how many images to generate at once (default: 1)", {"offline": 1}
+    ),
+    _Option("--rate", "X", _positive, "average number of queries per second", {"server": None}),
     _Option(
         "--latency-bound",
         "SECONDS",
         _positive,
-        "for 99%% of the queries (default: 20)",
+        "latency that 99%% of the queries must keep (default: 20)",
         {"server": 20.0},
     ),
 )
@@ -103,39 +105,51 @@ _OPTIONS = (
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `sdrt bench`."""
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
-    parser.add_argument(
-        "--target", default="auto", help="what to measure (default: auto, the first that opens)"
-    )
+    add_target(parser, "what to measure")
     add_num_threads(parser)
-    image = parser.add_argument_group("the image (default: what the bundle recommends)")
+    image = parser.add_argument_group("the image (defaults: what the bundle recommends)")
     image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
     add_parameters(image, _IMAGE_FIELDS)
     measured = parser.add_argument_group("measurement")
     measured.add_argument(
-        "--warmup", type=_count_or_zero, default=1, metavar="N", help="runs that are not counted"
+        "--warmup",
+        type=_count_or_zero,
+        default=1,
+        metavar="N",
+        help="how many runs to make first without counting them",
     )
     measured.add_argument(
         "--scenario",
         choices=("single-stream", "offline", "server"),
         default=NO_SCENARIO,
-        help="measure like MLPerf's loadgen, instead of stages, batches and cold start",
+        help="measure as MLPerf's loadgen does, instead of stages, batches and cold start",
     )
     for option in _OPTIONS:
         measured.add_argument(
             option.name, type=option.type, metavar=option.metavar, help=option.help
         )
     measured.add_argument(
-        "--seed", type=_count_or_zero, default=0, metavar="N", help="of images and arrivals"
+        "--seed",
+        type=_count_or_zero,
+        default=0,
+        metavar="N",
+        help="seed of the images and of the arrival times",
     )
     _add_outputs(parser.add_argument_group("output"))
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--json", type=Path, metavar="FILE", help="append a JSON line per figure to this file"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="append one line of JSON for each figure to this file",
     )
     group.add_argument(
-        "--plot", type=Path, metavar="PNG", help="plot the figures (pip install 'sdrt[plot]')"
+        "--plot",
+        type=Path,
+        metavar="PNG",
+        help="plot the figures into this file; needs pip install 'sdrt[plot]'",
     )
 
 

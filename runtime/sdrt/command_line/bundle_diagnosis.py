@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.verdict_tables import print_verdict
 from sdrt.targets.engines import resolve
@@ -48,7 +49,7 @@ class BundleDiagnosis:
 
 
 def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
-    path = str(bundle.root)
+    path = DEMO if is_demo(bundle.root) else str(bundle.root)
     verdicts = tuple(
         VerdictState(str(found.path), found.fault, found.tuning) for found in verdicts_on(bundle)
     )

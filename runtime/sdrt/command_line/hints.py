@@ -57,7 +57,7 @@ def hint_on_option(
     word = option.partition("=")[0].lower().replace("_", "-")
     for name in _ARGUMENTS.get(word, (word.removeprefix("--"),)):
         if name in arguments:
-            return f"write {command} {' '.join(arguments).upper()}"
+            return f"give it without one: {command} {' '.join(arguments).upper()}"
     elsewhere = {**_parameter_options(), **_OPTIONS}.get(word, ())
     meant = [name for name in _names(elsewhere) if name in known] or _near(word, known)
     if meant:

@@ -12,7 +12,7 @@ import sdrt
 from sdrt.command_line.bench_options import add_bench
 from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
-from sdrt.command_line.shared_options import add_num_threads
+from sdrt.command_line.shared_options import add_num_threads, add_target
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean
 
@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
         for argument in unknown:
             if argument.startswith("-"):
                 self.error(self._unknown(argument))
-            self.error(f"{argument!r} is one argument too many: put quotes around a prompt")
+            self.error(f"{argument!r} is one argument too many: put quotes around the whole prompt")
         return options, unknown
 
     def _unknown(self, option: str) -> str:
@@ -87,9 +87,11 @@ def help_with_default(action: argparse.Action) -> str:
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", help='a diffusers folder, a Hub id, or "demo"')
+    parser.add_argument(
+        "source", nargs="?", help='a checkpoint: diffusers folder, Hub id, or "demo"'
+    )
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("-o", "--output", type=Path, help="bundle folder to write")
+    place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
     place.add_argument(
         "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
     )
@@ -100,25 +102,26 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PATH",
         dest="controlnets",
-        help="a ControlNet, a diffusers folder or a Hub id, and the name to call it by",
+        help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
     )
     parser.add_argument(
         "--weights",
         choices=["auto", "fp32", "fp16"],
         default="auto",
-        help="how weights are stored; auto stores float16 if that changes none",
+        help="how to store weights; auto means float16 if that changes none of them, else float32",
     )
     parser.add_argument(
         "--target",
         action="append",
         default=[],
         dest="targets",
+        metavar="TARGET",
         help="also build for this target, as `sdrt build` does; may be repeated",
     )
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace an existing bundle, or, with --into, ControlNets of the same names",
+        help="replace an existing bundle or, with --into, ControlNets of the same names",
     )
 
 
@@ -134,34 +137,39 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         required=True,
-        help="cpu (this machine's), cuda, tensorrt (this machine's GPU), tensorrt-rtx (any), or "
-        "tensorrt-rtx:sm86,sm89",
+        help="what to build for: cpu (this machine's), cuda, tensorrt (this machine's GPU), "
+        "tensorrt-rtx (any GPU), or tensorrt-rtx:sm86,sm89 (GPUs of these architectures)",
     )
     parser.add_argument(
         "--shapes",
         action="append",
         default=[],
         metavar="WIDTHxHEIGHT",
-        help="of images, or from..to as 512x512..1024x1024; may be repeated (default: the size "
-        "that the model was trained for)",
+        help="image size to build for, or a range such as 512x512..1024x1024; may be repeated "
+        "(default: the size that the model was trained for)",
     )
     parser.add_argument(
-        "--batch", default="1", metavar="N", help="images at once, or from..to as 1..4"
+        "--batch",
+        default="1",
+        metavar="N",
+        help="number of images at once, or a range such as 1..4",
     )
     parser.add_argument(
         "--precision",
         choices=["fp16", "bf16"],
-        help="precision of the computation (default: fp16; float32 for the target cpu)",
+        help="precision to compute in (default: fp16; the target cpu always computes in float32)",
     )
     parser.add_argument(
         "--component",
         action="append",
         default=[],
         metavar="NAME",
-        help="build only this network; may be repeated (default: all)",
+        help="build only this component; may be repeated (default: all)",
     )
     parser.add_argument(
-        "--prune", action="store_true", help="remove plans of these networks for other settings"
+        "--prune",
+        action="store_true",
+        help="remove the plans that the same components have for other settings",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
@@ -173,9 +181,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
-    parser.add_argument(
-        "--target", default="auto", help="what to compare (default: auto, the first that opens)"
-    )
+    add_target(parser, "what to compare with the CPU")
     add_num_threads(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -184,7 +190,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bundle",
         nargs="?",
-        help="also show auto's choice for this bundle, and what sdrt tune found",
+        help="also show which target auto takes for this bundle, and what sdrt tune measured",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -194,8 +200,8 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show the contents of a bundle"),
-    "verify": (_add_verify, "compare a target with the CPU"),
-    "tune": (add_tune, "measure which target is the fastest here, for --target auto"),
+    "verify": (_add_verify, "compare a target's results with the CPU's"),
+    "tune": (add_tune, "measure which target is the fastest on this machine, for --target auto"),
     "bench": (add_bench, "measure the speed of a target"),
-    "doctor": (_add_doctor, "show which targets open here"),
+    "doctor": (_add_doctor, "show which targets work on this machine, and what the others need"),
 }

@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Checks as much as possible before the first engine opens."""
     bundle, request = _requested(options)
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
-        request = pipeline.resolve(request)
-        paths = _output_paths(options.output, request)
-        stream = pipeline.stream(request)
+        resolved = pipeline.resolve(request)
+        paths = _output_paths(options.output, resolved)
+        stream = pipeline.stream(request, seed=resolved.seed)  # notes are about what was given
         _take(stream, show=not options.quiet and sys.stderr.isatty())
         scheduler = request.scheduler or pipeline.bundle.scheduler_config["_class_name"]
         recorded = parameters_from_result(stream.result, bundle, scheduler)
@@ -50,7 +50,8 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     for name in ("bundle", "prompt"):
         if name not in values:
             raise UsageError(
-                f"no {name} was given: sdrt run BUNDLE PROMPT, or --from-image with a PNG of sdrt"
+                f"no {name} was given: write sdrt run BUNDLE PROMPT, or give --from-image a "
+                "PNG made by sdrt"
             )
     return str(values["bundle"]), Request(
         **{name: values[name] for name in PARAMETER if name in values}
@@ -82,7 +83,7 @@ def _output_paths(output: Path | None, request: Request) -> tuple[Path, ...]:
     output = output or Path(f"sdrt-{request.seed}.png")
     if output.suffix.lower() != ".png":
         raise SdrtError(
-            f"{output}: images are PNGs, which can carry their parameters: name it *.png"
+            f"{output}: sdrt writes PNGs only, which can record their parameters: name it *.png"
         )
     paths = [output]
     if request.num_images > 1:
@@ -107,6 +108,10 @@ def _summary(result: Result) -> str:
     parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in stages.items())
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{request.num_inference_steps} steps on {result.engine} in {timings.total:.2f} s: "
+        f"{_counted(request.num_inference_steps)} on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )
+
+
+def _counted(num_steps: int | None) -> str:
+    return f"{num_steps} step" if num_steps == 1 else f"{num_steps} steps"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sdrt.command_line.shared_options import add_num_threads, number, whole_number
+from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
 from sdrt.kinds import Between, Flag, Kind, OneOf, Scheduler, Texts
 from sdrt.parameters import MAX_SIDE, PARAMETER, Parameter
 from sdrt.scheduler_names import schedulers_help
@@ -28,34 +28,38 @@ _OPTIONS = (
 )
 _CONTROL_OPTIONS = {  # each may be repeated: its form and help
     "--control": ("NAME=IMAGE", PARAMETER["control"].help),
-    "--control-scale": ("NAME=X", "strength of the net (default: 1)"),
+    "--control-scale": ("NAME=X", "strength of that ControlNet (-10 to 10; default: 1)"),
     "--control-window": (
         "NAME=START:END",
-        "the part of the steps in which it is active (default: 0:1)",
+        "the part of the steps during which it is active, such as 0:0.6 (default: 0:1)",
     ),
-    "--annotate": ("NAME=ANNOTATOR", "make the control image from it first, with canny"),
+    "--annotate": (
+        "NAME=ANNOTATOR",
+        "make the control image out of IMAGE first; the one annotator is canny",
+    ),
 }
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `sdrt run`, named as the fields of a request."""
     parser.add_argument(
-        "bundle", nargs="?", help='a bundle folder, or "demo"; from --from-image if left out'
+        "bundle", nargs="?", help='a bundle folder, or "demo"; optional with --from-image'
     )
-    parser.add_argument("prompt", nargs="?", help="what to generate; from --from-image if left out")
+    parser.add_argument("prompt", nargs="?", help="what to generate; optional with --from-image")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PNG", help="file to write (default: sdrt-SEED.png)"
     )
     parser.add_argument(
-        "--from-image", type=Path, metavar="PNG", help="take all parameters from a PNG of sdrt"
+        "--from-image",
+        type=Path,
+        metavar="PNG",
+        help="take what is left out here from this PNG of sdrt or A1111",
     )
     add_parameters(parser, _OPTIONS)
     parser.epilog = f"Schedulers: {schedulers_help()}"
     add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
-    parser.add_argument(
-        "--target", default="auto", help="where to run (default: auto, the fastest by sdrt tune)"
-    )
+    add_target(parser, "what to run on")
     add_num_threads(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 

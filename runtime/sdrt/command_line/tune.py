@@ -72,8 +72,8 @@ def shapes_from_options(options: argparse.Namespace, bundle: Bundle) -> tuple[Sh
     count = max(len(widths), len(heights))
     if {len(widths), len(heights)} - {1, count}:
         raise UsageError(
-            f"got {len(widths)} widths and {len(heights)} heights, expected as many of both: "
-            "give each width its height"
+            f"got {len(widths)} widths and {len(heights)} heights, expected the same number of "
+            "each, or one of either: give each width its height"
         )
     widths, heights = (sides * (count // len(sides)) for sides in (widths, heights))
     sizes = zip(widths, heights, strict=True)

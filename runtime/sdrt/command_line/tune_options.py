@@ -15,32 +15,33 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="targets",
-        help="measure this one; may be repeated (default: all that open here)",
+        metavar="TARGET",
+        help="a target to measure; may be repeated (default: all that open here)",
     )
     parser.add_argument(
         "--num-threads",
         type=_whole_numbers,
         default=[],
         metavar="N,…",
-        help="threads of the CPU to try (default: the library's choice, and one per logical core)",
+        help="numbers of CPU threads (default: the library's choice, and one per logical core)",
     )
     for side in ("width", "height"):
         parser.add_argument(
             f"--{side}",
             type=_whole_numbers,
             metavar="N,…",
-            help="pixels (default: what the bundle recommends)",
+            help=f"one or more {side}s in pixels (default: what the bundle recommends)",
         )
     parser.add_argument(
-        "--batch", type=_whole_numbers, default=[1], metavar="N,…", help="images at once"
+        "--batch", type=_whole_numbers, default=[1], metavar="N,…", help="number of images at once"
     )
     parser.add_argument(
-        "--runs", type=whole_number, default=3, metavar="N", help="measured steps (default: 3)"
+        "--runs", type=whole_number, default=3, metavar="N", help="steps to measure (default: 3)"
     )
     results = parser.add_mutually_exclusive_group()
-    results.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    results.add_argument("--json", action="store_true", help="print the result as JSON")
     results.add_argument(
-        "--forget", action="store_true", help="measure nothing, remove this machine's verdict"
+        "--forget", action="store_true", help="measure nothing; remove this machine's result"
     )
 
 

@@ -83,7 +83,7 @@ def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
         padding=(0, 2),
     )
     table.add_column("component")
-    for heading in ("greatest error", "PSNR", "needed", "not finite"):
+    for heading in ("greatest error", "PSNR", "required", "NaN, inf"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:
@@ -94,7 +94,7 @@ def _table(target: Target, verdicts: Sequence[Verdict]) -> Table:
             _decibels(verdict.psnr) if ran else "",
             _decibels(verdict.min_psnr),
             str(verdict.num_non_finite),
-            verdict.error or ("good" if verdict.passed else "too far"),
+            verdict.error or ("passed" if verdict.passed else "too different"),
         )
     return table
 

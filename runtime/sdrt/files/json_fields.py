@@ -63,7 +63,7 @@ class JsonFields:
             return default
         value = self._value(name)
         if not isinstance(value, str) or not value:
-            raise wrong_value(name, value, "a text")
+            raise wrong_value(name, value, "a string")
         return value
 
     def integer(self, name: str, default: int | None = None) -> int:

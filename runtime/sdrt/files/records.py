@@ -37,7 +37,7 @@ T = TypeVar("T", bound="DataclassInstance")
 
 MaybeInfinite: TypeAlias = Annotated[float, "null is infinite"]
 
-_SCALARS = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
+_SCALARS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
 def json_from_record(record: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _scalar(kind: type, value: Any, where: str) -> Any:
 
 def _choice(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, str):
-        raise wrong_value(where, value, "a text")
+        raise wrong_value(where, value, "a string")
     if value not in choices:
         raise FieldError(f"{where}: got '{value}', {did_you_mean(value, choices)}")
     return value

@@ -65,7 +65,8 @@ def input_image_from_source(source: ImageSource, role: str) -> InputImage:
             check_pixel_count(image, role)
             return InputImage(_upright_rgb(image), path)
     raise RequestError(
-        f"{role}: got a {type(source).__name__}, expected a PIL image or the path of an image"
+        f"{role}: got an object of type {type(source).__name__}, expected a PIL image or the "
+        "path of an image"
     )
 
 

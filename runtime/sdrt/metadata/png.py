@@ -58,7 +58,7 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
         return parameters_from_text(texts[TEXT_KEY])
     raise RequestError(
         f"{path} does not say how it was made: it has no '{JSON_KEY}' and no '{TEXT_KEY}' text, "
-        "which many sites remove: use the original file, or give the options"
+        "which many websites remove: use the original file, or give the options"
     )
 
 

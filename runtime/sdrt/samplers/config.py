@@ -116,7 +116,7 @@ class SamplerConfig:
             if getattr(request, name) and name not in self._entry.takes:
                 takers = (other for other, known in SCHEDULERS.items() if name in known.takes)
                 raise SamplerError(
-                    f"{self.scheduler} takes no {name}: these do: {', '.join(takers)}"
+                    f"{self.scheduler} takes no {name}: these schedulers do: {', '.join(takers)}"
                 )
         return self._entry.schedule(self.options, request)
 

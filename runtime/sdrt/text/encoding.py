@@ -131,7 +131,8 @@ def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
     layer = num_layers - clip_skip + (0 if encoder.layer is None else encoder.layer + 1)
     if layer < 0:
         raise RequestError(
-            f"clip_skip: got {clip_skip}, but this text encoder has only {num_layers} layers"
+            f"clip_skip: got {clip_skip}, but this text encoder has only {num_layers} layers: "
+            f"give at most {num_layers}"
         )
     return name_of(layer)
 

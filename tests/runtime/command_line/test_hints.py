@@ -25,8 +25,8 @@ KNOWN = ("--width", "--height", "--guidance-scale", "--steps", "--resize", "--nu
         ("-S", "did you mean '-s'?"),
         ("--hires", f"known: {', '.join(KNOWN)}"),  # not --resize
         ("--device", f"known: {', '.join(KNOWN)}"),  # --target is not among them
-        ("--prompt", "write sdrt run BUNDLE PROMPT"),
-        ("--model", "write sdrt run BUNDLE PROMPT"),
+        ("--prompt", "give it without one: sdrt run BUNDLE PROMPT"),
+        ("--model", "give it without one: sdrt run BUNDLE PROMPT"),
     ],
 )
 def test_what_is_meant(option: str, hint: str) -> None:

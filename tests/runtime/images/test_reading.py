@@ -160,8 +160,8 @@ def test_an_image_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> No
     [
         ("", "image: '' cannot be read: Is a directory"),
         ("a\0b", "cannot be read: embedded null"),
-        (5, "image: got a int, expected a PIL image or the path of an image"),
-        (np.zeros((8, 8, 3)), "image: got a ndarray, expected a PIL image"),
+        (5, "image: got an object of type int, expected a PIL image or the path of an image"),
+        (np.zeros((8, 8, 3)), "image: got an object of type ndarray, expected a PIL image"),
         (Image.new("RGB", (0, 5)), "image: got 0×5 pixels, expected at least one"),
         (Image.new("La", (2, 2)), "image: the image cannot be read: conversion from La to"),
         (

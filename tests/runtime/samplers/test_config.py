@@ -169,8 +169,16 @@ def test_json_s_spellings() -> None:
         ("euler", {"sigmas": [1.0]}, "expected positive ones and a last one"),
         ("euler", {"sigmas": [1.0, 0.0, 0.5]}, "expected positive ones and a last one"),
         ("euler_karras", {"timesteps": [5, 1]}, "together with use_karras_sigmas"),
-        ("ddim", {"timesteps": [5, 1]}, "DDIMScheduler takes no timesteps: these do: DDPM"),
-        ("euler", {"num_inference_steps": 5, "eta": 0.5}, "takes no eta: these do: DDIMScheduler"),
+        (
+            "ddim",
+            {"timesteps": [5, 1]},
+            "DDIMScheduler takes no timesteps: these schedulers do: DDPM",
+        ),
+        (
+            "euler",
+            {"num_inference_steps": 5, "eta": 0.5},
+            "takes no eta: these schedulers do: DDIMScheduler",
+        ),
         ("ddim", {"num_inference_steps": 5, "eta": 1.5}, "eta: got 1.5, expected 0 to 1"),
         ("ddim", {"num_inference_steps": 1000}, "steps_offset: 1 moves the first of 1000"),
         ("pndm", {"num_inference_steps": 1000}, "steps_offset: 1 moves"),
