@@ -55,7 +55,10 @@ def _cases_of(area: Area, place: Place, options: argparse.Namespace) -> tuple[li
         cases.append(case)
         if options.list or case.kind in BAD:
             print(f"{area.name}: {case.kind}: {case.name}: {case.detail}", flush=True)
-    return cases, time.monotonic() - begin
+    seconds = time.monotonic() - begin
+    bad = sum(case.kind in BAD for case in cases)
+    print(f"{area.name}: {len(cases)} cases, {bad} bad, {seconds:.0f} s", flush=True)
+    return cases, seconds
 
 
 def _print(found: dict[Area, tuple[list[Case], float]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from fuzzing.bundles import PROMPT, Place, drawn, pixels
 from fuzzing.outcomes import Case, Ran, child, command, judged, start
+from sdrt.bundle.manifest import MANIFEST_NAME
 from sdrt.files.atomic import appearing_folder
 
 DRAW = ("--steps", "2", "--seed", "7", "--width", "64", "--height", "64", "--target", "cpu")
@@ -196,7 +197,7 @@ def kills_of_exports(place: Place) -> Iterator[Case]:
 
 
 def _left_after_the_next_writer(folder: Path) -> list[str]:
-    with appearing_folder(folder / "next"):
+    with appearing_folder(folder / "next", proof=MANIFEST_NAME):
         pass
     return [path.name for path in folder.glob(".*") if path.name != ".lock"]
 

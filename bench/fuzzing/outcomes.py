@@ -74,10 +74,8 @@ def call(function: Any, *arguments: Any, seconds: float = 20) -> Ran:
     """A function in this process, with its output."""
     out, err = io.StringIO(), io.StringIO()
     try:
-        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
-            warnings.simplefilter("always")
-            with at_most(seconds):
-                value = function(*arguments)
+        with redirect_stdout(out), redirect_stderr(err), _warnings_in(err), at_most(seconds):
+            value = function(*arguments)
     except Hang:
         return Ran(None, out.getvalue(), err.getvalue(), hung=True)
     except SystemExit as error:
@@ -88,6 +86,20 @@ def call(function: Any, *arguments: Any, seconds: float = 20) -> Ran:
         return Ran(None, out.getvalue(), err.getvalue(), raised=error)
     code = value if isinstance(value, int) else 0
     return Ran(code, out.getvalue(), err.getvalue(), value=value)
+
+
+@contextmanager
+def _warnings_in(err: io.StringIO) -> Iterator[None]:
+    """Writes all warnings as a process would, also in a test, where they are errors."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for each in found:
+                text = warnings.formatwarning(each.message, each.category, each.filename, 0)
+                err.seek(0)
+                err.write(text + err.getvalue())
 
 
 def command(*arguments: object, seconds: float = 20) -> Ran:
@@ -152,9 +164,9 @@ def _judged_error(name: str, error: BaseException) -> Case:
     if isinstance(error, SdrtError):
         complaint = complaint_about(f"sdrt: {' '.join(str(error).split())}\n", raw=True)
         return Case(name, "unclear" if complaint else "clear", complaint or str(error)[:200])
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return Case(name, "traceback", f"{type(error).__name__} at {place}: {str(error)[:160]}")
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" at {Path(last.filename).name}:{last.lineno}" for last in frames)
+    return Case(name, "traceback", f"{type(error).__name__}{place}: {str(error)[:160]}")
 
 
 def complaint_about(err: str, *, raw: bool = False) -> str:
