@@ -7,7 +7,11 @@ from pathlib import Path
 from support.command import run_sdrt
 
 WITHOUT_POSIX = """
-import os, sys
+import os, sys, types
+windows = types.ModuleType("msvcrt")  # the lock that Windows has instead of fcntl's
+windows.LK_NBLCK = 2
+windows.locking = lambda file, mode, size, lockf=os.lockf: lockf(file, os.F_TLOCK, size)
+sys.modules["msvcrt"] = windows
 for name in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[name] = None
 for name in ("fork", "getuid", "killpg", "sched_getaffinity", "sysconf"):

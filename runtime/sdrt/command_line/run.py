@@ -100,7 +100,7 @@ def _summary(result: Result, num_steps: int) -> str:
     parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in stages.items())
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{num_steps} steps on {result.engine} in {timings.total:.2f} s: "
+        f"{_counted(num_steps)} on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )
 
