@@ -352,3 +352,35 @@ def test_a_disk_without_inodes_is_not_said_to_lack_bytes() -> None:
     assert full_disk(error, Path("a"), num_files=0) == (
         "the disk is full: it has no room for another file like 'a' (no free inodes)"
     )
+
+
+# --- the order in which the disk gets it
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "change"])
+def test_content_reaches_the_disk_before_its_name(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = old_bundle(tmp_path / "bundle")
+    steps: list[str] = []
+
+    def sync(path: Path) -> None:
+        name = "content" if path.name in ("new", "unet", "weights", "sdrt.json") else path.name
+        steps.append(f"sync {name}, {(folder / 'sdrt.json').read_text()} is there")
+
+    monkeypatch.setattr(atomic, "sync_to_disk", sync)
+    writers = {
+        "file": appearing_file(folder / "sdrt.json"),
+        "folder": appearing_folder(folder, replace=True),
+        "change": changed_folder(folder, last="sdrt.json"),
+    }
+    with writers[kind] as draft:
+        if kind != "file":
+            (draft / "unet").mkdir()
+            (draft / "unet/weights").touch()
+        (draft if kind == "file" else draft / "sdrt.json").write_text("new")
+    assert steps[0] == "sync content, old is there"
+    assert steps[-1].endswith("new is there")
+    late = [step for step in steps if step.startswith("sync content, new")]
+    assert late == []
+    assert steps.count("sync content, old is there") == (1 if kind == "file" else 4)
