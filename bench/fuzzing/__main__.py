@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recording import RESULTS, machine
 from rich.console import Console
@@ -38,9 +38,12 @@ def main() -> int:
     options = parser.parse_args()
     wanted = [area for area in AREAS if not options.only or area.name in options.only]
     with tempfile.TemporaryDirectory(prefix="sdrt-faults-") as work:
+        before = Path.cwd()
+        os.chdir(work)  # some options are names of files to write
         os.environ["SDRT_CACHE"] = str(Path(work, "cache"))
         place = Place(Path(work), random.Random(), options.share)
         found = {area: _cases_of(area, place, options) for area in wanted}
+        os.chdir(before)
     _print(found)
     if not options.no_record:
         _record(found, options)

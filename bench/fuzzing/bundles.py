@@ -40,7 +40,7 @@ class Place:
         return self._once("toy", lambda path: write_toy_bundle(path))
 
     def toy_prepared(self) -> Path:
-        """A toy built for the cpu, and for the GPU targets' records nothing."""
+        """A toy built for the cpu."""
         return self._once("toy_prepared", _prepared_toy)
 
     def demo(self) -> Path:

@@ -58,7 +58,7 @@ def _command_lines(place: Place, parser: argparse.ArgumentParser, name: str) -> 
     base = {
         "run": ["run", bundle, "a", "-o", str(place.work / "o.png"), "--target", "cpu"],
         "verify": ["verify", bundle, "--target", "cpu"],
-        "build": ["build", bundle, "--target", "cpu"],
+        "build": ["build", str(place.toy_prepared()), "--target", "cpu"],  # the toy has no graphs
         "export": ["export", str(place.work / "none"), "-o", str(place.work / "exported")],
         "tune": ["tune", bundle],
         "bench": ["bench", bundle],
