@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from sdrt.command_line.options import Command, parser_of
-from sdrt.command_line.printable import printable
+from sdrt.command_line.printable import printable, shortened
 from sdrt.command_line.signals import ending_signals, exit_code
 from sdrt.command_line.streams import GuardedStream, guarded_streams
 from sdrt.errors import SdrtError, UsageError
@@ -62,7 +62,8 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 def _report(error: SdrtError) -> int:
     """Writes one line to stderr, even for a message of several; returns the exit code."""
-    sys.stderr.write(f"sdrt: {printable(' '.join(str(error).split()))}\n")
+    message = " ".join(str(error).split())
+    sys.stderr.write(f"sdrt: {printable(shortened(message))}\n")
     return 2 if isinstance(error, UsageError) else 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sdrt.errors import BundleError
+from sdrt.errors import BundleError, quoted
 from sdrt.parameters import RECOMMENDED, check_recommended
 
 MAX_NAME = 100  # letters of a component's name, which begins names of files
@@ -19,6 +19,9 @@ MAX_NAME = 100  # letters of a component's name, which begins names of files
 Role: TypeAlias = Literal[
     "text encoder", "image encoder", "denoiser", "vae encoder", "vae decoder", "controlnet"
 ]
+
+
+_MAX_COUNT = 65536  # of channels and of the factors between pixels and latents
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,10 @@ class LatentSpace:
 
     def __post_init__(self) -> None:
         for name in ("channels", "vae_scale_factor", "multiple"):
-            if getattr(self, name) < 1:
-                raise BundleError(f"{name}: got {getattr(self, name)}, expected at least 1")
+            if not 1 <= getattr(self, name) <= _MAX_COUNT:
+                raise BundleError(
+                    f"{name}: got {quoted(getattr(self, name))}, expected 1 to {_MAX_COUNT}"
+                )
         if self.scaling_factor == 0:
             raise BundleError("scaling_factor: got 0, expected any other number")
         for name in ("mean", "std"):

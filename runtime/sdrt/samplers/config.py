@@ -84,8 +84,9 @@ class SamplerConfig:
 
         The pipelines of diffusers correct old configurations when they open; a model's family
         holds their corrections. An option that neither this scheduler nor the configuration has is
-        left out.
+        left out. Raises `SamplerError` for one that no scheduler has.
         """
+        check_known(corrections)
         known = self._entry.options.keys() | self.given.keys()
         taken = {name: value for name, value in corrections.items() if name in known}
         return SamplerConfig(self.scheduler, {**self.given, **taken})

@@ -200,7 +200,8 @@ def add_tokens(backend: Tokenizer, config: TokenizerConfig, folder: Path) -> Non
 
 def id_of(backend: Tokenizer, token: str, folder: Path) -> tuple[str, int]:
     """A special token with its id. Raises BundleError if the vocabulary lacks it."""
-    index = backend.token_to_id(token)
+    with tokenizers_errors(lambda: f"{folder}: {token!r} is not a text"):
+        index = backend.token_to_id(token)
     if index is None:
         raise BundleError(
             f"{folder / 'vocab.json'} has no {token!r}, which CLIP puts around every prompt. "

@@ -235,3 +235,8 @@ def test_dynamic_shifting_needs_mu() -> None:
 def test_impossible_steps_of_flow_matching(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SamplerError, match=message):
         SamplerConfig("FlowMatchEulerDiscreteScheduler").schedule(**given)
+
+
+def test_a_correction_that_no_scheduler_has_is_refused() -> None:
+    with pytest.raises(SamplerError, match="scheduler option 'a' is unknown"):
+        SamplerConfig("DDIMScheduler").corrected({"a": 1})

@@ -211,3 +211,9 @@ def test_a_regular_expression_that_takes_forever_is_an_error(
 def test_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"vocab.json cannot be read"):
         ClipTokenizer.open(tmp_path / "nothing")
+
+
+def test_a_special_token_that_is_not_a_text_is_reported(tmp_path: Path) -> None:
+    write_clip_folder(tmp_path, dict(SD1_CONFIG) | {"bos_token": "\ud800"})
+    with pytest.raises(BundleError):
+        ClipTokenizer.open(tmp_path)
