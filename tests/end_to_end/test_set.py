@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.main import main
 from support.bundle_folder import write_onnx_folder
@@ -66,7 +65,7 @@ def test_the_built_in_bundle_stays(folder: Path, capsys: Capture) -> None:
     message = refusal(["set", "demo", "width=64"], folder, capsys)
     assert message == (
         "the built-in bundle stays as it is: copy it, and change the copy: "
-        f"`cp -r {DEMO_FOLDER} NEW_BUNDLE`"
+        f"`cp -r {Bundle.open('demo').root} NEW_BUNDLE`"  # or its copy in the cache
     )
 
 

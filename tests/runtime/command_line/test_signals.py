@@ -44,13 +44,15 @@ IMPORTED = "import time; print('importing', flush=True); time.sleep(60)"
 IN_A_NETWORK = (
     _START
     + """
-import ctypes
+import contextlib, ctypes
 from sdrt.command_line.signals import ending_signals
 with ending_signals(grace=0.1):
+    mutex, lock = ctypes.create_string_buffer(128), ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
     print("computing", flush=True)
-    mutex = ctypes.create_string_buffer(128)
-    for _ in range(2):  # waits for itself
-        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+    while True:  # a signal may come before the call that does not return
+        with contextlib.suppress(KeyboardInterrupt):
+            lock(mutex)
 """
 )
 
