@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,12 +51,17 @@ class Measurement:
 
 def record(bench: str, measurements: Sequence[Measurement]) -> None:
     """Appends a row per measurement to results/<bench>.jsonl and prints them."""
+    append_rows(bench, [row(bench, measurement) for measurement in measurements])
+    Console().print(table(bench, measurements))
+
+
+def append_rows(bench: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows to results/<bench>.jsonl, with the date and the machine."""
     RESULTS.mkdir(exist_ok=True)
     common = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     with (RESULTS / f"{bench}.jsonl").open("a", encoding="utf-8") as file:
-        for measurement in measurements:
-            file.write(json.dumps(row(bench, measurement) | common, ensure_ascii=False) + "\n")
-    Console().print(table(bench, measurements))
+        for each in rows:
+            file.write(json.dumps({**each, **common}, ensure_ascii=False) + "\n")
 
 
 def row(bench: str, measurement: Measurement) -> dict[str, Any]:

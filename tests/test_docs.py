@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import docs as docs_tool
-from docs_measured import newest, peers
+from docs_rows import newest, peers
 from sdrt.command_line.main import _COMMANDS
 from sdrt.command_line.options import parser_of
 from sdrt.samplers.config import SamplerConfig

@@ -17,13 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import docs_faults
+import docs_gpu
 import docs_measured
+import docs_ratios
 import docs_reference
 
 ROOT = Path(__file__).parent.parent
 BLOCKS: Mapping[str, Callable[[], str]] = {
     **docs_reference.BLOCKS,
+    **docs_ratios.BLOCKS,
     **docs_measured.BLOCKS,
+    **docs_gpu.BLOCKS,
     **docs_faults.BLOCKS,
 }
 

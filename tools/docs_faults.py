@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from docs_measured import RESULTS, Row, all_rows, where
 from docs_reference import table
+from docs_rows import RESULTS, Row, all_rows, where
 
 _GOOD = {"identical": "the same image", "works": "works", "clear": "one clear line"}
 _BAD = ("silent", "unclear", "traceback", "signal", "hang", "broken")

@@ -19,13 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recording import RESULTS, machine
+from recording import append_rows
 from rich.console import Console
 from rich.table import Table
 
 from fuzzing.areas import AREAS, Area
 from fuzzing.bundles import Place
 from fuzzing.outcomes import BAD, GOOD, Case
+from sdrt_engines.packages import installed_versions
 
 
 def main() -> int:
@@ -74,47 +75,32 @@ def _print(found: dict[Area, tuple[list[Case], float]]) -> None:
 
 
 def _record(found: dict[Area, tuple[list[Case], float]], options: argparse.Namespace) -> None:
-    import json
-    from datetime import UTC, datetime
-
-    import sdrt
-
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    with (RESULTS / "faults.jsonl").open("a", encoding="utf-8") as file:
-        for area, (cases, seconds) in found.items():
-            row = {
+    notes = {
+        "seed": options.seed,
+        "share": options.share,
+        "complete": not options.only and options.share >= 1,
+    }
+    versions = installed_versions("sdrt", "onnxruntime", "openvino")
+    append_rows(
+        "faults",
+        (
+            {
                 "bench": "faults",
                 "name": area.name,
                 "cases": len(cases),
                 "counts": _counts(cases),
                 "seconds": round(seconds, 1),
-                "notes": {
-                    "seed": options.seed,
-                    "share": options.share,
-                    "complete": not options.only and options.share >= 1,
-                },
-                "versions": {"sdrt": sdrt.__version__} | _versions("onnxruntime", "openvino"),
-                "date": date,
-                "machine": machine(),
+                "notes": notes,
+                "versions": versions,
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for area, (cases, seconds) in found.items()
+        ),
+    )
 
 
 def _counts(cases: Iterable[Case]) -> dict[str, int]:
     counts = Counter(case.kind for case in cases)
     return {kind: counts[kind] for kind in (*GOOD, *BAD)}
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 if __name__ == "__main__":

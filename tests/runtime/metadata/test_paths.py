@@ -9,21 +9,21 @@ import pytest
 
 from sdrt.metadata.paths import absolute_paths, paths_in, relative_paths, without_paths
 
-ROOT = Path("/home/me/work")
+ROOT = Path("/photos/work")
 PARAMETERS: dict[str, Any] = {
-    "prompt": "/home/me",
-    "bundle": "/home/me/bundles/sd15",
-    "image": "/home/me/work/in/a.png",
-    "mask_image": "/home/me/work/mask.png",
-    "control": {"edges": {"image": "/home/me/work/in/e.png", "scale": 0.5}},
-    "files": {"/home/me/work/in/a.png": "aa", "/home/me/work/in/e.png": "ee"},
+    "prompt": "/photos",
+    "bundle": "/photos/bundles/sd15",
+    "image": "/photos/work/in/a.png",
+    "mask_image": "/photos/work/mask.png",
+    "control": {"edges": {"image": "/photos/work/in/e.png", "scale": 0.5}},
+    "files": {"/photos/work/in/a.png": "aa", "/photos/work/in/e.png": "ee"},
 }
 
 
 def test_they_are_relative_to_the_folder_of_the_image() -> None:
     relative = relative_paths(PARAMETERS, ROOT)
     assert relative == {
-        "prompt": "/home/me",
+        "prompt": "/photos",
         "bundle": "../bundles/sd15",
         "image": "in/a.png",
         "mask_image": "mask.png",
@@ -35,9 +35,9 @@ def test_they_are_relative_to_the_folder_of_the_image() -> None:
 
 def test_the_built_in_bundle_is_not_a_folder_of_that_name() -> None:
     assert relative_paths({"bundle": "demo"}, ROOT) == {"bundle": "demo"}
-    relative = relative_paths({"bundle": "/home/me/work/demo"}, ROOT)
+    relative = relative_paths({"bundle": "/photos/work/demo"}, ROOT)
     assert relative == {"bundle": "./demo"}
-    assert absolute_paths(relative, ROOT) == {"bundle": "/home/me/work/demo"}
+    assert absolute_paths(relative, ROOT) == {"bundle": "/photos/work/demo"}
 
 
 def test_absolute_paths_of_older_images_stay() -> None:
@@ -46,7 +46,7 @@ def test_absolute_paths_of_older_images_stay() -> None:
 
 def test_without_paths_only_the_name_of_the_model_remains() -> None:
     assert without_paths(PARAMETERS) == {
-        "prompt": "/home/me",
+        "prompt": "/photos",
         "model": "sd15",
         "control": {"edges": {"scale": 0.5}},
     }
@@ -54,7 +54,7 @@ def test_without_paths_only_the_name_of_the_model_remains() -> None:
 
 
 def test_the_inputs_are_listed() -> None:
-    images = ["/home/me/work/in/a.png", "/home/me/work/mask.png", "/home/me/work/in/e.png"]
+    images = ["/photos/work/in/a.png", "/photos/work/mask.png", "/photos/work/in/e.png"]
     assert paths_in(PARAMETERS) == images
 
 

@@ -217,7 +217,7 @@ def test_json_counts_more_than_the_text(tmp_path: Path) -> None:
 
 
 def test_the_bundle_s_name_is_the_model() -> None:
-    text = text_from_parameters({"prompt": "a cat", "seed": 1, "bundle": "/home/me/bundles/sd15"})
+    text = text_from_parameters({"prompt": "a cat", "seed": 1, "bundle": "/photos/bundles/sd15"})
     assert text == "a cat\nSeed: 1, Model: sd15"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ from sdrt.control import Control
 from sdrt.targets import parts
 from sdrt.targets.parts import MAX_BYTES
 from sdrt_engines import Array, OutOfMemoryError
-from support.bundle_folder import write_onnx_folder
-from support.clip_folder import write_clip_folder
 from support.function_networks import (
     CIRCLE,
     STAR,
@@ -27,14 +24,6 @@ from support.function_networks import (
 )
 from support.images import sample_image
 from support.toy_bundle import write_toy_bundle
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_onnx_folder(tmp_path_factory.mktemp("bundle") / "bundle")
-    shutil.rmtree(root / "tokenizer")
-    write_clip_folder(root / "tokenizer")
-    return root
 
 
 def with_room_for(num_rows: int) -> Function:

@@ -1,0 +1,31 @@
+"""A pipeline whose networks are Python functions; files that need another bundle have their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sdrt import Pipeline
+from support.bundle_folder import write_onnx_folder
+from support.clip_folder import write_clip_folder
+from support.function_networks import Networks, pipeline_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_onnx_folder(tmp_path_factory.mktemp("bundle") / "bundle")
+    shutil.rmtree(root / "tokenizer")
+    write_clip_folder(root / "tokenizer")
+    return root
+
+
+@pytest.fixture
+def networks() -> Networks:
+    return Networks()
+
+
+@pytest.fixture
+def pipe(folder: Path, networks: Networks) -> Pipeline:
+    return pipeline_of(folder, networks)
