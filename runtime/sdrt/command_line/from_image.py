@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdrt.errors import RequestError
+from sdrt.errors import RequestError, quoted
 from sdrt.metadata.parameters import absolute, input_images, recorded_hashes
 from sdrt.metadata.paths import HASHES, absolute_paths
 from sdrt.metadata.png import read_record
@@ -81,6 +80,6 @@ def _check_bundle(parameters: Mapping[str, Any]) -> None:
     except (TypeError, ValueError, OSError) as error:
         if not isinstance(error, OSError) or error.errno == errno.ENAMETOOLONG:
             raise RequestError(
-                f"bundle: the PNG says {reprlib.repr(bundle)}, expected the path of a bundle: give "
+                f"bundle: the PNG says {quoted(bundle)}, expected the path of a bundle: give "
                 "the bundle, too: sdrt run BUNDLE --from-image PNG"
             ) from error

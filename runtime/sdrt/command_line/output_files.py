@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from sdrt.errors import SdrtError
-from sdrt.files.atomic import appearing_file
+from sdrt.files.drafts import scratch_in
 
 
 def require_writable(path: Path, option: str, kind: str) -> None:
@@ -30,21 +31,12 @@ def require_writable(path: Path, option: str, kind: str) -> None:
         ) from error
 
 
-class _Enough(Exception):  # noqa: N818, not an error
-    """Ends a trial."""
-
-
 def _try_to_write(path: Path) -> None:
-    """Writes an empty draft, as saving will do, and removes it.
+    """Writes an empty file in a draft, as saving will do, and removes it.
 
-    Permissions do not show whether that works: not for root, not on a read-only disk, and not
-    whether the name of the draft is too long.
+    Permissions do not show whether that works: not for root, not on a read-only disk.
     """
-    try:
-        with appearing_file(path) as draft:
-            draft.touch()
-            raise _Enough
-    except _Enough:
-        pass
-    except SdrtError as error:
-        raise error.__cause__ or error from None
+    with suppress(FileNotFoundError):
+        path.lstat()  # its name may be too long
+    with scratch_in(path.parent) as folder:
+        (folder / "trial").touch()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -74,7 +73,7 @@ def recorded_hashes(recorded: Mapping[str, Any]) -> dict[str, str]:
     hashes = recorded.get(HASHES, {})
     if not isinstance(hashes, dict) or not all(isinstance(sha, str) for sha in hashes.values()):
         raise RequestError(
-            f"{HASHES}: the PNG says {reprlib.repr(hashes)}, expected the sha256 of each input by "
+            f"{HASHES}: the PNG says {quoted(hashes)}, expected the sha256 of each input by "
             "its path: it was changed, or written by a later sdrt"
         )
     return hashes
