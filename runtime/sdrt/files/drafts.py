@@ -20,7 +20,8 @@ from sdrt.files.locking import try_lock
 from sdrt.files.unfinished import NEW, remove, settle
 
 _NAME = re.compile(r"\.sdrt-[0-9a-f]{8}")
-_LOCK = "lock"
+_LOCK = "lock"  # holds the name of its writer's machine
+_REMOVED = b"\0"  # no machine's name; empty: its writer was killed before it wrote the name
 # A disk that two machines share may not show one machine's locks to the other.
 _UNTOUCHED = 24 * 3600  # seconds after which another machine's draft counts as left behind
 
@@ -36,9 +37,9 @@ def draft_in(folder: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        settled = settle(draft)
-        lock.close()  # first: Windows does not remove open files
-        if settled:
+        with lock:
+            removable = settle(draft) and _empty(draft, lock)
+        if removable:
             _remove(draft)
 
 
@@ -64,14 +65,29 @@ def _new_draft(folder: Path) -> tuple[Path, IO[bytes]]:
         draft = folder / f".sdrt-{secrets.token_hex(4)}"
         draft.mkdir()
         try:
-            if lock := try_lock(draft / _LOCK, create=True):
-                lock.write(_machine())
+            if lock := _own_lock(draft):
                 return draft, lock
         except FileNotFoundError:  # another writer saw it without its lock, and removed it
             continue
         except OSError:
             _remove(draft)
             raise
+
+
+def _own_lock(draft: Path) -> IO[bytes] | None:
+    """The lock of a new draft; None if another writer saw it before it was locked."""
+    lock = try_lock(draft / _LOCK, create=True)
+    if lock is None:
+        return None
+    try:
+        if lock.read(1) != _REMOVED:
+            lock.write(_machine())
+            return lock
+    except OSError:
+        lock.close()
+        raise
+    lock.close()
+    return None
 
 
 def _remove_if_dead(draft: Path) -> None:
@@ -82,14 +98,15 @@ def _remove_if_dead(draft: Path) -> None:
         return
     if lock is not None:
         with lock:
-            removable = _is_left_behind(lock) and settle(draft)
+            removable = _is_left_behind(lock) and settle(draft) and _empty(draft, lock)
         if removable:
             _remove(draft)
 
 
 def _is_left_behind(lock: IO[bytes]) -> bool:
     """True for a draft of this machine, and for one that another machine left long ago."""
-    if lock.read(1000) in (_machine(), b""):  # nothing: killed before it was written
+    name = lock.read(1000)
+    if name in (_machine(), b"") or name.startswith(_REMOVED):
         return True
     return time.time() - os.fstat(lock.fileno()).st_mtime > _UNTOUCHED
 
@@ -98,11 +115,25 @@ def _machine() -> bytes:
     return platform.node().encode(errors="surrogateescape")
 
 
-def _remove(draft: Path) -> None:
-    """Removes the draft, its lock last."""
-    with suppress(OSError):
+def _empty(draft: Path, lock: IO[bytes]) -> bool:
+    """Removes what is in the draft but its lock; True if that succeeds.
+
+    The lock is marked, so that its writer gives up if it locks it now.
+    """
+    try:
         for path in draft.iterdir():
             if path.name != _LOCK:
                 remove(path)
+    except OSError:
+        return False
+    with suppress(OSError):  # no room for a byte
+        lock.seek(0)
+        lock.write(_REMOVED)
+    return True
+
+
+def _remove(draft: Path) -> None:
+    """Removes an empty draft. Its lock is closed: Windows does not remove open files."""
+    with suppress(OSError):
         (draft / _LOCK).unlink(missing_ok=True)
         draft.rmdir()

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from sdrt.files.atomic import appearing_file
 from sdrt.files.drafts import draft_in, remove_dead_drafts
 
 HOLD = """
@@ -55,6 +57,21 @@ def test_a_draft_of_this_process_stays(tmp_path: Path) -> None:
             pass
         assert draft.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_writer_removes_a_draft_that_another_is_about_to_lock(tmp_path: Path) -> None:
+    def write(text: str) -> None:
+        with appearing_file(tmp_path / "image.png") as draft:
+            draft.write_text(text)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # else too few threads change between two system calls
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, map(str, range(1000))))
+    finally:
+        sys.setswitchinterval(interval)
+    assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
 
 
 def test_another_machines_draft_stays_for_a_day(tmp_path: Path) -> None:
