@@ -68,10 +68,16 @@ def _print(report: Report, settings: Settings, bars: Sequence[Bar]) -> None:
     for target in settings.targets:
         table.add_row(target, *(str(number or "") for number in endings(report, target).values()))
     Console(width=120).print(table)
+    print("MB by tenths:", *_megabytes(report))
     for line in report.uncaught:
         print(f"uncaught: {line}")
     for bar in bars:
         print(f"{'good' if bar.holds else 'BAD '} {bar.name}: {bar.found}")
+
+
+def _megabytes(report: Report) -> list[float]:
+    """The memory in each tenth of the time."""
+    return [round(tenth(report.memory, index), 1) for index in range(10)]
 
 
 def _rows(report: Report, settings: Settings, bars: Sequence[Bar]) -> list[dict[str, Any]]:
@@ -82,7 +88,7 @@ def _rows(report: Report, settings: Settings, bars: Sequence[Bar]) -> list[dict[
         "operations": settings.num_operations,
         "minutes": round(report.seconds / 60, 2),
         "bars": {bar.name: bar.found for bar in bars},
-        "megabytes": [round(tenth(report.memory, index), 1) for index in range(10)],
+        "megabytes": _megabytes(report),
     }
     versions = installed_versions("sdrt", "onnxruntime", "openvino")
     return [
