@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from sdrt_engines.errors import EngineError, TensorError, did_you_mean
+from sdrt_engines.interruptible import interruptible, is_ending
 from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class Engine(ABC):
     released only when no run is in progress.
     """
 
+    blocks: ClassVar[bool] = False  # True if a run stays in a library for long: see `interruptible`
+
     def __init__(self, signature: Signature, name: str) -> None:
         self.signature = signature
         self.name = name  # begins every error message
@@ -43,8 +48,9 @@ class Engine(ABC):
         self._outputs = {spec.name: spec for spec in signature.outputs}
         self._lock = Lock()
         self._idle = Condition(self._lock)
-        self._num_running = 0
-        self._closed = False
+        self._runs: set[object] = set()  # in progress
+        self._left: set[object] = set()  # those of them that nobody waits for
+        self._closed = self._released = False
 
     def run(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -52,17 +58,17 @@ class Engine(ABC):
         """The requested outputs (all if None), as arrays that belong to the caller.
 
         Raises TensorError for a wrong name, dtype or shape, before the backend sees it, and
-        EngineError if the engine is closed or the backend fails.
+        EngineError if the engine is closed or the backend fails. Can be interrupted by signals.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
             results = self._run(values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -72,20 +78,20 @@ class Engine(ABC):
         Engines on the same device use them directly; others copy them through host memory. On the
         CPU they are arrays.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array | DeviceArray]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
             results = self._run_on_device(values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes have no effect."""
-        self._begin()
-        try:
+
+        def upload() -> Pinned:
             if name not in self._inputs:
                 raise TensorError(
                     f"{self.name}: no input '{name}': {did_you_mean(name, self._inputs)}"
@@ -94,16 +100,18 @@ class Engine(ABC):
             if reason := spec.mismatch(array, {}):
                 raise self._misfit("input", spec, array, reason)
             return Pinned(self, name, array.shape, self._pin(name, array))
-        finally:
-            self._end()
+
+        return self._in_progress(upload)
 
     def close(self) -> None:
-        """Releases everything after the runs in progress. Closing twice is harmless."""
+        """Releases everything after the runs in progress. Closing twice is harmless.
+
+        A run that was interrupted twice is not waited for: it releases everything when it ends.
+        """
         with self._idle:
-            already_closed, self._closed = self._closed, True
-            self._idle.wait_for(lambda: self._num_running == 0)
-        if not already_closed:
-            self._release()
+            self._closed = True
+            self._idle.wait_for(lambda: self._runs <= self._left, 0 if is_ending() else None)
+        self._release_if_idle()
 
     @property
     def closed(self) -> bool:
@@ -149,18 +157,50 @@ class Engine(ABC):
     def _release(self) -> None:  # noqa: B027 - a backend that owns nothing needs nothing here
         """Releases what the backend owns. Called once."""
 
-    def _begin(self) -> None:
-        """Keeps the engine open until `_end`. No context manager: it would slow down each step."""
+    def _in_progress(self, compute: Callable[[], T]) -> T:
+        """The result of `compute`; the engine stays open meanwhile."""
+        run = object()
+
+        def counted() -> T:
+            try:
+                self._begin(run)
+                return compute()
+            finally:
+                self._end(run)
+
+        return (
+            interruptible(counted, when_left=lambda: self._leave(run)) if self.blocks else counted()
+        )
+
+    def _begin(self, run: object) -> None:
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self.name}: this engine is closed: open it again to run it")
-            self._num_running += 1
+            self._runs.add(run)
 
-    def _end(self) -> None:
+    def _end(self, run: object) -> None:
         with self._lock:
-            self._num_running -= 1
+            self._runs.discard(run)
+            was_left = run in self._left
+            self._left.discard(run)
             if self._closed:
                 self._idle.notify_all()
+        if was_left:
+            self._release_if_idle()
+
+    def _leave(self, run: object) -> None:
+        """No longer waits for a run that does not end."""
+        with self._lock:
+            if run in self._runs:
+                self._left.add(run)
+                self._idle.notify_all()
+
+    def _release_if_idle(self) -> None:
+        with self._lock:
+            if self._runs or self._released or not self._closed:
+                return
+            self._released = True
+        self._release()
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. Part of every denoising step: about 1 µs per tensor."""

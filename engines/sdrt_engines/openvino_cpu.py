@@ -37,6 +37,7 @@ from sdrt_engines.errors import (
     is_out_of_memory,
     raise_interrupt,
 )
+from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -69,8 +70,12 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
-    with _openvino_errors(lambda: f"{path}: does not load"):
-        compiled = _core().compile_model(path, "CPU", options)
+
+    def load() -> Any:
+        with _openvino_errors(lambda: f"{path}: does not load"):
+            return _core().compile_model(path, "CPU", options)
+
+    compiled = interruptible(load, waits=False)
     return _OpenVinoEngine(signature, name or str(path), compiled)
 
 
@@ -95,6 +100,8 @@ class _OpenVinoEngine(Engine):
     another anyway, and a request per thread would need memory per thread.
     """
 
+    blocks = True
+
     def __init__(self, signature: Signature, name: str, compiled: Any) -> None:
         super().__init__(signature, name)
         self._compiled = compiled
@@ -106,11 +113,12 @@ class _OpenVinoEngine(Engine):
     ) -> dict[str, Array]:
         with (
             _openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
-            self._turn,
+            turn_of(self._turn),
         ):
             request = self._request or self._compiled.create_infer_request()
             self._request = None  # its state is undefined after an error
-            request.infer(values, share_inputs=True, share_outputs=True)
+            with cancelled_by(request.cancel):  # between two nodes
+                request.infer(values, share_inputs=True, share_outputs=True)
             self._request = request
             # copied: the request's next run overwrites its memory
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
