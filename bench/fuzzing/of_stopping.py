@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -21,7 +21,9 @@ from fuzzing.long_networks import endless, slow
 from fuzzing.outcomes import Case, Ran, call, command, complaint_about, judged, start
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SIZE = ("--steps", "2", "--seed", "7", "--width", "64", "--height", "64")
+SIZE = ("-q", "--steps", "2", "--seed", "7", "--width", "64", "--height", "64")
+# As the installed command, which writes a byte when it begins.
+_ENTRY = ("-c", "import os, sdrt_command as s; os.write(1, b'.'); raise SystemExit(s.main())")
 QUICK = 3.0  # seconds within which a command ends whose network returns between its nodes
 GRACE = 9.0  # seconds within which any command ends: five, and the time of its cleaning up
 
@@ -63,7 +65,7 @@ def signals_in_networks(place: Place) -> Iterator[Case]:
 
 
 def early_interrupts(place: Place) -> Iterator[Case]:
-    """Ctrl-C while Python imports: quiet, exit code 130."""
+    """Ctrl-C in the first moments of the command: quiet, exit code 130."""
     for number in range(place.times(24)):
         words = ("run", place.toy(), PROMPT, *SIZE)
         after = 0.75 * (number + place.random.random()) / place.times(24)
@@ -81,9 +83,10 @@ def _signalled(
     folder = place.work / "signalled"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    process = start(
-        (*words, "-o", folder / "p.png"), folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+    words = (*words, "-o", folder / "p.png")
+    process = start(words, folder, entry=_ENTRY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(1)  # the interpreter's own start is not ours
     for after, sign in signs:
         try:
             process.wait(after)
@@ -98,11 +101,12 @@ def _signalled(
         return Case(name, "hang", f"{signs}: not ended after {patience:g} s")
     ran = Ran(process.returncode, "", err.decode(errors="replace"))
     title = f"{name}: {', '.join(f'{sign.name} after {after:.2f} s' for after, sign in signs)}"
-    return _ended(f"{title} ({time.monotonic() - begin:.1f} s)", ran, signs[0][1], folder)
+    title += f" ({time.monotonic() - begin:.1f} s)"
+    return _ended(title, ran, {sign for _, sign in signs}, folder)
 
 
-def _ended(name: str, ran: Ran, sign: signal.Signals, folder: Path) -> Case:
-    """Good: finished before, or the signal's exit code, one line at most, and only whole images."""
+def _ended(name: str, ran: Ran, signs: Set[signal.Signals], folder: Path) -> Case:
+    """Good: finished before, or a signal's exit code, one line at most, and only whole images."""
     broken = [path.name for path in folder.iterdir() if not _is_whole(path)]
     if broken:
         return Case(name, "broken", ", ".join(broken))
@@ -110,7 +114,8 @@ def _ended(name: str, ran: Ran, sign: signal.Signals, folder: Path) -> Case:
         return Case(name, "traceback", ran.err[-300:])
     if ran.code == 0:
         return Case(name, "works")
-    if ran.code not in (128 + sign, -sign):  # -sign: before Python could handle it
+    codes = {128 + sign for sign in signs} | {-sign for sign in signs}  # negative: by the system
+    if ran.code not in codes:
         return Case(name, "signal", f"exit code {ran.code}: {ran.err[-200:]}")
     complaint = complaint_about(ran.err) if ran.err else ""
     return Case(name, "unclear" if complaint else "clear", complaint)
