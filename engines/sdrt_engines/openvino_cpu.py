@@ -117,8 +117,11 @@ class _OpenVinoEngine(Engine):
         ):
             request = self._request or self._compiled.create_infer_request()
             self._request = None  # its state is undefined after an error
-            with cancelled_by(request.cancel):  # between two nodes
-                request.infer(values, share_inputs=True, share_outputs=True)
+            with cancelled_by(
+                request.cancel
+            ):  # between two nodes; `infer` on one thread ignores it
+                request.start_async(values, share_inputs=True)
+                request.wait()
             self._request = request
             # copied: the request's next run overwrites its memory
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
