@@ -26,8 +26,9 @@ _Lock: TypeAlias = "threading.Lock | threading.RLock"
 _POLL = 0.05  # seconds between two attempts to cancel a call; some come before it has begun
 _GRACE = 5.0  # seconds that the end of Python waits for the calls that it cancels
 _GRACE_OF_CALLERS = 0.5  # and then for their callers, which free what belongs to libraries
-# Windows wakes nobody who waits for a lock: there a signal is handled after this many seconds.
-_PATIENCE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+# Seconds between two looks at signals. One that comes just before the wait does not end it, and on
+# Windows none does.
+_PATIENCE = 0.1
 
 
 class _Cancelled(BaseException):
@@ -119,6 +120,11 @@ def held(lock: _Lock) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def num_running() -> int:
+    """The number of calls that have not ended, including those that nobody waits for."""
+    return len(_running)
 
 
 def python_has_ended() -> bool:

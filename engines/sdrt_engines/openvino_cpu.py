@@ -160,7 +160,11 @@ def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """OpenVINO's message on one line, without locations in its source code."""
-    text = re.sub(r"(?m)^Exception from .*$|Check '.*?' failed at \S+:\d+:", "", str(error))
+    text = re.sub(
+        r"(?m)^(Caught exception: )?Exception from .*$|Check '.*?' failed at \S+:\d+:",
+        "",
+        str(error),
+    )
     return " ".join(text.split())
 
 
