@@ -52,9 +52,11 @@ from sdrt.command_line.signals import ending_signals
 with ending_signals(grace=0.1):
     mutex, lock = ctypes.create_string_buffer(128), ctypes.CDLL(None).pthread_mutex_lock
     lock(mutex)
-    print("computing", flush=True)
+    words = ["computing"]
     while True:  # a signal may come before the call that does not return
         with contextlib.suppress(KeyboardInterrupt):
+            if words:
+                print(words.pop(), flush=True)
             lock(mutex)
 """
 )
