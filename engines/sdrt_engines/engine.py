@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 import numpy as np
 
 from sdrt_engines.errors import EngineError, TensorError, did_you_mean
-from sdrt_engines.interruptible import interruptible, is_ending
+from sdrt_engines.interruptible import interruptible, python_has_ended
 from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
 
 T = TypeVar("T")
@@ -106,11 +106,13 @@ class Engine(ABC):
     def close(self) -> None:
         """Releases everything after the runs in progress. Closing twice is harmless.
 
-        A run that was interrupted twice is not waited for: it releases everything when it ends.
+        A run that was interrupted twice is not waited for: it releases everything when it ends. Nor
+        is any run when Python ends.
         """
+        patience = 0 if python_has_ended() else None
         with self._idle:
             self._closed = True
-            self._idle.wait_for(lambda: self._runs <= self._left, 0 if is_ending() else None)
+            self._idle.wait_for(lambda: self._runs <= self._left, patience)
         self._release_if_idle()
 
     @property

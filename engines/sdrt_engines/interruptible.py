@@ -25,8 +25,10 @@ _Lock: TypeAlias = "threading.Lock | threading.RLock"
 
 _POLL = 0.05  # seconds between two attempts to cancel a call; some come before it has begun
 _GRACE = 5.0  # seconds that the end of Python waits for the calls that it cancels
-# Windows wakes nobody who waits for a lock: there a signal is handled after this many seconds.
-_PATIENCE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+_GRACE_OF_CALLERS = 0.5  # and then for their callers, which free what belongs to libraries
+# Seconds between two looks at signals. One that comes just before the wait does not end it, and on
+# Windows none does.
+_PATIENCE = 0.1
 
 
 class _Cancelled(BaseException):
@@ -120,8 +122,17 @@ def held(lock: _Lock) -> Iterator[None]:
         lock.release()
 
 
-def is_ending() -> bool:
-    """True if Python ends, so that nothing may be waited for any longer."""
+def num_running() -> int:
+    """The number of calls that have not ended, including those that nobody waits for."""
+    return len(_running)
+
+
+def python_has_ended() -> bool:
+    """True after the main thread's program, in functions that are called at its exit. The calls of
+    other threads have then been cancelled."""
+    main = threading.main_thread()
+    if not main.is_alive() and threading.current_thread() is main:
+        _end_calls()
     return _ending
 
 
@@ -131,6 +142,7 @@ class _Job:
     def __init__(self, call: Callable[[], object]) -> None:
         self.ended = threading.Lock()
         self.ended.acquire()
+        self.caller = threading.current_thread()
         self.cancelled = False
         self._call: Callable[[], object] | None = call
         self._begun = False
@@ -153,9 +165,9 @@ class _Job:
             self._error = error
         finally:
             _thread.job = None
-            _running.discard(self)
             if self.cancelled:  # nobody asks for it
                 self._result = self._error = None
+            _running.discard(self)
             self.ended.release()
 
     def cancelled_by(self, cancel: Callable[[], object] | None) -> None:
@@ -216,7 +228,7 @@ def _worker() -> _Worker | None:
     """The worker of this thread; None if it is one itself, or the system has no more threads."""
     _leave_if_ending()
     if _thread.worker is None and _thread.job is None:
-        _end_calls_with_python()
+        _register_end()
         with suppress(RuntimeError):
             _thread.worker = _Worker()
     return _thread.worker
@@ -237,9 +249,8 @@ def _leave_if_ending() -> None:
 
 
 @cache
-def _end_calls_with_python() -> None:
-    """Not when this module is imported: what is registered last runs first, before a caller's own
-    `close`, which waits for runs."""
+def _register_end() -> None:
+    """Not when this module is imported: what is registered last is called first."""
     atexit.register(_end_calls)
 
 
@@ -249,10 +260,14 @@ def _end_calls() -> None:
     A thread that returns from C++ into an interpreter that has ended aborts the process.
     """
     global _ending
-    _ending, end = True, time.monotonic() + _GRACE
-    while _running and time.monotonic() < end:
+    _ending, start = True, time.monotonic()
+    callers = [job.caller for job in _running.copy()]
+    while _running and time.monotonic() < start + _GRACE:
         for job in _running.copy():
             job.cancel()
+        time.sleep(_POLL / 10)
+    end = time.monotonic() + _GRACE_OF_CALLERS
+    while any(caller.is_alive() for caller in callers) and time.monotonic() < end:
         time.sleep(_POLL / 10)
 
 

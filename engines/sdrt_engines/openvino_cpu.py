@@ -117,8 +117,11 @@ class _OpenVinoEngine(Engine):
         ):
             request = self._request or self._compiled.create_infer_request()
             self._request = None  # its state is undefined after an error
-            with cancelled_by(request.cancel):  # between two nodes
-                request.infer(values, share_inputs=True, share_outputs=True)
+            with cancelled_by(
+                request.cancel
+            ):  # between two nodes; `infer` on one thread ignores it
+                request.start_async(values, share_inputs=True)
+                request.wait()
             self._request = request
             # copied: the request's next run overwrites its memory
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
@@ -157,7 +160,11 @@ def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """OpenVINO's message on one line, without locations in its source code."""
-    text = re.sub(r"(?m)^Exception from .*$|Check '.*?' failed at \S+:\d+:", "", str(error))
+    text = re.sub(
+        r"(?m)^(Caught exception: )?Exception from .*$|Check '.*?' failed at \S+:\d+:",
+        "",
+        str(error),
+    )
     return " ".join(text.split())
 
 

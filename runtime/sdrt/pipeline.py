@@ -19,6 +19,7 @@ from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
+from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.parts import answer_in_parts
@@ -92,13 +93,18 @@ class Pipeline:
 
     @_showing_options
     def __call__(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Result:
         """Generates the images of a prompt, or of a request whose fields `options` replace.
 
-        Issues one `NoteWarning` with the notes of the result, if it has any.
+        Raises `DeadlineExceeded` if they are not ready after `deadline` seconds. Issues one
+        `NoteWarning` with the notes of the result, if it has any.
         """
-        stream = self.stream(prompt, **options)
+        stream = self.stream(prompt, deadline=deadline, **options)
         for _ in stream:
             pass
         warn_of_notes(stream.result.notes)
@@ -106,15 +112,21 @@ class Pipeline:
 
     @_showing_options
     def stream(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Stream:
         """Generates images step by step; after the last step `stream.result` holds them.
 
-        No network runs before the first step is taken. Break out of the loop to cancel. If "auto"
+        No network runs before the first step is taken; the seconds until `deadline` count from
+        there. Break out of the loop to cancel. If "auto"
         changes to another target, the failed step is repeated there. Does not issue the notes of
         the result as a warning: read `stream.result.notes`.
         """
-        return Stream(self._steps(self.generation(request_from(prompt, options))))
+        stop = Stop(deadline)
+        return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
 
     def resolve(self, request: Request) -> Request:
         """The request with each `None` replaced by the value in use. Raises `RequestError` if this
@@ -150,13 +162,18 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
+    def _steps(self, generation: Generation, stop: Stop) -> Generator[Step, None, Result]:
+        def run(ask: Ask) -> Answer:
+            with stop.watching(f"while '{ask.chain[-1].component}' ran"):
+                return self._answer(ask)
+
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
-        with generation.clock("loading"):
+        stop.start()
+        with generation.clock("loading"), stop.watching("while its networks were loaded"):
             components = generation.job.components
             self._with_fallback(lambda engines: [engines[name] for name in components])
-        return (yield from run_alone(events, self._answer))
+        return (yield from run_alone(events, run))
 
     def _answer(self, ask: Ask) -> Answer:
         return self._with_fallback(lambda engines: answer_in_parts(ask, engines))

@@ -34,6 +34,7 @@ from sdrt_engines import (
     resolve_target,
     shape_at,
 )
+from sdrt_engines.interruptible import held
 from sdrt_engines.recent import Recent
 
 NUM_ZEROS = 4  # sets of zero residuals kept on the device
@@ -64,7 +65,7 @@ class Engines:
         self._closed = False
 
     def __getitem__(self, name: str) -> Engine:
-        with self._changing:
+        with held(self._changing):  # another thread may load the same network
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
