@@ -6,13 +6,11 @@ import itertools
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from random import Random
 
-from soak.flaky import ClosingError
 from soak.operations import hash_of_result
-from soak.pipelines import opened
+from soak.pipelines import close_pipeline, opened
 
 from fuzzing.bundles import PROMPT, Place
 from fuzzing.of_stopping import targets
@@ -34,8 +32,7 @@ def lost_targets(place: Place) -> Iterator[Case]:
         ran = call(partial(_drawn, pipe, number, options))
         success = "identical" if ran.value == right[number] else "silent"
         yield judged(f"case {case}: {number} images, {pipe.refusals}", ran, success=success)
-        with suppress(ClosingError):  # of an engine that was made not to close
-            pipe.close()
+        close_pipeline(pipe)
 
 
 def _drawn(pipe: Pipeline, number: int, options: dict[str, int]) -> str:

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from sdrt import (
     DeadlineExceeded,
     EngineError,
+    NonFiniteError,
     Pipeline,
     Request,
     RequestCancelled,
@@ -188,7 +189,7 @@ class Operator:
             closer.join()
 
     def _deadline(self, operation: Operation, pipe: Pipeline) -> Ending:
-        seconds = operation.moment * self._pace
+        seconds = max(0.001, operation.moment * self._pace)
         try:
             result = pipe(self._requests[operation.number], deadline=seconds)
         except DeadlineExceeded:
@@ -217,5 +218,6 @@ class Operator:
 
 
 def _is_closed(served: Served, error: Exception) -> bool:
-    """True for the error of a request whose pipeline was replaced."""
-    return served.closing and isinstance(error, EngineError) and "is closed" in str(error)
+    """True for the error of a request whose pipeline was replaced: it was closed, or its target
+    failed and no other is opened any more."""
+    return served.closing and isinstance(error, EngineError | NonFiniteError)
