@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from sdrt_engines.errors import EngineError, TensorError, did_you_mean
+from sdrt_engines.errors import EngineError, TensorError, did_you_mean, error_of_library
+from sdrt_engines.forks import Inherited, keep_for_ever
 from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +31,26 @@ class Pinned:
 Feed: TypeAlias = Array | DeviceArray | Pinned
 
 
-class Engine(ABC):
-    """One network, ready to run. Either open or closed; usable from several threads.
+class Engine(Inherited):
+    """One network, ready to run. Either open or closed; usable from several threads. A forked
+    process cannot run the engines that it inherits.
 
     A backend implements `_run`; `_run_on_device` and `_takes` if it computes on a device; `_pin`
     and `_release` if it owns resources. It receives only feeds that fit the signature, and is
     released only when no run is in progress.
     """
 
+    library: ClassVar[str] = ""  # as messages name it
+
     def __init__(self, signature: Signature, name: str) -> None:
+        super().__init__()
         self.signature = signature
         self.name = name  # begins every error message
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._outputs = {spec.name: spec for spec in signature.outputs}
-        self._lock = Lock()
-        self._idle = Condition(self._lock)
-        self._num_running = 0
         self._closed = False
+        self._is_inherited = False  # by a forked process
+        self._run_nothing()
 
     def run(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -58,7 +64,7 @@ class Engine(ABC):
         self._begin()
         try:
             values = self._checked(feeds, sizes)
-            results = self._run(values, self._wanted(outputs), sizes)
+            results = self._translated(self._run, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
         finally:
@@ -76,7 +82,7 @@ class Engine(ABC):
         self._begin()
         try:
             values = self._checked(feeds, sizes)
-            results = self._run_on_device(values, self._wanted(outputs), sizes)
+            results = self._translated(self._run_on_device, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
         finally:
@@ -93,7 +99,7 @@ class Engine(ABC):
             spec = self._inputs[name]
             if reason := spec.mismatch(array, {}):
                 raise self._misfit("input", spec, array, reason)
-            return Pinned(self, name, array.shape, self._pin(name, array))
+            return Pinned(self, name, array.shape, self._translated(self._pin, name, array))
         finally:
             self._end()
 
@@ -103,7 +109,7 @@ class Engine(ABC):
             already_closed, self._closed = self._closed, True
             self._idle.wait_for(lambda: self._num_running == 0)
         if not already_closed:
-            self._release()
+            self._translated(self._release)
 
     @property
     def closed(self) -> bool:
@@ -122,6 +128,9 @@ class Engine(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} ({'closed' if self._closed else 'open'})>"
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(f"{self.name}: an engine cannot be pickled: open it in each process")
 
     @abstractmethod
     def _run(
@@ -146,14 +155,22 @@ class Engine(ABC):
         copy.flags.writeable = False
         return copy
 
-    def _release(self) -> None:  # noqa: B027 - a backend that owns nothing needs nothing here
+    def _release(self) -> None:
         """Releases what the backend owns. Called once."""
+
+    def _translated(self, call: Callable[..., T], *arguments: Any) -> T:
+        """The result of the backend's `call`; whatever its library raises is an EngineError."""
+        try:
+            return call(*arguments)
+        except BaseException as error:
+            failure = f"{self.name}: {self.library or type(self).__name__} failed unexpectedly"
+            raise error_of_library(error, failure, "use another target, or report this") from error
 
     def _begin(self) -> None:
         """Keeps the engine open until `_end`. No context manager: it would slow down each step."""
         with self._lock:
             if self._closed:
-                raise EngineError(f"{self.name}: this engine is closed: open it again to run it")
+                raise self._closed_error()
             self._num_running += 1
 
     def _end(self) -> None:
@@ -161,6 +178,24 @@ class Engine(ABC):
             self._num_running -= 1
             if self._closed:
                 self._idle.notify_all()
+
+    def _closed_error(self) -> EngineError:
+        if self._is_inherited:
+            return EngineError(
+                f"{self.name}: this engine was opened before this process was forked: open it again"
+            )
+        return EngineError(f"{self.name}: this engine is closed: open it again to run it")
+
+    def _begin_in_child(self) -> None:
+        keep_for_ever(self)  # as nothing that its library holds may be freed here
+        self._is_inherited = not self._closed
+        self._closed = True
+        self._run_nothing()
+
+    def _run_nothing(self) -> None:
+        self._lock = Lock()
+        self._idle = Condition(self._lock)
+        self._num_running = 0
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. Part of every denoising step: about 1 µs per tensor."""
@@ -239,6 +274,12 @@ class FunctionEngine(Engine):
     ) -> None:
         super().__init__(signature, name)
         self._function = function
+
+    def _translated(self, call: Callable[..., T], *arguments: Any) -> T:
+        return call(*arguments)
+
+    def _begin_in_child(self) -> None:
+        self._run_nothing()
 
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]

@@ -65,6 +65,8 @@ def cpu_refusal() -> str | None:
 
 
 class _CpuEngine(Engine):
+    library = "onnxruntime"
+
     def __init__(self, signature: Signature, name: str, session: Any, run_options: Any) -> None:
         super().__init__(signature, name)
         self._session = session

@@ -169,6 +169,8 @@ class BoundEngine(Engine):
     outputs are returned. Runs take turns, as they share the buffers.
     """
 
+    library = "onnxruntime"
+
     def __init__(
         self,
         signature: Signature,
