@@ -67,7 +67,7 @@ def cpu_refusal() -> str | None:
 
 
 class _CpuEngine(Engine):
-    blocks = True
+    library, blocks = "onnxruntime", True
 
     def __init__(
         self, signature: Signature, name: str, session: Any, new_run_options: Callable[[], Any]

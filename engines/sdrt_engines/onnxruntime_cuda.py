@@ -171,7 +171,7 @@ class BoundEngine(Engine):
     outputs are returned. Runs take turns, as they share the buffers.
     """
 
-    blocks = True
+    library, blocks = "onnxruntime", True
 
     def __init__(
         self,

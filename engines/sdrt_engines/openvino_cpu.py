@@ -16,7 +16,9 @@ For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an er
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -35,8 +37,8 @@ from sdrt_engines.errors import (
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
-    raise_interrupt,
 )
+from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, feeds_text
@@ -45,7 +47,11 @@ from sdrt_engines.threads import require_num_threads
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TELEMETRY = "openvino_telemetry"
 _INSTALL = "pip install 'sdrt[openvino]'"
+_used_in: int | None = (
+    None  # the process: in its forks, a new network waits for threads of old ones
+)
 
 
 def openvino_engine_from_onnx(
@@ -70,6 +76,8 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
+    global _used_in
+    _used_in = os.getpid()
 
     def load() -> Any:
         with _openvino_errors(lambda: f"{path}: does not load"):
@@ -83,11 +91,15 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {_INSTALL}"
+    if _used_in not in (None, os.getpid()):
+        return (
+            "openvino was used before this process was forked, and its threads do not exist here: "
+            "start processes with 'spawn', or fork before the first request"
+        )
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        return f"openvino cannot be imported ({error}): {_INSTALL}"
+    except EngineError as error:
+        return str(error)
     except RuntimeError as error:
         return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"
     if precision == "bf16" and "BF16" not in capabilities:
@@ -100,7 +112,7 @@ class _OpenVinoEngine(Engine):
     another anyway, and a request per thread would need memory per thread.
     """
 
-    blocks = True
+    library, blocks = "openvino", True
 
     def __init__(self, signature: Signature, name: str, compiled: Any) -> None:
         super().__init__(signature, name)
@@ -135,9 +147,27 @@ class _OpenVinoEngine(Engine):
 
 
 def _openvino() -> Any:
-    import openvino
-
+    with importing("openvino", _INSTALL), _without_telemetry():
+        import openvino
+        from openvino import Core  # noqa: F401
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Imports openvino in the block without its telemetry, as where that is not installed.
+
+    It forks a process that sends a report, and waits for it: 0.1 s, and a warning of Python's if
+    another library has threads.
+    """
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # so that its import fails
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 @cache

@@ -42,6 +42,8 @@ class OpenPlan(Protocol):
 class PlanEngine(Engine):
     """A network on a GPU, for the shapes that its `profiles` cover."""
 
+    library = "TensorRT"
+
     def __init__(
         self,
         signature: Signature,

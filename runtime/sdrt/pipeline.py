@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
@@ -25,6 +25,7 @@ from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
+from sdrt_engines.forks import Inherited
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -44,15 +45,16 @@ def _showing_options(method: Method) -> Method:
     return method
 
 
-class Pipeline:
+class Pipeline(Inherited):
     """A bundle on a target: call it with a prompt to generate images. May be called from several
-    threads at once: each request has its own state.
+    threads at once: each request has its own state. A forked process loads engines of its own.
     """
 
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
         """`engines` replace the bundle's own, by component name."""
+        super().__init__()
         self.bundle = bundle
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines)
@@ -196,9 +198,19 @@ class Pipeline:
                 raise error
             if self._engines is not failed:
                 return
-            self._resolution = self._resolution.after(error)
-            self._engines = Engines(self.bundle, self._resolution)
-        failed.close()  # waits for the runs of others
+            resolution = self._resolution.after(error)
+            try:
+                failed.give_up()  # first: the next target may need the memory
+            finally:
+                self._resolution, self._engines = resolution, Engines(self.bundle, resolution)
+
+    def _begin_in_child(self) -> None:
+        self._changing = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise SdrtError(
+            "a pipeline cannot be pickled: open it in each process, Pipeline.open(path, target)"
+        )
 
     def _tokenizer(self, folder: str) -> ClipTokenizer:
         """The tokenizer in a folder of the bundle, opened once."""

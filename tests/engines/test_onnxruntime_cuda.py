@@ -87,7 +87,9 @@ def test_tf32_is_for_half_precision(half: bool, tf32: str) -> None:
 
 def installed(tmp_path: Path, *packages: str, providers: tuple[str, ...] = ()) -> str:
     """The reason if an onnxruntime with these providers, from these packages, is installed."""
-    (tmp_path / "onnxruntime.py").write_text(f"get_available_providers = lambda: {providers}")
+    (tmp_path / "onnxruntime.py").write_text(
+        f"get_available_providers = lambda: {providers}\nclass InferenceSession: ..."
+    )
     for package in packages:
         folder = tmp_path / f"{package.replace('-', '_')}-9.0.0.dist-info"
         folder.mkdir()

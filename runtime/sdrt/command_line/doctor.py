@@ -16,7 +16,7 @@ from sdrt.command_line.bundle_diagnosis import diagnosis_of_bundle, print_bundle
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
 from sdrt.files.records import json_from_record
-from sdrt_engines import BACKENDS, Backend, Target, variants_of
+from sdrt_engines import BACKENDS, Backend, Target, refusal_of, variants_of
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
@@ -104,12 +104,7 @@ def _print(found: Diagnosis, console: Console) -> None:
 
 
 def _state(backend: Backend, target: Target) -> TargetState:
-    try:
-        reason = backend.refusal(target)
-    except (
-        Exception
-    ) as error:  # a broken library may raise anything; other targets must still be shown
-        reason = f"its library fails: {' '.join(str(error).split())}: reinstall it"
+    reason = refusal_of(backend, target)
     return TargetState(str(target), reason is None, reason, installed_versions(*backend.packages))
 
 
