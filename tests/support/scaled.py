@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sdrt_engines import Array, Signature
+from sdrt_engines import Array, Engine, Signature
+from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile, Range
+from support.host_gpu import HostGpu
 from support.onnx_writer import spec
 
 SIGNATURE = Signature(
@@ -39,3 +41,15 @@ T = x_of(2, seed=99)
 
 def feeds_of(rows: int, seed: int = 0) -> dict[str, Array]:
     return {"x": x_of(rows, seed), "t": x_of(rows, seed + 50)}
+
+
+def static_engine(gpu: HostGpu) -> PlanEngine:
+    return gpu.engine(SIGNATURE, network, STATIC)
+
+
+def check(engine: Engine, rows: int = 2, seed: int = 0) -> None:
+    """A run has the network's outputs."""
+    feeds = feeds_of(rows, seed)
+    got = engine.run(feeds)
+    for name, expected in network(feeds).items():
+        np.testing.assert_array_equal(got[name], expected)
