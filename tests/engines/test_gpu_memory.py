@@ -106,6 +106,18 @@ def test_what_is_pending_is_waited_for_before_memory_is_freed(gpu: HostGpu) -> N
     gpu.assert_empty()
 
 
+def test_idle_memory_makes_room_for_whatever_needs_it() -> None:
+    gpu = HostGpu(capacity=30_000)
+    one = gpu.engine(SIGNATURE, network, [profile("1..64")])
+    held = [one.run_on_device(feeds_of(20)) for _ in range(3)]
+    held.clear()
+    held.append(one.run_on_device(feeds_of(20)))  # it takes some of what was given back
+    held.clear()
+    other = gpu.engine(SIGNATURE, network, [profile("1..64")])
+    check(other, rows=30)
+    gpu.close()
+
+
 def test_another_network_s_scratch_memory_makes_room() -> None:
     gpu = HostGpu(capacity=15_000)
     wide = gpu.engine(SIGNATURE, network, [profile("1"), profile("2"), profile("3")])

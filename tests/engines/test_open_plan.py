@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sdrt_engines import EngineError, OutOfMemoryError
+from sdrt_engines import Engine, EngineError, OutOfMemoryError
+from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT
+from sdrt_engines.tensorrt_plan import engine_from_plan
 from support.host_gpu import HostGpu
-from support.host_tensorrt import KERNELS, SCRATCH, WEIGHTS
+from support.host_tensorrt import KERNELS, SCRATCH, WEIGHTS, HostTensorRT
 from support.scaled import (
     SIGNATURE,
     STATIC,
@@ -138,4 +140,76 @@ def test_kernels_that_cannot_be_kept_are_compiled_again(
         )
         check(engine)
         engine.close()
+    gpu.assert_empty()
+
+
+def test_an_error_has_the_log_of_its_own_run_only(gpu: HostGpu) -> None:
+    engine = static_engine(gpu)
+    gpu.libraries[0].errors.add("of long ago")
+    gpu.libraries[0].fails = True
+    with pytest.raises(EngineError, match=r"the run: Error Code 3: API Usage Error: build its"):
+        engine.run(feeds_of(2))
+    assert "of long ago" not in gpu.libraries[0].errors.text
+
+
+# --- from a file, as a backend does
+
+
+@pytest.fixture
+def installed(gpu: HostGpu, monkeypatch: pytest.MonkeyPatch) -> HostTensorRT:
+    """The library of this name is the simulated one."""
+    trt = HostTensorRT(gpu.cuda, SIGNATURE, network, STATIC)
+    gpu.libraries.append(trt)
+    for name, value in {
+        "import_tensorrt": lambda backend: trt,
+        "tensorrt_log": lambda backend: (None, trt.errors),
+        "tensorrt_refusal": lambda backend: None,
+        "gpu_architecture": lambda: "sm89",
+        "shared_device": lambda: gpu.device,
+    }.items():
+        monkeypatch.setattr(f"sdrt_engines.tensorrt_plan.{name}", value)
+    return trt
+
+
+def opened(folder: Path, backend: TensorRT = "tensorrt-rtx") -> Engine:
+    plan = folder / "net.plan"
+    plan.write_bytes(b"a plan")
+    return engine_from_plan(
+        plan, name="net", backend=backend, signature=SIGNATURE, profiles=STATIC, kernels=folder
+    )
+
+
+@pytest.mark.parametrize("backend", LIBRARIES)
+def test_a_plan_from_a_file(
+    backend: TensorRT, gpu: HostGpu, installed: HostTensorRT, tmp_path: Path
+) -> None:
+    with opened(tmp_path, backend) as engine:
+        check(engine)
+        gpu.done()
+        check(engine)
+        assert ("launch" in gpu.done()) == (backend == "tensorrt")
+    assert (tmp_path / "sm89.kernels").exists() == (backend == "tensorrt-rtx")
+
+
+def test_a_plan_that_cannot_be_read(installed: HostTensorRT, tmp_path: Path) -> None:
+    missing = tmp_path / "none.plan"
+    with pytest.raises(EngineError, match=r"^net: the plan none.plan cannot be read: \[Errno 2\]"):
+        engine_from_plan(
+            missing, name="net", backend="tensorrt", signature=SIGNATURE, profiles=STATIC
+        )
+
+
+def test_what_dies_while_a_plan_fails_to_open_is_freed(
+    gpu: HostGpu, installed: HostTensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as engine:
+        held = [engine.run_on_device(feeds_of(2))]
+
+    def fail(logger: object) -> None:
+        held.clear()
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(installed, "Runtime", fail)
+    with pytest.raises(EngineError, match="TensorRT cannot create the runtime: lost"):
+        opened(tmp_path)
     gpu.assert_empty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +45,20 @@ def test_the_caller_may_change_its_arrays_after_a_run(gpu: HostGpu) -> None:
     wide[:] = 0
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(engine.run({"x": x, "t": T})["y"], np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_arrays_are_let_go_after_their_upload(stays: bool, gpu: HostGpu) -> None:
+    engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
+    x = x_of(2)
+    seen = weakref.ref(x)
+    kept = engine.run_on_device({"x": x, "t": T})["y"] if stays else None
+    if isinstance(kept, DeviceArray):
+        kept.numpy()
+    else:
+        engine.run({"x": x, "t": T})
+    del x
+    assert seen() is None
 
 
 def test_a_run_waits_once_and_a_pinned_feed_goes_up_once(gpu: HostGpu) -> None:

@@ -51,6 +51,7 @@ class HostGpu:
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.cuda = HostCuda(capacity)
         self.device = Device(self.cuda)
+        assert isinstance(self.device.turn, type(threading.Lock()))
         self.lock = OwnedLock()
         self.device.turn = self.lock  # type: ignore[assignment]
         self.cuda.in_turn = self.lock.is_mine
@@ -120,6 +121,7 @@ class HostGpu:
         self.assert_sound()
         assert [trt.alive for trt in self.libraries if any(trt.alive.values())] == []
         assert not self.device.blocks.returned
+        assert not self.device._uploading
         if self.cuda.lost:  # then CUDA frees nothing, but everything was given back once
             freed = [arguments for name, arguments in self.cuda.calls if name == "cudaFree"]
             assert sorted(freed) == sorted({*freed})
