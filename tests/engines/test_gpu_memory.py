@@ -107,7 +107,7 @@ def test_what_is_pending_is_waited_for_before_memory_is_freed(gpu: HostGpu) -> N
 
 
 def test_idle_memory_makes_room_for_whatever_needs_it() -> None:
-    gpu = HostGpu(capacity=30_000)
+    gpu = HostGpu(capacity=20_000)
     one = gpu.engine(SIGNATURE, network, [profile("1..64")])
     held = [one.run_on_device(feeds_of(20)) for _ in range(3)]
     held.clear()

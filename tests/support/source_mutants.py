@@ -1,6 +1,6 @@
 """Changes of a source file that a test must notice: mutants, each run in a process of its own.
 
-    survivors = [mutant for mutant in mutants if mutant not in killed(mutants, tests)]
+    assert survivors(mutants_in(Path("mutants.diff")), ["tests/test_something.py"]) == []
 
 Needs `fork`: pytest and numpy are loaded once, and each mutant's process loads only sdrt.
 """
@@ -27,7 +27,7 @@ SECONDS = 60  # a test that takes longer hangs: the mutant is noticed
 
 @dataclass(frozen=True)
 class Mutant:
-    """A text of a file of sdrt_engines that occurs once, and what replaces it."""
+    """Lines of a file of sdrt_engines that occur once, and what replaces them."""
 
     file: str
     old: str
@@ -35,16 +35,28 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        """The mutated file. ValueError if the text does not occur exactly once."""
-        source = (PACKAGE / self.file).read_text("utf-8")
-        if source.count(self.old) != 1:
-            raise ValueError(
-                f"{self.file} has {self.old!r} {source.count(self.old)} times, not once"
-            )
-        return source.replace(self.old, self.new)
+        """The mutated file. ValueError if the lines do not occur exactly once."""
+        source, old = "\n" + (PACKAGE / self.file).read_text("utf-8"), "\n" + self.old
+        if source.count(old) != 1:
+            raise ValueError(f"{self.file} has these lines {source.count(old)} times:{old}")
+        return source.replace(old, "\n" + self.new)[1:]
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.old!r} → {self.new!r}"
+        return f"{self.file}:\n{self.old}→\n{self.new}"
+
+
+def mutants_in(path: Path) -> Iterator[Mutant]:
+    """The mutants in a file of diffs: empty lines separate them, and `== FILE` begins a file's."""
+    file = ""
+    for block in path.read_text("utf-8").rstrip("\n").split("\n\n"):
+        if block.startswith("== "):
+            file = block[3:]
+        else:
+            old, new = (
+                "".join(f"{line[1:]}\n" for line in block.splitlines() if line[0] in kinds)
+                for kinds in ("- ", "+ ")
+            )
+            yield Mutant(file, old, new)
 
 
 def survivors(mutants: Sequence[Mutant], tests: Sequence[str]) -> list[Mutant]:
