@@ -51,8 +51,8 @@ def import_tensorrt(backend: TensorRT) -> Any:
 
 
 class ErrorLog:
-    """What TensorRT logged about the last failure: it returns None or False, and only its log says
-    why. The first errors name the cause, later ones the consequences.
+    """The errors that TensorRT logged for the last failure: it returns None or False, and only its
+    log says why. The first errors name the cause, later ones the consequences.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ def tensorrt_errors(failure: Callable[[], str]) -> Iterator[None]:
     """Translates exceptions of TensorRT's bindings in the block; `failure` begins the message."""
     try:
         yield
-    except (SdrtError, AssertionError):
+    except SdrtError:
         raise
     except MemoryError as error:
         raise OutOfMemoryError(f"{failure()}: out of memory: {_LESS}") from error

@@ -12,7 +12,8 @@ from cuda.bindings import runtime
 from sdrt_engines import EngineError
 from sdrt_engines.cuda_device import Device, checked
 from sdrt_engines.nvidia_driver import driver_refusal
-from support.host_cuda import Code, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import HostCuda
 from support.host_tensorrt import HostConfig, HostContext, HostEngine, HostRuntime
 
 pytestmark = pytest.mark.build

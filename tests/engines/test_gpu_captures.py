@@ -15,7 +15,8 @@ import pytest
 
 from sdrt_engines import EngineError, TensorError
 from sdrt_engines.plan_engine import MAX_FAILED_CAPTURES
-from support.host_cuda import Code, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import HostCuda
 from support.host_gpu import HostGpu
 from support.scaled import (
     FLEXIBLE,
@@ -165,7 +166,7 @@ def test_a_capture_ends_on_any_exception(error: BaseException, gpu: HostGpu) -> 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("c++"), MemoryError()])
 def test_a_run_that_raises(error: BaseException, gpu: HostGpu) -> None:
-    """What the bindings raise is an EngineError, and Ctrl-C passes."""
+    """Exceptions of the bindings become EngineErrors, and Ctrl-C passes."""
     engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
     pinned = engine.pin("t", T)
     gpu.libraries[0].answers["execute_async_v3"] = [error]

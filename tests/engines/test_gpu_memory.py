@@ -15,7 +15,8 @@ import pytest
 from sdrt_engines import DeviceArray, Engine, EngineError, OutOfMemoryError
 from sdrt_engines.cuda_device import Device
 from sdrt_engines.plan_set import Plan, PlanSet
-from support.host_cuda import Code, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import HostCuda
 from support.host_gpu import HostGpu
 from support.host_tensorrt import SCRATCH
 from support.scaled import (

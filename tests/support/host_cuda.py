@@ -11,59 +11,20 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import partial, wraps
 from inspect import signature
 from threading import RLock, get_ident
 from types import SimpleNamespace
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from sdrt_engines import Array
+from support.cuda_streams import Capture, Code, Operation, Stream, Work
 
 Call = TypeVar("Call", bound=Callable[..., Any])
-Work: TypeAlias = Callable[[], object]
 GARBAGE = 0xA5
 LEGACY = 0  # the handle of the legacy stream
-
-
-class Code(IntEnum):
-    """Values of cudaError_t."""
-
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorIllegalState = 401
-    cudaErrorIllegalAddress = 700
-    cudaErrorStreamCaptureUnsupported = 900
-    cudaErrorStreamCaptureInvalidated = 901
-    cudaErrorStreamCaptureImplicit = 906
-    cudaErrorStreamCaptureWrongThread = 908
-
-
-@dataclass(eq=False)
-class Operation:
-    """Work on a stream, and the addresses that it reads or writes."""
-
-    work: Work
-    uses: tuple[int, ...] = ()
-    graph: int | None = None  # the executable graph that it belongs to
-
-
-@dataclass(eq=False)
-class Capture:
-    mode: str
-    thread: int = field(default_factory=get_ident)
-    operations: list[Operation] = field(default_factory=list)
-    invalid: bool = False
-
-
-@dataclass(eq=False)
-class Stream:
-    blocking: bool
-    pending: list[Operation] = field(default_factory=list)
-    capture: Capture | None = None
 
 
 def call(function: Call) -> Call:

@@ -12,7 +12,8 @@ from sdrt_engines.cuda_device import Device
 from sdrt_engines.open_plan import OpenPlan
 from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
-from support.host_cuda import Code, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import HostCuda
 from support.host_tensorrt import Function, HostTensorRT
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from sdrt_engines import Array, Signature, TensorSpec, shape_at
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensorrt_library import ErrorLog
-from support.host_cuda import GARBAGE, LEGACY, Code, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import GARBAGE, LEGACY, HostCuda
 
 Function: TypeAlias = Callable[[dict[str, Array]], Mapping[str, Array]]
 SCRATCH = 1000  # bytes for a context of profile 0; twice as many for profile 1
