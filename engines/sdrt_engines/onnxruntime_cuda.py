@@ -6,7 +6,13 @@ The code that binds buffers is tested on the CPU, by the same class; `bench/gpu.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -269,7 +275,8 @@ class BoundEngine(Engine):
 
     def _free(self, buffers: _Buffers) -> None:
         if buffers.graph >= 0:
-            self._session.release_captured_graph(buffers.graph)
+            with suppress(Exception):  # the GPU is lost: the rest must be freed all the same
+                self._session.release_captured_graph(buffers.graph)
 
     def _pin(self, name: str, array: Array) -> Any:
         contiguous = np.array(array, order="C")
