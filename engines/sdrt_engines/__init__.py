@@ -1,6 +1,6 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
-from sdrt_engines.backend import Backend, PlanFile, Settings, Source
+from sdrt_engines.backend import Backend, MemoryUse, PlanFile, Settings, Source
 from sdrt_engines.backends import BACKENDS
 from sdrt_engines.dimensions import shape_at, size_of
 from sdrt_engines.engine import Engine, Feed, FunctionEngine, Pinned
@@ -18,6 +18,7 @@ from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
 from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
+from sdrt_engines.system_memory import FreeMemory, free_memory, resident_memory
 from sdrt_engines.target import (
     Backends,
     Refusal,
@@ -39,7 +40,9 @@ __all__ = [
     "Engine",
     "EngineError",
     "Feed",
+    "FreeMemory",
     "FunctionEngine",
+    "MemoryUse",
     "OutOfMemoryError",
     "Pinned",
     "PlanFile",
@@ -58,9 +61,11 @@ __all__ = [
     "data_files_of",
     "did_you_mean",
     "engine_from_onnx",
+    "free_memory",
     "nearest",
     "openvino_engine_from_onnx",
     "openvino_refusal",
+    "resident_memory",
     "resolve_target",
     "shape_at",
     "signature_from_onnx",

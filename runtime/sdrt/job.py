@@ -25,6 +25,7 @@ from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.targets.forecast import NetworkRun
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -54,6 +55,19 @@ class Job:
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
     parameters: tuple[Mapping[str, Any], ...]  # of each image, enough to generate it again
+
+    @property
+    def runs(self) -> tuple[NetworkRun, ...]:
+        """The largest run of each network."""
+        width, height = self.size
+        factor = self.family.latents.vae_scale_factor
+        positions = (width // factor) * (height // factor)
+        denoising = {self.denoiser, *(net.component for net in self.controlnets)}
+        num_rows = len(self.seeds) * len(self.branches)
+        return tuple(
+            NetworkRun(name, num_rows if name in denoising else 1, positions)
+            for name in self.components
+        )
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -13,7 +14,8 @@ from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
-from sdrt.job import job_from_request
+from sdrt.job import Job, job_from_request
+from sdrt.memory import fits_on_any, forecast_of_job, memory_for
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
@@ -21,9 +23,10 @@ from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.forecast import Forecast
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
-from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
+from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -122,6 +125,12 @@ class Pipeline:
         """
         return settings_of(request, self.bundle).applied_to(request)
 
+    def forecast(self, request: Request) -> Forecast:
+        """The memory that the request will need on this target. `stream` refuses a request that
+        does not fit, before any network runs."""
+        job = job_from_request(request, self.bundle, self._signatures)
+        return forecast_of_job(job, self._engines)
+
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
@@ -153,10 +162,26 @@ class Pipeline:
     def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
-        with generation.clock("loading"):
-            components = generation.job.components
-            self._with_fallback(lambda engines: [engines[name] for name in components])
-        return (yield from run_alone(events, self._answer))
+        with self._memory_for(generation.job):
+            with generation.clock("loading"):
+                components = generation.job.components
+                self._with_fallback(lambda engines: [engines[name] for name in components])
+            return (yield from run_alone(events, self._answer))
+
+    @contextmanager
+    def _memory_for(self, job: Job) -> Iterator[None]:
+        """Memory for a job on this target, or under "auto" on a later one that needs less."""
+        with ExitStack() as grant:
+            while True:
+                engines = self._engines
+                try:
+                    grant.enter_context(memory_for(job, engines))
+                    break
+                except OutOfMemoryError as error:
+                    if not fits_on_any(self._resolution.others, job, engines):
+                        raise
+                    self._fall_back(engines, error)
+            yield
 
     def _answer(self, ask: Ask) -> Answer:
         return self._with_fallback(lambda engines: answer_in_parts(ask, engines))

@@ -18,6 +18,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
+from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
@@ -57,6 +58,7 @@ class Engines:
             for component in bundle.manifest.components
         }
         self._open = dict(engines or {})
+        self.memory = EngineMemory(bundle, resolution.target, frozenset(self._open))
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
         self.max_rows: dict[tuple[str, int], int] = {}  # of a run, as memory has allowed
@@ -71,6 +73,7 @@ class Engines:
                 component, target = self.bundle.component(name), self._resolution.target
                 network = runnable(self.bundle.root, component, target)
                 self._open[name] = network.open(self._resolution.num_threads)
+                self.memory.opened(name)
             return self._open[name]
 
     def stage(self, name: str) -> str:

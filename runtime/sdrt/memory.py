@@ -1,0 +1,96 @@
+"""The memory of a job: forecast before any network runs, and refused if it cannot fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from sdrt.bundle.folder import Bundle
+from sdrt.errors import SdrtError
+from sdrt.images.framing import Size, size_text
+from sdrt.job import Job
+from sdrt.targets.engine_memory import EngineMemory
+from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.forecast import Forecast
+from sdrt.targets.reservations import OFF, VARIABLE
+from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target, variants_of
+
+
+def forecast_of_job(job: Job, engines: Engines) -> Forecast:
+    """The memory that a job will need, and how much is free."""
+    return engines.memory.forecast(job.runs, engines.memory.free())
+
+
+def memory_for(job: Job, engines: Engines) -> AbstractContextManager[None]:
+    """Grants memory to a job. OutOfMemoryError, with what would fit, if there is not enough."""
+    return engines.memory.granted(job.runs, lambda forecast: _refusal(job, forecast, engines))
+
+
+def fits_on_any(backends: Backends, job: Job, engines: Engines) -> bool:
+    """True if the job would fit on one of the backends that open, in place of these engines."""
+    return any(
+        _fits_on(target, job, engines) and backend.refusal(target) is None
+        for backend in backends
+        for target in [Target(backend.name)]
+    )
+
+
+def _refusal(job: Job, forecast: Forecast, engines: Engines) -> OutOfMemoryError:
+    assert forecast.free is not None, "without a limit everything fits"
+    remedies = []
+    if size := _smaller(job, forecast, engines):
+        remedies.append(f"take {size_text(size)}")
+    if target := _other_target(job, forecast, engines):
+        remedies.append(f"use target {target}")
+    return OutOfMemoryError(
+        f"{size_text(job.size)} pixels on target {forecast.target} are expected to take "
+        f"{_gib(forecast.further)} of memory, but {_gib(forecast.free.size)} are free "
+        f"{forecast.free.limit}: {' or '.join(remedies) or 'close other programs'} "
+        f"({VARIABLE}={OFF} tries it anyway)"
+    )
+
+
+def _smaller(job: Job, forecast: Forecast, engines: Engines) -> Size | None:
+    """The largest size of the same proportions that fits."""
+    for size in _smaller_sizes(job.size, job.family.latents.pixel_multiple):
+        if engines.memory.forecast(replace(job, size=size).runs, forecast.free).fits:
+            return size
+    return None
+
+
+def _smaller_sizes(size: Size, multiple: int) -> Iterator[Size]:
+    """Sizes of about the same proportions, the largest first."""
+    longer = max(size) // multiple
+    for steps in range(longer - 1, 0, -1):
+        width, height = (max(side * steps // (longer * multiple), 1) * multiple for side in size)
+        yield width, height
+
+
+def _other_target(job: Job, forecast: Forecast, engines: Engines) -> Target | None:
+    """The first other target on which the job would fit, and which opens."""
+    for target in (target for backend in BACKENDS for target in variants_of(backend)):
+        fits = str(target) != forecast.target and _fits_on(target, job, engines)
+        if fits and _opens(engines.bundle, target):
+            return target
+    return None
+
+
+def _fits_on(target: Target, job: Job, engines: Engines) -> bool:
+    memory = EngineMemory(engines.bundle, target)
+    free = memory.free()
+    if free is not None:  # these engines would be closed
+        free = FreeMemory(free.size + engines.memory.held, free.limit)
+    return memory.forecast(job.runs, free).fits
+
+
+def _opens(bundle: Bundle, target: Target) -> bool:
+    try:
+        resolve(bundle, target)
+    except SdrtError:
+        return False
+    return True
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
