@@ -18,6 +18,8 @@ from sdrt_engines.errors import (
     raise_interrupt,
 )
 
+_NO_MEMORY = "there is not enough memory: close other programs"
+
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
 
@@ -28,9 +30,8 @@ def import_onnxruntime() -> Any:
             import onnxruntime
     except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
         raise_interrupt(error)
-        raise EngineError(
-            f"onnxruntime cannot be imported ({error}): pip install onnxruntime"
-        ) from error
+        remedy = _NO_MEMORY if is_out_of_memory(error) else "pip install onnxruntime"
+        raise EngineError(f"onnxruntime cannot be imported ({error}): {remedy}") from error
     return onnxruntime
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from math import ceil, lcm
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
@@ -12,9 +13,10 @@ from sdrt.images.framing import Size, size_text
 from sdrt.job import Job
 from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.engines import Engines, resolve
-from sdrt.targets.forecast import Forecast
-from sdrt.targets.reservations import OFF, VARIABLE
+from sdrt.targets.forecast import Forecast, out_of_memory
 from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target, variants_of
+
+_ROUND = 64  # pixels: sizes that are suggested are multiples of it
 
 
 def forecast_of_job(job: Job, engines: Engines) -> Forecast:
@@ -37,23 +39,18 @@ def fits_on_any(backends: Backends, job: Job, engines: Engines) -> bool:
 
 
 def _refusal(job: Job, forecast: Forecast, engines: Engines) -> OutOfMemoryError:
-    assert forecast.free is not None, "without a limit everything fits"
     remedies = []
     if size := _smaller(job, forecast, engines):
         remedies.append(f"take {size_text(size)}")
     if target := _other_target(job, forecast, engines):
         remedies.append(f"use target {target}")
-    return OutOfMemoryError(
-        f"{size_text(job.size)} pixels on target {forecast.target} are expected to take "
-        f"{_gib(forecast.further)} of memory, but {_gib(forecast.free.size)} are free "
-        f"{forecast.free.limit}: {' or '.join(remedies) or 'close other programs'} "
-        f"({VARIABLE}={OFF} tries it anyway)"
-    )
+    return out_of_memory(f"{size_text(job.size)} pixels", forecast, remedies)
 
 
 def _smaller(job: Job, forecast: Forecast, engines: Engines) -> Size | None:
     """The largest size of the same proportions that fits."""
-    for size in _smaller_sizes(job.size, job.family.latents.pixel_multiple):
+    multiple = lcm(_ROUND, job.family.latents.pixel_multiple)
+    for size in _smaller_sizes(job.size, multiple):
         if engines.memory.forecast(replace(job, size=size).runs, forecast.free).fits:
             return size
     return None
@@ -61,9 +58,9 @@ def _smaller(job: Job, forecast: Forecast, engines: Engines) -> Size | None:
 
 def _smaller_sizes(size: Size, multiple: int) -> Iterator[Size]:
     """Sizes of about the same proportions, the largest first."""
-    longer = max(size) // multiple
+    longer = ceil(max(size) / multiple)
     for steps in range(longer - 1, 0, -1):
-        width, height = (max(side * steps // (longer * multiple), 1) * multiple for side in size)
+        width, height = (max(side * steps // max(size), 1) * multiple for side in size)
         yield width, height
 
 
@@ -90,7 +87,3 @@ def _opens(bundle: Bundle, target: Target) -> bool:
     except SdrtError:
         return False
     return True
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB"

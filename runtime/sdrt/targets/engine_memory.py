@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sdrt import tensor_names as names
@@ -15,6 +15,7 @@ from sdrt.targets.forecast import (
     NetworkRun,
     forecast_of,
     network_memory,
+    out_of_memory,
 )
 from sdrt.targets.reservations import IN_MEMORY, ON_GPU
 from sdrt_engines import FreeMemory, SdrtError, Target, backend_of
@@ -76,6 +77,13 @@ class EngineMemory:
                 yield
         finally:
             self._claims.pop(key, None)
+
+    def require(self, asks: Iterable[Ask]) -> None:
+        """OutOfMemoryError if there is not enough memory to open and run the networks of asks."""
+        runs = {link.component: self._run_of(link) for ask in asks for link in ask.chain}
+        forecast = self.forecast(tuple(runs.values()), self.free())
+        if not forecast.fits:
+            raise out_of_memory(", ".join(runs), forecast)
 
     def max_rows(self, ask: Ask) -> int:
         """The rows of the ask that were granted memory for one run."""

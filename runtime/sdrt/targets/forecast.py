@@ -16,8 +16,9 @@ from sdrt.bundle.manifest import Component
 from sdrt.errors import SdrtError
 from sdrt.families.activations import NO_ACTIVATIONS, Activations, activations_from_config
 from sdrt.files.json_fields import JsonFields
+from sdrt.targets.reservations import OFF, VARIABLE
 from sdrt.targets.runnable import NETWORK_PRECISION, runnable
-from sdrt_engines import FreeMemory, MemoryUse, Target, backend_of
+from sdrt_engines import FreeMemory, MemoryUse, OutOfMemoryError, Target, backend_of
 
 _PROCESS = 100 * 2**20  # bytes of Python, numpy and a backend's library
 _NO_MEMORY = MemoryUse(0, 0, 0, 0)
@@ -133,6 +134,22 @@ def forecast_of(
         if found.fits or rows == 1:
             return found
         rows = ceil(rows / 2)
+
+
+def out_of_memory(what: str, forecast: Forecast, remedies: Sequence[str] = ()) -> OutOfMemoryError:
+    """The error for `what` does not fit."""
+    assert forecast.free is not None, "without a limit everything fits"
+    way_out = " or ".join(remedies) or "close other programs, or raise the limit"
+    return OutOfMemoryError(
+        f"{what} on target {forecast.target}: expected to take {memory_text(forecast.further)} of "
+        f"memory, but {memory_text(forecast.free.size)} are free {forecast.free.limit}: {way_out} "
+        f"({VARIABLE}={OFF} tries it anyway)"
+    )
+
+
+def memory_text(size: int) -> str:
+    """`7.6 GiB`, `310 MiB`"""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def _num_weights(component: Component) -> float:
