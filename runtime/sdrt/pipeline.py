@@ -14,8 +14,8 @@ from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
-from sdrt.job import Job, job_from_request
-from sdrt.memory import fits_on_any, forecast_of_job, memory_for
+from sdrt.job import job_from_request
+from sdrt.memory import fits_on_any, forecast_of_work, memory_for, require_memory
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
@@ -23,7 +23,7 @@ from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
-from sdrt.targets.forecast import Forecast
+from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
@@ -129,12 +129,12 @@ class Pipeline:
         """The memory that the request will need on this target. `stream` refuses a request that
         does not fit, before any network runs."""
         job = job_from_request(request, self.bundle, self._signatures)
-        return forecast_of_job(job, self._engines)
+        return forecast_of_work(job.work, self._engines)
 
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
-        job = job_from_request(request, self.bundle, self._signatures)
+        job = job_from_request(request, self.bundle, self._signatures, self._require_memory)
         return Generation(job, self._signatures, self._tokenizer, self._answer)
 
     @property
@@ -162,23 +162,26 @@ class Pipeline:
     def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
-        with self._memory_for(generation.job):
+        with self._memory_for(generation.job.work):
             with generation.clock("loading"):
                 components = generation.job.components
                 self._with_fallback(lambda engines: [engines[name] for name in components])
             return (yield from run_alone(events, self._answer))
 
+    def _require_memory(self, work: Work) -> None:
+        require_memory(work, self._engines, self._resolution.others)
+
     @contextmanager
-    def _memory_for(self, job: Job) -> Iterator[None]:
-        """Memory for a job on this target, or under "auto" on a later one that needs less."""
+    def _memory_for(self, work: Work) -> Iterator[None]:
+        """Memory for a request on this target, or under "auto" on a later one that needs less."""
         with ExitStack() as grant:
             while True:
                 engines = self._engines
                 try:
-                    grant.enter_context(memory_for(job, engines))
+                    grant.enter_context(memory_for(work, engines))
                     break
                 except OutOfMemoryError as error:
-                    if not fits_on_any(self._resolution.others, job, engines):
+                    if not fits_on_any(self._resolution.others, work, engines):
                         raise
                     self._fall_back(engines, error)
             yield

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from sdrt import OutOfMemoryError, Pipeline, Request
+from sdrt.ask import Ask
 from sdrt.command_line.main import main
-from sdrt.memory import forecast_of_job
+from sdrt.memory import forecast_of_work
 from sdrt.targets.reservations import VARIABLE
 from sdrt_engines import Resolution, Target, resident_memory
 from support.backends import opening, refusing, skip_unless_it_opens
@@ -147,6 +148,7 @@ def test_large_runs_take_turns(bundle: Path) -> None:
         pipe(request(128))
         memory = pipe.engines.memory
         ask = next(pipe.generation(request(128)).events())
+        assert isinstance(ask, Ask)
         assert memory.turn(ask) is not memory._turn  # the text encoder's
         barrier = Barrier(4)
 
@@ -193,12 +195,12 @@ def test_the_refusal_can_be_switched_off(bundle: Path, monkeypatch: pytest.Monke
 
 def test_a_forecast_takes_less_than_a_millisecond(bundle: Path) -> None:
     with Pipeline.open(bundle, "cpu", num_threads=1) as pipe:
-        job = pipe.generation(request(512, images=64)).job
-        forecast_of_job(job, pipe.engines)
+        work = pipe.generation(request(512, images=64)).job.work
+        forecast_of_work(work, pipe.engines)
         seconds = []
         for _ in range(20):
             start = time.perf_counter()
-            forecast_of_job(job, pipe.engines)
+            forecast_of_work(work, pipe.engines)
             seconds.append(time.perf_counter() - start)
         assert min(seconds) < 0.001
 

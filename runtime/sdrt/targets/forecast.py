@@ -15,6 +15,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.errors import SdrtError
 from sdrt.families.activations import NO_ACTIVATIONS, Activations, activations_from_config
+from sdrt.families.family import LatentSpace
 from sdrt.files.json_fields import JsonFields
 from sdrt.targets.reservations import OFF, VARIABLE
 from sdrt.targets.runnable import NETWORK_PRECISION, runnable
@@ -32,6 +33,20 @@ class NetworkRun:
     component: str
     rows: int
     positions: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """The networks that a request opens and runs, in this order, and the rows of each run."""
+
+    rows: Mapping[str, int]  # by network
+    size: tuple[int, int]  # width and height in pixels
+    latents: LatentSpace
+
+    @property
+    def runs(self) -> tuple[NetworkRun, ...]:
+        width, height = (side // self.latents.vae_scale_factor for side in self.size)
+        return tuple(NetworkRun(name, rows, width * height) for name, rows in self.rows.items())
 
 
 @dataclass(frozen=True)
