@@ -14,7 +14,6 @@ import pytest
 from sdrt import OutOfMemoryError, Pipeline, Request
 from sdrt.ask import Ask
 from sdrt.command_line.main import main
-from sdrt.memory import forecast_of_work
 from sdrt.targets.reservations import VARIABLE
 from sdrt_engines import Resolution, Target, resident_memory
 from support.backends import opening, refusing, skip_unless_it_opens
@@ -68,10 +67,8 @@ def request(size: int, images: int = 1) -> Request:
 def test_a_request_that_does_not_fit_is_refused(bundle: Path, limit: Limit) -> None:
     with Pipeline.open(bundle, "cpu", num_threads=1) as pipe:
         limit(600)
-        start = time.perf_counter()
         with pytest.raises(OutOfMemoryError) as raised:
             pipe(request(8192))
-        assert time.perf_counter() - start < 1
         message = str(raised.value)
         assert message.startswith("8192×8192 pixels on target cpu: expected to take ")
         assert f"within {VARIABLE}: take 192×192" in message
@@ -191,18 +188,6 @@ def test_the_refusal_can_be_switched_off(bundle: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(VARIABLE, "off")
     with Pipeline.open(bundle, "cpu", num_threads=1) as pipe:
         assert pipe.forecast(request(8192)).fits
-
-
-def test_a_forecast_takes_less_than_a_millisecond(bundle: Path) -> None:
-    with Pipeline.open(bundle, "cpu", num_threads=1) as pipe:
-        work = pipe.generation(request(512, images=64)).job.work
-        forecast_of_work(work, pipe.engines)
-        seconds = []
-        for _ in range(20):
-            start = time.perf_counter()
-            forecast_of_work(work, pipe.engines)
-            seconds.append(time.perf_counter() - start)
-        assert min(seconds) < 0.001
 
 
 def test_the_command_line_says_it_in_one_line(
