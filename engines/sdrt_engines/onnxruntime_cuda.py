@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sdrt_engines.backend import Backend
+from sdrt_engines.backend import Backend, MemoryUse
 from sdrt_engines.dimensions import size_of
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
@@ -301,4 +301,5 @@ CUDA = Backend(
         source.graph, name=source.name, half=source.precision != "fp32"
     ),
     runs="half graph",
+    memory=MemoryUse(opening=1, weights=1, feature_maps=4, scores=0),  # of fused attention
 )

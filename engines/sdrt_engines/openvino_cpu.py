@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from sdrt_engines.backend import Backend, Settings, Source
+from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import (
     EngineError,
@@ -226,4 +226,5 @@ OPENVINO = Backend(
     runs="network",
     on_cpu=True,
     precisions=tuple(_HINTS),
+    memory=MemoryUse(opening=1.3, weights=1.95, feature_maps=4.8, scores=0),
 )
