@@ -58,7 +58,7 @@ class Reservations(Inherited):
             yield
         finally:
             with self._lock:
-                del self._granted[key]
+                self._granted.pop(key, None)  # a fork may have forgotten it
 
 
 def _free_for_process() -> FreeMemory | None:
