@@ -22,7 +22,7 @@ class Stop:
         self._deadline = None if deadline is None else _SECONDS.checked("deadline", deadline)
         self._at = math.inf  # of time.monotonic()
         self.cancelled = False
-        self.reached = "before the first step"
+        self.reached = "before the end of the first step"
 
     def start(self) -> None:
         if self._deadline is not None:
