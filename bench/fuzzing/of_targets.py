@@ -40,18 +40,20 @@ def _drawn(pipe: Pipeline, number: int, options: dict[str, int]) -> str:
 
 
 def memory(place: Place) -> Iterator[Case]:
-    """Large sizes and many images under limits of memory: an image, or one line soon."""
+    """Large sizes and many images under limits of memory: an image, or one line soon; what fits
+    may take long, and so has a deadline."""
     output = place.work / "m.png"
     cases = [
         *itertools.product((1024, 2048, 4096, 8192), (1,), (None, 2, 8)),
         *itertools.product((64, 512), (1024,), (None, 2)),
     ]
-    chosen = place.random.sample(cases, min(len(cases), place.times(16)))
+    chosen = place.random.sample(cases, min(len(cases), place.times(8)))
     for (side, number, gigabytes), target in itertools.product(chosen, (*targets(), "auto")):
-        size = ("--width", side, "--height", side, "--num-images", number, "--steps", 1)
-        words = ("run", place.demo(), PROMPT, *size, "--target", target, "-o", output)
+        size = ("--width", side, "--height", side, "--num-images", number)
+        limits = ("--steps", 1, "--deadline", 5, "--target", target)
+        words = ("run", place.demo(), PROMPT, *size, *limits, "-q", "-o", output)
         limit = None if gigabytes is None else partial(_limit, gigabytes * _GB)
-        ran = child(words, place.work, 60, preexec_fn=limit)
+        ran = child(words, place.work, 40, preexec_fn=limit)
         yield judged(f"{number} × {side}², {gigabytes or 'no'} GB, {target}", ran)
 
 

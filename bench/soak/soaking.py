@@ -99,6 +99,9 @@ class Crew:
             with self._lock:
                 del self._running[index]
                 self.ended.append(ended)
+                number = len(self.ended)
+            if number % 1000 == 0:
+                print(f"{number} operations", flush=True)
 
     def _next(self) -> int | None:
         with self._lock:
