@@ -144,7 +144,7 @@ class _Job:
         self.ended.acquire()
         self.caller = threading.current_thread()
         self.cancelled = False
-        self._call: Callable[[], object] | None = call
+        self._call = call
         self._begun = False
         self._cancel: Callable[[], object] | None = None
         self._changing = threading.Lock()
@@ -153,14 +153,11 @@ class _Job:
 
     def make(self) -> None:
         """Makes the call, on the worker, unless it has been cancelled."""
-        with self._changing:
-            self._begun, call, self._call = not self.cancelled, self._call, None
-        if not self._begun or call is None:
-            return
-        _thread.job = self
         _running.add(self)
         try:
-            self._result = call()
+            if self._begin():
+                _thread.job = self
+                self._result = self._call()
         except BaseException as error:
             self._error = error
         finally:
@@ -169,6 +166,11 @@ class _Job:
                 self._result = self._error = None
             _running.discard(self)
             self.ended.release()
+
+    def _begin(self) -> bool:
+        with self._changing:
+            self._begun = not (self.cancelled or _must_leave(self.caller))
+            return self._begun
 
     def cancelled_by(self, cancel: Callable[[], object] | None) -> None:
         with self._changing:
@@ -243,9 +245,13 @@ def _wait_for(lock: _Lock) -> None:
 
 
 def _leave_if_ending() -> None:
-    """Ends this thread if Python ends: it could not return from a library any more."""
-    if _ending and threading.current_thread() is not threading.main_thread():
+    if _must_leave(threading.current_thread()):
         raise SystemExit
+
+
+def _must_leave(thread: threading.Thread) -> bool:
+    """True if Python ends: only its main thread could return from a library any more."""
+    return _ending and thread is not threading.main_thread()
 
 
 @cache
