@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.backend import Backend, Settings, Source
+from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.onnx_signature import signature_from_onnx
@@ -67,7 +67,7 @@ def cpu_refusal() -> str | None:
 
 
 class _CpuEngine(Engine):
-    blocks = True
+    library, blocks = "onnxruntime", True
 
     def __init__(
         self, signature: Signature, name: str, session: Any, new_run_options: Callable[[], Any]
@@ -108,4 +108,5 @@ CPU = Backend(
     open=_open,
     runs="prepared graph",
     on_cpu=True,
+    memory=MemoryUse(opening=1.7, weights=1.15, feature_maps=4, scores=2),
 )

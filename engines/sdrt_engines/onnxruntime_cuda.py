@@ -6,7 +6,13 @@ The code that binds buffers is tested on the CPU, by the same class; `bench/gpu.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -16,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sdrt_engines.backend import Backend
+from sdrt_engines.backend import Backend, MemoryUse
 from sdrt_engines.dimensions import size_of
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
@@ -171,7 +177,7 @@ class BoundEngine(Engine):
     outputs are returned. Runs take turns, as they share the buffers.
     """
 
-    blocks = True
+    library, blocks = "onnxruntime", True
 
     def __init__(
         self,
@@ -269,7 +275,8 @@ class BoundEngine(Engine):
 
     def _free(self, buffers: _Buffers) -> None:
         if buffers.graph >= 0:
-            self._session.release_captured_graph(buffers.graph)
+            with suppress(Exception):  # the GPU is lost: the rest must be freed all the same
+                self._session.release_captured_graph(buffers.graph)
 
     def _pin(self, name: str, array: Array) -> Any:
         contiguous = np.array(array, order="C")
@@ -294,4 +301,5 @@ CUDA = Backend(
         source.graph, name=source.name, half=source.precision != "fp32"
     ),
     runs="half graph",
+    memory=MemoryUse(opening=1, weights=1, feature_maps=4, scores=0),  # of fused attention
 )

@@ -16,7 +16,9 @@ For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an er
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,15 +31,15 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from sdrt_engines.backend import Backend, Settings, Source
+from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import (
     EngineError,
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
-    raise_interrupt,
 )
+from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
@@ -49,7 +51,11 @@ _Identity: TypeAlias = tuple[int, int, int, int]
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TELEMETRY = "openvino_telemetry"
 _INSTALL = "pip install 'sdrt[openvino]'"
+_used_in: int | None = (
+    None  # the process: in its forks, a new network waits for threads of old ones
+)
 
 
 def openvino_engine_from_onnx(
@@ -74,6 +80,8 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
+    global _used_in
+    _used_in = os.getpid()
     network = _Network.at(path, options)
     compiled = interruptible(network.compile, waits=False)
     return _OpenVinoEngine(signature, name or str(path), network, compiled)
@@ -83,11 +91,15 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {_INSTALL}"
+    if _used_in not in (None, os.getpid()):
+        return (
+            "openvino was used before this process was forked, and its threads do not exist here: "
+            "start processes with 'spawn', or fork before the first request"
+        )
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        return f"openvino cannot be imported ({error}): {_INSTALL}"
+    except EngineError as error:
+        return str(error)
     except RuntimeError as error:
         return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"
     if precision == "bf16" and "BF16" not in capabilities:
@@ -135,7 +147,7 @@ class _OpenVinoEngine(Engine):
     shapes are those from before (openvino 2026.4). So it is compiled again, if shapes changed.
     """
 
-    blocks = True
+    library, blocks = "openvino", True
 
     def __init__(self, signature: Signature, name: str, network: _Network, compiled: Any) -> None:
         super().__init__(signature, name)
@@ -194,9 +206,27 @@ class _OpenVinoEngine(Engine):
 
 
 def _openvino() -> Any:
-    import openvino
-
+    with importing("openvino", _INSTALL), _without_telemetry():
+        import openvino
+        from openvino import Core  # noqa: F401
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Imports openvino in the block without its telemetry, as where that is not installed.
+
+    It forks a process that sends a report, and waits for it: 0.1 s, and a warning of Python's if
+    another library has threads.
+    """
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # so that its import fails
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 @cache
@@ -255,4 +285,5 @@ OPENVINO = Backend(
     runs="network",
     on_cpu=True,
     precisions=tuple(_HINTS),
+    memory=MemoryUse(opening=1.3, weights=1.95, feature_maps=4.8, scores=0),
 )

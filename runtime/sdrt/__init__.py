@@ -29,8 +29,9 @@ from sdrt.notes import Note, NoteWarning
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request, RequestOptions
 from sdrt.result import Result, Step, Stream
+from sdrt.targets.forecast import Forecast
 from sdrt.timings import Timings
-from sdrt_engines import EngineError, TargetError
+from sdrt_engines import EngineError, OutOfMemoryError, TargetError
 
 __all__ = [
     "Bundle",
@@ -38,9 +39,11 @@ __all__ = [
     "Control",
     "DeadlineExceeded",
     "EngineError",
+    "Forecast",
     "NonFiniteError",
     "Note",
     "NoteWarning",
+    "OutOfMemoryError",
     "Pipeline",
     "Request",
     "RequestCancelled",

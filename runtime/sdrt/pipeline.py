@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
+from sdrt.memory import fits_on_any, forecast_of_work, memory_for, require_memory
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
@@ -22,9 +24,11 @@ from sdrt.result import Result, Step, Stream
 from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
-from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
+from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
+from sdrt_engines.forks import Inherited
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -44,15 +48,16 @@ def _showing_options(method: Method) -> Method:
     return method
 
 
-class Pipeline:
+class Pipeline(Inherited):
     """A bundle on a target: call it with a prompt to generate images. May be called from several
-    threads at once: each request has its own state.
+    threads at once: each request has its own state. A forked process loads engines of its own.
     """
 
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
         """`engines` replace the bundle's own, by component name."""
+        super().__init__()
         self.bundle = bundle
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines)
@@ -134,10 +139,16 @@ class Pipeline:
         """
         return settings_of(request, self.bundle).applied_to(request)
 
+    def forecast(self, request: Request) -> Forecast:
+        """The memory that the request will need on this target. `stream` refuses a request that
+        does not fit, before any network runs."""
+        job = job_from_request(request, self.bundle, self._signatures)
+        return forecast_of_work(job.work, self._engines)
+
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
-        job = job_from_request(request, self.bundle, self._signatures)
+        job = job_from_request(request, self.bundle, self._signatures, self._require_memory)
         return Generation(job, self._signatures, self._tokenizer, self._answer)
 
     @property
@@ -170,10 +181,29 @@ class Pipeline:
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
         stop.start()
-        with generation.clock("loading"), stop.watching("while its networks were loaded"):
-            components = generation.job.components
-            self._with_fallback(lambda engines: [engines[name] for name in components])
-        return (yield from run_alone(events, run))
+        with self._memory_for(generation.job.work):
+            with generation.clock("loading"), stop.watching("while its networks were loaded"):
+                components = generation.job.components
+                self._with_fallback(lambda engines: [engines[name] for name in components])
+            return (yield from run_alone(events, run))
+
+    def _require_memory(self, work: Work) -> None:
+        require_memory(work, self._engines, self._resolution.others)
+
+    @contextmanager
+    def _memory_for(self, work: Work) -> Iterator[None]:
+        """Memory for a request on this target, or under "auto" on a later one that needs less."""
+        with ExitStack() as grant:
+            while True:
+                engines = self._engines
+                try:
+                    grant.enter_context(memory_for(work, engines))
+                    break
+                except OutOfMemoryError as error:
+                    if not fits_on_any(self._resolution.others, work, engines):
+                        raise
+                    self._fall_back(engines, error)
+            yield
 
     def _answer(self, ask: Ask) -> Answer:
         return self._with_fallback(lambda engines: answer_in_parts(ask, engines))
@@ -196,9 +226,19 @@ class Pipeline:
                 raise error
             if self._engines is not failed:
                 return
-            self._resolution = self._resolution.after(error)
-            self._engines = Engines(self.bundle, self._resolution)
-        failed.close()  # waits for the runs of others
+            resolution = self._resolution.after(error)
+            try:
+                failed.give_up()  # first: the next target may need the memory
+            finally:
+                self._resolution, self._engines = resolution, Engines(self.bundle, resolution)
+
+    def _begin_in_child(self) -> None:
+        self._changing = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise SdrtError(
+            "a pipeline cannot be pickled: open it in each process, Pipeline.open(path, target)"
+        )
 
     def _tokenizer(self, folder: str) -> ClipTokenizer:
         """The tokenizer in a folder of the bundle, opened once."""

@@ -93,7 +93,8 @@ def test_an_openvino_that_does_not_import_is_refused(tmp_path: Path) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('no libfoo')")
     program = "from sdrt_engines.openvino_cpu import openvino_refusal as r; print(r())"
     assert run_python(program, tmp_path).stdout == (
-        "openvino cannot be imported (no libfoo): pip install 'sdrt[openvino]'\n"
+        f"openvino cannot be imported (no libfoo): rename '{tmp_path / 'openvino.py'}' if that is "
+        "not the library, else pip install 'sdrt[openvino]'\n"
     )
 
 

@@ -35,9 +35,13 @@ def onnx_model(
     nodes: Sequence[Node],
     weights: Mapping[str, Array] | None = None,
     weights_file: str | None = None,
+    *,
+    extra: Sequence[bytes] = (),
 ) -> bytes:
-    """An ONNX file. With `weights_file` its weights are in a file of that name next to it."""
-    graph = [field(1, node(*each)) for each in nodes] + [field(2, b"graph")]
+    """An ONNX file. With `weights_file` its weights are in a file of that name next to it; `extra`
+    are nodes with attributes, as written by `node`."""
+    graph = [field(1, each) for each in (*(node(*each) for each in nodes), *extra)]
+    graph.append(field(2, b"graph"))
     offset = 0
     for name, array in (weights or {}).items():
         graph.append(field(5, weight(name, array, weights_file, offset)))
