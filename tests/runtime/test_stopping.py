@@ -23,7 +23,9 @@ from sdrt import (
     Step,
     Stream,
 )
-from sdrt_engines import Array
+from sdrt.targets.runnable import Runnable
+from sdrt_engines import Array, Engine, EngineError
+from sdrt_engines.interruptible import num_running
 from support.function_networks import CIRCLE, UNET, Networks, pipeline_of, predict
 from support.slow_networks import ENDLESS
 from support.toy_bundle import write_toy_bundle
@@ -180,3 +182,63 @@ def test_closing_a_pipeline_waits_for_the_runs_of_others(folder: Path, gate: Gat
     taker.join(10)
     assert isinstance(taker.error, SdrtError)
     assert gate.num_runs == 3
+
+
+class Opening:
+    """Opens engines late, when it is told to, and keeps them."""
+
+    def __init__(self) -> None:
+        self.allowed = Event()
+        self.engines: list[Engine] = []
+        self._open = Runnable.open
+
+    def __call__(self, network: Runnable, num_threads: int | None) -> Engine:
+        assert self.allowed.wait(10)
+        engine = self._open(network, num_threads)
+        self.engines.append(engine)
+        return engine
+
+    def finish(self) -> None:
+        """Waits for what nobody else waits for any longer."""
+        self.allowed.set()
+        end = time.monotonic() + 10
+        while num_running():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> Opening:
+    opening = Opening()
+    monkeypatch.setattr(Runnable, "open", lambda *arguments: opening(*arguments))
+    return opening
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Pipeline:
+    return Pipeline.open(write_toy_bundle(tmp_path / "toy"), "cpu", num_threads=1)
+
+
+def test_a_network_that_loads_at_the_deadline_is_kept(toy: Pipeline, opening: Opening) -> None:
+    """Or requests with a deadline shorter than loading would fail each time."""
+    with pytest.raises(DeadlineExceeded, match="first step, while its networks were loaded: set"):
+        toy(CIRCLE, deadline=SOON, height=64, width=64)
+    opening.finish()
+    with toy:
+        first = opening.engines[0]
+        assert not first.closed
+        toy(CIRCLE, deadline=60, height=128, width=128)
+        assert len({engine.name for engine in opening.engines}) == len(opening.engines)
+    assert first.closed
+
+
+def test_a_network_that_loads_when_its_pipeline_closes_is_closed(
+    toy: Pipeline, opening: Opening
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        toy(CIRCLE, deadline=SOON, height=64, width=64)
+    toy.close()
+    opening.finish()
+    assert [engine.closed for engine in opening.engines] == [True]
+    with pytest.raises(EngineError, match="this pipeline is closed"):
+        toy(CIRCLE, height=64, width=64)
