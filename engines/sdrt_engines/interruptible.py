@@ -196,7 +196,7 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
 
 
 class _Thread(threading.local):
-    """What this module knows about the current thread."""
+    """Facts about the current thread."""
 
     worker: _Worker | None = None
     job: _Job | None = None  # if it is a worker: what it makes

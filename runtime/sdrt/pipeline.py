@@ -127,9 +127,9 @@ class Pipeline(Inherited):
         """Generates images step by step; after the last step `stream.result` holds them.
 
         No network runs before the first step is taken; the seconds until `deadline` count from
-        there. Break out of the loop to cancel. If "auto"
-        changes to another target, the failed step is repeated there. Does not issue the notes of
-        the result as a warning: read `stream.result.notes`.
+        there. Break out of the loop to cancel. If "auto" changes to another target, the failed step
+        is repeated there. Does not issue the notes of the result as a warning: read
+        `stream.result.notes`.
         """
         stop = Stop(deadline)
         return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)

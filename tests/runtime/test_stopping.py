@@ -185,7 +185,7 @@ def test_closing_a_pipeline_waits_for_the_runs_of_others(folder: Path, gate: Gat
 
 
 class Opening:
-    """Opens engines late, when it is told to, and keeps them."""
+    """Opens engines when `allowed` is set, and keeps them."""
 
     def __init__(self) -> None:
         self.allowed = Event()

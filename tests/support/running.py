@@ -1,4 +1,4 @@
-"""Tells a test that a network runs in this process."""
+"""A line of output when a network runs in this process."""
 
 from __future__ import annotations
 
