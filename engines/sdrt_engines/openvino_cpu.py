@@ -130,7 +130,7 @@ class _Network:
 
 
 def _identity(path: Path) -> _Identity | None:
-    """What identifies the contents of a file; None if there is none."""
+    """A value that changes with the contents of a file; None if the file does not exist."""
     try:
         found = path.stat()
     except OSError:
