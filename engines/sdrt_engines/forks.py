@@ -1,4 +1,4 @@
-"""What a forked process does with the objects that it inherits.
+"""Objects that a forked process inherits.
 
 A fork copies memory, but only the thread that forks: a library's threads are missing in the child,
 where it waits for them or crashes as soon as it runs, or frees, what depends on them. A lock that
