@@ -1,6 +1,6 @@
 """Compiled networks: arrays in, arrays out. Knows names, shapes, dtypes and devices only."""
 
-from sdrt_engines.backend import Backend, PlanFile, Settings, Source
+from sdrt_engines.backend import Backend, MemoryUse, PlanFile, Settings, Source
 from sdrt_engines.backends import BACKENDS
 from sdrt_engines.dimensions import shape_at, size_of
 from sdrt_engines.engine import Engine, Feed, Pinned
@@ -19,6 +19,7 @@ from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
 from sdrt_engines.onnxruntime_cuda import cuda_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_engine_from_onnx, openvino_refusal
+from sdrt_engines.system_memory import FreeMemory, free_memory, resident_memory
 from sdrt_engines.target import (
     Backends,
     Refusal,
@@ -42,7 +43,9 @@ __all__ = [
     "Engine",
     "EngineError",
     "Feed",
+    "FreeMemory",
     "FunctionEngine",
+    "MemoryUse",
     "OutOfMemoryError",
     "Pinned",
     "PlanFile",
@@ -61,11 +64,13 @@ __all__ = [
     "data_files_of",
     "did_you_mean",
     "engine_from_onnx",
+    "free_memory",
     "nearest",
     "open_source",
     "openvino_engine_from_onnx",
     "openvino_refusal",
     "refusal_of",
+    "resident_memory",
     "resolve_target",
     "shape_at",
     "signature_from_onnx",

@@ -64,6 +64,18 @@ class Source:
 
 
 @dataclass(frozen=True)
+class MemoryUse:
+    """The memory that a backend takes, as multiples of what a network holds: its weights in the
+    precision of the computation, and its largest arrays for one row. Measured by `bench/memory.py`.
+    """
+
+    opening: float  # weights, at the peak of opening
+    weights: float  # weights, once it has run
+    feature_maps: float  # largest feature maps in a run
+    scores: float  # largest attention matrices in a run; 0: never whole
+
+
+@dataclass(frozen=True)
 class Backend:
     """A library that runs networks, on one kind of device."""
 
@@ -78,6 +90,7 @@ class Backend:
     num_threads: int | None = None  # used by "auto"; None: the library's choice
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
     architectures: tuple[str, ...] = ()  # that plans can be built for
+    memory: MemoryUse | None = None  # None: unknown
 
     def chosen_precision(self, target: Settings) -> str | None:
         """The precision of the target if it is chosen at run time, else None."""

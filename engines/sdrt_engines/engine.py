@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Condition, Lock
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar
 
@@ -13,6 +12,8 @@ import numpy as np
 
 from sdrt_engines.errors import EngineError, TensorError, did_you_mean, error_of_library
 from sdrt_engines.forks import Inherited, keep_for_ever
+from sdrt_engines.interruptible import interruptible, python_has_ended
+from sdrt_engines.runs import Runs
 from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Engine(Inherited):
     """
 
     library: ClassVar[str] = ""  # as messages name it
+    blocks: ClassVar[bool] = False  # True if a run stays in a library for long: see `interruptible`
 
     def __init__(self, signature: Signature, name: str) -> None:
         super().__init__()
@@ -48,9 +50,8 @@ class Engine(Inherited):
         self.name = name  # begins every error message
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._outputs = {spec.name: spec for spec in signature.outputs}
-        self._closed = False
+        self._runs = Runs()
         self._is_inherited = False  # by a forked process
-        self._run_nothing()
 
     def run(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -58,17 +59,17 @@ class Engine(Inherited):
         """The requested outputs (all if None), as arrays that belong to the caller.
 
         Raises TensorError for a wrong name, dtype or shape, before the backend sees it, and
-        EngineError if the engine is closed or the backend fails.
+        EngineError if the engine is closed or the backend fails. Can be interrupted by signals.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
             results = self._translated(self._run, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -78,20 +79,20 @@ class Engine(Inherited):
         Engines on the same device use them directly; others copy them through host memory. On the
         CPU they are arrays.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array | DeviceArray]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
             results = self._translated(self._run_on_device, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes have no effect."""
-        self._begin()
-        try:
+
+        def upload() -> Pinned:
             if name not in self._inputs:
                 raise TensorError(
                     f"{self.name}: no input '{name}': {did_you_mean(name, self._inputs)}"
@@ -100,20 +101,21 @@ class Engine(Inherited):
             if reason := spec.mismatch(array, {}):
                 raise self._misfit("input", spec, array, reason)
             return Pinned(self, name, array.shape, self._translated(self._pin, name, array))
-        finally:
-            self._end()
+
+        return self._in_progress(upload)
 
     def close(self) -> None:
-        """Releases everything after the runs in progress. Closing twice is harmless."""
-        with self._idle:
-            already_closed, self._closed = self._closed, True
-            self._idle.wait_for(lambda: self._num_running == 0)
-        if not already_closed:
-            self._translated(self._release)
+        """Releases everything after the runs in progress. Closing twice is harmless.
+
+        A run that was interrupted twice is not waited for: it releases everything when it ends. Nor
+        is any run when Python ends.
+        """
+        patience = 0 if python_has_ended() else None
+        self._release_if(self._runs.close(patience))
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._runs.closed
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +129,7 @@ class Engine(Inherited):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} ({'closed' if self._closed else 'open'})>"
+        return f"<{type(self).__name__} {self.name} ({'closed' if self.closed else 'open'})>"
 
     def __reduce__(self) -> NoReturn:
         raise EngineError(f"{self.name}: an engine cannot be pickled: open it in each process")
@@ -166,18 +168,25 @@ class Engine(Inherited):
             failure = f"{self.name}: {self.library or type(self).__name__} failed unexpectedly"
             raise error_of_library(error, failure, "use another target, or report this") from error
 
-    def _begin(self) -> None:
-        """Keeps the engine open until `_end`. No context manager: it would slow down each step."""
-        with self._lock:
-            if self._closed:
-                raise self._closed_error()
-            self._num_running += 1
+    def _in_progress(self, compute: Callable[[], T]) -> T:
+        """The result of `compute`; the engine stays open meanwhile."""
+        run = object()
 
-    def _end(self) -> None:
-        with self._lock:
-            self._num_running -= 1
-            if self._closed:
-                self._idle.notify_all()
+        def counted() -> T:
+            try:
+                if not self._runs.begin(run):
+                    raise self._closed_error()
+                return compute()
+            finally:
+                self._release_if(self._runs.end(run))
+
+        if self.blocks:
+            return interruptible(counted, when_left=lambda: self._runs.leave(run))
+        return counted()
+
+    def _release_if(self, unused: bool) -> None:
+        if unused:
+            self._translated(self._release)
 
     def _closed_error(self) -> EngineError:
         if self._is_inherited:
@@ -188,14 +197,8 @@ class Engine(Inherited):
 
     def _begin_in_child(self) -> None:
         keep_for_ever(self)  # as nothing that its library holds may be freed here
-        self._is_inherited = not self._closed
-        self._closed = True
-        self._run_nothing()
-
-    def _run_nothing(self) -> None:
-        self._lock = Lock()
-        self._idle = Condition(self._lock)
-        self._num_running = 0
+        self._is_inherited = not self.closed
+        self._runs = Runs(closed=True)
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. Part of every denoising step: about 1 µs per tensor."""

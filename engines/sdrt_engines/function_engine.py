@@ -9,6 +9,7 @@ import numpy as np
 
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import TensorError
+from sdrt_engines.runs import Runs
 from sdrt_engines.tensor import Array, Signature
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class FunctionEngine(Engine):
 
     def _begin_in_child(self) -> None:
         """A function can be called there, too."""
-        self._run_nothing()
+        self._runs = Runs(closed=self.closed)
 
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]

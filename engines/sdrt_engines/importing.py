@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from sdrt_engines.errors import EngineError, described, raise_interrupt
+from sdrt_engines.errors import EngineError, described, is_out_of_memory, raise_interrupt
 
 _INSTALLED = {"site-packages", "dist-packages"}  # folders
 
@@ -25,11 +25,17 @@ def importing(library: str, install: str) -> Iterator[None]:
         raise_interrupt(error)
         expected = isinstance(error, ImportError | OSError)  # OSError: it lacks another library
         reason = " ".join(str(error).split()) if expected else described(error)
-        other = _other_module(library)
-        way_out = f"rename '{other}' if that is not the library, else {install}"
         raise EngineError(
-            f"{library} cannot be imported ({reason}): {way_out if other else install}"
+            f"{library} cannot be imported ({reason}): {_way_out(error, library, install)}"
         ) from error
+
+
+def _way_out(error: BaseException, library: str, install: str) -> str:
+    if is_out_of_memory(error):
+        return "there is not enough memory: close other programs"
+    if other := _other_module(library):
+        return f"rename '{other}' if that is not the library, else {install}"
+    return install
 
 
 def _other_module(library: str) -> Path | None:

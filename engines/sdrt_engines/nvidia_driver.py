@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from sdrt_engines.system_memory import FreeMemory
+
 CUDA_NEEDED = (13, 0)  # what the packages of the extras are built for
 DRIVER_NEEDED = "580"  # the first with this CUDA
 
@@ -68,6 +70,16 @@ def memory_in_use() -> int | None:
     driver = _driver()
     used = [memory_in_use_on(driver, index) for index in range(len(gpus()))]
     return sum(filter(None, used)) or None
+
+
+def free_gpu_memory() -> FreeMemory | None:
+    """The free memory of the first GPU, which engines compute on; all of it as long as this process
+    does not compute there. None without a GPU."""
+    found = gpus()
+    if not found:
+        return None
+    in_use = memory_in_use_on(_driver(), 0) or 0
+    return FreeMemory(found[0].memory - in_use, "on the GPU")
 
 
 def memory_in_use_on(driver: Any, index: int) -> int | None:

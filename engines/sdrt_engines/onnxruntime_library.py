@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sdrt_engines.errors import (
     EngineError,
@@ -17,6 +17,9 @@ from sdrt_engines.errors import (
     is_out_of_memory,
 )
 from sdrt_engines.importing import importing
+from sdrt_engines.interruptible import cancelled_by, interruptible
+
+T = TypeVar("T")
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
@@ -29,6 +32,26 @@ def import_onnxruntime() -> Any:
         import onnxruntime
         from onnxruntime import InferenceSession  # noqa: F401
     return onnxruntime
+
+
+def loaded(path: Path, load: Callable[[], T]) -> T:
+    """What `load` makes of the ONNX file at `path`: a session.
+
+    It can be interrupted but not cancelled: the session is then dropped when it has been made.
+    """
+
+    def translated() -> T:
+        with onnxruntime_errors(lambda: f"{path}: does not load"):
+            return load()
+
+    return interruptible(translated, waits=False)
+
+
+@contextmanager
+def terminable(run_options: Any) -> Iterator[None]:
+    """Lets a run with these options in the block be cancelled, between two of its nodes."""
+    with cancelled_by(lambda: setattr(run_options, "terminate", True)):
+        yield
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def _module(name: str) -> ModuleType | None:
 
 
 _AFFINITY: Affinity | None = getattr(os, "sched_getaffinity", None)
-_FCNTL, _MSVCRT, _RESOURCE = map(_module, ("fcntl", "msvcrt", "resource"))
+_FCNTL, _MSVCRT, RESOURCE = map(_module, ("fcntl", "msvcrt", "resource"))
 
 
 def usable_processors(affinity: Affinity | None = _AFFINITY) -> Set[int]:
@@ -50,7 +50,7 @@ def usable_processors(affinity: Affinity | None = _AFFINITY) -> Set[int]:
 
 
 def peak_memory(
-    status: Path = Path("/proc/self/status"), resource: ModuleType | None = _RESOURCE
+    status: Path = Path("/proc/self/status"), resource: ModuleType | None = RESOURCE
 ) -> int | None:
     """The peak memory of this process in bytes; None if the system does not report it.
 

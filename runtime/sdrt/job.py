@@ -25,6 +25,7 @@ from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
 
@@ -40,6 +41,7 @@ class Job:
 
     request: Request  # with every None resolved
     family: Family
+    work: Work
     size: Size  # of the generated images, before pasting back
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
@@ -47,7 +49,6 @@ class Job:
     prompts: Prompts
     branches: tuple[Branch, ...]
     guidance_scale: float
-    text_encoders: tuple[str, ...]
     denoiser: str
     controlnets: tuple[ControlNet, ...]
     autoencoder: Autoencoder
@@ -58,17 +59,17 @@ class Job:
     @property
     def components(self) -> tuple[str, ...]:
         """The networks that run, by name."""
-        return (
-            *self.text_encoders,
-            self.denoiser,
-            self.autoencoder.decoder,
-            *(() if isinstance(self.start, FromNoise) else (self.autoencoder.encoder,)),
-            *(net.component for net in self.controlnets),
-        )
+        return tuple(self.work.rows)
 
 
-def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, Signature]) -> Job:
-    """The job of a request. `signatures` are those of the networks that will run, by name.
+def job_from_request(
+    request: Request,
+    bundle: Bundle,
+    signatures: Mapping[str, Signature],
+    admit: Callable[[Work], object] = lambda work: None,
+) -> Job:
+    """The job of a request. `signatures` are those of the networks that will run, by name; `admit`
+    may raise, before arrays are made of the input images.
 
     Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
     BundleError if a network is missing.
@@ -80,9 +81,12 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
     frame = frame_of(request, settings)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
+    work = _work(request, bundle, signatures, frame.size, len(seeds) * len(branches))
+    admit(work)
     return Job(
         request=request,
         family=family,
+        work=work,
         size=frame.size,
         seeds=seeds,
         schedule=settings.steps.schedule,
@@ -94,8 +98,7 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         ),
         branches=branches,
         guidance_scale=settings.guidance_scale,
-        text_encoders=tuple(_text_encoders(bundle, signatures)),
-        denoiser=bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ())),
+        denoiser=_denoiser(request, bundle),
         controlnets=tuple(
             _controlnet(request, name, bundle, signatures, frame) for name in request.controls
         ),
@@ -104,6 +107,26 @@ def job_from_request(request: Request, bundle: Bundle, signatures: Mapping[str, 
         notes=(*request_notes, *settings.steps.notes),
         parameters=_parameters(request, seeds, bundle),
     )
+
+
+def _work(
+    request: Request,
+    bundle: Bundle,
+    signatures: Mapping[str, Signature],
+    size: Size,
+    num_rows: int,
+) -> Work:
+    vae = _autoencoder(bundle)
+    rows = dict.fromkeys(_text_encoders(bundle, signatures), 1)
+    rows |= {_denoiser(request, bundle): num_rows, vae.decoder: 1}
+    if request.input_image is not None:
+        rows[vae.encoder] = 1
+    nets = {names.controlnet(name): num_rows for name in request.controls}
+    return Work(rows | nets, size, bundle.family.latents)
+
+
+def _denoiser(request: Request, bundle: Bundle) -> str:
+    return bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ()))
 
 
 def _parameters(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
@@ -14,16 +15,19 @@ from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
+from sdrt.memory import fits_on_any, forecast_of_work, memory_for, require_memory
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
+from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
-from sdrt_engines import Engine, EngineError, Refusal, Resolution, Target
+from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
 
 T = TypeVar("T")
@@ -94,13 +98,18 @@ class Pipeline(Inherited):
 
     @_showing_options
     def __call__(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Result:
         """Generates the images of a prompt, or of a request whose fields `options` replace.
 
-        Issues one `NoteWarning` with the notes of the result, if it has any.
+        Raises `DeadlineExceeded` if they are not ready after `deadline` seconds. Issues one
+        `NoteWarning` with the notes of the result, if it has any.
         """
-        stream = self.stream(prompt, **options)
+        stream = self.stream(prompt, deadline=deadline, **options)
         for _ in stream:
             pass
         warn_of_notes(stream.result.notes)
@@ -108,15 +117,21 @@ class Pipeline(Inherited):
 
     @_showing_options
     def stream(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Stream:
         """Generates images step by step; after the last step `stream.result` holds them.
 
-        No network runs before the first step is taken. Break out of the loop to cancel. If "auto"
+        No network runs before the first step is taken; the seconds until `deadline` count from
+        there. Break out of the loop to cancel. If "auto"
         changes to another target, the failed step is repeated there. Does not issue the notes of
         the result as a warning: read `stream.result.notes`.
         """
-        return Stream(self._steps(self.generation(request_from(prompt, options))))
+        stop = Stop(deadline)
+        return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
 
     def resolve(self, request: Request) -> Request:
         """The request with each `None` replaced by the value in use. Raises `RequestError` if this
@@ -124,10 +139,16 @@ class Pipeline(Inherited):
         """
         return settings_of(request, self.bundle).applied_to(request)
 
+    def forecast(self, request: Request) -> Forecast:
+        """The memory that the request will need on this target. `stream` refuses a request that
+        does not fit, before any network runs."""
+        job = job_from_request(request, self.bundle, self._signatures)
+        return forecast_of_work(job.work, self._engines)
+
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
-        job = job_from_request(request, self.bundle, self._signatures)
+        job = job_from_request(request, self.bundle, self._signatures, self._require_memory)
         return Generation(job, self._signatures, self._tokenizer, self._answer)
 
     @property
@@ -152,13 +173,37 @@ class Pipeline(Inherited):
     ) -> None:
         self.close()
 
-    def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
+    def _steps(self, generation: Generation, stop: Stop) -> Generator[Step, None, Result]:
+        def run(ask: Ask) -> Answer:
+            with stop.watching(f"while '{ask.chain[-1].component}' ran"):
+                return self._answer(ask)
+
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
-        with generation.clock("loading"):
-            components = generation.job.components
-            self._with_fallback(lambda engines: [engines[name] for name in components])
-        return (yield from run_alone(events, self._answer))
+        stop.start()
+        with self._memory_for(generation.job.work):
+            with generation.clock("loading"), stop.watching("while its networks were loaded"):
+                components = generation.job.components
+                self._with_fallback(lambda engines: [engines[name] for name in components])
+            return (yield from run_alone(events, run))
+
+    def _require_memory(self, work: Work) -> None:
+        require_memory(work, self._engines, self._resolution.others)
+
+    @contextmanager
+    def _memory_for(self, work: Work) -> Iterator[None]:
+        """Memory for a request on this target, or under "auto" on a later one that needs less."""
+        with ExitStack() as grant:
+            while True:
+                engines = self._engines
+                try:
+                    grant.enter_context(memory_for(work, engines))
+                    break
+                except OutOfMemoryError as error:
+                    if not fits_on_any(self._resolution.others, work, engines):
+                        raise
+                    self._fall_back(engines, error)
+            yield
 
     def _answer(self, ask: Ask) -> Answer:
         return self._with_fallback(lambda engines: answer_in_parts(ask, engines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_programs_read_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert states["cpu"]["packages"]["onnxruntime"] == version("onnxruntime")
     assert found["cpu"]["cores"] >= 1
     assert found["cpu"]["name"]
+    assert found["memory"]["size"] > 0
+
+
+def test_the_memory_of_an_image_is_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "demo"]) == 0
+    assert re.search(r"^an image takes about \d+ MiB on cpu", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_operating_system_and_openvino_agree_on_bfloat16() -> None:

@@ -27,7 +27,6 @@ BROKEN = {
     "def": "SyntaxError: ",
     "raise AttributeError('no such thing')": "AttributeError: no such thing",
     "import sys; sys.exit('a script')": "SystemExit: a script",
-    "raise MemoryError": "MemoryError",
     "class Model: ...": "cannot import name 'Core' from ",
 }
 
@@ -45,6 +44,12 @@ def test_another_module_of_its_name_is_reported_with_its_place(
     assert str(caught.value).startswith(f"a_library cannot be imported ({BROKEN[code]}")
     way_out = f"): rename '{path}' if that is not the library, else pip install it"
     assert str(caught.value).endswith(way_out)
+
+
+def test_a_lack_of_memory_has_another_remedy() -> None:
+    with pytest.raises(EngineError) as caught, importing("a_library", "pip install it"):
+        raise ImportError("a_library.so: failed to map segment from shared object")
+    assert str(caught.value).endswith("): there is not enough memory: close other programs")
 
 
 def test_a_folder_of_its_name_is_no_library(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_many_shapes_in_turn_are_compiled_once(path: Path) -> None:
     feeds = [RNG.standard_normal((i % 3 + 1, i + 1, 64), np.float32) for i in range(9)]
     with (
         calls_of("compile_model") as compilations,
-        openvino_engine_from_onnx(path) as engine,
-        ThreadPoolExecutor(4) as threads,
+        ThreadPoolExecutor(4) as threads,  # new ones, whose calls are watched
+        threads.submit(openvino_engine_from_onnx, path).result() as engine,
     ):
         alone = [engine.run({"x": x})["y"] for x in feeds]
         together = [*threads.map(lambda x: engine.run({"x": x})["y"], feeds * 2)]

@@ -75,7 +75,7 @@ def finish():
     assert stream.result.latents.tobytes() == expected
 
 def in_the_middle():
-    with pipe._changing, pipe.engines._changing, pipe.engines["unet"]._lock:
+    with pipe._changing, pipe.engines._changing, pipe.engines["unet"]._runs._idle:
         return forked(run)
 
 def new():
@@ -161,7 +161,7 @@ def use():
     except EngineError as error:
         print(error, flush=True)
 
-with function._lock:
+with function._runs._idle:
     print(forked(use))
 """
     assert outcome_of(program, root, "cpu") == [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,10 +11,14 @@ from rich.console import Console
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.verdict_tables import print_verdict
+from sdrt.errors import SdrtError
+from sdrt.pipeline import Pipeline
+from sdrt.request import Request
 from sdrt.targets.engines import resolve
+from sdrt.targets.forecast import memory_text
 from sdrt.targets.tuned import Tuning
 from sdrt.targets.tuned_file import verdicts_on
-from sdrt_engines import TargetError
+from sdrt_engines import BACKENDS, TargetError
 
 _UNTUNED = "not tuned on this machine: `sdrt tune {}` measures which target is the fastest"
 _STALE = "{} does not count: {}: run `sdrt tune` again"
@@ -45,6 +50,7 @@ class BundleDiagnosis:
     num_threads: int | None  # None: the library's choice
     passed_over: tuple[RefusedTarget, ...]
     verdicts: tuple[VerdictState, ...]
+    memory: Mapping[str, int]  # bytes that an image of the bundle's size takes, by target
     error: str | None = None  # why "auto" takes no target
 
 
@@ -53,13 +59,25 @@ def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
     verdicts = tuple(
         VerdictState(str(found.path), found.fault, found.tuning) for found in verdicts_on(bundle)
     )
+    memory = _memory(bundle)
     try:
         resolution = resolve(bundle)
     except TargetError as error:
-        return BundleDiagnosis(path, None, None, (), verdicts, str(error))
+        return BundleDiagnosis(path, None, None, (), verdicts, memory, str(error))
     refused = (RefusedTarget(str(each.target), each.reason) for each in resolution.refusals)
     target, num_threads = str(resolution.target), resolution.num_threads
-    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts)
+    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts, memory)
+
+
+def _memory(bundle: Bundle) -> Mapping[str, int]:
+    """The memory of an image on the targets that open, as far as it is known."""
+    sizes = {}
+    for backend in BACKENDS:
+        with suppress(SdrtError):  # it does not open, or the bundle needs an input image
+            pipe = Pipeline(bundle, resolve(bundle, backend.name))
+            if backend.memory is not None:
+                sizes[backend.name] = pipe.forecast(Request("an image")).peak
+    return sizes
 
 
 def print_bundle(found: BundleDiagnosis, console: Console, known: Collection[str]) -> None:
@@ -69,6 +87,9 @@ def print_bundle(found: BundleDiagnosis, console: Console, known: Collection[str
     for refused in found.passed_over:
         if refused.reason not in known:
             console.print(f"auto skips {refused.target}: {refused.reason}", soft_wrap=True)
+    if found.memory:
+        sizes = (f"{memory_text(size)} on {target}" for target, size in found.memory.items())
+        console.print(f"an image takes about {', '.join(sizes)}", soft_wrap=True)
     if not found.verdicts:
         console.print(_UNTUNED.format(found.path), soft_wrap=True)
     for state in found.verdicts:

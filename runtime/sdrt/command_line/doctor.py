@@ -16,7 +16,9 @@ from sdrt.command_line.bundle_diagnosis import diagnosis_of_bundle, print_bundle
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
 from sdrt.files.records import json_from_record
-from sdrt_engines import BACKENDS, Backend, Target, refusal_of, variants_of
+from sdrt.targets.forecast import memory_text
+from sdrt.targets.reservations import IN_MEMORY
+from sdrt_engines import BACKENDS, Backend, FreeMemory, Target, refusal_of, variants_of
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
@@ -50,6 +52,7 @@ class Diagnosis:
     python: str
     system: str
     cpu: Cpu
+    memory: FreeMemory | None  # None: not reported, or not limited
     gpus: tuple[Gpu, ...]
     cuda: str | None  # the newest version that the driver supports
     auto: str | None  # the target that "auto" takes, for the bundle if there is one
@@ -86,6 +89,7 @@ def diagnosis() -> Diagnosis:
         python=platform.python_version(),
         system=platform.platform(),
         cpu=_cpu(),
+        memory=IN_MEMORY.free(),
         gpus=gpus(),
         cuda=".".join(map(str, cuda)) if cuda > (0, 0) else None,
         auto=next((state.target for state in targets if state.opens), None),
@@ -134,6 +138,8 @@ def _facts(found: Diagnosis) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_row("sdrt", f"{found.sdrt}, Python {found.python}, {found.system}")
     table.add_row("CPU", f"{cpu.name}, {cpu.cores} cores, {bfloat16[cpu.bfloat16]}")
+    if found.memory is not None:
+        table.add_row("memory", f"{memory_text(found.memory.size)} free {found.memory.limit}")
     for gpu in found.gpus:
         size = f"{gpu.memory / 2**30:.0f} GiB"
         table.add_row("GPU", f"{gpu.name}, {gpu.architecture}, {size}, CUDA {found.cuda}")

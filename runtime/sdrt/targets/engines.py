@@ -18,6 +18,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
+from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
@@ -35,6 +36,7 @@ from sdrt_engines import (
     shape_at,
 )
 from sdrt_engines.forks import Inherited, keep_for_ever
+from sdrt_engines.interruptible import held
 from sdrt_engines.recent import Recent
 
 if TYPE_CHECKING:
@@ -68,12 +70,13 @@ class Engines(Inherited):
         self._open_nothing()
 
     def __getitem__(self, name: str) -> Engine:
-        with self._changing:
+        with held(self._changing):  # another thread may load the same network
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
                 network = runnable(self.bundle.root, self.bundle.component(name), self._target)
                 self._open[name] = network.open(self._num_threads)
+                self.memory.opened(name)
             return self._open[name]
 
     def stage(self, name: str) -> str:
@@ -129,6 +132,7 @@ class Engines(Inherited):
 
     def _open_nothing(self) -> None:
         self._open = dict(self._given)
+        self.memory = EngineMemory(self.bundle, self._target, frozenset(self._given))
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
         self._changing = threading.RLock()

@@ -20,6 +20,7 @@ def answer_in_parts(ask: Ask, engines: Engines) -> Answer:
     bytes_per_row = _bytes_per_row(ask)
     kind = ask.chain[-1].component, bytes_per_row
     max_rows = engines.max_rows.get(kind, max(1, MAX_BYTES // bytes_per_row))
+    max_rows = min(max_rows, engines.memory.max_rows(ask))
     while True:
         size = min(max_rows, ask.num_rows)
         try:
@@ -33,9 +34,16 @@ def answer_in_parts(ask: Ask, engines: Engines) -> Answer:
 def _in_parts(ask: Ask, size: int, engines: Engines) -> Answer:
     rows = range(ask.num_rows)
     if len(rows) <= size:
-        return checked_answer(ask, engines)
+        return _answer(ask, engines)
     starts = rows[::size]
-    return joint([checked_answer(part_of(ask, rows[i : i + size]), engines) for i in starts])
+    return joint([_answer(part_of(ask, rows[i : i + size]), engines) for i in starts])
+
+
+def _answer(ask: Ask, engines: Engines) -> Answer:
+    with engines.memory.turn(ask):
+        answer = checked_answer(ask, engines)
+    engines.memory.ran(ask)
+    return answer
 
 
 def _bytes_per_row(ask: Ask) -> int:

@@ -32,6 +32,7 @@ def measures_of(bundle: Bundle, workloads: Mapping[Shape, Workload]) -> Measures
         resolution = Resolution(candidate.target, num_threads=candidate.num_threads)
         asks = _asks(workloads[shape], part)
         with closing(Engines(bundle, resolution)) as engines:
+            engines.memory.require(asks)
             return seconds_of(lambda: [checked_answer(ask, engines) for ask in asks])
 
     return Measures(seconds, lambda target: _psnr(bundle, target))

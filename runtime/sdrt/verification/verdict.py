@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sdrt.arrays import psnr_of
+from sdrt.ask import Ask, Link
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
+from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.engines import open_reference
 from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
@@ -19,6 +22,8 @@ from sdrt_engines import Array, Engine, Target
 # PSNR in dB that each output must reach, by the target's precision. In float32 only the order of
 # sums differs; half precisions keep 11 (float16) or 8 bits (bfloat16) of each number.
 MIN_PSNR = {"fp32": 90.0, "fp16": 30.0, "bf16": 30.0}
+
+_REFERENCE = Target("cpu")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def verify_component(
     min_psnr = MIN_PSNR[precision]
     try:
         feeds = seeded_inputs(bundle, name)
+        _require_memory(bundle, name, target, feeds)
         expected = _outputs(open_reference(bundle, name, num_threads=num_threads), feeds)
         got = _outputs(network.open(num_threads), feeds)
     except SdrtError as error:
@@ -63,6 +69,14 @@ def verify_component(
         max_abs=max(float(abs(got[key] - expected[key]).max()) for key in expected),
         psnr=min(psnr_of(expected[key], got[key]) for key in expected),
     )
+
+
+def _require_memory(bundle: Bundle, name: str, target: Target, feeds: Mapping[str, Array]) -> None:
+    """OutOfMemoryError if the network does not fit on the target, or on the CPU."""
+    rows = len(next(iter(feeds.values())))
+    ask = Ask((Link(name, tuple(range(rows)), feeds),), ())
+    for each in (target, _REFERENCE):
+        EngineMemory(bundle, each).require([ask])
 
 
 def _outputs(opened: Engine, feeds: dict[str, Array]) -> dict[str, Any]:

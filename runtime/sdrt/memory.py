@@ -1,0 +1,96 @@
+"""The memory of a request: forecast before any network runs, and refused if it cannot fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from math import ceil, lcm
+
+from sdrt.bundle.folder import Bundle
+from sdrt.errors import SdrtError
+from sdrt.images.framing import Size, size_text
+from sdrt.targets.engine_memory import EngineMemory
+from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.forecast import Forecast, Work, out_of_memory
+from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target, variants_of
+
+_ROUND = 64  # pixels: sizes that are suggested are multiples of it
+
+
+def forecast_of_work(work: Work, engines: Engines) -> Forecast:
+    """The memory that a request will need, and how much is free."""
+    return engines.memory.forecast(work.runs, engines.memory.free())
+
+
+def memory_for(work: Work, engines: Engines) -> AbstractContextManager[None]:
+    """Grants memory to a request. OutOfMemoryError, with what would fit, if there is not enough."""
+    return engines.memory.granted(work.runs, lambda forecast: _refusal(work, forecast, engines))
+
+
+def require_memory(work: Work, engines: Engines, others: Backends) -> None:
+    """OutOfMemoryError if there is not enough memory here or on the `others`, the targets that may
+    take the place of this one."""
+    forecast = forecast_of_work(work, engines)
+    if not forecast.fits and not fits_on_any(others, work, engines):
+        raise _refusal(work, forecast, engines)
+
+
+def fits_on_any(backends: Backends, work: Work, engines: Engines) -> bool:
+    """True if the request would fit on one of the backends that open, in place of these engines."""
+    return any(
+        _fits_on(target, work, engines) and backend.refusal(target) is None
+        for backend in backends
+        for target in [Target(backend.name)]
+    )
+
+
+def _refusal(work: Work, forecast: Forecast, engines: Engines) -> OutOfMemoryError:
+    remedies = []
+    if size := _smaller(work, forecast, engines):
+        remedies.append(f"take {size_text(size)}")
+    if target := _other_target(work, forecast, engines):
+        remedies.append(f"use target {target}")
+    return out_of_memory(f"{size_text(work.size)} pixels", forecast, remedies)
+
+
+def _smaller(work: Work, forecast: Forecast, engines: Engines) -> Size | None:
+    """The largest size of the same proportions that fits."""
+    multiple = lcm(_ROUND, work.latents.pixel_multiple)
+    for size in _smaller_sizes(work.size, multiple):
+        if engines.memory.forecast(replace(work, size=size).runs, forecast.free).fits:
+            return size
+    return None
+
+
+def _smaller_sizes(size: Size, multiple: int) -> Iterator[Size]:
+    """Sizes of about the same proportions, the largest first."""
+    longer = ceil(max(size) / multiple)
+    for steps in range(longer - 1, 0, -1):
+        width, height = (max(side * steps // max(size), 1) * multiple for side in size)
+        yield width, height
+
+
+def _other_target(work: Work, forecast: Forecast, engines: Engines) -> Target | None:
+    """The first other target on which the request would fit, and which opens."""
+    for target in (target for backend in BACKENDS for target in variants_of(backend)):
+        fits = str(target) != forecast.target and _fits_on(target, work, engines)
+        if fits and _opens(engines.bundle, target):
+            return target
+    return None
+
+
+def _fits_on(target: Target, work: Work, engines: Engines) -> bool:
+    memory = EngineMemory(engines.bundle, target)
+    free = memory.free()
+    if free is not None:  # these engines would be closed
+        free = FreeMemory(free.size + engines.memory.held, free.limit)
+    return memory.forecast(work.runs, free).fits
+
+
+def _opens(bundle: Bundle, target: Target) -> bool:
+    try:
+        resolve(bundle, target)
+    except SdrtError:
+        return False
+    return True

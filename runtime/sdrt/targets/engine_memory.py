@@ -1,0 +1,148 @@
+"""The memory of a target's engines: what they hold, and what requests will need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from sdrt import tensor_names as names
+from sdrt.ask import Ask, Link
+from sdrt.bundle.folder import Bundle
+from sdrt.targets.forecast import (
+    Forecast,
+    NetworkMemory,
+    NetworkRun,
+    forecast_of,
+    network_memory,
+    out_of_memory,
+)
+from sdrt.targets.reservations import IN_MEMORY, ON_GPU
+from sdrt_engines import FreeMemory, SdrtError, Target, backend_of
+
+TAKES_TURNS = 2**26  # bytes of a run; a smaller one may not keep all cores busy
+
+Refused = Callable[[Forecast], SdrtError]
+
+
+class EngineMemory:
+    """The memory of a bundle's engines on a target. May be used from several threads.
+
+    Nothing is known of the networks in `foreign`, which are not the bundle's.
+    """
+
+    def __init__(self, bundle: Bundle, target: Target, foreign: Container[str] = ()) -> None:
+        self._bundle, self._target, self._foreign = bundle, target, foreign
+        self._on_cpu = backend_of(target).on_cpu
+        self._reservations = IN_MEMORY if self._on_cpu else ON_GPU
+        self._memories: dict[str, NetworkMemory] = {}
+        self._held: dict[str, int] = {}  # bytes of the networks that are open
+        self._claims: dict[object, Mapping[str, int]] = {}  # what running requests will hold
+        self._max_rows: dict[tuple[str, int], int] = {}  # by network and positions
+        self._turn = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """The bytes of all networks that are open."""
+        return sum(self._held.values())
+
+    def free(self) -> FreeMemory | None:
+        """The memory that is free for another request; None if it is not limited."""
+        return self._reservations.free()
+
+    def forecast(self, runs: Sequence[NetworkRun], free: FreeMemory | None) -> Forecast:
+        """The forecast for a request that opens and runs these networks in this order."""
+        memories = {run.component: self._memory(run.component) for run in runs}
+        return forecast_of(self._target, memories, runs, self._held_soon(), free)
+
+    @contextmanager
+    def granted(self, runs: Sequence[NetworkRun], refused: Refused) -> Iterator[None]:
+        """Grants memory to a request until the block ends, and chooses its rows per run.
+
+        Raises the error that `refused` makes of the forecast if the request does not fit.
+        """
+        key = object()
+
+        def choose() -> int:
+            forecast = self.forecast(runs, self.free())
+            if not forecast.fits:
+                raise refused(forecast)
+            self._claims[key] = self._claimed(runs, forecast.rows)
+            for run in runs:
+                self._max_rows[run.component, run.positions] = forecast.rows
+            return forecast.further
+
+        try:
+            with self._reservations.granted(choose):
+                yield
+        finally:
+            self._claims.pop(key, None)
+
+    def require(self, asks: Iterable[Ask]) -> None:
+        """OutOfMemoryError if there is not enough memory to open and run the networks of asks."""
+        runs = {link.component: self._run_of(link) for ask in asks for link in ask.chain}
+        forecast = self.forecast(tuple(runs.values()), self.free())
+        if not forecast.fits:
+            raise out_of_memory(", ".join(runs), forecast)
+
+    def max_rows(self, ask: Ask) -> int:
+        """The rows of the ask that were granted memory for one run."""
+        run = self._run_of(ask.chain[-1])
+        return self._max_rows.get((run.component, run.positions), ask.num_rows)
+
+    def opened(self, name: str) -> None:
+        self._held.setdefault(name, self._memory(name).weights)
+
+    def turn(self, ask: Ask) -> AbstractContextManager[object]:
+        """Large runs on the CPU take turns and share their memory: each keeps all cores busy."""
+        large = self._on_cpu and any(
+            self._memory(link.component).of_run(self._run_of(link)) > TAKES_TURNS
+            for link in ask.chain
+        )
+        return self._turn if large else nullcontext()
+
+    def ran(self, ask: Ask) -> None:
+        """Remembers the memory that the networks of an ask keep for their next run."""
+        for link in ask.chain:
+            claimed = self._claimed([self._run_of(link)], len(link.rows))
+            self._held.update(_greatest([self._held, claimed]))
+
+    def _claimed(self, runs: Sequence[NetworkRun], rows: int) -> dict[str, int]:
+        """The bytes that networks hold after these runs, of so many rows at most."""
+        claimed = {}
+        for run in runs:
+            memory = self._memory(run.component)
+            part = NetworkRun(run.component, min(run.rows, rows), run.positions)
+            claimed[run.component] = memory.weights + memory.of_run(part)
+        return claimed
+
+    def _held_soon(self) -> Mapping[str, int]:
+        """What networks hold, or will hold when the running requests end."""
+        return _greatest([self._held, *self._claims.values()])
+
+    def _memory(self, name: str) -> NetworkMemory:
+        if name not in self._memories:
+            known = name not in self._foreign
+            component = self._bundle.component(name)
+            self._memories[name] = (
+                network_memory(self._bundle, component, self._target) if known else NetworkMemory()
+            )
+        return self._memories[name]
+
+    def _run_of(self, link: Link) -> NetworkRun:
+        sample = link.changing.get(names.SAMPLE, link.changing.get(names.LATENT_SAMPLE))
+        if sample is None or sample.ndim < 4:
+            return NetworkRun(link.component, len(link.rows), 0)
+        positions = sample.shape[-1] * sample.shape[-2]
+        if self._bundle.component(link.component).role == "vae encoder":
+            positions //= self._bundle.family.latents.vae_scale_factor**2
+        return NetworkRun(link.component, len(link.rows), positions)
+
+
+def _greatest(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The greatest size of each network."""
+    found: dict[str, int] = {}
+    for each in sizes:
+        for name, size in list(each.items()):
+            found[name] = max(found.get(name, 0), size)
+    return found

@@ -1,0 +1,180 @@
+"""The memory that a request needs on a target, before anything runs.
+
+A network needs memory for its weights once it is open, and further memory for the arrays between
+its layers when it runs. Backends keep both for the next run, so the needs of all networks of a
+request add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import Component
+from sdrt.errors import SdrtError
+from sdrt.families.activations import NO_ACTIVATIONS, Activations, activations_from_config
+from sdrt.families.family import LatentSpace
+from sdrt.files.json_fields import JsonFields
+from sdrt.targets.reservations import OFF, VARIABLE
+from sdrt.targets.runnable import NETWORK_PRECISION, runnable
+from sdrt_engines import FreeMemory, MemoryUse, OutOfMemoryError, Target, backend_of
+
+_PROCESS = 100 * 2**20  # bytes of Python, numpy and a backend's library
+_NO_MEMORY = MemoryUse(0, 0, 0, 0)
+_BYTES = {"float16": 2, "bfloat16": 2}  # of a stored weight; others 4
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """A network of a request: the rows of a run, and the positions h·w of its latents."""
+
+    component: str
+    rows: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """The networks that a request opens and runs, in this order, and the rows of each run."""
+
+    rows: Mapping[str, int]  # by network
+    size: tuple[int, int]  # width and height in pixels
+    latents: LatentSpace
+
+    @property
+    def runs(self) -> tuple[NetworkRun, ...]:
+        width, height = (side // self.latents.vae_scale_factor for side in self.size)
+        return tuple(NetworkRun(name, rows, width * height) for name, rows in self.rows.items())
+
+
+@dataclass(frozen=True)
+class NetworkMemory:
+    """The memory of one network on a target, in bytes."""
+
+    opening: int = 0  # at the peak of opening
+    weights: int = 0  # once it has run
+    mapped: int = 0  # weights that stay in their file, which the system may drop from memory
+    activations: Activations = NO_ACTIVATIONS  # all arrays that a run holds at once, for a row
+
+    def of_run(self, run: NetworkRun) -> int:
+        """The memory of a run in addition to the weights. The largest feature maps and the largest
+        attention matrices exist at different times."""
+        of_maps = run.positions * self.activations.feature_map
+        of_scores = run.positions**2 * self.activations.scores
+        return int(run.rows * max(of_maps, of_scores))
+
+
+def network_memory(bundle: Bundle, component: Component, target: Target) -> NetworkMemory:
+    """The memory of a network, as far as it is known: configurations may be missing."""
+    use = backend_of(target).memory or _NO_MEMORY
+    network = runnable(bundle.root, component, target)
+    size = 1.0 if network.precision == NETWORK_PRECISION else 0.5  # of a number
+    weights = size * 4 * _num_weights(component)
+    mapped = int(weights) if network.prepared and backend_of(target).on_cpu else 0
+    arrays = _activations(bundle, component)
+    return NetworkMemory(
+        opening=0 if mapped else int(use.opening * weights),
+        weights=0 if mapped else int(use.weights * weights),
+        mapped=mapped,
+        activations=Activations(
+            use.feature_maps * size * arrays.feature_map, use.scores * size * arrays.scores
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Need:
+    """The memory of a network in a request, in bytes."""
+
+    component: str
+    opening: int
+    weights: int
+    running: int  # weights included
+
+
+def need_of(memory: NetworkMemory, run: NetworkRun) -> Need:
+    running = memory.weights + memory.of_run(run)
+    return Need(run.component, memory.opening, memory.weights, running)
+
+
+def growth(needs: Iterable[Need], held: Mapping[str, int]) -> int:
+    """The most by which memory grows while all networks are opened, in this order, and run; `held`
+    are the bytes of those that are open."""
+    peak = opened = running = 0
+    for need in needs:
+        if need.component not in held:
+            peak = max(peak, opened + need.opening)
+            opened += need.weights
+        running += max(need.running - held.get(need.component, 0), 0)
+    return max(peak, running)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The memory of a request on a target, in bytes."""
+
+    target: str
+    peak: int  # the most that a process takes for this request alone
+    mapped: int  # of that, weights that stay in their file: the system may drop them from memory
+    further: int  # in addition to what this process holds already
+    rows: int  # of the denoiser in one run: it runs in parts if these are fewer than `num_rows`
+    num_rows: int
+    free: FreeMemory | None  # None: unknown, or not limited
+
+    @property
+    def fits(self) -> bool:
+        return self.free is None or self.further <= self.free.size
+
+
+def forecast_of(
+    target: Target,
+    memories: Mapping[str, NetworkMemory],
+    runs: Sequence[NetworkRun],
+    held: Mapping[str, int],
+    free: FreeMemory | None,
+) -> Forecast:
+    """The forecast for all rows in one run if that fits, else for the most that do; for one row if
+    nothing fits. `held` are the bytes of the networks that are open."""
+    num_rows = max((run.rows for run in runs), default=1)
+    mapped = sum(memories[run.component].mapped for run in runs)
+    rows = num_rows
+    while True:
+        parts = [replace(run, rows=min(run.rows, rows)) for run in runs]
+        needs = [need_of(memories[run.component], run) for run in parts]
+        peak = _PROCESS + mapped + growth(needs, {})
+        further = growth(needs, held)
+        found = Forecast(str(target), peak, mapped, further, rows, num_rows, free)
+        if found.fits or rows == 1:
+            return found
+        rows = ceil(rows / 2)
+
+
+def out_of_memory(what: str, forecast: Forecast, remedies: Sequence[str] = ()) -> OutOfMemoryError:
+    """The error for `what` does not fit."""
+    assert forecast.free is not None, "without a limit everything fits"
+    way_out = " or ".join(remedies) or "close other programs, or raise the limit"
+    return OutOfMemoryError(
+        f"{what} on target {forecast.target}: expected to take {memory_text(forecast.further)} of "
+        f"memory, but {memory_text(forecast.free.size)} are free {forecast.free.limit}: {way_out} "
+        f"({VARIABLE}={OFF} tries it anyway)"
+    )
+
+
+def memory_text(size: int) -> str:
+    """`7.6 GiB`, `310 MiB`"""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _num_weights(component: Component) -> float:
+    size = sum(file.size for file in component.files)
+    return size / _BYTES.get(component.precision, 4)
+
+
+def _activations(bundle: Bundle, component: Component) -> Activations:
+    try:
+        config = JsonFields(bundle.component_config(component.name))
+        return activations_from_config(component.role, config)
+    except SdrtError:  # it is missing, or of another kind of network
+        return NO_ACTIVATIONS

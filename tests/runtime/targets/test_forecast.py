@@ -1,0 +1,110 @@
+"""How needs of memory add up, and the rows that fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdrt import Bundle, Forecast
+from sdrt.families.activations import NO_ACTIVATIONS, Activations
+from sdrt.targets.forecast import (
+    Need,
+    NetworkMemory,
+    NetworkRun,
+    forecast_of,
+    growth,
+    memory_text,
+    network_memory,
+    out_of_memory,
+)
+from sdrt_engines import BACKENDS, FreeMemory, Target, backend_of
+from support.toy_bundle import write_toy_bundle
+
+TEXT = Need("text_encoder", opening=30, weights=20, running=21)
+UNET = Need("unet", opening=170, weights=110, running=300)
+VAE = Need("vae_decoder", opening=15, weights=10, running=90)
+RUNS = (NetworkRun("text_encoder", 1, 10), NetworkRun("unet", 8, 10), NetworkRun("vae", 1, 10))
+MEMORIES = {
+    "text_encoder": NetworkMemory(weights=20),
+    "unet": NetworkMemory(200, 100, activations=Activations(1, 2)),
+    "vae": NetworkMemory(weights=10, mapped=5, activations=Activations(9, 0)),
+}
+
+
+def forecast(size: int, **held: int) -> Forecast:
+    return forecast_of(Target("cpu"), MEMORIES, RUNS, held, FreeMemory(size, "of a test"))
+
+
+def test_networks_keep_the_memory_of_their_runs() -> None:
+    assert growth([TEXT, UNET, VAE], {}) == 21 + 300 + 90
+
+
+def test_opening_may_take_the_most() -> None:
+    small = Need("unet", opening=170, weights=110, running=112)
+    assert growth([TEXT, small], {}) == 20 + 170
+    assert growth([TEXT, small], {"unet": 110, "text_encoder": 20}) == 1 + 2  # both are open
+
+
+def test_memory_that_is_held_is_not_needed_again() -> None:
+    assert growth([TEXT, UNET, VAE], {"text_encoder": 21, "unet": 250}) == 50 + 90
+    assert growth([UNET], {"unet": 400}) == 0
+
+
+def test_a_run_takes_maps_or_scores() -> None:
+    memory = NetworkMemory(activations=Activations(1000, 2))
+    assert memory.of_run(NetworkRun("unet", 3, 10)) == 3 * 10 * 1000
+    assert memory.of_run(NetworkRun("unet", 3, 1000)) == 3 * 1000 * 1000 * 2
+
+
+def test_as_many_rows_as_fit_run_at_once() -> None:
+    rest = 20 + 100 + 10 + 90  # and 200 for each row of the UNet
+    assert (forecast(rest + 1600).rows, forecast(rest + 1599).rows) == (8, 4)
+    assert (forecast(rest + 799).rows, forecast(rest + 200).rows) == (2, 1)
+    too_little = forecast(rest + 199)
+    assert (too_little.fits, too_little.rows, too_little.num_rows) == (False, 1, 8)
+    assert too_little.further == rest + 200
+    assert forecast(rest + 1400, unet=300).rows == 8
+
+
+def test_weights_that_stay_in_their_file_are_in_the_peak_but_need_no_free_memory() -> None:
+    found = forecast(10**6)
+    assert found.mapped == 5
+    assert found.peak == found.further + 5 + 100 * 2**20
+
+
+def test_without_a_limit_everything_fits() -> None:
+    found = forecast_of(Target("cpu"), MEMORIES, RUNS, {}, None)
+    assert found.fits
+    assert found.rows == 8
+
+
+def test_the_error_says_what_to_do() -> None:
+    error = out_of_memory("9×9 pixels", forecast(100), ["take 8×8", "use target cuda"])
+    assert str(error) == (
+        "9×9 pixels on target cpu: expected to take 0 MiB of memory, but 0 MiB are free of a test: "
+        "take 8×8 or use target cuda (SDRT_MEMORY_LIMIT=off tries it anyway)"
+    )
+    assert "close other programs" in str(out_of_memory("unet", forecast(100)))
+
+
+def test_sizes_in_words() -> None:
+    assert memory_text(310 * 2**20) == "310 MiB"
+    assert memory_text(7_600 * 2**30) == "7,600.0 GiB"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"))
+
+
+def test_a_network_without_a_known_configuration_has_no_activations(bundle: Bundle) -> None:
+    memory = network_memory(bundle, bundle.component("unet"), Target("cpu"))
+    assert memory.activations == NO_ACTIVATIONS
+    assert memory.weights > 0
+
+
+def test_every_backend_that_runs_networks_knows_its_memory(bundle: Bundle) -> None:
+    decoder = bundle.component("vae_decoder")
+    for backend in BACKENDS:
+        memory = network_memory(bundle, decoder, Target(backend.name))
+        known = backend_of(Target(backend.name)).memory is not None
+        assert known == (backend.runs != "plans") == (memory.activations != NO_ACTIVATIONS)
