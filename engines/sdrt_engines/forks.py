@@ -24,6 +24,26 @@ class Inherited(ABC):
         """Makes it usable in a forked child, or refuse to run there. Its locks may be held."""
 
 
+class OneProcess:
+    """A library that, once it has been used, does not work in processes forked later."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._used_in: int | None = None
+
+    def use(self) -> None:
+        self._used_in = self._used_in or os.getpid()
+
+    def refusal(self) -> str | None:
+        """The reason why this process cannot use it, or None."""
+        if self._used_in in (None, os.getpid()):
+            return None
+        return (
+            f"{self._name} was used before this process was forked, and its threads do not exist "
+            "here: start processes with 'spawn', or fork before that"
+        )
+
+
 def keep_for_ever(thing: object) -> None:
     """Never frees an object, not even at the end of Python."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -29,6 +29,7 @@ from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
+from sdrt_engines.interruptible import held
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -221,7 +222,7 @@ class Pipeline(Inherited):
         """Takes the next target, unless another request already has; raises `error` if no target is
         left.
         """
-        with self._changing:
+        with held(self._changing):
             if self._closed:
                 raise error
             if self._engines is not failed:

@@ -127,7 +127,7 @@ print(forked())
 """
     reason = (
         "openvino was used before this process was forked, and its threads do not exist here: "
-        "start processes with 'spawn', or fork before the first request"
+        "start processes with 'spawn', or fork before that"
     )
     assert outcome_of(program, root, "openvino") == [
         *("0", "0"),
