@@ -16,7 +16,7 @@ from textwrap import dedent, indent
 from fuzzing.bundles import PROMPT, Place, pixels
 from fuzzing.long_networks import endless
 from fuzzing.of_stopping import SIZE, targets
-from fuzzing.outcomes import Case, Ran, child, judged
+from fuzzing.outcomes import Case, Kind, Ran, child, judged
 
 _DRAW = "seed=7, num_inference_steps=2, width=64, height=64"
 
@@ -48,8 +48,8 @@ def _quiet(name: str, ran: Ran, code: int = 0) -> Case:
     if ran.hung:
         return Case(name, "hang")
     if ran.code != code:
-        kind = "traceback" if "Traceback" in ran.err else "signal"
-        return Case(name, kind, f"exit code {ran.code}: {ran.err[-300:]}")
+        failed: Kind = "traceback" if "Traceback" in ran.err else "signal"
+        return Case(name, failed, f"exit code {ran.code}: {ran.err[-300:]}")
     return Case(name, "unclear" if ran.err else "works", ran.err[-300:])
 
 

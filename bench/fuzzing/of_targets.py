@@ -8,13 +8,14 @@ import resource
 from collections.abc import Iterator
 from functools import partial
 from random import Random
+from typing import Any
 
 from soak.operations import hash_of_result
 from soak.pipelines import close_pipeline, opened
 
 from fuzzing.bundles import PROMPT, Place
 from fuzzing.of_stopping import targets
-from fuzzing.outcomes import Case, call, child, judged
+from fuzzing.outcomes import Case, Kind, call, child, judged
 from sdrt import Bundle, Pipeline
 
 _GB = 2**30
@@ -30,12 +31,12 @@ def lost_targets(place: Place) -> Iterator[Case]:
         number = place.random.choice((1, 3))
         pipe = opened(bundle, "failing", Random(place.random.random()))
         ran = call(partial(_drawn, pipe, number, options))
-        success = "identical" if ran.value == right[number] else "silent"
+        success: Kind = "identical" if ran.value == right[number] else "silent"
         yield judged(f"case {case}: {number} images, {pipe.refusals}", ran, success=success)
         close_pipeline(pipe)
 
 
-def _drawn(pipe: Pipeline, number: int, options: dict[str, int]) -> str:
+def _drawn(pipe: Pipeline, number: int, options: dict[str, Any]) -> str:
     return hash_of_result(pipe(PROMPT, num_images_per_prompt=number, **options))
 
 

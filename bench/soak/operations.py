@@ -59,7 +59,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an operation ended."""
+    """The end of an operation."""
 
     operation: Operation
     ending: Ending
@@ -82,14 +82,14 @@ def operation_of(seed: int, index: int, targets: Sequence[str], num_requests: in
 
 @dataclass(frozen=True)
 class Twin:
-    """Hashes of what a request gives alone: its images, and one preview."""
+    """Hashes of the images of a request alone, and of one preview."""
 
     images: str
     preview: str
 
 
 def twin(request: Request, pipe: Pipeline) -> Twin:
-    """What the request gives on this pipeline, which nothing else uses."""
+    """The hashes of a request on this pipeline, which nothing else uses."""
     stream = pipe.stream(request)
     previews = _previews(stream, request)
     return Twin(hash_of_result(stream.result), previews)

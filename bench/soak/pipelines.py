@@ -54,7 +54,7 @@ def _opening(name: str) -> Backend:
 
 
 def close_pipeline(pipe: Pipeline) -> None:
-    """Closes it; engines that were made not to close are no fault."""
+    """Closes it; raises nothing for engines that were made not to close."""
     try:
         pipe.close()
     except EngineError as error:
