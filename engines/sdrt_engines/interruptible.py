@@ -245,7 +245,7 @@ def _end_calls() -> None:
     """
     global _ending
     _ending, start = True, time.monotonic()
-    callers = [job.caller for job in _running.copy()]
+    callers = [job.caller for job in _running.copy() if _must_leave(job.caller)]
     while _running and time.monotonic() < start + _GRACE:
         for job in _running.copy():
             job.cancel()
