@@ -21,7 +21,7 @@ class Inherited(ABC):
 
     @abstractmethod
     def _begin_in_child(self) -> None:
-        """Makes it usable in a forked child, or refuse to run there. Its locks may be held."""
+        """Makes it usable in a forked child, or makes it refuse to run there. Locks may be held."""
 
 
 class OneProcess:

@@ -11,7 +11,7 @@ from support.toy_bundle import write_toy_bundle
 
 GENERATE = """
 import sys, sdrt
-for _ in range(8):
+for _ in range(5):
     with sdrt.Pipeline.open(sys.argv[1], "cpu") as pipe:
         print(pipe("a red circle", seed=1, num_inference_steps=1).latents.tobytes().hex())
 """
@@ -21,7 +21,7 @@ def test_they_all_get_the_same_image(tmp_path: Path) -> None:
     root = write_toy_bundle(tmp_path / "bundle")
     commands = [
         *([sys.executable, "-c", GENERATE, str(root)] for _ in range(2)),
-        *([sys.executable, "-m", "sdrt", "build", str(root), "--target", "cpu"] for _ in range(2)),
+        [sys.executable, "-m", "sdrt", "build", str(root), "--target", "cpu"],
     ]
     processes = [
         subprocess.Popen(
@@ -30,8 +30,8 @@ def test_they_all_get_the_same_image(tmp_path: Path) -> None:
         for command in commands
     ]
     outputs = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
+    assert [process.returncode for process in processes] == [0] * 3
     generated = "".join(out for out, _ in outputs[:2]).split()
-    assert len(generated) == 16
+    assert len(generated) == 10
     assert len(set(generated)) == 1
     assert not list(tmp_path.rglob(".sdrt-*"))
