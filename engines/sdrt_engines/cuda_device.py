@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from sdrt_engines.device_memory import Blocks, Slot, bytes_of
-from sdrt_engines.errors import EngineError, OutOfMemoryError, raise_interrupt
+from sdrt_engines.errors import EngineError, OutOfMemoryError
+from sdrt_engines.importing import importing
 from sdrt_engines.nvidia_driver import driver_refusal, gpus
 from sdrt_engines.tensor import Array, DeviceArray
 
@@ -209,13 +210,8 @@ def _device() -> Device:
 
 
 def _cuda() -> Any:
-    try:
+    with importing("cuda", "pip install cuda-python"):
         return import_module("cuda.bindings.runtime")
-    except (ImportError, OSError) as error:
-        raise_interrupt(error)
-        raise EngineError(
-            f"cuda-python cannot be imported ({error}): pip install cuda-python"
-        ) from error
 
 
 def checked(result: tuple[Any, ...]) -> Any:

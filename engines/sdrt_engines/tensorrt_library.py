@@ -17,8 +17,8 @@ from sdrt_engines.errors import (
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
-    raise_interrupt,
 )
+from sdrt_engines.importing import importing
 
 TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -40,14 +40,8 @@ def require_installed(backend: TensorRT) -> None:
 def import_tensorrt(backend: TensorRT) -> Any:
     """The module; EngineError with the pip command if it cannot be imported."""
     require_installed(backend)
-    module = LIBRARIES[backend]
-    try:
-        return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        raise EngineError(
-            f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
-        ) from error
+    with importing(LIBRARIES[backend], f"pip install 'sdrt[{backend}]'"):
+        return import_module(LIBRARIES[backend])
 
 
 class ErrorLog:

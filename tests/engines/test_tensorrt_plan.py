@@ -47,7 +47,7 @@ def test_cuda_python_is_reported_with_its_command(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     reason = tensorrt_refusal("tensorrt-rtx")
     assert reason is not None
-    assert "cuda-python cannot be imported" in reason
+    assert "cuda cannot be imported" in reason
     assert reason.endswith("pip install cuda-python")
 
 

@@ -132,7 +132,11 @@ class Engines(Inherited):
         """Closes the engines of a target that failed. An error is logged, and a run that does not
         end is waited for a while only."""
         closing = threading.Thread(target=self._close_and_log, daemon=True)
-        closing.start()
+        try:
+            closing.start()
+        except RuntimeError:  # there is no memory for a thread
+            self._close_and_log()
+            return
         closing.join(PATIENCE)
         if closing.is_alive():
             _log().warning("target %s is still running: its memory is not free yet", self._target)
