@@ -100,10 +100,9 @@ class OpenPlan:
             strategies = self._trt.ExecutionContextAllocationStrategy
             self._config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
             self._config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        if kept := self._kernels and read_kernels(self._kernels):
-            with suppress(Exception):  # it ignores those of another driver, GPU or version
-                self._cache.deserialize(kept)
-        with tensorrt_errors(lambda: f"{self._name}: TensorRT cannot be configured"):
+            if kept := self._kernels and read_kernels(self._kernels):
+                with suppress(Exception):  # it ignores those of another driver, GPU or version
+                    self._cache.deserialize(kept)
             self._config.set_runtime_cache(self._cache)
 
     def _add_context(self, profile: int) -> None:

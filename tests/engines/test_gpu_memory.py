@@ -132,6 +132,17 @@ def test_another_network_s_scratch_memory_makes_room() -> None:
     gpu.close()
 
 
+def test_no_memory_for_an_output_that_stays(gpu: HostGpu) -> None:
+    """Scratch memory is freed in the middle of the run, and after the work that uses it."""
+    engine = static_engine(gpu)
+    for seed in range(3):
+        gpu.cuda.plans["cudaMalloc"] = [Code.cudaErrorMemoryAllocation] if seed == 1 else []
+        y = engine.run_on_device(feeds_of(2, seed), ["y"])["y"]
+        assert isinstance(y, DeviceArray)
+        np.testing.assert_array_equal(y.numpy(), network(feeds_of(2, seed))["y"])
+        assert (gpu.device.scratch.capacity == 0) == (seed == 1)
+
+
 def test_too_little_memory_is_reported_and_a_smaller_shape_runs() -> None:
     """The memory reserved for the large shape is free again."""
     gpu = HostGpu(capacity=5000)
