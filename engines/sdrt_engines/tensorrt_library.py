@@ -56,6 +56,7 @@ class ErrorLog:
     """
 
     def __init__(self) -> None:
+        self.logger: Any = None  # as TensorRT takes it
         self._messages: list[str] = []
 
     def add(self, message: str) -> None:
@@ -71,12 +72,9 @@ class ErrorLog:
 
 
 @cache
-def tensorrt_log(backend: TensorRT) -> tuple[Any, ErrorLog]:
-    """The logger of this process, and the errors that it receives.
-
-    TensorRT keeps the first logger of a process for ever.
-    """
-    trt, errors = import_tensorrt(backend), ErrorLog()
+def tensorrt_log(backend: TensorRT) -> ErrorLog:
+    """The log of this process: TensorRT keeps the first logger that it is given for ever."""
+    trt, log = import_tensorrt(backend), ErrorLog()
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
@@ -85,9 +83,10 @@ def tensorrt_log(backend: TensorRT) -> tuple[Any, ErrorLog]:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in severe:
-                errors.add(message)
+                log.add(message)
 
-    return Logger(), errors
+    log.logger = Logger()
+    return log
 
 
 def tensorrt_error(failure: str, reason: str) -> EngineError:

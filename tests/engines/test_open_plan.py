@@ -162,7 +162,7 @@ def installed(gpu: HostGpu, monkeypatch: pytest.MonkeyPatch) -> HostTensorRT:
     gpu.libraries.append(trt)
     for name, value in {
         "import_tensorrt": lambda backend: trt,
-        "tensorrt_log": lambda backend: (None, trt.errors),
+        "tensorrt_log": lambda backend: trt.errors,
         "tensorrt_refusal": lambda backend: None,
         "gpu_architecture": lambda: "sm89",
         "shared_device": lambda: gpu.device,

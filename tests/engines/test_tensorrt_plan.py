@@ -99,12 +99,12 @@ def test_the_log_of_tensorrt_is_in_the_error() -> None:
     """It returns None, and writes the reason to its log."""
     import tensorrt_rtx
 
-    logger, errors = tensorrt_log("tensorrt-rtx")
+    errors = tensorrt_log("tensorrt-rtx")
     errors.clear()
-    assert tensorrt_rtx.Runtime(logger).deserialize_cuda_engine(b"no plan" * 100) is None
+    assert tensorrt_rtx.Runtime(errors.logger).deserialize_cuda_engine(b"no plan" * 100) is None
     assert "Serialization assertion" in errors.text
     assert "\n" not in errors.text
-    assert tensorrt_log("tensorrt-rtx")[0] is logger
+    assert tensorrt_log("tensorrt-rtx") is errors
 
 
 @pytest.mark.parametrize(
