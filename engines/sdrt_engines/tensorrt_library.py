@@ -107,4 +107,5 @@ def tensorrt_errors(failure: Callable[[], str]) -> Iterator[None]:
     except MemoryError as error:
         raise OutOfMemoryError(f"{failure()}: out of memory: {_LESS}") from error
     except Exception as error:  # the bindings raise RuntimeError, TypeError, and what C++ throws
+        raise_interrupt(error)
         raise tensorrt_error(failure(), " ".join(f"{error}".split())) from error

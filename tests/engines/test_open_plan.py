@@ -85,6 +85,14 @@ def test_a_plan_that_does_not_open(
     check(static_engine(gpu))
 
 
+def test_an_interrupt_while_a_plan_opens(gpu: HostGpu) -> None:
+    for call in (*PLAIN, "set_optimization_profile_async"):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            gpu.engine(SIGNATURE, network, STATIC, answers={call: [KeyboardInterrupt()]})
+        gpu.assert_empty()
+        del caught
+
+
 def test_no_memory_for_a_context_of_another_profile(gpu: HostGpu) -> None:
     """It is made during a run; the plan serves its other profiles on."""
     engine = static_engine(gpu)
