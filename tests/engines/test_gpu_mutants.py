@@ -10,7 +10,15 @@ import pytest
 from support.source_mutants import Mutant, mutants_in, survivors
 
 MUTANTS = [*mutants_in(Path(__file__).with_name("gpu_mutants.diff"))]
-NAMES = ["open_plan", "gpu_memory", "gpu_captures", "device_memory", "plan_set", "plan_engine"]
+NAMES = [
+    "open_plan",
+    "gpu_memory",
+    "gpu_captures",
+    "device_memory",
+    "plan_set",
+    "plan_engine",
+    "tensorrt_plan",
+]
 TESTS = [f"tests/engines/test_{name}.py" for name in NAMES]
 
 
