@@ -10,6 +10,7 @@ import pytest
 from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.backend import PlanFile, Source
 from sdrt_engines.nvidia_driver import Gpu
+from sdrt_engines.open_plan import OpenPlan
 from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT, tensorrt_log
 from sdrt_engines.tensorrt_plan import (
     RTX_ARCHITECTURES,
@@ -21,6 +22,7 @@ from sdrt_engines.tensorrt_plan import (
     plan_refusal,
     tensorrt_refusal,
 )
+from support.host_gpu import HostGpu
 
 BACKENDS = tuple(LIBRARIES)
 DEFAULT = "sm80, sm86, sm89, sm120, sm121"  # that TensorRT-RTX builds for
@@ -96,15 +98,20 @@ def test_the_list_is_that_of_the_library() -> None:
 
 @pytest.mark.needs("tensorrt_rtx")
 def test_the_log_of_tensorrt_is_in_the_error() -> None:
-    """It returns None, and writes the reason to its log."""
+    """The real library, on a simulated GPU: it returns None, and writes the reason to its log."""
     import tensorrt_rtx
 
-    errors = tensorrt_log("tensorrt-rtx")
-    errors.clear()
-    assert tensorrt_rtx.Runtime(errors.logger).deserialize_cuda_engine(b"no plan" * 100) is None
-    assert "Serialization assertion" in errors.text
-    assert "\n" not in errors.text
-    assert tensorrt_log("tensorrt-rtx") is errors
+    gpu, log = HostGpu(), tensorrt_log("tensorrt-rtx")
+    assert tensorrt_log("tensorrt-rtx") is log
+    with gpu.device.turn, pytest.raises(EngineError) as caught:
+        OpenPlan(
+            tensorrt_rtx, log, b"no plan" * 99, name="net", device=gpu.device, captures_itself=True
+        )
+    message = str(caught.value)
+    assert message.startswith("net: TensorRT cannot create the engine from this plan: ")
+    assert "Serialization assertion" in message
+    assert message.endswith(": build its plans again with `sdrt build`, or report this")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
