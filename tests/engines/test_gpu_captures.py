@@ -97,8 +97,9 @@ def test_what_this_thread_allocates_during_a_capture_is_noticed(gpu: HostGpu) ->
     assert "launch" not in gpu.done()
 
 
-def test_a_disturbed_capture_loses_no_run(gpu: HostGpu) -> None:
+def test_a_disturbed_capture_loses_no_run(gpu: HostGpu, caplog: pytest.LogCaptureFixture) -> None:
     """The run goes on without a graph; the next one is captured."""
+    caplog.set_level("INFO", "sdrt")
     engine = static_engine(gpu)
     disturb(gpu, gpu.cuda.wait_for_all)
     logs = []
@@ -109,8 +110,11 @@ def test_a_disturbed_capture_loses_no_run(gpu: HostGpu) -> None:
         logs.append([word for word in gpu.done() if word in ("execute", "capture", "launch")])
     assert logs == [["execute"], ["execute", "capture"], ["launch"]]
     assert gpu.cuda.last_error == Code.cudaSuccess
-    engine.close()
-    gpu.assert_empty()
+    assert caplog.messages == [
+        "net runs without a CUDA graph: net: TensorRT refused the run: Error Code 1: Cuda Runtime "
+        "(cudaErrorStreamCaptureInvalidated): build its plans again with `sdrt build`, or report "
+        "this"
+    ]
 
 
 @pytest.mark.parametrize("call", ["cudaStreamBeginCapture", "cudaGraphInstantiate", None])
@@ -159,6 +163,15 @@ def test_a_capture_ends_on_any_exception(error: BaseException, gpu: HostGpu) -> 
     check(engine, seed=2)
     engine.close()
     gpu.assert_empty()
+
+
+def test_an_interrupt_that_the_bindings_turned_into_another_error(gpu: HostGpu) -> None:
+    engine = static_engine(gpu)
+    error = RuntimeError("c++")
+    error.__cause__ = KeyboardInterrupt()
+    gpu.libraries[0].answers["execute_async_v3"] = [error]
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(feeds_of(2))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("c++"), MemoryError()])

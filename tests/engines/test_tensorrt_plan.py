@@ -11,7 +11,7 @@ from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.backend import PlanFile, Source
 from sdrt_engines.nvidia_driver import Gpu
 from sdrt_engines.open_plan import OpenPlan
-from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT, tensorrt_log
+from sdrt_engines.tensorrt_library import LIBRARIES, ErrorLog, TensorRT, tensorrt_log
 from sdrt_engines.tensorrt_plan import (
     RTX_ARCHITECTURES,
     engine_from_plan,
@@ -42,6 +42,21 @@ def test_a_missing_library_is_reported_with_its_command(
         engine_from_plan(
             Path("x.plan"), name="x", backend=backend, signature=Signature((), ()), profiles=()
         )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "KeyboardInterrupt"])
+def test_a_library_that_cannot_be_imported(
+    backend: TensorRT, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = LIBRARIES[backend]
+    (tmp_path / f"{module}.py").write_text(f"raise {error}('libnvinfer.so.11 is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    message = f"^{module} cannot be imported .libnvinfer.so.11 is missing.: pip install 'sdrt"
+    expected = KeyboardInterrupt if error == "KeyboardInterrupt" else EngineError
+    with pytest.raises(expected, match="^libnv" if error == "KeyboardInterrupt" else message):
+        library_version(backend)
 
 
 @pytest.mark.needs("tensorrt_rtx")
@@ -94,6 +109,15 @@ def test_the_list_is_that_of_the_library() -> None:
 
     known = tensorrt_rtx.ComputeCapability.__members__
     assert [name.lower() for name in known if name.startswith("SM")] == [*RTX_ARCHITECTURES]
+
+
+def test_a_log_has_the_first_errors_on_one_line() -> None:
+    log = ErrorLog()
+    for message in ("the\n cause", "x" * 999, "a consequence"):
+        log.add(message)
+    assert log.text == f"the cause; {'x' * 300}"
+    log.clear()
+    assert log.text == ""
 
 
 @pytest.mark.needs("tensorrt_rtx")
