@@ -287,7 +287,7 @@ def test_the_device_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: cuda_device.shared_device(), range(4)))
     assert set(map(id, found)) == {id(made[0])}
-    made[0].process = 0  # it is another process now: a fork
+    made[0].process += 1  # it is another process now: a fork
     with pytest.raises(EngineError, match="CUDA was used before this process was forked"):
         cuda_device.shared_device()
     cuda_device._device.cache_clear()
