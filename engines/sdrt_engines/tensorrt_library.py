@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from sdrt_engines.errors import (
     EngineError,
@@ -23,8 +23,7 @@ from sdrt_engines.errors import (
 TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
 LIBRARIES: Final[Mapping[TensorRT, str]] = {
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
+    backend: backend.replace("-", "_") for backend in get_args(TensorRT)
 }
 
 _LESS = "take a smaller size or batch, or close other programs that use the GPU"
