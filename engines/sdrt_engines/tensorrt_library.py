@@ -5,12 +5,12 @@ The only file that imports them. Both have the same interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any
 
 from sdrt_engines.errors import (
     EngineError,
@@ -20,26 +20,26 @@ from sdrt_engines.errors import (
     raise_interrupt,
 )
 
-TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
-
-LIBRARIES: Final[Mapping[TensorRT, str]] = {
-    backend: backend.replace("-", "_") for backend in get_args(TensorRT)
-}
-
 _LESS = "take a smaller size or batch, or close other programs that use the GPU"
 _OTHERWISE = "build its plans again with `sdrt build`, or report this"
 
 
-def require_installed(backend: TensorRT) -> None:
+def module_of(backend: str) -> str:
+    """The module of a backend's library, which has the backend's name."""
+    return backend.replace("-", "_")
+
+
+def require_installed(backend: str) -> None:
     """EngineError with the pip command if the library is missing. Does not import it: slow."""
-    if find_spec(LIBRARIES[backend]) is None:
-        raise EngineError(f"{LIBRARIES[backend]} is not installed: pip install 'sdrt[{backend}]'")
+    module = module_of(backend)
+    if find_spec(module) is None:
+        raise EngineError(f"{module} is not installed: pip install 'sdrt[{backend}]'")
 
 
-def import_tensorrt(backend: TensorRT) -> Any:
+def import_tensorrt(backend: str) -> Any:
     """The module; EngineError with the pip command if it cannot be imported."""
     require_installed(backend)
-    module = LIBRARIES[backend]
+    module = module_of(backend)
     try:
         return import_module(module)
     except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
@@ -71,7 +71,7 @@ class ErrorLog:
 
 
 @cache
-def tensorrt_log(backend: TensorRT) -> ErrorLog:
+def tensorrt_log(backend: str) -> ErrorLog:
     """The log of this process: TensorRT keeps the first logger that it is given for ever."""
     trt, log = import_tensorrt(backend), ErrorLog()
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdrt_engines import Engine, EngineError, OutOfMemoryError
-from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT
-from sdrt_engines.tensorrt_plan import engine_from_plan
+from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, engine_from_plan
 from support.host_gpu import HostGpu
 from support.host_tensorrt import KERNELS, SCRATCH, WEIGHTS, HostTensorRT
 from support.scaled import (

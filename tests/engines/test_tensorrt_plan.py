@@ -11,9 +11,11 @@ from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.backend import PlanFile, Source
 from sdrt_engines.nvidia_driver import Gpu
 from sdrt_engines.open_plan import OpenPlan
-from sdrt_engines.tensorrt_library import LIBRARIES, ErrorLog, TensorRT, tensorrt_log
+from sdrt_engines.tensorrt_library import ErrorLog, tensorrt_log
 from sdrt_engines.tensorrt_plan import (
+    LIBRARIES,
     RTX_ARCHITECTURES,
+    TensorRT,
     engine_from_plan,
     engine_from_plans,
     fitting_plans,
