@@ -48,6 +48,9 @@ def engine_from_onnx(
     options.graph_optimization_level = levels.ORT_DISABLE_ALL if prepared else levels.ORT_ENABLE_ALL
     options.intra_op_num_threads = num_threads or 0
     options.log_severity_level = LOG_NOTHING
+    # ONNX Runtime would plan the second run of a shape as one block of memory, and keep that as
+    # well as the memory of the first run.
+    options.enable_mem_pattern = False
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = LOG_NOTHING
     with onnxruntime_errors(lambda: f"{path}: does not load"):
