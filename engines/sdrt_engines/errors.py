@@ -68,8 +68,8 @@ def quoted(value: object) -> str:
 def is_out_of_memory(error: Exception) -> bool:
     """True if a library's error reports a lack of memory; each library words it differently."""
     words = (
-        r"bad.?alloc|can.?t alloc|(failed to|could not|cannot) (allocate|map)|out of memory"
-        r"|can't start new thread"
+        r"bad.?alloc|can.?t (alloc|start new thread)|out of memory"
+        r"|(failed to|could not|cannot) (allocate|map)"
     )
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 

@@ -117,7 +117,7 @@ class EngineMemory:
         return claimed
 
     def _held_soon(self) -> Mapping[str, int]:
-        """What networks hold, or will hold when the running requests end."""
+        """The bytes that networks hold, or will hold when the running requests end."""
         return _greatest([self._held, *self._claims.values()])
 
     def _memory(self, name: str) -> NetworkMemory:
