@@ -100,5 +100,5 @@ CPU = Backend(
     open=_open,
     runs="prepared graph",
     on_cpu=True,
-    memory=MemoryUse(opening=1.7, weights=1.15, feature_maps=4, scores=2),
+    memory=MemoryUse(opening=1.7, weights=1.15, feature_maps=5, scores=2.1),
 )

@@ -27,7 +27,13 @@ class Reservations:
         self, free: Callable[[], FreeMemory | None], in_use: Callable[[], int | None]
     ) -> None:
         self._free, self._in_use = free, in_use
-        self._lock = threading.Lock()
+        self._forget()
+        if hasattr(os, "register_at_fork"):  # a child runs none of its parent's requests
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        # a request that was given up may end in here, whenever Python collects it
+        self._lock = threading.RLock()
         self._granted: dict[object, int] = {}
         self._before = 0  # in use when the first of these was granted
 
@@ -53,7 +59,7 @@ class Reservations:
             yield
         finally:
             with self._lock:
-                del self._granted[key]
+                self._granted.pop(key, None)  # gone in a forked child
 
 
 def _free_for_process() -> FreeMemory | None:
