@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fuzzing import of_bundles, of_files, of_processes, of_requests
+from fuzzing import (
+    of_bundles,
+    of_files,
+    of_processes,
+    of_programs,
+    of_requests,
+    of_stopping,
+    of_targets,
+)
 from fuzzing.bundles import Place
 from fuzzing.outcomes import Case
 
@@ -49,4 +57,15 @@ AREAS = (
     Area("kills of run", of_processes.kills_of_run),
     Area("kills of build", of_processes.kills_of_build),
     Area("kills of export", of_processes.kills_of_exports),
+    Area("signals to run", of_stopping.signals),
+    Area("signals while a network runs", of_stopping.signals_in_networks),
+    Area("early Ctrl-C", of_stopping.early_interrupts),
+    Area("deadlines", of_stopping.deadlines),
+    Area("exceptions of signal handlers", of_stopping.exceptions_of_handlers),
+    Area("ends of programs", of_programs.ends_of_programs),
+    Area("forks and pools", of_programs.forks_and_pools),
+    Area("many processes", of_programs.many_processes),
+    Area("broken packages", of_programs.broken_packages),
+    Area("lost targets", of_targets.lost_targets),
+    Area("memory", of_targets.memory),
 )

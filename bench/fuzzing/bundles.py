@@ -37,21 +37,21 @@ class Place:
         return max(4, round(number * self.share))
 
     def toy(self) -> Path:
-        return self._once("toy", lambda path: write_toy_bundle(path))
+        return self.once("toy", lambda path: write_toy_bundle(path))
 
     def toy_prepared(self) -> Path:
         """A toy built for the cpu."""
-        return self._once("toy_prepared", _prepared_toy)
+        return self.once("toy_prepared", _prepared_toy)
 
     def demo(self) -> Path:
         """The demo's bundle, built for the cpu."""
-        return self._once("demo", _prepared_demo)
+        return self.once("demo", _prepared_demo)
 
     def image(self) -> Path:
-        return self._once("image.png", lambda path: _gradient().save(path))
+        return self.once("image.png", lambda path: _gradient().save(path))
 
     def mask(self) -> Path:
-        return self._once("mask.png", lambda path: _square().save(path))
+        return self.once("mask.png", lambda path: _square().save(path))
 
     def copy(self, bundle: Path, name: str = "b") -> Path:
         """A copy to break, in the place of the one before."""
@@ -59,7 +59,7 @@ class Place:
         shutil.rmtree(self.work / "case", ignore_errors=True)
         return Path(shutil.copytree(bundle, target, symlinks=True))
 
-    def _once(self, name: str, make: Callable[[Path], object]) -> Path:
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
         if name not in self.made:
             self.made[name] = self.work / name
             make(self.work / name)

@@ -125,11 +125,13 @@ def start(
     folder: Path,
     *,
     python: Sequence[str] = (),
+    entry: Sequence[str] = ("-m", "sdrt"),
     env: Mapping[str, str] | None = None,
     **options: Any,
 ) -> subprocess.Popen[bytes]:
-    """The process of a command line; `python` are options of the interpreter."""
-    words = [sys.executable, *python, "-m", "sdrt", *map(str, arguments)]
+    """The process of a command line; `python` are options of the interpreter, `entry` is how it
+    calls sdrt."""
+    words = [sys.executable, *python, *entry, *map(str, arguments)]
     paths = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(
         words,

@@ -3,7 +3,7 @@
 from sdrt_engines.backend import Backend, MemoryUse, PlanFile, Settings, Source
 from sdrt_engines.backends import BACKENDS
 from sdrt_engines.dimensions import shape_at, size_of
-from sdrt_engines.engine import Engine, Feed, FunctionEngine, Pinned
+from sdrt_engines.engine import Engine, Feed, Pinned
 from sdrt_engines.errors import (
     EngineError,
     OutOfMemoryError,
@@ -13,6 +13,7 @@ from sdrt_engines.errors import (
     did_you_mean,
     nearest,
 )
+from sdrt_engines.function_engine import FunctionEngine
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_cpu import engine_from_onnx
@@ -25,6 +26,8 @@ from sdrt_engines.target import (
     Resolution,
     Target,
     backend_of,
+    open_source,
+    refusal_of,
     resolve_target,
     variants_of,
 )
@@ -63,8 +66,10 @@ __all__ = [
     "engine_from_onnx",
     "free_memory",
     "nearest",
+    "open_source",
     "openvino_engine_from_onnx",
     "openvino_refusal",
+    "refusal_of",
     "resident_memory",
     "resolve_target",
     "shape_at",

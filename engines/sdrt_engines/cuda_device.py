@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -33,17 +35,34 @@ def gpu_architecture() -> str:
 class Device:
     """The stream, the memory and the lock that all engines share.
 
-    Uploads, copies and downloads require the lock `turn`. They run in order on the stream and are
-    complete after `wait`.
+    Everything that touches the GPU happens in a `turn`: runs, and also opening and closing a plan,
+    as both wait for the whole device, which CUDA forbids while another thread captures a graph.
+    Uploads, copies and downloads run in order on the stream and are complete after `wait`.
     """
 
     def __init__(self, cuda: Any) -> None:
         self.cuda = cuda  # cuda.bindings.runtime
-        self.stream = int(checked(self.cuda.cudaStreamCreate()))
+        # Non-blocking: a blocking stream cannot capture while any other library uses the legacy
+        # stream. In return, nothing on that stream is ordered with ours: see `settle`.
+        created = self.cuda.cudaStreamCreateWithFlags(self.cuda.cudaStreamNonBlocking)
+        self.stream = int(checked(created))
         self.scratch = self.slot()
         self.blocks = Blocks(self._allocate, self._free)
+        # A bare lock: an interrupt can come between a context manager in Python and its release.
         self.turn = threading.Lock()
+        self._num_engines = 0
         self._uploading: list[Array] = []  # sources of pending copies
+
+    def join(self) -> None:
+        """Counts an engine that opens."""
+        self._num_engines += 1
+
+    def leave(self) -> None:
+        """The last engine to close leaves only the memory of blocks that are still held."""
+        self._num_engines -= 1
+        if not self._num_engines:
+            self.release_idle()
+            self._uploading.clear()  # no copy is pending, unless the GPU is lost
 
     def slot(self) -> Slot:
         return Slot(self._allocate, self._free)
@@ -65,18 +84,95 @@ class Device:
         checked(self.cuda.cudaStreamSynchronize(self.stream))
         self._uploading.clear()
 
+    def settle(self) -> None:
+        """Waits for the whole GPU, after a library has copied something to it.
+
+        `cudaMemcpy` from pageable memory may return before its data have arrived, and our stream
+        does not wait for them.
+        """
+        checked(self.cuda.cudaDeviceSynchronize())
+
+    def captured(self, enqueue: Callable[[], object]) -> Any:
+        """The work that `enqueue` puts on the stream, as an executable graph. It does not run.
+
+        EngineError if it cannot be captured. Whatever is raised, the stream captures no longer.
+        """
+        # Thread-local, not global: what other threads do is their own affair. Not relaxed: memory
+        # that TensorRT allocated here would not be allocated again when the graph is launched.
+        mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        try:
+            checked(self.cuda.cudaStreamBeginCapture(self.stream, mode))
+            enqueue()
+            graph = checked(self.cuda.cudaStreamEndCapture(self.stream))
+        except BaseException:
+            self._end_capture()
+            raise
+        try:
+            return checked(self.cuda.cudaGraphInstantiate(graph, 0))
+        finally:
+            self.cuda.cudaGraphDestroy(graph)
+
+    def launch(self, graph: Any) -> None:
+        checked(self.cuda.cudaGraphLaunch(graph, self.stream))
+
+    def destroy(self, graph: Any) -> None:
+        """Destroys an executable graph. Never fails, like `_free`."""
+        with suppress(EngineError):
+            self.wait()
+        self.cuda.cudaGraphExecDestroy(graph)
+
+    def release_idle(self) -> None:
+        """Frees the memory that no engine needs between runs."""
+        self.blocks.release()
+        self.scratch.release()
+
+    def give_back(self, address: int, size: int) -> None:
+        """Takes the memory of a block that nothing refers to any more.
+
+        Called by the garbage collector in any thread at any moment, even in a turn: it must not
+        wait for one.
+        """
+        self.blocks.give_back(address, size)
+        self.free_orphans()
+
+    def free_orphans(self) -> None:
+        """Frees blocks whose holders died after the last engine closed.
+
+        Does nothing during a turn: whoever opens or closes an engine calls it afterwards.
+        """
+        while not self._num_engines and self.blocks.returned and self.turn.acquire(blocking=False):
+            try:
+                self.blocks.release()
+            finally:
+                self.turn.release()
+
     def _allocate(self, size: int) -> int:
         code, _ = result = self.cuda.cudaMalloc(size)
-        if int(code):  # perhaps out of memory that idle blocks hold
-            self.blocks.release()
+        if int(code):  # perhaps out of memory that idle blocks or other networks' scratch hold
+            self._forget_error()
+            self.release_idle()
             result = self.cuda.cudaMalloc(size)
         return int(checked(result))
 
     def _free(self, address: int) -> None:
-        checked(self.cuda.cudaFree(address))
+        """Frees memory after the work that may use it. Never fails: if the GPU is lost, so is the
+        memory, and the next run reports it."""
+        with suppress(EngineError):
+            self.wait()
+        self.cuda.cudaFree(address)
 
     def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
         checked(self.cuda.cudaMemcpyAsync(target, source, size, kind, self.stream))
+
+    def _end_capture(self) -> None:
+        code, graph = self.cuda.cudaStreamEndCapture(self.stream)
+        if not int(code):
+            self.cuda.cudaGraphDestroy(graph)
+        self._forget_error()
+
+    def _forget_error(self) -> None:
+        """CUDA keeps the last error for each thread, and other libraries would find ours there."""
+        self.cuda.cudaGetLastError()
 
 
 class Block(DeviceArray):
@@ -84,21 +180,31 @@ class Block(DeviceArray):
 
     def __init__(self, device: Device, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         super().__init__(dtype, shape)
-        self._device = device
+        self.device = device
         self.size = bytes_of(dtype, shape)
         self.address = device.blocks.take(self.size)
-        weakref.finalize(self, device.blocks.give_back, self.address, self.size)
+        given_back = weakref.finalize(self, device.give_back, self.address, self.size)
+        given_back.atexit = False  # the process's memory is freed anyway
 
     def numpy(self) -> Array:
         array = np.empty(self.shape, self.dtype)
-        with self._device.turn:
-            self._device.download(self.address, array)
-            self._device.wait()
+        with self.device.turn:
+            self.device.download(self.address, array)
+            self.device.wait()
         return array
 
 
-@cache
+_FIRST_USE = threading.Lock()
+
+
 def shared_device() -> Device:
+    """The one device of this process."""
+    with _FIRST_USE:  # `cache` may call a function twice if two threads call it at once
+        return _device()
+
+
+@cache
+def _device() -> Device:
     return Device(_cuda())
 
 

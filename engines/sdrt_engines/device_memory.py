@@ -6,6 +6,7 @@ Plain arithmetic: nothing here touches a GPU.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,36 +43,45 @@ class Slot:
         return True
 
     def release(self) -> None:
-        if self.capacity:
-            self.free(self.address)
+        address, capacity = self.address, self.capacity
         self.address = self.capacity = 0
         self.content = None
+        if capacity:
+            self.free(address)
 
 
 @dataclass
 class Blocks:
     """Device memory for outputs: a block that is given back is reused for the next of its size.
 
-    Safe on one stream: reads of a block are queued before its next write.
+    Safe on one stream: reads of a block are queued before its next write. `take` and `release` need
+    a lock, `give_back` needs none: the garbage collector may call it in the middle of either.
     """
 
     allocate: Callable[[int], int]  # bytes → address
     free: Callable[[int], None]
+    returned: deque[tuple[int, int]] = field(default_factory=deque)  # (address, bytes): not sorted
     _idle: dict[int, list[int]] = field(default_factory=dict)  # bytes → addresses
 
     def take(self, size: int) -> int:
+        self._sort()
         idle = self._idle.get(size)
         return idle.pop() if idle else self.allocate(size)
 
     def give_back(self, address: int, size: int) -> None:
-        self._idle.setdefault(size, []).append(address)
+        self.returned.append((address, size))  # one step: no thread sees half of it
 
     def release(self) -> None:
         """Frees all idle blocks."""
-        while self._idle:
-            _, addresses = self._idle.popitem()
-            for address in addresses:
-                self.free(address)
+        self._sort()
+        for addresses in self._idle.values():
+            while addresses:
+                self.free(addresses.pop())
+
+    def _sort(self) -> None:
+        while self.returned:
+            address, size = self.returned.popleft()
+            self._idle.setdefault(size, []).append(address)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Condition, Lock
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from sdrt_engines.errors import EngineError, TensorError, did_you_mean
+from sdrt_engines.errors import EngineError, TensorError, did_you_mean, error_of_library
+from sdrt_engines.forks import Inherited, keep_for_ever
+from sdrt_engines.interruptible import interruptible, python_has_ended
+from sdrt_engines.runs import Runs
 from sdrt_engines.tensor import Array, DeviceArray, Signature, TensorSpec, shape_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +32,26 @@ class Pinned:
 Feed: TypeAlias = Array | DeviceArray | Pinned
 
 
-class Engine(ABC):
-    """One network, ready to run. Either open or closed; usable from several threads.
+class Engine(Inherited):
+    """One network, ready to run. Either open or closed; usable from several threads. A forked
+    process cannot run the engines that it inherits.
 
     A backend implements `_run`; `_run_on_device` and `_takes` if it computes on a device; `_pin`
     and `_release` if it owns resources. It receives only feeds that fit the signature, and is
     released only when no run is in progress.
     """
 
+    library: ClassVar[str] = ""  # as messages name it
+    blocks: ClassVar[bool] = False  # True if a run stays in a library for long: see `interruptible`
+
     def __init__(self, signature: Signature, name: str) -> None:
+        super().__init__()
         self.signature = signature
         self.name = name  # begins every error message
         self._inputs = {spec.name: spec for spec in signature.inputs}
         self._outputs = {spec.name: spec for spec in signature.outputs}
-        self._lock = Lock()
-        self._idle = Condition(self._lock)
-        self._num_running = 0
-        self._closed = False
+        self._runs = Runs()
+        self._is_inherited = False  # by a forked process
 
     def run(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -52,17 +59,17 @@ class Engine(ABC):
         """The requested outputs (all if None), as arrays that belong to the caller.
 
         Raises TensorError for a wrong name, dtype or shape, before the backend sees it, and
-        EngineError if the engine is closed or the backend fails.
+        EngineError if the engine is closed or the backend fails. Can be interrupted by signals.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
-            results = self._run(values, self._wanted(outputs), sizes)
+            results = self._translated(self._run, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -72,20 +79,20 @@ class Engine(ABC):
         Engines on the same device use them directly; others copy them through host memory. On the
         CPU they are arrays.
         """
-        sizes: dict[str, int] = {}
-        self._begin()
-        try:
+
+        def compute() -> dict[str, Array | DeviceArray]:
+            sizes: dict[str, int] = {}
             values = self._checked(feeds, sizes)
-            results = self._run_on_device(values, self._wanted(outputs), sizes)
+            results = self._translated(self._run_on_device, values, self._wanted(outputs), sizes)
             self._check_outputs(results)
             return results
-        finally:
-            self._end()
+
+        return self._in_progress(compute)
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes have no effect."""
-        self._begin()
-        try:
+
+        def upload() -> Pinned:
             if name not in self._inputs:
                 raise TensorError(
                     f"{self.name}: no input '{name}': {did_you_mean(name, self._inputs)}"
@@ -93,21 +100,22 @@ class Engine(ABC):
             spec = self._inputs[name]
             if reason := spec.mismatch(array, {}):
                 raise self._misfit("input", spec, array, reason)
-            return Pinned(self, name, array.shape, self._pin(name, array))
-        finally:
-            self._end()
+            return Pinned(self, name, array.shape, self._translated(self._pin, name, array))
+
+        return self._in_progress(upload)
 
     def close(self) -> None:
-        """Releases everything after the runs in progress. Closing twice is harmless."""
-        with self._idle:
-            already_closed, self._closed = self._closed, True
-            self._idle.wait_for(lambda: self._num_running == 0)
-        if not already_closed:
-            self._release()
+        """Releases everything after the runs in progress. Closing twice is harmless.
+
+        A run that was interrupted twice is not waited for: it releases everything when it ends. Nor
+        is any run when Python ends.
+        """
+        patience = 0 if python_has_ended() else None
+        self._release_if(self._runs.close(patience))
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._runs.closed
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +129,10 @@ class Engine(ABC):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} ({'closed' if self._closed else 'open'})>"
+        return f"<{type(self).__name__} {self.name} ({'closed' if self.closed else 'open'})>"
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(f"{self.name}: an engine cannot be pickled: open it in each process")
 
     @abstractmethod
     def _run(
@@ -146,21 +157,48 @@ class Engine(ABC):
         copy.flags.writeable = False
         return copy
 
-    def _release(self) -> None:  # noqa: B027 - a backend that owns nothing needs nothing here
+    def _release(self) -> None:
         """Releases what the backend owns. Called once."""
 
-    def _begin(self) -> None:
-        """Keeps the engine open until `_end`. No context manager: it would slow down each step."""
-        with self._lock:
-            if self._closed:
-                raise EngineError(f"{self.name}: this engine is closed: open it again to run it")
-            self._num_running += 1
+    def _translated(self, call: Callable[..., T], *arguments: Any) -> T:
+        """The result of the backend's `call`; whatever its library raises is an EngineError."""
+        try:
+            return call(*arguments)
+        except BaseException as error:
+            failure = f"{self.name}: {self.library or type(self).__name__} failed unexpectedly"
+            raise error_of_library(error, failure, "use another target, or report this") from error
 
-    def _end(self) -> None:
-        with self._lock:
-            self._num_running -= 1
-            if self._closed:
-                self._idle.notify_all()
+    def _in_progress(self, compute: Callable[[], T]) -> T:
+        """The result of `compute`; the engine stays open meanwhile."""
+        run = object()
+
+        def counted() -> T:
+            try:
+                if not self._runs.begin(run):
+                    raise self._closed_error()
+                return compute()
+            finally:
+                self._release_if(self._runs.end(run))
+
+        if self.blocks:
+            return interruptible(counted, when_left=lambda: self._runs.leave(run))
+        return counted()
+
+    def _release_if(self, unused: bool) -> None:
+        if unused:
+            self._translated(self._release)
+
+    def _closed_error(self) -> EngineError:
+        if self._is_inherited:
+            return EngineError(
+                f"{self.name}: this engine was opened before this process was forked: open it again"
+            )
+        return EngineError(f"{self.name}: this engine is closed: open it again to run it")
+
+    def _begin_in_child(self) -> None:
+        keep_for_ever(self)  # as nothing that its library holds may be freed here
+        self._is_inherited = not self.closed
+        self._runs = Runs(closed=True)
 
     def _checked(self, feeds: Mapping[str, Feed], sizes: dict[str, int]) -> dict[str, Any]:
         """The values for `_run`. Part of every denoising step: about 1 µs per tensor."""
@@ -221,39 +259,6 @@ class Engine(ABC):
         return TensorError(
             f"{self.name}: {role} '{spec.name}' is {_text(got)}, expected {spec}: {reason}"
         )
-
-
-class FunctionEngine(Engine):
-    """An engine made of a Python function: for tests, and for networks that are not ONNX files.
-
-    `function` receives all feeds as a dict of arrays and returns all outputs as a dict; both are
-    checked against the signature. Its exceptions pass through unchanged.
-    """
-
-    def __init__(
-        self,
-        signature: Signature,
-        function: Callable[[dict[str, Array]], Mapping[str, Array]],
-        *,
-        name: str = "function",
-    ) -> None:
-        super().__init__(signature, name)
-        self._function = function
-
-    def _run(
-        self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
-    ) -> dict[str, Array]:
-        results = self._function(values)
-        if results.keys() != self._outputs.keys():
-            raise TensorError(
-                f"{self.name}: the function returned {sorted(results)}, expected "
-                f"{sorted(self._outputs)}: return each output of the signature"
-            )
-        for name, spec in self._outputs.items():
-            if reason := spec.mismatch(results[name], sizes):
-                raise self._misfit("output", spec, results[name], reason)
-        # copied: a function may return its input or an array that it keeps
-        return {name: np.array(results[name]) for name in outputs}
 
 
 def _text(value: object) -> str:

@@ -6,8 +6,10 @@ Every message says what happened, what was given, what was expected, and what to
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from reprlib import Repr
+from traceback import walk_tb
 from types import MappingProxyType
 
 _NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
@@ -35,12 +37,41 @@ class TargetError(EngineError):
 
 
 def raise_interrupt(error: BaseException) -> None:
-    """Raises the KeyboardInterrupt that an extension turned into `error` during its import."""
+    """Raises what a signal's handler raised, if an extension turned that into `error`."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
+        if isinstance(cause, KeyboardInterrupt) or _is_of_handler(cause):
             raise cause
         cause = cause.__cause__ or cause.__context__
+
+
+def error_of_library(error: BaseException, failure: str, way_out: str) -> EngineError:
+    """The one line for an exception that nobody expected of a library; `failure` begins it.
+
+    Raises `error` itself if it is an error of sdrt, or of a signal's handler, or ends Python.
+    """
+    raise_interrupt(error)
+    if isinstance(error, SdrtError | SystemExit | GeneratorExit):
+        raise error
+    kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
+    return kind(f"{failure} ({described(error)}): {way_out}")
+
+
+def described(error: BaseException) -> str:
+    """An exception on one line, with its kind, as Python's traceback ends."""
+    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+
+
+def _is_of_handler(error: BaseException) -> bool:
+    """True if a signal's handler raised it, at whatever moment."""
+    codes = [_code_of(signal.getsignal(number)) for number in signal.valid_signals()]
+    return any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__))
+
+
+def _code_of(handler: object) -> object:
+    """The code of a function, a method, or an object that is called."""
+    function = handler if hasattr(handler, "__code__") else vars(type(handler)).get("__call__")
+    return getattr(function, "__code__", None)
 
 
 class _OneLine(Repr):
@@ -65,11 +96,11 @@ def quoted(value: object) -> str:
     return " ".join(_ONE_LINE.repr(value).split())
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """True if a library's error reports a lack of memory; each library words it differently."""
     words = (
-        r"bad.?alloc|can.?t (alloc|start new thread)|out of memory"
-        r"|(failed to|could not|cannot) (allocate|map)"
+        r"bad.?alloc|can.?t (alloc|start new thread)|(failed to|could not|cannot) (allocate|map)|"
+        r"could not be allocated|out.?of.?memory|cudaErrorMemoryAllocation"
     )
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 

@@ -7,7 +7,7 @@ turning prepacking off (loads instantly, but every matrix product is then three 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
+    loaded,
     onnxruntime_errors,
+    terminable,
 )
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -51,11 +53,11 @@ def engine_from_onnx(
     # ONNX Runtime would plan the second run of a shape as one block of memory, and keep that as
     # well as the memory of the first run.
     options.enable_mem_pattern = False
-    run_options = onnxruntime.RunOptions()
-    run_options.log_severity_level = LOG_NOTHING
-    with onnxruntime_errors(lambda: f"{path}: does not load"):
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return _CpuEngine(signature, name or str(path), session, run_options)
+    session = loaded(
+        path,
+        lambda: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
+    )
+    return _CpuEngine(signature, name or str(path), session, onnxruntime.RunOptions)
 
 
 def cpu_refusal() -> str | None:
@@ -68,16 +70,25 @@ def cpu_refusal() -> str | None:
 
 
 class _CpuEngine(Engine):
-    def __init__(self, signature: Signature, name: str, session: Any, run_options: Any) -> None:
+    library, blocks = "onnxruntime", True
+
+    def __init__(
+        self, signature: Signature, name: str, session: Any, new_run_options: Callable[[], Any]
+    ) -> None:
         super().__init__(signature, name)
         self._session = session
-        self._run_options = run_options
+        self._new_run_options = new_run_options
 
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        with onnxruntime_errors(lambda: f"{self.name}: onnxruntime failed on {feeds_text(values)}"):
-            results = self._session.run(outputs, values, self._run_options)
+        run_options = self._new_run_options()  # each run is terminated on its own
+        run_options.log_severity_level = LOG_NOTHING
+        with (
+            onnxruntime_errors(lambda: f"{self.name}: onnxruntime failed on {feeds_text(values)}"),
+            terminable(run_options),
+        ):
+            results = self._session.run(outputs, values, run_options)
         return dict(zip(outputs, results, strict=True))
 
     def _release(self) -> None:

@@ -6,7 +6,13 @@ The code that binds buffers is tested on the CPU, by the same class; `bench/gpu.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike
@@ -20,12 +26,15 @@ from sdrt_engines.backend import Backend, MemoryUse
 from sdrt_engines.dimensions import size_of
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
+from sdrt_engines.interruptible import turn_of
 from sdrt_engines.nvidia_driver import driver_refusal
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
+    loaded,
     onnxruntime_errors,
+    terminable,
 )
 from sdrt_engines.packages import installed_versions
 from sdrt_engines.recent import Recent
@@ -63,8 +72,7 @@ def cuda_engine_from_onnx(
     onnxruntime = import_onnxruntime()
     with redirect_stdout(None):  # it prints missing libraries; so does the session
         onnxruntime.preload_dlls()
-    with onnxruntime_errors(lambda: f"{path}: does not load"):
-        session, captures = _session(onnxruntime, path, half, cuda_graph)
+    session, captures = loaded(path, lambda: _session(onnxruntime, path, half, cuda_graph))
     if _PROVIDER not in session.get_providers():  # it would silently run on the CPU
         raise EngineError(
             f"{path}: onnxruntime cannot load its CUDA libraries: pip install 'sdrt[cuda]'"
@@ -169,6 +177,8 @@ class BoundEngine(Engine):
     outputs are returned. Runs take turns, as they share the buffers.
     """
 
+    library, blocks = "onnxruntime", True
+
     def __init__(
         self,
         signature: Signature,
@@ -205,7 +215,7 @@ class BoundEngine(Engine):
     @contextmanager
     def _results(self, values: dict[str, Any], sizes: dict[str, int]) -> Iterator[dict[str, Any]]:
         """All outputs of a run, in buffers that the next one overwrites."""
-        with self._running:
+        with turn_of(self._running):
             shape = tuple(sizes.values())
             with onnxruntime_errors(lambda: self._failure(sizes)):
                 buffers = self._buffers.get_or_make(shape, lambda: self._new_buffers(sizes))
@@ -213,8 +223,16 @@ class BoundEngine(Engine):
                     buffers.fill(name, value)
                 for name in buffers.unknown:  # otherwise it would hold the last run's output
                     buffers.binding.bind_output(name, self._device)
-                self._session.run_with_iobinding(buffers.binding, buffers.run_options)
+                with self._terminable(buffers):
+                    self._session.run_with_iobinding(buffers.binding, buffers.run_options)
                 yield dict(zip(self._outputs, buffers.binding.get_outputs(), strict=True))
+
+    def _terminable(self, buffers: _Buffers) -> AbstractContextManager[None]:
+        """Not with a captured graph: it is one node, and a capture must not end half way."""
+        if buffers.graph >= 0:
+            return nullcontext()
+        buffers.run_options.terminate = False  # as an earlier run may have left it
+        return terminable(buffers.run_options)
 
     def _failure(self, sizes: dict[str, int]) -> str:
         feeds = ", ".join(
@@ -257,7 +275,8 @@ class BoundEngine(Engine):
 
     def _free(self, buffers: _Buffers) -> None:
         if buffers.graph >= 0:
-            self._session.release_captured_graph(buffers.graph)
+            with suppress(Exception):  # the GPU is lost: the rest must be freed all the same
+                self._session.release_captured_graph(buffers.graph)
 
     def _pin(self, name: str, array: Array) -> Any:
         contiguous = np.array(array, order="C")

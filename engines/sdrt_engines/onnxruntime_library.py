@@ -8,43 +8,87 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sdrt_engines.errors import (
     EngineError,
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
-    raise_interrupt,
 )
+from sdrt_engines.importing import importing
+from sdrt_engines.interruptible import cancelled_by, interruptible
 
-_NO_MEMORY = "there is not enough memory: close other programs"
+T = TypeVar("T")
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
+
+_TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
 def import_onnxruntime() -> Any:
     """The module; EngineError with the install command if it cannot be imported."""
-    try:
-        with _silent_stderr():
-            import onnxruntime
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        remedy = _NO_MEMORY if is_out_of_memory(error) else "pip install onnxruntime"
-        raise EngineError(f"onnxruntime cannot be imported ({error}): {remedy}") from error
+    with importing("onnxruntime", "pip install onnxruntime"), _first_import():
+        import onnxruntime
+        from onnxruntime import InferenceSession  # noqa: F401
     return onnxruntime
+
+
+def loaded(path: Path, load: Callable[[], T]) -> T:
+    """What `load` makes of the ONNX file at `path`: a session.
+
+    It can be interrupted but not cancelled: the session is then dropped when it has been made.
+    """
+
+    def translated() -> T:
+        with onnxruntime_errors(lambda: f"{path}: does not load"):
+            return load()
+
+    return interruptible(translated, waits=False)
+
+
+@contextmanager
+def terminable(run_options: Any) -> Iterator[None]:
+    """Lets a run with these options in the block be cancelled, between two of its nodes."""
+    with cancelled_by(lambda: setattr(run_options, "terminate", True)):
+        yield
+
+
+@contextmanager
+def _first_import() -> Iterator[None]:
+    """Imports onnxruntime without telemetry, and without output, unless it is imported already."""
+    if "onnxruntime" in sys.modules:
+        yield
+    else:
+        with _without_telemetry(), _silent_stderr():
+            yield
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Since 1.29 onnxruntime uploads events on a thread of its own, which begins with the import.
+
+    Forked processes, which do not have this thread, wait for it when they end, for ever. On macOS
+    it sometimes aborts a process that ends. Whoever sets the variable decides.
+    """
+    if _TELEMETRY_OFF in os.environ:
+        yield
+        return
+    os.environ[_TELEMETRY_OFF] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_TELEMETRY_OFF, None)
 
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """No output on stderr while onnxruntime is imported for the first time.
+    """No output on stderr in the block.
 
-    On machines with an unusual graphics card (WSL, Raspberry Pi) it warns that GPU discovery
-    failed, before any log level can be set: https://github.com/microsoft/onnxruntime/issues/27092
+    On machines with an unusual graphics card (WSL, Raspberry Pi) the import warns that GPU
+    discovery failed, before a log level can be set:
+    https://github.com/microsoft/onnxruntime/issues/27092
     """
-    if "onnxruntime" in sys.modules:
-        yield
-        return
     try:
         stderr = os.dup(2)
     except OSError:  # there is no stderr

@@ -16,9 +16,12 @@ For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an er
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from os import PathLike
@@ -35,16 +38,24 @@ from sdrt_engines.errors import (
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
-    raise_interrupt,
 )
+from sdrt_engines.importing import importing
+from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
+from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
+_Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+_Identity: TypeAlias = tuple[int, int, int, int]
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TELEMETRY = "openvino_telemetry"
 _INSTALL = "pip install 'sdrt[openvino]'"
+_used_in: int | None = (
+    None  # the process: in its forks, a new network waits for threads of old ones
+)
 
 
 def openvino_engine_from_onnx(
@@ -69,20 +80,26 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
-    with _openvino_errors(lambda: f"{path}: does not load"):
-        compiled = _core().compile_model(path, "CPU", options)
-    return _OpenVinoEngine(signature, name or str(path), compiled)
+    global _used_in
+    _used_in = os.getpid()
+    network = _Network.at(path, options)
+    compiled = interruptible(network.compile, waits=False)
+    return _OpenVinoEngine(signature, name or str(path), network, compiled)
 
 
 def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {_INSTALL}"
+    if _used_in not in (None, os.getpid()):
+        return (
+            "openvino was used before this process was forked, and its threads do not exist here: "
+            "start processes with 'spawn', or fork before the first request"
+        )
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        return f"openvino cannot be imported ({error}): {_INSTALL}"
+    except EngineError as error:
+        return str(error)
     except RuntimeError as error:
         return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"
     if precision == "bf16" and "BF16" not in capabilities:
@@ -90,15 +107,54 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Network:
+    """An ONNX file with its weights, as they were when it was first compiled."""
+
+    path: Path
+    options: Mapping[str, str]
+    files: Mapping[Path, _Identity | None]
+
+    @classmethod
+    def at(cls, path: Path, options: Mapping[str, str]) -> _Network:
+        files = (path, *(path.parent / name for name in data_files_of(path)))
+        return cls(path, options, {file: _identity(file) for file in files})
+
+    @property
+    def is_unchanged(self) -> bool:
+        return all(_identity(file) == found for file, found in self.files.items())
+
+    def compile(self) -> Any:
+        with _openvino_errors(lambda: f"{self.path}: does not load"):
+            return _core().compile_model(self.path, "CPU", dict(self.options))
+
+
+def _identity(path: Path) -> _Identity | None:
+    """What identifies the contents of a file; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class _OpenVinoEngine(Engine):
     """A network that is compiled for all shapes. Runs take turns: OpenVINO computes them one after
     another anyway, and a request per thread would need memory per thread.
+
+    A run that ends early leaves the shapes of some nodes as they were before it and of others as it
+    wanted them, in the compiled network. The next run then returns wrong numbers, silently, if its
+    shapes are those from before (openvino 2026.4). So it is compiled again, if shapes changed.
     """
 
-    def __init__(self, signature: Signature, name: str, compiled: Any) -> None:
+    library, blocks = "openvino", True
+
+    def __init__(self, signature: Signature, name: str, network: _Network, compiled: Any) -> None:
         super().__init__(signature, name)
-        self._compiled = compiled
+        self._network = network
+        self._compiled = compiled  # None: compile it again
         self._request: Any = None
+        self._shapes: _Shapes | None = None  # of the last run
         self._turn = Lock()
 
     def _run(
@@ -106,14 +162,40 @@ class _OpenVinoEngine(Engine):
     ) -> dict[str, Array]:
         with (
             _openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
-            self._turn,
+            turn_of(self._turn),
         ):
-            request = self._request or self._compiled.create_infer_request()
-            self._request = None  # its state is undefined after an error
-            request.infer(values, share_inputs=True, share_outputs=True)
-            self._request = request
+            compiled = self._compiled or self._compile_again()
+            request = self._request or compiled.create_infer_request()
+            shapes = tuple(tuple(value.shape) for value in values.values())
+            new_shapes = self._shapes not in (None, shapes)
+            self._shapes, self._request = shapes, None  # its state is undefined after an error
+            if new_shapes:
+                self._compiled = None
+            with cancelled_by(self._cancel(request, new_shapes)):
+                request.start_async(values, share_inputs=True)
+                request.wait()
+            self._compiled, self._request = compiled, request
             # copied: the request's next run overwrites its memory
             return {name: np.array(request.get_tensor(name).data) for name in outputs}
+
+    def _cancel(self, request: Any, new_shapes: bool) -> Callable[[], object]:
+        """Ends the run between two nodes, unless the network cannot be compiled again then.
+
+        On one thread OpenVINO ignores it if `infer` runs the network instead of `start_async`.
+        """
+        if new_shapes and not self._network.is_unchanged:
+            return lambda: None
+        cancel: Callable[[], object] = request.cancel
+        return cancel
+
+    def _compile_again(self) -> Any:
+        if not self._network.is_unchanged:
+            raise EngineError(
+                f"{self.name}: the last run failed, and the files have changed since the network "
+                "was opened: open it again"
+            )
+        self._shapes = None
+        return self._network.compile()
 
     def _pin(self, name: str, array: Array) -> Any:
         """A copy: nothing is uploaded on the CPU, and no wrapping is needed at each run."""
@@ -124,9 +206,27 @@ class _OpenVinoEngine(Engine):
 
 
 def _openvino() -> Any:
-    import openvino
-
+    with importing("openvino", _INSTALL), _without_telemetry():
+        import openvino
+        from openvino import Core  # noqa: F401
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Imports openvino in the block without its telemetry, as where that is not installed.
+
+    It forks a process that sends a report, and waits for it: 0.1 s, and a warning of Python's if
+    another library has threads.
+    """
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # so that its import fails
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 @cache
@@ -149,7 +249,11 @@ def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """OpenVINO's message on one line, without locations in its source code."""
-    text = re.sub(r"(?m)^Exception from .*$|Check '.*?' failed at \S+:\d+:", "", str(error))
+    text = re.sub(
+        r"(?m)^(Caught exception: )?Exception from .*$|Check '.*?' failed at \S+:\d+:",
+        "",
+        str(error),
+    )
     return " ".join(text.split())
 
 

@@ -11,36 +11,29 @@ until it is waited for (`tests/support/host_gpu.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
-from sdrt_engines.cuda_device import Block, Device, checked
+from sdrt_engines.cuda_device import Block, Device
 from sdrt_engines.device_memory import Slot, Upload, bytes_of, graph_key, to_upload
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
+from sdrt_engines.open_plan import OpenPlan
 from sdrt_engines.recent import Recent
 from sdrt_engines.shape_profiles import Profile, choose_profile
 from sdrt_engines.tensor import Array, DeviceArray, Signature
+from sdrt_engines.tensorrt_library import tensorrt_errors
 
 MAX_GRAPHS = 8  # CUDA graphs kept per engine: users generate a few sizes again and again
-
-
-class OpenPlan(Protocol):
-    """A plan that TensorRT has opened."""
-
-    context: Any  # TensorRT's IExecutionContext, which takes its scratch memory from us
-    captures_itself: bool  # as TensorRT-RTX does; otherwise we capture CUDA graphs
-
-    def scratch_size(self, profile: int) -> int:
-        """The bytes of scratch memory that runs of a profile need."""
-
-    def close(self) -> None: ...
+MAX_FAILED_CAPTURES = 3  # in a row: then the engine is taken for one that cannot be captured
 
 
 class PlanEngine(Engine):
-    """A network on a GPU, for the shapes that its `profiles` cover."""
+    """A network on a GPU, for the shapes that its `profiles` cover. Made and closed in a turn."""
+
+    library = "TensorRT"
 
     def __init__(
         self,
@@ -54,8 +47,11 @@ class PlanEngine(Engine):
         self._plan, self._profiles, self._device = plan, profiles, device
         specs = (*signature.inputs, *signature.outputs)
         self._slots = {spec.name: device.slot() for spec in specs}
-        self._graphs: Recent[Any] = Recent(MAX_GRAPHS, self._discard_graph)
-        self._profile = 0  # that is set in the context
+        self._graphs: Recent[Any] = Recent(MAX_GRAPHS, device.destroy)
+        self._failed_captures = 0
+        # The context of this run. Not a local variable: a traceback would keep it alive.
+        self._context: Any = None
+        device.join()
 
     def _pin(self, name: str, array: Array) -> Upload:
         return Upload(super()._pin(name, array))
@@ -63,7 +59,7 @@ class PlanEngine(Engine):
     def _run(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
-        with self._turn():
+        with self._device.turn, self._recovery():
             self._enqueue(values)
             results = {name: self._fetched(name) for name in outputs}
             self._device.wait()
@@ -72,16 +68,17 @@ class PlanEngine(Engine):
     def _run_on_device(
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array | DeviceArray]:
-        with self._turn():
+        with self._device.turn, self._recovery():
             self._enqueue(values)
             return {name: self._kept(name) for name in outputs}
 
     def _takes(self, array: DeviceArray) -> bool:
-        return isinstance(array, Block)
+        return isinstance(array, Block) and array.device is self._device
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self._device.turn:
+    def _recovery(self) -> Iterator[None]:
+        """Leaves a usable device and an EngineError if the run in the block fails."""
+        with tensorrt_errors(lambda: f"{self.name}: TensorRT failed"):
             try:
                 yield
             except BaseException:
@@ -98,21 +95,19 @@ class PlanEngine(Engine):
         self._bind(profile, shapes)
         for name, value in values.items():
             self._feed(self._slots[name], value)
-        self._compute(graph_key(profile, shapes, self._slots, self._device.scratch.address))
+        key = graph_key(profile, shapes, self._slots, self._device.scratch.address)
+        self._compute(key, self._profiles[profile].static and not self._plan.captures_itself)
 
     def _bind(self, profile: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Sets the context's profile, shapes and addresses; cheap if nothing changed."""
-        context = self._plan.context
-        if profile != self._profile:
-            self._check(context.set_optimization_profile_async(profile, self._device.stream))
-            self._profile = profile
+        """Sets the shapes and addresses of the profile's context; cheap if nothing changed."""
+        self._context = self._plan.context(profile)
         for name, shape in shapes.items():
-            self._check(context.set_input_shape(name, shape))
+            self._check(self._context.set_input_shape(name, shape))
         self._reserve(self._plan.scratch_size(profile))
         for name, slot in self._slots.items():
-            self._check(context.set_tensor_address(name, slot.address))
+            self._check(self._context.set_tensor_address(name, slot.address))
         scratch = self._device.scratch
-        context.set_device_memory(scratch.address, scratch.capacity)
+        self._context.set_device_memory(scratch.address, scratch.capacity)
 
     def _reserve(self, scratch_size: int) -> None:
         try:
@@ -130,34 +125,36 @@ class PlanEngine(Engine):
         elif (array := to_upload(value, slot)) is not None:
             self._device.upload(array, slot.address)
 
-    def _compute(self, key: object) -> None:
-        """Runs the context on the stream; as one CUDA graph if shapes are fixed."""
-        if self._plan.captures_itself or not self._profiles[self._profile].static:
-            self._execute()
+    def _compute(self, key: object, capture: bool) -> None:
+        """Runs the context on the stream, as a CUDA graph if an earlier run was captured."""
+        if key in self._graphs:
+            self._device.launch(self._graphs.get_or_make(key, self._captured))
             return
-        if key not in self._graphs:
-            self._execute()  # not captured: TensorRT finishes its setup in the first run
-        graph = self._graphs.get_or_make(key, self._captured)
-        checked(self._device.cuda.cudaGraphLaunch(graph, self._device.stream))
+        self._execute()
+        if capture and self._failed_captures < MAX_FAILED_CAPTURES:
+            self._capture(key)
+
+    def _capture(self, key: object) -> None:
+        """Captures this run for the next one like it.
+
+        TensorRT needs one run before a capture, to finish its setup. As that run is on the stream
+        already, nothing is lost if the capture fails: another library may have disturbed it.
+        """
+        try:
+            self._graphs.get_or_make(key, self._captured)
+            self._failed_captures = 0
+        except EngineError as error:
+            import logging  # rarely needed, and slow to import
+
+            self._failed_captures += 1
+            logging.getLogger("sdrt").info("%s runs without a CUDA graph: %s", self.name, error)
 
     def _captured(self) -> Any:
-        cuda, stream = self._device.cuda, self._device.stream
-        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        checked(cuda.cudaStreamBeginCapture(stream, mode))
-        try:
-            self._execute()
-        except EngineError:
-            _, graph = cuda.cudaStreamEndCapture(stream)
-            cuda.cudaGraphDestroy(graph)
-            raise
-        graph = checked(cuda.cudaStreamEndCapture(stream))
-        try:
-            return checked(cuda.cudaGraphInstantiate(graph, 0))
-        finally:
-            cuda.cudaGraphDestroy(graph)
+        with tensorrt_errors(lambda: f"{self.name}: TensorRT failed"):
+            return self._device.captured(self._execute)
 
     def _execute(self) -> None:
-        self._check(self._plan.context.execute_async_v3(self._device.stream))
+        self._check(self._context.execute_async_v3(self._device.stream))
 
     def _fetched(self, name: str) -> Array:
         """An array that will hold the output once the stream has been waited for."""
@@ -172,22 +169,21 @@ class PlanEngine(Engine):
         return block
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
-        return tuple(self._plan.context.get_tensor_shape(name))
+        return tuple(self._context.get_tensor_shape(name))
 
     def _check(self, success: Any) -> None:
         if not success:
-            raise EngineError(f"{self.name}: TensorRT refused the run: its log says why")
-
-    def _discard_graph(self, graph: Any) -> None:
-        checked(self._device.cuda.cudaGraphExecDestroy(graph))
+            raise self._plan.error("TensorRT refused the run")
 
     def _release(self) -> None:
-        with self._device.turn:
-            self._device.wait()
-            self._graphs.clear()
-            self._release_slots()
-            self._device.blocks.release()
-        self._plan.close()
+        """Nothing here fails on a lost GPU, and each step is taken whatever another raises."""
+        with self._device.turn, ExitStack() as steps:  # the last one first
+            self._context = None
+            steps.callback(self._device.leave)
+            steps.callback(self._plan.close)
+            steps.callback(self._release_slots)
+            steps.callback(self._graphs.clear)
+        self._device.free_orphans()
 
     def _release_slots(self) -> None:
         for slot in self._slots.values():

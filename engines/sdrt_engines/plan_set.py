@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,8 +81,9 @@ class PlanSet(Engine):
         return _PinnedWhereUsed(name, super()._pin(name, array))
 
     def _release(self) -> None:
-        for engine in self._open.values():
-            engine.close()
+        with ExitStack() as steps:  # closes each, whatever another raises
+            for engine in self._open.values():
+                steps.callback(engine.close)
 
 
 def _feeds_of(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:

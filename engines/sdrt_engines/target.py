@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from sdrt_engines.backend import Backend
+from sdrt_engines.backend import Backend, Source
 from sdrt_engines.backends import BACKENDS
-from sdrt_engines.errors import SdrtError, TargetError, TensorError, did_you_mean, quoted
+from sdrt_engines.engine import Engine
+from sdrt_engines.errors import (
+    SdrtError,
+    TargetError,
+    TensorError,
+    did_you_mean,
+    error_of_library,
+    quoted,
+)
 from sdrt_engines.threads import require_num_threads
 
 if TYPE_CHECKING:
@@ -154,6 +162,18 @@ class Resolution:
         return f"{self.target} (after {failed})" if failed else str(self.target)
 
 
+def refusal_of(backend: Backend, target: Target) -> str | None:
+    """The reason why the target does not open here, with a remedy, or None.
+
+    A broken library may raise anything; other targets must not suffer from it.
+    """
+    try:
+        return backend.refusal(target)
+    except BaseException as error:
+        failure = f"the library of {target} fails"
+        return str(error_of_library(error, failure, f"reinstall {backend.packages[0]}"))
+
+
 def resolve_target(
     target: str | Target, backends: Backends = BACKENDS, *, num_threads: int | None = None
 ) -> Resolution:
@@ -172,9 +192,18 @@ def resolve_target(
             f"num_threads: got {num_threads}, but target '{target}' does not compute on threads of "
             "the CPU: leave it out"
         )
-    if reason := backend.refusal(target):
+    if reason := refusal_of(backend, target):
         raise TargetError(reason)
     return Resolution(target, num_threads=num_threads)
+
+
+def open_source(source: Source, target: Target, num_threads: int | None = None) -> Engine:
+    """The network of a source, ready to run on the target; EngineError if it does not open."""
+    try:
+        return backend_of(target).open(source, target, num_threads)
+    except BaseException as error:
+        failure = f"{source.name}: target {target} does not open"
+        raise error_of_library(error, failure, "name another target, or report this") from error
 
 
 def _with_threads(backends: Backends, num_threads: int | None) -> Backends:
@@ -188,7 +217,7 @@ def _fastest(backends: Backends) -> Resolution:
     refusals: list[Refusal] = []
     for index, backend in enumerate(backends):
         target = Target(backend.name)
-        reason = backend.refusal(target)
+        reason = refusal_of(backend, target)
         if reason is None:
             others = backends[index + 1 :]
             return Resolution(

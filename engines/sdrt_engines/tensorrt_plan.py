@@ -1,52 +1,68 @@
 """The `tensorrt` and `tensorrt-rtx` backends: why a plan does not run here, and how it opens.
 
-The only file that imports their libraries, when they are needed. Both have the same interface. They
-differ in that TensorRT-RTX captures CUDA graphs itself and keeps what it compiles for this GPU in a
-cache. `plan_engine` runs an open plan, `plan_set` runs several as one.
-
-No plan has been opened on a GPU yet.
+They differ in that TensorRT-RTX captures CUDA graphs itself and keeps what it compiles for this GPU
+in a cache. `open_plan` opens a plan, `plan_engine` runs it, `plan_set` runs several as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
 from sdrt_engines.backend import Backend, PlanFile, Source
 from sdrt_engines.cuda_device import gpu_architecture, shared_device
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import EngineError, raise_interrupt
-from sdrt_engines.kernel_file import read_kernels, write_kernels
+from sdrt_engines.errors import EngineError
+from sdrt_engines.nvidia_driver import gpus
+from sdrt_engines.open_plan import OpenPlan
 from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensor import Signature
+from sdrt_engines.tensorrt_library import (
+    TensorRT,
+    import_tensorrt,
+    require_installed,
+    tensorrt_errors,
+    tensorrt_log,
+)
 
-TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
-
-LIBRARIES: Final[Mapping[TensorRT, str]] = {
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-}
+# Of TensorRT-RTX's `ComputeCapability`. A plan that was built for none in particular runs on all
+# but the first: "8.0, 8.6, 8.9, 12.0, and later",
+# https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+RTX_ARCHITECTURES: Final = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+_RTX_DEFAULT = RTX_ARCHITECTURES[1:]
 
 
 def library_version(backend: TensorRT) -> str:
     """The version of the installed library; EngineError with the pip command if it is missing."""
-    return str(_library(backend).__version__)
+    return str(import_tensorrt(backend).__version__)
 
 
 def tensorrt_refusal(backend: TensorRT) -> str | None:
     """The reason why this backend cannot open here, or None."""
+    if reason := gpu_refusal(backend):  # first: no package that could be installed helps
+        return reason
     try:
-        _require_installed(backend)  # not imported yet: slow, and useless without a GPU
+        require_installed(backend)  # not imported yet: slow, and useless without a GPU
         gpu_architecture()
-        _library(backend)
+        import_tensorrt(backend)
     except EngineError as error:
         return str(error)
     return None
+
+
+def gpu_refusal(backend: TensorRT) -> str | None:
+    """The reason why the backend runs no plan on this machine's GPU; None if it does, or without a
+    GPU."""
+    gpu = next(iter(gpus()), None)
+    if backend != "tensorrt-rtx" or gpu is None or gpu.architecture in RTX_ARCHITECTURES:
+        return None
+    return (
+        f"TensorRT-RTX does not support this GPU ({gpu.name}, {gpu.architecture}), expected one of "
+        f"{', '.join(RTX_ARCHITECTURES)}: take the target cuda or tensorrt"
+    )
 
 
 def plan_refusal(
@@ -59,14 +75,13 @@ def plan_refusal(
 ) -> str | None:
     """The reason why a plan does not run here, or None.
 
-    An empty `built_for` is TensorRT-RTX's own choice: Ampere and later.
+    An empty `built_for` is TensorRT-RTX's own choice.
     """
     if built_with != installed:
         return f"it was built with {library} {built_with}, {installed} is installed"
-    fits = architecture in built_for if built_for else int(architecture[2:]) >= 80
-    if not fits:
-        made_for = ", ".join(built_for) or "sm80 and later"
-        return f"it was built for {made_for}, this GPU is {architecture}"
+    built_for = built_for or _RTX_DEFAULT
+    if architecture not in built_for:
+        return f"it was built for {', '.join(built_for)}, this GPU is {architecture}"
     return None
 
 
@@ -142,81 +157,22 @@ def engine_from_plan(
     if reason := tensorrt_refusal(backend):
         raise EngineError(reason)
     device = shared_device()  # first: it makes the CUDA context that TensorRT needs
-    return PlanEngine(signature, name, profiles, _OpenPlan(path, name, backend, kernels), device)
-
-
-class _OpenPlan:
-    """A plan opened by TensorRT."""
-
-    def __init__(self, path: Path, name: str, backend: TensorRT, kernels: Path | None) -> None:
-        self._trt, self._name = _library(backend), name
-        self.captures_itself = backend == "tensorrt-rtx"
-        self._kernels = kernels and kernels / f"{gpu_architecture()}.kernels"
-        self._cache: Any = None
-        runtime = self._trt.Runtime(_logger(backend))
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            raise EngineError(f"{name}: {backend} does not open its plan: run `sdrt build` again")
-        self._runtime, self._engine = runtime, engine
-        self.context = self._new_context()
-
-    def scratch_size(self, profile: int) -> int:
-        size: int = self._engine.get_device_memory_size_for_profile_v2(profile)
-        return size
-
-    def close(self) -> None:
-        self._save_cache()
-        # in this order: a context needs its engine, an engine its runtime
-        self.context = self._engine = self._runtime = None
-
-    def _new_context(self) -> Any:
-        strategies = self._trt.ExecutionContextAllocationStrategy
-        if not self.captures_itself:
-            return self._engine.create_execution_context(strategies.USER_MANAGED)
-        config = self._engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
-        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        self._cache = config.create_runtime_cache()
-        kept = self._kernels and read_kernels(self._kernels)
-        if kept:  # TensorRT ignores those of another driver, GPU or version
-            self._cache.deserialize(kept)
-        config.set_runtime_cache(self._cache)
-        return self._engine.create_execution_context(config)
-
-    def _save_cache(self) -> None:
-        """Saves what was compiled for this GPU, for the next process. A failure is harmless."""
-        if self._cache is None or self._kernels is None:
-            return
-        try:
-            write_kernels(self._kernels, bytes(self._cache.serialize()))
-        except OSError as error:
-            import logging  # rarely needed, and slow to import
-
-            logging.getLogger("sdrt").info("%s keeps no compiled kernels: %s", self._name, error)
-
-
-def _require_installed(backend: TensorRT) -> None:
-    if find_spec(LIBRARIES[backend]) is None:
-        raise EngineError(f"{LIBRARIES[backend]} is not installed: pip install 'sdrt[{backend}]'")
-
-
-def _library(backend: TensorRT) -> Any:
-    _require_installed(backend)
-    module = LIBRARIES[backend]
+    with tensorrt_errors(lambda: f"{name}: the plan {path.name} cannot be read"):
+        content = path.read_bytes()  # before the turn: other engines go on meanwhile
     try:
-        return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        raise EngineError(
-            f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
-        ) from error
-
-
-@cache
-def _logger(backend: TensorRT) -> Any:
-    """A logger for the whole process, as TensorRT keeps the first one forever."""
-    trt = _library(backend)
-    return trt.Logger(trt.Logger.ERROR)
+        with device.turn:
+            plan = OpenPlan(
+                import_tensorrt(backend),
+                tensorrt_log(backend),
+                content,
+                name=name,
+                device=device,
+                captures_itself=backend == "tensorrt-rtx",
+                kernels=kernels and kernels / f"{gpu_architecture()}.kernels",
+            )
+            return PlanEngine(signature, name, profiles, plan, device)
+    finally:
+        device.free_orphans()
 
 
 def _backend(name: TensorRT, architectures: tuple[str, ...]) -> Backend:
@@ -233,4 +189,4 @@ def _backend(name: TensorRT, architectures: tuple[str, ...]) -> Backend:
 TENSORRT = _backend(
     "tensorrt", ("sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm120", "sm121")
 )
-TENSORRT_RTX = _backend("tensorrt-rtx", ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"))
+TENSORRT_RTX = _backend("tensorrt-rtx", RTX_ARCHITECTURES)

@@ -4,12 +4,27 @@ pipe = sdrt.Pipeline.open("demo")
 pipe("a large red circle on a white background", seed=7).images[0].save("circle.png")
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] == __name__:
+    from sdrt_command import interrupt_quietly
+
+    interrupt_quietly()  # `python -m sdrt` imports this package before its `__main__`
+
 # First: imported after other modules, numpy takes 20 ms longer.
 import numpy  # noqa: F401
 
 from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
-from sdrt.errors import BundleError, NonFiniteError, RequestError, SamplerError, SdrtError
+from sdrt.errors import (
+    BundleError,
+    DeadlineExceeded,
+    NonFiniteError,
+    RequestCancelled,
+    RequestError,
+    SamplerError,
+    SdrtError,
+)
 from sdrt.notes import Note, NoteWarning
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request, RequestOptions
@@ -22,6 +37,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Control",
+    "DeadlineExceeded",
     "EngineError",
     "Forecast",
     "NonFiniteError",
@@ -30,6 +46,7 @@ __all__ = [
     "OutOfMemoryError",
     "Pipeline",
     "Request",
+    "RequestCancelled",
     "RequestError",
     "RequestOptions",
     "Result",

@@ -4,7 +4,9 @@ from sdrt_engines.errors import SdrtError, did_you_mean, nearest, quoted
 
 __all__ = [
     "BundleError",
+    "DeadlineExceeded",
     "NonFiniteError",
+    "RequestCancelled",
     "RequestError",
     "SamplerError",
     "SdrtError",
@@ -21,6 +23,14 @@ class BundleError(SdrtError):
 
 class RequestError(SdrtError):
     """A request asks for something impossible, or that this bundle cannot do."""
+
+
+class RequestCancelled(SdrtError):  # noqa: N818 - not a fault
+    """A request ended before its images were ready, because another thread closed its stream."""
+
+
+class DeadlineExceeded(RequestCancelled):
+    """A request was not ready at its deadline."""
 
 
 class SamplerError(SdrtError):

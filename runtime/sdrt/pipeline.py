@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
@@ -21,12 +21,14 @@ from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
+from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
+from sdrt_engines.forks import Inherited
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -46,15 +48,16 @@ def _showing_options(method: Method) -> Method:
     return method
 
 
-class Pipeline:
+class Pipeline(Inherited):
     """A bundle on a target: call it with a prompt to generate images. May be called from several
-    threads at once: each request has its own state.
+    threads at once: each request has its own state. A forked process loads engines of its own.
     """
 
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
         """`engines` replace the bundle's own, by component name."""
+        super().__init__()
         self.bundle = bundle
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines)
@@ -95,13 +98,18 @@ class Pipeline:
 
     @_showing_options
     def __call__(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Result:
         """Generates the images of a prompt, or of a request whose fields `options` replace.
 
-        Issues one `NoteWarning` with the notes of the result, if it has any.
+        Raises `DeadlineExceeded` if they are not ready after `deadline` seconds. Issues one
+        `NoteWarning` with the notes of the result, if it has any.
         """
-        stream = self.stream(prompt, **options)
+        stream = self.stream(prompt, deadline=deadline, **options)
         for _ in stream:
             pass
         warn_of_notes(stream.result.notes)
@@ -109,15 +117,21 @@ class Pipeline:
 
     @_showing_options
     def stream(
-        self, prompt: str | Sequence[str] | Request, **options: Unpack[RequestOptions]
+        self,
+        prompt: str | Sequence[str] | Request,
+        *,
+        deadline: float | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Stream:
         """Generates images step by step; after the last step `stream.result` holds them.
 
-        No network runs before the first step is taken. Break out of the loop to cancel. If "auto"
+        No network runs before the first step is taken; the seconds until `deadline` count from
+        there. Break out of the loop to cancel. If "auto"
         changes to another target, the failed step is repeated there. Does not issue the notes of
         the result as a warning: read `stream.result.notes`.
         """
-        return Stream(self._steps(self.generation(request_from(prompt, options))))
+        stop = Stop(deadline)
+        return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
 
     def resolve(self, request: Request) -> Request:
         """The request with each `None` replaced by the value in use. Raises `RequestError` if this
@@ -159,14 +173,19 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _steps(self, generation: Generation) -> Generator[Step, None, Result]:
+    def _steps(self, generation: Generation, stop: Stop) -> Generator[Step, None, Result]:
+        def run(ask: Ask) -> Answer:
+            with stop.watching(f"while '{ask.chain[-1].component}' ran"):
+                return self._answer(ask)
+
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
+        stop.start()
         with self._memory_for(generation.job.work):
-            with generation.clock("loading"):
+            with generation.clock("loading"), stop.watching("while its networks were loaded"):
                 components = generation.job.components
                 self._with_fallback(lambda engines: [engines[name] for name in components])
-            return (yield from run_alone(events, self._answer))
+            return (yield from run_alone(events, run))
 
     def _require_memory(self, work: Work) -> None:
         require_memory(work, self._engines, self._resolution.others)
@@ -207,9 +226,19 @@ class Pipeline:
                 raise error
             if self._engines is not failed:
                 return
-            self._resolution = self._resolution.after(error)
-            self._engines = Engines(self.bundle, self._resolution)
-        failed.close()  # waits for the runs of others
+            resolution = self._resolution.after(error)
+            try:
+                failed.give_up()  # first: the next target may need the memory
+            finally:
+                self._resolution, self._engines = resolution, Engines(self.bundle, resolution)
+
+    def _begin_in_child(self) -> None:
+        self._changing = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise SdrtError(
+            "a pipeline cannot be pickled: open it in each process, Pipeline.open(path, target)"
+        )
 
     def _tokenizer(self, folder: str) -> ClipTokenizer:
         """The tokenizer in a folder of the bundle, opened once."""

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from sdrt.errors import SdrtError
 from sdrt.notes import Note
+from sdrt.stopping import Stop
 from sdrt.timings import Timings
 from sdrt_engines import Array
 
@@ -85,16 +87,29 @@ class Stream(Iterator[Step]):
     """The steps of a running request; after the last one, `result` holds the
     images."""
 
-    def __init__(self, steps: Generator[Step, None, Result]) -> None:
-        self._steps = steps
+    def __init__(self, steps: Generator[Step, None, Result], stop: Stop) -> None:
+        self._steps, self._stop = steps, stop
         self._result: Result | None = None
+        self._taking = Lock()
+        self._closed_by: int | None = None  # a thread
 
     def __next__(self) -> Step:
+        if not self._taking.acquire(blocking=False):
+            raise SdrtError(
+                "another thread is taking a step of this stream: take its steps one after another, "
+                "or make a stream for each thread"
+            )
         try:
-            return next(self._steps)
+            step = next(self._steps)
         except StopIteration as finished:
             self._result = finished.value or self._result
+            if self._result is None and self._closed_by not in (None, get_ident()):
+                self._stop.require_not_cancelled()
             raise StopIteration from None
+        finally:
+            self._taking.release()
+        self._stop.reached = _after(step)
+        return step
 
     @property
     def result(self) -> Result:
@@ -106,5 +121,20 @@ class Stream(Iterator[Step]):
         return self._result
 
     def close(self) -> None:
-        """Cancels the request."""
-        self._steps.close()
+        """Cancels the request.
+
+        Another thread that takes steps gets `RequestCancelled`: if it is taking one, when the
+        network that is running has ended.
+        """
+        self._closed_by, self._stop.cancelled = get_ident(), True
+        if self._taking.acquire(blocking=False):
+            try:
+                self._steps.close()
+            finally:
+                self._taking.release()
+
+
+def _after(step: Step) -> str:
+    if step.index + 1 == step.total:
+        return "after the last step"
+    return f"in step {step.index + 2} of {step.total}"

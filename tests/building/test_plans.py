@@ -25,7 +25,9 @@ from sdrt.targets.engines import open_engine
 from sdrt.targets.plan_record import records_of
 from sdrt.targets.runnable import runnable
 from sdrt_engines import EngineError, Target
+from sdrt_engines.nvidia_driver import Gpu
 from sdrt_engines.tensorrt_plan import fitting_plans, library_version
+from sdrt_export.building.plans import TENSORRT_RTX_PLANS
 from sdrt_export.building.workplace import bytes_of_plans, disk_full_as_build_error, require_room
 from sdrt_export.errors import BuildError
 from support.built_bundle import TARGET, Built, build_for
@@ -92,6 +94,21 @@ def test_a_second_build_does_nothing(built: Built) -> None:
     assert (code, out) == (0, "everything is already built")
     assert err.splitlines() == [f"{component}: already built" for component in COMPONENTS]
     assert entries(built.root) == before
+
+
+def test_a_build_for_an_unsupported_gpu_needs_an_architecture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On an H100, say: the plans would be for other machines."""
+    cards = (Gpu("NVIDIA H100", "sm90", 80 << 30),)
+    monkeypatch.setattr("sdrt_engines.tensorrt_plan.gpus", lambda: cards)
+    reason = (
+        r"^TensorRT-RTX does not support this GPU \(NVIDIA H100, sm90\), .*: take the target cuda "
+        "or tensorrt, or name the GPUs to build for: 'tensorrt-rtx:sm89'$"
+    )
+    with pytest.raises(BuildError, match=reason):
+        TENSORRT_RTX_PLANS.require(Target.parse("tensorrt-rtx"))
+    assert TENSORRT_RTX_PLANS.require(Target.parse("tensorrt-rtx:sm89")) == ("sm89",)
 
 
 def test_quiet_is_quiet(built: Built) -> None:

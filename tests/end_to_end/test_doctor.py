@@ -84,7 +84,9 @@ def test_a_broken_library_is_one_finding_of_many(tmp_path: Path) -> None:
         "from sdrt.command_line.main import main; main(['doctor', '--json'])", tmp_path
     )
     states = {state["target"]: state for state in json.loads(outcome.stdout)["targets"]}
-    assert states["openvino"]["reason"] == "its library fails: wrong machine: reinstall it"
+    assert states["openvino"]["reason"].startswith(
+        "openvino cannot be imported (ValueError: wrong machine): rename "
+    )
     assert states["openvino"]["packages"] == {"openvino": "9.0.0"}
     assert states["cpu"]["opens"]
 

@@ -12,7 +12,9 @@ from cuda.bindings import runtime
 from sdrt_engines import EngineError
 from sdrt_engines.cuda_device import Device, checked
 from sdrt_engines.nvidia_driver import driver_refusal
-from support.host_gpu import HostContext, HostCuda
+from support.cuda_streams import Code
+from support.host_cuda import HostCuda
+from support.host_tensorrt import HostConfig, HostContext, HostEngine, HostRuntime
 
 pytestmark = pytest.mark.build
 ARRAY = np.zeros(8, np.float32)
@@ -27,8 +29,10 @@ KIND, MODE = runtime.cudaMemcpyKind, runtime.cudaStreamCaptureMode
         ("cudaMemcpyAsync", (0, ARRAY.ctypes.data, 0, KIND.cudaMemcpyHostToDevice, 0)),
         ("cudaMemcpyAsync", (ARRAY.ctypes.data, 0, 0, KIND.cudaMemcpyDeviceToHost, 0)),
         ("cudaMemcpyAsync", (0, 0, 0, KIND.cudaMemcpyDeviceToDevice, 0)),
-        ("cudaStreamCreate", ()),
+        ("cudaStreamCreateWithFlags", (runtime.cudaStreamNonBlocking,)),
         ("cudaStreamSynchronize", (0,)),
+        ("cudaDeviceSynchronize", ()),
+        ("cudaGetLastError", ()),
         ("cudaStreamBeginCapture", (0, MODE.cudaStreamCaptureModeThreadLocal)),
         ("cudaStreamEndCapture", (0,)),
         ("cudaGraphInstantiate", (0, 0)),
@@ -51,16 +55,30 @@ def test_the_simulated_gpu_has_nothing_that_cuda_lacks() -> None:
     calls = [name for name in dir(HostCuda) if name.startswith("cuda")]
     assert len(calls) > 10
     assert [name for name in calls if not hasattr(runtime, name)] == []
+    assert HostCuda.cudaStreamNonBlocking == runtime.cudaStreamNonBlocking
+    for code in Code:
+        assert int(getattr(runtime.cudaError_t, code.name)) == code
 
 
-def test_the_simulated_context_has_nothing_that_tensorrt_lacks() -> None:
+@pytest.mark.parametrize(
+    ("simulated", "real"),
+    [
+        (HostRuntime, tensorrt_rtx.Runtime),
+        (HostEngine, tensorrt_rtx.ICudaEngine),
+        (HostConfig, tensorrt_rtx.IRuntimeConfig),
+        (HostContext, tensorrt_rtx.IExecutionContext),
+    ],
+)
+def test_the_simulated_tensorrt_has_nothing_that_the_real_one_lacks(
+    simulated: type, real: type
+) -> None:
     calls = [
         name
-        for name, value in vars(HostContext).items()
+        for name, value in vars(simulated).items()
         if inspect.isfunction(value) and not name.startswith("_")
     ]
-    assert len(calls) > 5
-    assert [name for name in calls if not hasattr(tensorrt_rtx.IExecutionContext, name)] == []
+    assert calls
+    assert [name for name in calls if not hasattr(real, name)] == []
 
 
 @pytest.mark.skipif(driver_refusal() is None, reason="there is a GPU")

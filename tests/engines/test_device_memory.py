@@ -61,6 +61,22 @@ def test_memory_is_kept_while_what_it_holds_fits() -> None:
     assert memory.live == {}
 
 
+def test_memory_that_cannot_be_freed_is_not_freed_twice() -> None:
+    def fail(address: int) -> None:
+        raise KeyboardInterrupt
+
+    memory = Memory()
+    for slot in (Slot(memory.allocate, fail), blocks := Blocks(memory.allocate, fail)):
+        if isinstance(slot, Slot):
+            slot.reserve(256)
+        else:
+            slot.give_back(slot.take(256), 256)
+        with pytest.raises(KeyboardInterrupt):
+            slot.release()
+        slot.release()
+    assert blocks.take(256) == 3 * ALIGNMENT
+
+
 def test_what_an_output_gives_back_the_next_of_its_size_takes() -> None:
     memory = Memory()
     blocks = memory.blocks()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -17,13 +16,10 @@ from sdrt_engines import (
     TensorError,
     engine_from_onnx,
     openvino_engine_from_onnx,
-    signature_from_onnx,
 )
-from sdrt_engines.onnxruntime_cuda import BoundEngine
 from support.for_cuda import FOR_CUDA
 from support.onnx_writer import ELEMENT_TYPES, onnx_model, spec
-
-Opener: TypeAlias = Callable[..., Engine]
+from support.opening import Opener, open_bound
 
 # out = sample * scale, picked = scale[index]
 SIGNATURE = Signature(
@@ -37,16 +33,6 @@ UNKNOWN_OPERATOR = onnx_model(SIGNATURE, [("Frobnicate", ["sample"], ["out"])])
 
 SAMPLE = np.arange(8, dtype=np.float32).reshape(2, 4)
 FEEDS = {"sample": SAMPLE, "index": np.array([0, 3])}
-
-
-def open_bound(path: Path, *, name: str | None = None, num_threads: int | None = None) -> Engine:
-    """Opens an engine like `cuda_engine_from_onnx`, with the CPU as its device."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return BoundEngine(signature_from_onnx(path), name or str(path), session, "cpu")
 
 
 OPENERS = [

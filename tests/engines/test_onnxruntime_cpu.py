@@ -51,7 +51,10 @@ def test_a_backend_that_does_not_import_is_refused_and_silent(tmp_path: Path) ->
     )
     program = "from sdrt_engines.onnxruntime_cpu import cpu_refusal; print(cpu_refusal())"
     done = run_python(program, tmp_path)
-    assert done.stdout == ("onnxruntime cannot be imported (no libfoo): pip install onnxruntime\n")
+    assert done.stdout == (
+        f"onnxruntime cannot be imported (no libfoo): rename '{tmp_path / 'onnxruntime.py'}' if "
+        "that is not the library, else pip install onnxruntime\n"
+    )
     assert done.stderr == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,36 @@ def test_pinned_feeds_take_turns_at_several_shapes(path: Path) -> None:
                     assert (got == rows + i).all()
 
 
+class LostSession:
+    """A session whose graphs can no longer be released."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.released = session, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self.session.run_with_iobinding(binding)  # the CPU knows no graphs
+
+    def release_captured_graph(self, graph: int) -> None:
+        self.released += 1
+        raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+
+@FOR_CUDA
+def test_an_engine_of_a_lost_gpu_closes(path: Path) -> None:
+    """Each of its graphs is given back, and its session is free."""
+    with bound_to_cpu(path) as usable:
+        session = LostSession(usable._session)
+        engine = BoundEngine(SIGNATURE, "unet", session, "cpu", cuda_graph=True)
+        for rows in (1, 2):
+            engine.run({"x": X[:rows], "t": T[:rows]})
+        engine.close()
+        assert session.released == 2
+        assert engine._session is None
+
+
 # Without tensor cores a step of Stable Diffusion 1.5 takes longer; TF32 is not float32.
 @pytest.mark.parametrize(("half", "tf32"), [(False, "0"), (True, "1")])
 def test_tf32_is_for_half_precision(half: bool, tf32: str) -> None:
@@ -87,7 +118,9 @@ def test_tf32_is_for_half_precision(half: bool, tf32: str) -> None:
 
 def installed(tmp_path: Path, *packages: str, providers: tuple[str, ...] = ()) -> str:
     """The reason if an onnxruntime with these providers, from these packages, is installed."""
-    (tmp_path / "onnxruntime.py").write_text(f"get_available_providers = lambda: {providers}")
+    (tmp_path / "onnxruntime.py").write_text(
+        f"get_available_providers = lambda: {providers}\nclass InferenceSession: ..."
+    )
     for package in packages:
         folder = tmp_path / f"{package.replace('-', '_')}-9.0.0.dist-info"
         folder.mkdir()

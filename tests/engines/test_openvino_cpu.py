@@ -40,8 +40,8 @@ def test_many_shapes_in_turn_are_compiled_once(path: Path) -> None:
     feeds = [RNG.standard_normal((i % 3 + 1, i + 1, 64), np.float32) for i in range(9)]
     with (
         calls_of("compile_model") as compilations,
-        openvino_engine_from_onnx(path) as engine,
-        ThreadPoolExecutor(4) as threads,
+        ThreadPoolExecutor(4) as threads,  # new ones, whose calls are watched
+        threads.submit(openvino_engine_from_onnx, path).result() as engine,
     ):
         alone = [engine.run({"x": x})["y"] for x in feeds]
         together = [*threads.map(lambda x: engine.run({"x": x})["y"], feeds * 2)]
@@ -93,7 +93,8 @@ def test_an_openvino_that_does_not_import_is_refused(tmp_path: Path) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('no libfoo')")
     program = "from sdrt_engines.openvino_cpu import openvino_refusal as r; print(r())"
     assert run_python(program, tmp_path).stdout == (
-        "openvino cannot be imported (no libfoo): pip install 'sdrt[openvino]'\n"
+        f"openvino cannot be imported (no libfoo): rename '{tmp_path / 'openvino.py'}' if that is "
+        "not the library, else pip install 'sdrt[openvino]'\n"
     )
 
 

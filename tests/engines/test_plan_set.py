@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,6 +36,7 @@ class Plans:
 
         def opened() -> Engine:
             self.opened.append(number)
+            time.sleep(0.001)  # another thread comes meanwhile
             self.engines[number] = FunctionEngine(
                 SIGNATURE, lambda feeds: {"y": feeds["x"] * feeds["scale"][:, None] + number}
             )

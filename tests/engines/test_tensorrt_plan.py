@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +9,21 @@ import pytest
 
 from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.backend import PlanFile, Source
+from sdrt_engines.nvidia_driver import Gpu
+from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT, tensorrt_log
 from sdrt_engines.tensorrt_plan import (
-    LIBRARIES,
-    TensorRT,
+    RTX_ARCHITECTURES,
     engine_from_plan,
+    engine_from_plans,
     fitting_plans,
+    gpu_refusal,
     library_version,
     plan_refusal,
     tensorrt_refusal,
 )
 
 BACKENDS = tuple(LIBRARIES)
+DEFAULT = "sm80, sm86, sm89, sm120, sm121"  # that TensorRT-RTX builds for
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -46,13 +51,72 @@ def test_cuda_python_is_reported_with_its_command(monkeypatch: pytest.MonkeyPatc
     assert reason.endswith("pip install cuda-python")
 
 
+def on_a(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes it the machine's first GPU, for the test."""
+    cards = (Gpu(f"NVIDIA {architecture}", architecture, 80 << 30),)
+    monkeypatch.setattr("sdrt_engines.tensorrt_plan.gpus", lambda: cards)
+
+
+@pytest.mark.parametrize("architecture", ["sm70", "sm87", "sm90", "sm100", "sm103", "sm110"])
+def test_tensorrt_rtx_refuses_gpus_that_it_does_not_support(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything else: neither a package nor a plan would help. `tensorrt` may run there."""
+    on_a(architecture, monkeypatch)
+    reason = (
+        f"TensorRT-RTX does not support this GPU (NVIDIA {architecture}, {architecture}), expected "
+        "one of sm75, sm80, sm86, sm89, sm120, sm121: take the target cuda or tensorrt"
+    )
+    assert tensorrt_refusal("tensorrt-rtx") == reason
+    assert gpu_refusal("tensorrt") is None
+    with pytest.raises(TargetError, match=re.escape(reason)):
+        resolve_target("tensorrt-rtx")
+    auto = resolve_target("auto")
+    assert reason in [refusal.reason for refusal in auto.refusals]
+    unread = replace(PLAN, architectures=(), damage=lambda: pytest.fail("it was read"))
+    with pytest.raises(EngineError, match=re.escape(f"unet: {reason}")):
+        engine_from_plans(source_of(unread), "tensorrt-rtx")
+
+
+@pytest.mark.parametrize("architecture", RTX_ARCHITECTURES)
+def test_tensorrt_rtx_accepts_the_gpus_of_its_own_list(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a(architecture, monkeypatch)
+    assert gpu_refusal("tensorrt-rtx") is None
+
+
+@pytest.mark.needs("tensorrt_rtx")
+def test_the_list_is_that_of_the_library() -> None:
+    import tensorrt_rtx
+
+    known = tensorrt_rtx.ComputeCapability.__members__
+    assert [name.lower() for name in known if name.startswith("SM")] == [*RTX_ARCHITECTURES]
+
+
+@pytest.mark.needs("tensorrt_rtx")
+def test_the_log_of_tensorrt_is_in_the_error() -> None:
+    """It returns None, and writes the reason to its log."""
+    import tensorrt_rtx
+
+    logger, errors = tensorrt_log("tensorrt-rtx")
+    errors.clear()
+    assert tensorrt_rtx.Runtime(logger).deserialize_cuda_engine(b"no plan" * 100) is None
+    assert "Serialization assertion" in errors.text
+    assert "\n" not in errors.text
+    assert tensorrt_log("tensorrt-rtx")[0] is logger
+
+
 @pytest.mark.parametrize(
     ("installed", "built_for", "architecture", "reason"),
     [
         ("1.7.1", ("sm89",), "sm89", None),
         ("1.7.1", ("sm86", "sm89"), "sm86", None),
         ("1.7.1", (), "sm120", None),
-        ("1.7.1", (), "sm75", "it was built for sm80 and later, this GPU is sm75"),
+        ("1.7.1", (), "sm75", f"it was built for {DEFAULT}, this GPU is sm75"),
+        ("1.7.1", (), "sm90", f"it was built for {DEFAULT}, this GPU is sm90"),
+        ("1.7.1", (), "sm87", f"it was built for {DEFAULT}, this GPU is sm87"),
+        ("1.7.1", (), "sm100", f"it was built for {DEFAULT}, this GPU is sm100"),
         ("1.7.1", ("sm86", "sm89"), "sm120", "it was built for sm86, sm89, this GPU is sm120"),
         ("1.8.0", ("sm89",), "sm89", "it was built with tensorrt_rtx 1.7.1, 1.8.0 is installed"),
     ],
@@ -83,8 +147,8 @@ PLAN = PlanFile(
 )
 
 
-def fitting(*plans: PlanFile) -> list[PlanFile]:
-    source = Source(
+def source_of(*plans: PlanFile) -> Source:
+    return Source(
         name="unet",
         signature=Signature((), ()),
         network=Path("unet/model.onnx"),
@@ -92,7 +156,10 @@ def fitting(*plans: PlanFile) -> list[PlanFile]:
         plans=plans,
         remedy="build it",
     )
-    return fitting_plans(source, version="1.7.1", architecture="sm89")
+
+
+def fitting(*plans: PlanFile) -> list[PlanFile]:
+    return fitting_plans(source_of(*plans), version="1.7.1", architecture="sm89")
 
 
 def test_plans_that_fit_stay_in_their_order() -> None:

@@ -22,7 +22,8 @@ ELEMENT_TYPES = {  # onnx.TensorProto.DataType
     "uint32": 12,
     "uint64": 13,
 }
-Node = tuple[str, Sequence[str], Sequence[str]]  # operator, inputs, outputs
+# operator, inputs, outputs, and optionally attributes
+Node = tuple[str, Sequence[str], Sequence[str]] | tuple[str, Sequence[str], Sequence[str], bytes]
 
 
 def spec(name: str, dtype: str, *shape: int | str) -> TensorSpec:
@@ -34,9 +35,13 @@ def onnx_model(
     nodes: Sequence[Node],
     weights: Mapping[str, Array] | None = None,
     weights_file: str | None = None,
+    *,
+    extra: Sequence[bytes] = (),
 ) -> bytes:
-    """An ONNX file. With `weights_file` its weights are in a file of that name next to it."""
-    graph = [field(1, node(*each)) for each in nodes] + [field(2, b"graph")]
+    """An ONNX file. With `weights_file` its weights are in a file of that name next to it; `extra`
+    are nodes with attributes, as written by `node`."""
+    graph = [field(1, each) for each in (*(node(*each) for each in nodes), *extra)]
+    graph.append(field(2, b"graph"))
     offset = 0
     for name, array in (weights or {}).items():
         graph.append(field(5, weight(name, array, weights_file, offset)))
@@ -46,10 +51,25 @@ def onnx_model(
     return field(1, 8) + field(7, b"".join(graph)) + field(8, field(1, b"") + field(2, 17))
 
 
-def node(operator: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+def node(
+    operator: str, inputs: Sequence[str], outputs: Sequence[str], attributes: bytes = b""
+) -> bytes:
     names = [field(1, name.encode()) for name in inputs]
     names += [field(2, name.encode()) for name in outputs]
-    return b"".join(names) + field(4, operator.encode())
+    return b"".join(names) + field(4, operator.encode()) + attributes
+
+
+def graph_attribute(
+    name: str,
+    nodes: Sequence[Node],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> bytes:
+    """The attribute of a node that runs a graph, such as the body of a loop."""
+    graph = [field(1, node(*each)) for each in nodes] + [field(2, name.encode())]
+    graph += [field(11, value_info(each)) for each in inputs]
+    graph += [field(12, value_info(each)) for each in outputs]
+    return field(5, field(1, name.encode()) + field(6, b"".join(graph)) + field(20, 5))
 
 
 def weight(name: str, array: Array, weights_file: str | None, offset: int) -> bytes:

@@ -17,6 +17,7 @@ from sdrt_engines import Array, Signature
 from support.bundle_folder import CONFIGS, family_of_folder, write_json
 from support.clip_folder import clip_vocabulary, write_clip_folder
 from support.onnx_writer import Node, onnx_model, spec
+from support.slow_networks import loop, loop_weights
 
 WEIGHTS = "model.onnx_data"
 WIDTH = 4  # of the text encoder's states
@@ -109,8 +110,10 @@ def write_toy_bundle(
     *,
     unet_channels: int = 4,
     pools_globally: bool = False,
+    num_trips: int | None = None,
 ) -> Path:
-    """The bundle, in a new folder `root`. The component `nan_from` returns only NaN.
+    """The bundle, in a new folder `root`. The component `nan_from` returns only NaN. The denoisers
+    first send their sample `num_trips` times through a loop.
 
     Other arguments only change the configurations.
     """
@@ -122,7 +125,8 @@ def write_toy_bundle(
         write_json(root / path, config)
     write_clip_folder(root / "tokenizer")
     components = tuple(
-        _component(root, name, name.removesuffix("_controlled") == nan_from) for name in SIGNATURES
+        _component(root, name, name.removesuffix("_controlled") == nan_from, num_trips)
+        for name in SIGNATURES
     )
     networks = {file.path for component in components for file in component.files}
     paths = (path.relative_to(root).as_posix() for path in root.rglob("*.*"))
@@ -139,13 +143,17 @@ def write_toy_bundle(
     return root
 
 
-def _component(root: Path, name: str, nan: bool) -> Component:
-    weights = _weights(nan)[name]
+def _component(root: Path, name: str, nan: bool, num_trips: int | None) -> Component:
     outside = name.startswith("unet")  # shapes of the others are inferred from weights
+    weights, nodes = _weights(nan)[name], NODES[name]
+    if outside and num_trips is not None:
+        weights |= loop_weights(num_trips)
+        nodes = [loop("sample", "later", LATENTS), ("Mul", ["later", "factor"], [nodes[0][2][0]])]
+        nodes += NODES[name][1:]
     model = FILES.get(name, f"{name}/model.onnx")
     file = root / model
     file.parent.mkdir(exist_ok=True)
-    network = onnx_model(SIGNATURES[name], NODES[name], weights, WEIGHTS if outside else None)
+    network = onnx_model(SIGNATURES[name], nodes, weights, WEIGHTS if outside else None)
     file.write_bytes(network)
     paths = [model]
     if outside:

@@ -18,7 +18,7 @@ from sdrt.command_line.printable import printable
 from sdrt.files.records import json_from_record
 from sdrt.targets.forecast import memory_text
 from sdrt.targets.reservations import IN_MEMORY
-from sdrt_engines import BACKENDS, Backend, FreeMemory, Target, variants_of
+from sdrt_engines import BACKENDS, Backend, FreeMemory, Target, refusal_of, variants_of
 from sdrt_engines.nvidia_driver import Gpu, cuda_version, gpus
 from sdrt_engines.onnxruntime_cuda import WAY_OUT_OF_BOTH
 from sdrt_engines.packages import installed_versions
@@ -108,12 +108,7 @@ def _print(found: Diagnosis, console: Console) -> None:
 
 
 def _state(backend: Backend, target: Target) -> TargetState:
-    try:
-        reason = backend.refusal(target)
-    except (
-        Exception
-    ) as error:  # a broken library may raise anything; other targets must still be shown
-        reason = f"its library fails: {' '.join(str(error).split())}: reinstall it"
+    reason = refusal_of(backend, target)
     return TargetState(str(target), reason is None, reason, installed_versions(*backend.packages))
 
 

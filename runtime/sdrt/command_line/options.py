@@ -143,7 +143,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         "--target",
         required=True,
         help="what to build for: cpu (this machine's), cuda, tensorrt (this machine's GPU), "
-        "tensorrt-rtx (any GPU), or tensorrt-rtx:sm86,sm89 (GPUs of these architectures)",
+        "tensorrt-rtx (RTX 30 and later), or tensorrt-rtx:sm86,sm89 (these architectures)",
     )
     parser.add_argument(
         "--shapes",

@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> None:
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
         resolved = pipeline.resolve(request)
         paths = _output_paths(options, resolved)
-        stream = pipeline.stream(request, seed=resolved.seed)  # notes are about what was given
+        stream = pipeline.stream(
+            request, deadline=options.deadline, seed=resolved.seed
+        )  # notes are about what was given
         num_steps = _take(stream, show=not options.quiet and sys.stderr.isatty())
         saved = _saved(stream.result, options, paths)
     if not options.quiet:

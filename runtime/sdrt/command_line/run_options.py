@@ -71,6 +71,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"Schedulers: {schedulers_help()}"
     add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
+    parser.add_argument(
+        "--deadline",
+        type=number,
+        metavar="SECONDS",
+        help="end with an error if the images are not ready after this time",
+    )
     add_target(parser, "what to run on")
     add_num_threads(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")

@@ -1,20 +1,29 @@
-"""Signals that end a command: SIGTERM and SIGHUP like Ctrl-C, each with its own exit code."""
+"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP, each with its own exit code."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event, Thread, current_thread, main_thread
+from contextlib import contextmanager, suppress
+from threading import Thread, Timer, current_thread, main_thread
 from types import FrameType
 
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_DEFAULTS = {
+    getattr(signal, name): default
+    for name, default in {
+        "SIGINT": signal.default_int_handler,
+        "SIGTERM": signal.SIG_DFL,
+        "SIGHUP": signal.SIG_DFL,
+    }.items()
+    if hasattr(signal, name)
+}
+_HANGUP = {getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)}
 _GRACE = 5.0  # seconds; docker waits ten before it kills
 
 
 class Ended(KeyboardInterrupt):
-    """A signal other than Ctrl-C's asked the process to end."""
+    """A signal asked the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -23,30 +32,35 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def ending_signals(grace: float = _GRACE) -> Iterator[None]:
-    """SIGTERM and SIGHUP in the block raise `Ended`, so that nothing incomplete is left.
+    """The first of these signals in the block raises `Ended`, so that nothing incomplete is left.
 
-    Not if they are ignored, as by nohup, or if the program that calls has its own handlers. Python
-    handles signals between two of its steps: a network that computes on for more than `grace`
-    seconds is ended with the process, and the next command removes what it leaves.
+    A second one ends the process at once (but SIGHUP, which a closing terminal sends in addition),
+    and so does a block that goes on for `grace` seconds; the next command removes what it leaves.
+    Signals that are ignored, as by nohup, or for which the calling program has its own handlers are
+    left alone.
     """
     if current_thread() is not main_thread():
         yield
         return
-    handled = [each for each in _ENDING if signal.getsignal(each) is signal.SIG_DFL]
+    handled = {
+        each: default for each, default in _DEFAULTS.items() if signal.getsignal(each) is default
+    }
+    ended = False
 
     def end(number: int, frame: FrameType | None) -> None:
-        for each in handled:  # a second one must not interrupt the cleaning up
-            signal.signal(each, signal.SIG_IGN)
-        raise Ended(number)
+        nonlocal ended
+        if not ended:  # the watcher handles the second one
+            ended = True
+            raise Ended(number)
 
     for each in handled:
         signal.signal(each, end)
     try:
-        with _deadline({signal.SIGINT, *handled}, grace):
+        with _watcher({*handled}, grace):
             yield
     finally:
-        for each in handled:
-            signal.signal(each, signal.SIG_DFL)
+        for each, default in handled.items():
+            signal.signal(each, default)
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
@@ -55,26 +69,38 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def _deadline(signals: set[int], grace: float) -> Iterator[None]:
-    """Ends the process if the block goes on for `grace` seconds after one of these signals."""
-    ended = Event()
+def _watcher(signals: set[int], grace: float) -> Iterator[None]:
+    """Ends the process at the second of these signals in the block, and `grace` seconds after the
+    first."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    watcher = Thread(target=_watch, args=(reader, signals, ended, grace), daemon=True)
+    watcher = Thread(target=_watch, args=(reader, signals, grace), daemon=True)
     previous = signal.set_wakeup_fd(writer)  # gets the number of each signal with a handler
     watcher.start()
     try:
         yield
     finally:
-        ended.set()
         signal.set_wakeup_fd(previous)
         os.close(writer)  # ends the watcher
         watcher.join()
         os.close(reader)
 
 
-def _watch(reader: int, signals: set[int], ended: Event, grace: float) -> None:
+def _watch(reader: int, signals: set[int], grace: float) -> None:
+    last_resort: Timer | None = None
     while received := os.read(reader, 1):
-        if received[0] in signals and not ended.wait(grace):
-            os.write(2, b"sdrt: interrupted; the next command removes incomplete files\n")
-            os._exit(128 + received[0])
+        number = received[0]
+        if number in signals and last_resort is None:
+            last_resort = Timer(grace, _end_at_once, [number])
+            last_resort.daemon = True
+            last_resort.start()
+        elif number in signals - _HANGUP:
+            _end_at_once(number)
+    if last_resort is not None:
+        last_resort.cancel()
+
+
+def _end_at_once(number: int) -> None:
+    with suppress(OSError):  # stderr may be closed
+        os.write(2, b"sdrt: interrupted; the next command removes incomplete files\n")
+    os._exit(128 + number)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -35,14 +35,20 @@ from sdrt_engines import (
     resolve_target,
     shape_at,
 )
+from sdrt_engines.forks import Inherited, keep_for_ever
+from sdrt_engines.interruptible import held
 from sdrt_engines.recent import Recent
 
+if TYPE_CHECKING:
+    from logging import Logger
+
 NUM_ZEROS = 4  # sets of zero residuals kept on the device
+PATIENCE = 30.0  # seconds for the runs of a target that failed
 
 
-class Engines:
+class Engines(Inherited):
     """Each component's engine, opened on first use, and its uploaded feeds. May be used from
-    several threads.
+    several threads. A forked process opens its own.
 
     `engines` replace the bundle's own, by component name.
     """
@@ -50,29 +56,26 @@ class Engines:
     def __init__(
         self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
     ) -> None:
+        super().__init__()
         self.bundle = bundle
         self.ran_on = str(resolution)  # as in `Result.engine`
-        self._resolution = resolution
+        self._target, self._num_threads = resolution.target, resolution.num_threads
         self._stages = {
             component.name: component.role.replace(" ", "_")
             for component in bundle.manifest.components
         }
-        self._open = dict(engines or {})
-        self.memory = EngineMemory(bundle, resolution.target, frozenset(self._open))
-        self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
-        self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self._given = dict(engines or {})
         self.max_rows: dict[tuple[str, int], int] = {}  # of a run, as memory has allowed
-        self._changing = threading.RLock()
         self._closed = False
+        self._open_nothing()
 
     def __getitem__(self, name: str) -> Engine:
-        with self._changing:
+        with held(self._changing):  # another thread may load the same network
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
             if name not in self._open:
-                component, target = self.bundle.component(name), self._resolution.target
-                network = runnable(self.bundle.root, component, target)
-                self._open[name] = network.open(self._resolution.num_threads)
+                network = runnable(self.bundle.root, self.bundle.component(name), self._target)
+                self._open[name] = network.open(self._num_threads)
                 self.memory.opened(name)
             return self._open[name]
 
@@ -102,13 +105,57 @@ class Engines:
             )
 
     def close(self) -> None:
-        """Closes the open engines and forgets their uploaded feeds."""
-        with self._changing, ExitStack() as stack:  # which closes all, even if one fails
+        """Closes the open engines and forgets their uploaded feeds. Each of them is closed; the
+        first error is raised."""
+        with self._changing:
             self._closed = True
             self._uploads.clear()
             self._zeros.clear()
-            for engine in self._open.values():
-                stack.callback(engine.close)
+            errors = [error for engine in self._open.values() if (error := _closing_error(engine))]
+        if errors:
+            raise errors[0]
+
+    def give_up(self) -> None:
+        """Closes the engines of a target that failed. An error is logged, and a run that does not
+        end is waited for a while only."""
+        closing = threading.Thread(target=self._close_and_log, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        if closing.is_alive():
+            _log().warning("target %s is still running: its memory is not free yet", self._target)
+
+    def _close_and_log(self) -> None:
+        try:
+            self.close()
+        except EngineError as error:
+            _log().warning("target %s failed when it was closed: %s", self._target, error)
+
+    def _open_nothing(self) -> None:
+        self._open = dict(self._given)
+        self.memory = EngineMemory(self.bundle, self._target, frozenset(self._given))
+        self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
+        self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self._changing = threading.RLock()
+
+    def _begin_in_child(self) -> None:
+        keep_for_ever([*self._uploads.values()])  # on a GPU that the child cannot use
+        keep_for_ever(self._zeros)
+        self._open_nothing()
+
+
+def _log() -> Logger:
+    from logging import getLogger  # not needed for `import sdrt`
+
+    return getLogger("sdrt")
+
+
+def _closing_error(engine: Engine) -> EngineError | None:
+    """Closes an engine; the error if that fails, as after the loss of its GPU."""
+    try:
+        engine.close()
+    except EngineError as error:
+        return error
+    return None
 
 
 def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from sdrt.errors import SdrtError, quoted
 from sdrt_engines import FreeMemory, free_memory, resident_memory
+from sdrt_engines.forks import Inherited
 from sdrt_engines.nvidia_driver import free_gpu_memory
 
 VARIABLE = "SDRT_MEMORY_LIMIT"
@@ -19,19 +20,18 @@ OFF = "off"
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-class Reservations:
+class Reservations(Inherited):
     """Grants memory to requests; safe for several threads. `in_use` are the bytes that this process
     occupies."""
 
     def __init__(
         self, free: Callable[[], FreeMemory | None], in_use: Callable[[], int | None]
     ) -> None:
+        super().__init__()
         self._free, self._in_use = free, in_use
-        self._forget()
-        if hasattr(os, "register_at_fork"):  # a child runs none of its parent's requests
-            os.register_at_fork(after_in_child=self._forget)
+        self._begin_in_child()
 
-    def _forget(self) -> None:
+    def _begin_in_child(self) -> None:
         # a request that was given up may end in here, whenever Python collects it
         self._lock = threading.RLock()
         self._granted: dict[object, int] = {}

@@ -15,7 +15,7 @@ from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.built_graph import HalfGraph, PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import PRECISIONS
 from sdrt.targets.plans import plan_files
-from sdrt_engines import Backend, Engine, Source, Target, backend_of
+from sdrt_engines import Backend, Engine, Source, Target, backend_of, open_source
 
 NETWORK_PRECISION = "fp32"
 
@@ -41,7 +41,7 @@ class Runnable:
     def open(self, num_threads: int | None = None) -> Engine:
         """The component, ready to run; its files are verified."""
         with verified_meanwhile(self.root, self.files), unlinked(self.root, self.files) as root:
-            return backend_of(self.target).open(self._source_in(root), self.target, num_threads)
+            return open_source(self._source_in(root), self.target, num_threads)
 
     def _source_in(self, root: Path) -> Source:
         """The source with its files in another folder."""
