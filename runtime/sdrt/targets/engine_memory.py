@@ -19,6 +19,7 @@ from sdrt.targets.forecast import (
 )
 from sdrt.targets.reservations import IN_MEMORY, ON_GPU
 from sdrt_engines import FreeMemory, SdrtError, Target, backend_of
+from sdrt_engines.interruptible import held
 
 TAKES_TURNS = 2**26  # bytes of a run; a smaller one may not keep all cores busy
 
@@ -42,7 +43,7 @@ class EngineMemory:
         self._turn = threading.Lock()
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """The bytes of all networks that are open."""
         return sum(self._held.values())
 
@@ -99,7 +100,7 @@ class EngineMemory:
             self._memory(link.component).of_run(self._run_of(link)) > TAKES_TURNS
             for link in ask.chain
         )
-        return self._turn if large else nullcontext()
+        return held(self._turn) if large else nullcontext()
 
     def ran(self, ask: Ask) -> None:
         """Remembers the memory that the networks of an ask keep for their next run."""
