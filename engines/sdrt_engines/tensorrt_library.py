@@ -17,6 +17,7 @@ from sdrt_engines.errors import (
     OutOfMemoryError,
     SdrtError,
     is_out_of_memory,
+    raise_interrupt,
 )
 from sdrt_engines.importing import importing
 

@@ -92,7 +92,7 @@ def _fits_on(target: Target, work: Work, engines: Engines) -> bool:
     memory = EngineMemory(engines.bundle, target)
     free = memory.free()
     if free is not None:  # these engines would be closed
-        free = FreeMemory(free.size + engines.memory.held, free.limit)
+        free = FreeMemory(free.size + engines.memory.size, free.limit)
     return memory.forecast(work.runs, free).fits
 
 

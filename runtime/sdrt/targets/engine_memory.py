@@ -43,7 +43,7 @@ class EngineMemory:
         self._turn = threading.Lock()
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """The bytes of all networks that are open."""
         return sum(self._held.values())
 
@@ -118,7 +118,7 @@ class EngineMemory:
         return claimed
 
     def _held_soon(self) -> Mapping[str, int]:
-        """What networks hold, or will hold when the running requests end."""
+        """The bytes that networks hold, or will hold when the running requests end."""
         return _greatest([self._held, *self._claims.values()])
 
     def _memory(self, name: str) -> NetworkMemory:

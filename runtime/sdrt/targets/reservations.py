@@ -32,7 +32,8 @@ class Reservations(Inherited):
         self._begin_in_child()
 
     def _begin_in_child(self) -> None:
-        self._lock = threading.Lock()
+        # a request that was given up may end in here, whenever Python collects it
+        self._lock = threading.RLock()
         self._granted: dict[object, int] = {}
         self._before = 0  # in use when the first of these was granted
 
@@ -58,7 +59,7 @@ class Reservations(Inherited):
             yield
         finally:
             with self._lock:
-                self._granted.pop(key, None)  # a fork may have forgotten it
+                self._granted.pop(key, None)  # gone in a forked child
 
 
 def _free_for_process() -> FreeMemory | None:
