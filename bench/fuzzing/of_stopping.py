@@ -148,8 +148,8 @@ def deadlines(place: Place) -> Iterator[Case]:
         words = ("run", bundle, PROMPT, *SIZE, "--target", target, "--deadline", "0.5")
         yield judged(f"{name} on {target}, --deadline", command(*words), success="silent")
     for value in ("0", "-1", "nan", "inf", "x", "", "1e400"):
-        words = ("run", place.toy(), PROMPT, *SIZE, "--deadline", value)
-        ran = command(*words, "-o", place.work / "d.png")
+        late = ("--deadline", value, "-o", place.work / "d.png")
+        ran = command("run", place.toy(), PROMPT, *SIZE, *late)
         yield judged(f"--deadline {value!r}", ran)
 
 
@@ -167,7 +167,7 @@ def _in_time(name: str, draw: Callable[..., sdrt.Result], seconds: float, right:
 
 
 class TaskTimeoutError(Exception):
-    """What a task queue raises in a signal handler."""
+    """Raised by a task queue, in a signal handler."""
 
 
 def exceptions_of_handlers(place: Place) -> Iterator[Case]:

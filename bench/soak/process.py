@@ -1,4 +1,4 @@
-"""What this process holds: memory, threads, open files; and exceptions that nobody caught."""
+"""The memory, threads and open files of this process, and exceptions that nobody caught."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Held:
     files: tuple[str, ...]
 
     def beyond(self, before: Held) -> list[str]:
-        """What is held now and was not held before, in words."""
+        """Whatever was not held before, in words."""
         found = [f"the thread {name}" for name in _more(self.threads, before.threads)]
         found += [f"the open file {name}" for name in _more(self.files, before.files)]
         more = self.num_system_threads - before.num_system_threads
@@ -44,7 +44,7 @@ def held() -> Held:
 
 
 def held_soon(before: Held, seconds: float = 5) -> Held:
-    """What is held as soon as it is no more than `before`, or after that time: the system needs a
+    """`held()`, as soon as it is no more than `before`, or after that time: the system needs a
     moment to end threads."""
     end = time.monotonic() + seconds
     while (now := held()).beyond(before) and time.monotonic() < end:

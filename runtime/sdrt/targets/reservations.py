@@ -58,8 +58,9 @@ class Reservations(Inherited):
         try:
             yield
         finally:
-            with self._lock:
-                self._granted.pop(key, None)  # gone in a forked child
+            # Without the lock: the garbage collector ends a stream that was left in any thread, at
+            # any moment, maybe while that thread holds it. A fork may have forgotten the key.
+            self._granted.pop(key, None)
 
 
 def _free_for_process() -> FreeMemory | None:
