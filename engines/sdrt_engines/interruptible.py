@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -180,13 +181,21 @@ class _Worker:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        threading.Thread(target=_work, args=(self._jobs,), name="sdrt", daemon=True).start()
+        start_new_thread(_start, (self._jobs,))
 
     def put(self, job: _Job) -> None:
         self._jobs.put(job)
 
     def __del__(self) -> None:
         self._jobs.put(None)
+
+
+def _start(jobs: SimpleQueue[_Job | None]) -> None:
+    """Starts a thread for the jobs on another thread, as a signal within `start` breaks that."""
+    try:
+        threading.Thread(target=_work, args=(jobs,), name="sdrt", daemon=True).start()
+    except RuntimeError:  # the system has no more of them
+        _work(jobs)
 
 
 def _work(jobs: SimpleQueue[_Job | None]) -> None:
@@ -209,8 +218,10 @@ _ending = False
 
 def _worker() -> _Worker | None:
     """The worker of this thread; None if it is one itself, or the system has no more threads."""
+    if _thread.job is not None:
+        return None
     _leave_if_ending()
-    if _thread.worker is None and _thread.job is None:
+    if _thread.worker is None:
         _register_end()
         with suppress(RuntimeError):
             _thread.worker = _Worker()

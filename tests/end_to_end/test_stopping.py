@@ -108,12 +108,12 @@ def test_a_second_signal_ends_a_node_that_does_not_return(endless: Path) -> None
     assert [path.name for path in endless.iterdir()] == ["toy"]
 
 
-@pytest.mark.parametrize("num_rows", [1, 8192])
 @pytest.mark.parametrize(
-    "opener",
+    ("opener", "num_rows"),
     [
-        "engine_from_onnx",
-        pytest.param("openvino_engine_from_onnx", marks=pytest.mark.needs("openvino")),
+        ("engine_from_onnx", 1),
+        ("engine_from_onnx", 8192),
+        pytest.param("openvino_engine_from_onnx", 1, marks=pytest.mark.needs("openvino")),
     ],
 )
 def test_python_ends_while_a_thread_runs_a_network(opener: str, num_rows: int, chain: Path) -> None:

@@ -145,11 +145,11 @@ def test_a_deadline_in_time_changes_nothing(pipe: Pipeline) -> None:
 
 
 def test_a_deadline_counts_from_the_first_step(pipe: Pipeline) -> None:
-    stream = pipe.stream(CIRCLE, deadline=3 * SOON, num_inference_steps=3, seed=0)
-    time.sleep(4 * SOON)
+    stream = pipe.stream(CIRCLE, deadline=2 * SOON, num_inference_steps=3, seed=0)
+    time.sleep(2.5 * SOON)
     next(stream)
-    time.sleep(4 * SOON)
-    message = "the deadline of 0.3 s passed in step 2 of 3, while 'unet' ran: set a later deadline"
+    time.sleep(2.5 * SOON)
+    message = "the deadline of 0.2 s passed in step 2 of 3, while 'unet' ran: set a later deadline"
     with pytest.raises(DeadlineExceeded, match=message):
         next(stream)
 
@@ -166,7 +166,7 @@ def test_a_deadline_ends_a_running_network(endless: Pipeline) -> None:
         DeadlineExceeded,
         match="passed before the end of the first step, while 'unet' ran: set a later deadline, or",
     ):
-        endless(CIRCLE, deadline=5 * SOON, height=64, width=64)
+        endless(CIRCLE, deadline=3 * SOON, height=64, width=64)
 
 
 def test_closing_a_pipeline_waits_for_the_runs_of_others(folder: Path, gate: Gate) -> None:

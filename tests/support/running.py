@@ -8,19 +8,20 @@ import time
 
 from sdrt_engines import interruptible
 
-LONG = 0.1  # seconds: more than a small network takes
+LONG = 0.25  # seconds: more than a small network takes
 
 
 def say_when_running() -> None:
-    """Prints "running" once a network has run for a while."""
+    """Prints "running" once a network has run for a while; loading does not count."""
     threading.Thread(target=_watch, daemon=True).start()
 
 
 def _watch() -> None:
-    since = time.monotonic()
-    while time.monotonic() < since + LONG:
-        if not any(call._cancel for call in interruptible._running.copy()):  # a load has none
-            since = time.monotonic()
+    call, since = None, time.monotonic()
+    while call is None or time.monotonic() < since + LONG:
+        running = next((each for each in interruptible._running.copy() if each._cancel), None)
+        if running is not call:
+            call, since = running, time.monotonic()
         time.sleep(0.01)
     sys.stdout.write("running\n")
     sys.stdout.flush()
