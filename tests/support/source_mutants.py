@@ -23,7 +23,7 @@ from pathlib import Path
 
 HOUSE = Path(__file__).parents[2]
 PACKAGE = HOUSE / "engines" / "sdrt_engines"
-SECONDS = 300  # tests that take longer hang: the mutant is noticed
+SECONDS = 120  # tests that take longer hang: the mutant is noticed
 
 
 @dataclass(frozen=True)
