@@ -48,7 +48,7 @@ def memory(place: Place) -> Iterator[Case]:
         *itertools.product((1024, 2048, 4096, 8192), (1,), (None, 2, 8)),
         *itertools.product((64, 512), (1024,), (None, 2)),
     ]
-    chosen = place.random.sample(cases, min(len(cases), place.times(8)))
+    chosen = place.random.sample(cases, min(len(cases), place.times(6)))
     for (side, number, gigabytes), target in itertools.product(chosen, (*targets(), "auto")):
         size = ("--width", side, "--height", side, "--num-images", number)
         limits = ("--steps", 1, "--deadline", 5, "--target", target)

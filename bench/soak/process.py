@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 _SELF = Path("/proc/self")
 _MB = 2**20
+_M_ARENA_MAX = -8  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ def held_soon(before: Held, seconds: float = 5) -> Held:
     while (now := held()).beyond(before) and time.monotonic() < end:
         time.sleep(0.05)
     return now
+
+
+def limit_malloc() -> None:
+    """glibc keeps freed memory for each thread, in eight arenas per core: with one, memory that
+    grows is memory that is held."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def resident_megabytes() -> float:
