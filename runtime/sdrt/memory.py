@@ -13,7 +13,7 @@ from sdrt.images.framing import Size, size_text
 from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work, out_of_memory
-from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target, variants_of
+from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target
 
 _ROUND = 64  # pixels: sizes that are suggested are multiples of it
 
@@ -73,7 +73,7 @@ def _smaller_sizes(size: Size, multiple: int) -> Iterator[Size]:
 
 def _other_target(work: Work, forecast: Forecast, engines: Engines) -> Target | None:
     """The first other target on which the request would fit, and which opens."""
-    for target in (target for backend in BACKENDS for target in variants_of(backend)):
+    for target in (Target(backend.name) for backend in BACKENDS):
         fits = str(target) != forecast.target and _fits_on(target, work, engines)
         if fits and _opens(engines.bundle, target):
             return target
