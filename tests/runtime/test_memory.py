@@ -11,9 +11,14 @@ from threading import Barrier, Thread
 import numpy as np
 import pytest
 
-from sdrt import OutOfMemoryError, Pipeline, Request
+from sdrt import Bundle, OutOfMemoryError, Pipeline, Request
 from sdrt.command_line.main import main
 from sdrt.targets.reservations import VARIABLE
+from sdrt.targets.tuned import Shape
+from sdrt.tuning.candidates import Candidate
+from sdrt.tuning.measuring import measures_of
+from sdrt.tuning.workload import workload_of
+from sdrt.verification.verdict import verify_component
 from sdrt_engines import Resolution, Target, resident_memory
 from support.backends import opening, refusing, skip_unless_it_opens
 from support.function_networks import pixels
@@ -185,6 +190,16 @@ def test_the_refusal_can_be_switched_off(bundle: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(VARIABLE, "off")
     with Pipeline.open(bundle, "cpu", num_threads=1) as pipe:
         assert pipe.forecast(request(8192)).fits
+
+
+def test_verify_and_tune_report_what_does_not_fit(bundle: Path, limit: Limit) -> None:
+    opened, shape, cpu = Bundle.open(bundle), Shape(128, 128), Target("cpu")
+    measures = measures_of(opened, {shape: workload_of(opened, shape)})
+    limit(100)
+    verdict = verify_component(opened, "unet", cpu, num_threads=1)
+    assert str(verdict.error).startswith("unet on target cpu: expected to take 134 MiB")
+    with pytest.raises(OutOfMemoryError, match="unet on target cpu"):
+        measures.seconds(Candidate(cpu, 1), shape, "step")
 
 
 def test_the_command_line_says_it_in_one_line(
