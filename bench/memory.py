@@ -40,11 +40,12 @@ def watch(most):
     os._exit(3)
 
 bundle, target, most = sys.argv[1], sys.argv[2], int(sys.argv[3])
-size, batch = int(sys.argv[4]), int(sys.argv[5])
+size, batch, steps = map(int, sys.argv[4:7])
 threading.Thread(target=watch, args=(most,), daemon=True).start()
 pipe = sdrt.Pipeline.open(bundle, target)
 request = sdrt.Request(
-    "a photo", width=size, height=size, num_images_per_prompt=batch, num_inference_steps=1, seed=1
+    "a photo", width=size, height=size, num_images_per_prompt=batch,
+    num_inference_steps=steps, seed=1,
 )
 forecast = pipe.forecast(request)
 found = {"forecast": forecast.peak, "rows": forecast.rows, "num_rows": forecast.num_rows}
@@ -74,41 +75,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, help="default: a temporary one")
     parser.add_argument("--targets", nargs="+", default=["cpu", "openvino"])
+    parser.add_argument("--steps", type=int, default=2, help="runs after the first may need more")
     parser.add_argument("--limit", type=int, default=20, help="GiB")
     parser.add_argument("--note", default="as exported", help="what the bundle holds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         bundle = options.bundle or synthetic_bundle(Path(work))
         for case in map(Case, *zip(*product(options.targets, SIZES, BATCHES), strict=True)):
-            found = measured(bundle, case, options.limit)
-            append_rows("memory", [row(case, found, options.limit, options.note)])
+            found = measured(bundle, case, options.limit, options.steps)
+            settings = {"bundle": options.note, "limit, GiB": options.limit, "steps": options.steps}
+            append_rows("memory", [row(case, found, settings)])
             sys.stdout.write(f"{case}: {found}\n")
             sys.stdout.flush()
 
 
-def measured(bundle: Path, case: Case, limit: int) -> dict[str, Any]:
+def measured(bundle: Path, case: Case, limit: int, steps: int) -> dict[str, Any]:
     most = str((limit + 1) * GIB)
     command = [sys.executable, "-c", PROGRAM, str(bundle), case.target, most]
     environment = os.environ | {VARIABLE: f"{limit}GiB"}
     done = subprocess.run(
-        [*command, str(case.size), str(case.batch)], env=environment, stdout=subprocess.PIPE
+        [*command, str(case.size), str(case.batch), str(steps)],
+        env=environment,
+        stdout=subprocess.PIPE,
     )
     if done.returncode:
         return {"failed": f"exit code {done.returncode}"}
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def row(case: Case, found: dict[str, Any], limit: int, bundle: str) -> dict[str, Any]:
-    peak = found.pop("peak", None)
-    figures = {"peak": None if peak is None else peak / GIB, **found}
-    if "forecast" in found:
-        figures["forecast"] = found["forecast"] / GIB
+def row(case: Case, found: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The row of a case: its peak, or none if it was refused."""
+    in_gib = {name: found[name] / GIB for name in ("forecast", "peak") if name in found}
     return {
         "bench": "memory",
         "name": str(case),
         "unit": "GiB",
-        "median": figures.pop("peak"),
-        "notes": {"bundle": bundle, "limit": f"{limit} GiB", **figures},
+        "median": in_gib.pop("peak", None),
+        "notes": {**settings, **vars(case), **found, **in_gib},
         "versions": installed_versions("sdrt", "onnxruntime", "openvino"),
     }
 

@@ -60,7 +60,7 @@ def _without_waiting(code: int) -> int:
 
 def _lacks_memory(error: Exception) -> bool:
     """True for any form in which Python and the system's loader report it."""
-    words = r"cannot allocate memory|(cannot|failed to) map|can't start new thread"
+    words = r"cannot allocate memory|(cannot|failed to) map|can.t start new thread"
     return (
         isinstance(error, MemoryError)
         or getattr(error, "errno", None) == errno.ENOMEM

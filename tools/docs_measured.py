@@ -185,6 +185,25 @@ def tuning() -> str:
     return f"{where(rows.values())}\n\n{table(('', 'median', 'PSNR against float32'), lines)}"
 
 
+def memory() -> str:
+    """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
+    rows = newest("memory")
+    lines = [
+        (
+            row["notes"]["target"],
+            f"{row['notes']['size']}×{row['notes']['size']}",
+            row["notes"]["batch"],
+            f"{row['notes']['rows']} of {row['notes']['num_rows']}",
+            f"{number(row['notes']['forecast'])} GiB",
+            "refused" if row["median"] is None else figure(row),
+            "" if row["median"] is None else f"{row['notes']['forecast'] / row['median']:.2f}",
+        )
+        for row in rows.values()
+    ]
+    headings = ("target", "size", "images", "rows per run", "forecast", "peak", "forecast / peak")
+    return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "starting": starting,
     "demo quality": demo_quality,
@@ -196,4 +215,5 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "openvino": openvino,
     "shapes in turn": shapes_in_turn,
     "tuning": tuning,
+    "memory": memory,
 }

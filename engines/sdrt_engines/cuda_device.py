@@ -5,6 +5,7 @@ This code has not run on a GPU yet; the tests run it on a simulated one.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -43,6 +44,7 @@ class Device:
 
     def __init__(self, cuda: Any) -> None:
         self.cuda = cuda  # cuda.bindings.runtime
+        self.process = os.getpid()
         # Non-blocking: a blocking stream cannot capture while any other library uses the legacy
         # stream. In return, nothing on that stream is ordered with ours: see `settle`.
         created = self.cuda.cudaStreamCreateWithFlags(self.cuda.cudaStreamNonBlocking)
@@ -199,9 +201,15 @@ _FIRST_USE = threading.Lock()
 
 
 def shared_device() -> Device:
-    """The one device of this process."""
+    """The one device of this process. EngineError if it was inherited by a fork."""
     with _FIRST_USE:  # `cache` may call a function twice if two threads call it at once
-        return _device()
+        device = _device()
+    if device.process != os.getpid():
+        raise EngineError(
+            "CUDA was used before this process was forked, and cannot be used here: open the "
+            "bundle after the fork only, or start the process with spawn"
+        )
+    return device
 
 
 @cache

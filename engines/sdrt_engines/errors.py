@@ -99,8 +99,8 @@ def quoted(value: object) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """True if a library's error reports a lack of memory; each library words it differently."""
     words = (
-        r"bad.?alloc|can.?t alloc|(failed to|could not|cannot) (allocate|map)|"
-        r"could not be allocated|out.?of.?memory|cudaErrorMemoryAllocation|can't start new thread"
+        r"bad.?alloc|can.?t (alloc|start new thread)|(failed to|could not|cannot) (allocate|map)|"
+        r"could not be allocated|out.?of.?memory|cudaErrorMemoryAllocation"
     )
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 

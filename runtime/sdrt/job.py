@@ -81,8 +81,7 @@ def job_from_request(
     frame = frame_of(request, settings)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    work = _work(request, bundle, signatures, frame.size, len(seeds) * len(branches))
-    admit(work)
+    admit(work := _work(request, bundle, signatures, frame.size, len(seeds) * len(branches)))
     return Job(
         request=request,
         family=family,
@@ -91,11 +90,7 @@ def job_from_request(
         seeds=seeds,
         schedule=settings.steps.schedule,
         start=_start(request, settings, frame, family),
-        prompts=Prompts(
-            positive=request.prompts,
-            negative=request.negative_prompts if "negative" in branches else (),
-            clip_skip=request.clip_skip or 0,
-        ),
+        prompts=_prompts(request, branches),
         branches=branches,
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
@@ -107,6 +102,11 @@ def job_from_request(
         notes=(*request_notes, *settings.steps.notes),
         parameters=_parameters(request, seeds, bundle),
     )
+
+
+def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
+    negative = request.negative_prompts if "negative" in branches else ()
+    return Prompts(request.prompts, negative, clip_skip=request.clip_skip or 0)
 
 
 def _work(

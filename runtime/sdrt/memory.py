@@ -20,7 +20,6 @@ from sdrt_engines import (
     OutOfMemoryError,
     Target,
     refusal_of,
-    variants_of,
 )
 
 _ROUND = 64  # pixels: sizes that are suggested are multiples of it
@@ -81,7 +80,7 @@ def _smaller_sizes(size: Size, multiple: int) -> Iterator[Size]:
 
 def _other_target(work: Work, forecast: Forecast, engines: Engines) -> Target | None:
     """The first other target on which the request would fit, and which opens."""
-    for target in (target for backend in BACKENDS for target in variants_of(backend)):
+    for target in (Target(backend.name) for backend in BACKENDS):
         fits = str(target) != forecast.target and _fits_on(target, work, engines)
         if fits and _opens(engines.bundle, target):
             return target
@@ -92,7 +91,7 @@ def _fits_on(target: Target, work: Work, engines: Engines) -> bool:
     memory = EngineMemory(engines.bundle, target)
     free = memory.free()
     if free is not None:  # these engines would be closed
-        free = FreeMemory(free.size + engines.memory.held, free.limit)
+        free = FreeMemory(free.size + engines.memory.size, free.limit)
     return memory.forecast(work.runs, free).fits
 
 

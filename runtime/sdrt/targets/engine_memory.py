@@ -43,7 +43,7 @@ class EngineMemory:
         self._turn = threading.Lock()
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """The bytes of all networks that are open."""
         return sum(self._held.values())
 
@@ -51,10 +51,13 @@ class EngineMemory:
         """The memory that is free for another request; None if it is not limited."""
         return self._reservations.free()
 
-    def forecast(self, runs: Sequence[NetworkRun], free: FreeMemory | None) -> Forecast:
+    def forecast(
+        self, runs: Sequence[NetworkRun], free: FreeMemory | None, *, in_parts: bool = True
+    ) -> Forecast:
         """The forecast for a request that opens and runs these networks in this order."""
         memories = {run.component: self._memory(run.component) for run in runs}
-        return forecast_of(self._target, memories, runs, self._held_soon(), free)
+        held = self._held_soon()
+        return forecast_of(self._target, memories, runs, held, free, in_parts=in_parts)
 
     @contextmanager
     def granted(self, runs: Sequence[NetworkRun], refused: Refused) -> Iterator[None]:
@@ -80,9 +83,10 @@ class EngineMemory:
             self._claims.pop(key, None)
 
     def require(self, asks: Iterable[Ask]) -> None:
-        """OutOfMemoryError if there is not enough memory to open and run the networks of asks."""
+        """OutOfMemoryError if there is not enough memory to open and run the networks of asks, each
+        in one run."""
         runs = {link.component: self._run_of(link) for ask in asks for link in ask.chain}
-        forecast = self.forecast(tuple(runs.values()), self.free())
+        forecast = self.forecast(tuple(runs.values()), self.free(), in_parts=False)
         if not forecast.fits:
             raise out_of_memory(", ".join(runs), forecast)
 
@@ -118,7 +122,7 @@ class EngineMemory:
         return claimed
 
     def _held_soon(self) -> Mapping[str, int]:
-        """What networks hold, or will hold when the running requests end."""
+        """The bytes that networks hold, or will hold when the running requests end."""
         return _greatest([self._held, *self._claims.values()])
 
     def _memory(self, name: str) -> NetworkMemory:

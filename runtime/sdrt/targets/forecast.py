@@ -134,9 +134,12 @@ def forecast_of(
     runs: Sequence[NetworkRun],
     held: Mapping[str, int],
     free: FreeMemory | None,
+    *,
+    in_parts: bool = True,
 ) -> Forecast:
     """The forecast for all rows in one run if that fits, else for the most that do; for one row if
-    nothing fits. `held` are the bytes of the networks that are open."""
+    nothing fits. `in_parts` False leaves all rows in one run. `held` are the bytes of the networks
+    that are open."""
     num_rows = max((run.rows for run in runs), default=1)
     mapped = sum(memories[run.component].mapped for run in runs)
     rows = num_rows
@@ -146,7 +149,7 @@ def forecast_of(
         peak = _PROCESS + mapped + growth(needs, {})
         further = growth(needs, held)
         found = Forecast(str(target), peak, mapped, further, rows, num_rows, free)
-        if found.fits or rows == 1:
+        if found.fits or rows == 1 or not in_parts:
             return found
         rows = ceil(rows / 2)
 

@@ -42,7 +42,7 @@ class Reservations(Inherited):
         if free is None or not self._granted:
             return free
         taken = (self._in_use() or 0) - self._before
-        outstanding = max(sum(self._granted.values()) - taken, 0)
+        outstanding = max(sum(list(self._granted.values())) - taken, 0)
         return FreeMemory(max(free.size - outstanding, 0), free.limit)
 
     @contextmanager

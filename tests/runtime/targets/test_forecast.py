@@ -1,4 +1,4 @@
-"""How needs of memory add up, and the rows that fit."""
+"""The sum of needs of memory, and the rows that fit."""
 
 from __future__ import annotations
 
