@@ -13,9 +13,12 @@ PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 def test_the_public_names_are_these() -> None:
-    classes = "Bundle Control Note Pipeline Request RequestOptions Result Step Stream Timings"
+    classes = (
+        "Bundle Control Forecast Note Pipeline Request RequestOptions Result Step Stream Timings"
+    )
     errors = (
-        "BundleError EngineError NonFiniteError RequestError SamplerError SdrtError TargetError"
+        "BundleError DeadlineExceeded EngineError NonFiniteError OutOfMemoryError RequestCancelled "
+        "RequestError SamplerError SdrtError TargetError"
     )
     assert sorted(sdrt.__all__) == sorted([*classes.split(), *errors.split(), "NoteWarning"])
 
