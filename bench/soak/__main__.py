@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sdrt_engines.packages import installed_versions
-from soak.bars import Bar, bars_of, endings, tenth
+from soak.bars import Bar, bars_of, endings, tenths
 from soak.operations import BAD_ENDINGS, GOOD
 from soak.pipelines import installed_targets
 from soak.process import limit_malloc
@@ -79,7 +79,7 @@ def _print(report: Report, settings: Settings, bars: Sequence[Bar]) -> None:
 
 def _megabytes(report: Report) -> list[float]:
     """The memory in each tenth of the time."""
-    return [round(tenth(report.memory, index), 1) for index in range(10)]
+    return [round(tenths(report.memory, index, index + 1), 1) for index in range(10)]
 
 
 def _rows(report: Report, settings: Settings, bars: Sequence[Bar]) -> list[dict[str, Any]]:
