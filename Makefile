@@ -10,7 +10,8 @@
 #   make test-python the default tests with the lean package, for another Python: PYTHON=python3.13
 #   make test-full   the full-size architectures too: minutes and gigabytes
 #   make docs        refreshes the generated parts of the documentation, and builds its site
-#   make faults      damages bundles, requests and files, kills commands: up to ten minutes
+#   make faults      damages bundles, requests and files, kills commands: up to fifteen minutes
+#   make soak        10,000 requests from 16 threads, each compared with itself alone: 20 minutes
 #   make bench       measures, and appends rows to bench/results/
 #   make bench-peers measures sdrt and its peers at full size: 45 GB of disk, two hours
 #   make dist        builds the wheel and the sdist, and tries both on each Python found
@@ -27,7 +28,7 @@ NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv
 
 .PHONY: demo check measure test test-lean test-torch test-newest test-lowest test-python test-full
-.PHONY: docs faults bench bench-peers dist clean
+.PHONY: docs faults soak bench bench-peers dist clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/sdrt run demo "$(PROMPT)" -o demo.png --steps 20 --seed 7
@@ -85,6 +86,9 @@ docs: .venv-docs/installed
 
 faults: .venv/installed
 	.venv/bin/python bench/fuzzing
+
+soak: .venv/installed
+	.venv/bin/python bench/soak
 
 bench: .venv/installed
 	@set -e; for program in $(BENCHES); do echo "$$program"; .venv/bin/python $$program; done

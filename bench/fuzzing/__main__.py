@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from rich.table import Table
 from fuzzing.areas import AREAS, Area
 from fuzzing.bundles import Place
 from fuzzing.outcomes import BAD, GOOD, Case
+from sdrt import NoteWarning
 from sdrt_engines.packages import installed_versions
 
 
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print every case")
     parser.add_argument("--no-record", action="store_true", help="append no rows")
     options = parser.parse_args()
+    warnings.simplefilter("ignore", NoteWarning)  # those that cases ask for are read by `call`
     wanted = [area for area in AREAS if not options.only or area.name in options.only]
     with tempfile.TemporaryDirectory(prefix="sdrt-faults-") as work:
         before = Path.cwd()

@@ -45,7 +45,7 @@ def _long(place: Place) -> dict[str, Path]:
 
 def signals(place: Place) -> Iterator[Case]:
     """A signal while a command loads, runs or writes: it ends, and leaves only whole images."""
-    for number in range(place.times(24)):
+    for number in range(place.times(18)):
         target, sign = targets()[number % len(targets())], SIGNALS[number % 3]
         after = place.random.uniform(0.3, 2.5)
         words = ("run", place.demo(), PROMPT, *SIZE, "--num-images", "12", "--target", target)
@@ -57,7 +57,7 @@ def signals_in_networks(place: Place) -> Iterator[Case]:
     it between two nodes; the second ends the process at once."""
     for (name, bundle), target in itertools.product(_long(place).items(), targets()):
         words = ("run", bundle, PROMPT, *SIZE, "--target", target)
-        for sign in place.random.sample(SIGNALS, 2):
+        for sign in place.random.sample(SIGNALS, 1):
             after = place.random.uniform(1.5, 2.5)
             yield _signalled(place, f"{name} on {target}", words, [(after, sign)], GRACE)
             twice = [(after, sign), (0.5, place.random.choice((signal.SIGINT, signal.SIGTERM)))]
@@ -137,7 +137,7 @@ def deadlines(place: Place) -> Iterator[Case]:
         with sdrt.Pipeline.open(place.demo(), target) as pipe:
             draw = partial(pipe, PROMPT, seed=7, num_inference_steps=8, width=64, height=64)
             right = draw().latents.tobytes()
-            for _ in range(place.times(30)):
+            for _ in range(place.times(20)):
                 seconds = place.random.uniform(0, 0.2)
                 yield _in_time(f"{target}: {seconds:.3f} s", draw, seconds, right)
     for (name, bundle), target in itertools.product(_long(place).items(), targets()):
@@ -148,8 +148,8 @@ def deadlines(place: Place) -> Iterator[Case]:
         words = ("run", bundle, PROMPT, *SIZE, "--target", target, "--deadline", "0.5")
         yield judged(f"{name} on {target}, --deadline", command(*words), success="silent")
     for value in ("0", "-1", "nan", "inf", "x", "", "1e400"):
-        words = ("run", place.toy(), PROMPT, *SIZE, "--deadline", value)
-        ran = command(*words, "-o", place.work / "d.png")
+        late = ("--deadline", value, "-o", place.work / "d.png")
+        ran = command("run", place.toy(), PROMPT, *SIZE, *late)
         yield judged(f"--deadline {value!r}", ran)
 
 
@@ -167,7 +167,7 @@ def _in_time(name: str, draw: Callable[..., sdrt.Result], seconds: float, right:
 
 
 class TaskTimeoutError(Exception):
-    """What a task queue raises in a signal handler."""
+    """Raised by a task queue, in a signal handler."""
 
 
 def exceptions_of_handlers(place: Place) -> Iterator[Case]:
@@ -184,7 +184,7 @@ def exceptions_of_handlers(place: Place) -> Iterator[Case]:
         with sdrt.Pipeline.open(place.demo(), target) as pipe:
             draw = partial(pipe, PROMPT, seed=7, num_inference_steps=8, width=64, height=64)
             right = draw().latents.tobytes()
-            for number in range(place.times(30)):
+            for number in range(place.times(20)):
                 error = kinds[number % len(kinds)]("from a handler")
                 after = place.random.uniform(0, 0.12)
                 name = f"{target}: {type(error).__name__} after {after:.3f} s"

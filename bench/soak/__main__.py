@@ -25,11 +25,13 @@ from sdrt_engines.packages import installed_versions
 from soak.bars import Bar, bars_of, endings, tenth
 from soak.operations import BAD_ENDINGS, GOOD
 from soak.pipelines import installed_targets
+from soak.process import limit_malloc
 from soak.soaking import Report, Settings, soaked
 
 
 def main() -> int:
     settings, is_recorded = _settings()
+    limit_malloc()
     with tempfile.TemporaryDirectory(prefix="sdrt-soak-") as cache:
         os.environ["SDRT_CACHE"] = cache
         report = soaked(settings)

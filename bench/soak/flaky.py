@@ -29,7 +29,7 @@ class Mishap:
         self._lock = Lock()
 
     def outputs(self, outputs: Outputs, num_rows: int) -> Outputs:
-        """What the target makes of a run with these outputs."""
+        """The outputs of a run, or the failure of the target."""
         with self._lock:
             self._runs_left -= 1
             has_failed = self._runs_left < 0

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from sdrt import (
     DeadlineExceeded,
     EngineError,
+    NonFiniteError,
     Pipeline,
     Request,
     RequestCancelled,
@@ -58,7 +59,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Ended:
-    """How an operation ended."""
+    """The end of an operation."""
 
     operation: Operation
     ending: Ending
@@ -81,14 +82,14 @@ def operation_of(seed: int, index: int, targets: Sequence[str], num_requests: in
 
 @dataclass(frozen=True)
 class Twin:
-    """Hashes of what a request gives alone: its images, and one preview."""
+    """Hashes of the images of a request alone, and of one preview."""
 
     images: str
     preview: str
 
 
 def twin(request: Request, pipe: Pipeline) -> Twin:
-    """What the request gives on this pipeline, which nothing else uses."""
+    """The hashes of a request on this pipeline, which nothing else uses."""
     stream = pipe.stream(request)
     previews = _previews(stream, request)
     return Twin(hash_of_result(stream.result), previews)
@@ -188,7 +189,7 @@ class Operator:
             closer.join()
 
     def _deadline(self, operation: Operation, pipe: Pipeline) -> Ending:
-        seconds = operation.moment * self._pace
+        seconds = max(0.001, operation.moment * self._pace)
         try:
             result = pipe(self._requests[operation.number], deadline=seconds)
         except DeadlineExceeded:
@@ -217,5 +218,6 @@ class Operator:
 
 
 def _is_closed(served: Served, error: Exception) -> bool:
-    """True for the error of a request whose pipeline was replaced."""
-    return served.closing and isinstance(error, EngineError) and "is closed" in str(error)
+    """True for the error of a request whose pipeline was replaced: it was closed, or its target
+    failed and no other is opened any more."""
+    return served.closing and isinstance(error, EngineError | NonFiniteError)

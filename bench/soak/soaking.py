@@ -41,7 +41,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Report:
-    """What a soak found."""
+    """The findings of a soak."""
 
     ended: Sequence[Ended]
     uncaught: Sequence[str]  # exceptions in threads and destructors
@@ -99,6 +99,9 @@ class Crew:
             with self._lock:
                 del self._running[index]
                 self.ended.append(ended)
+                number = len(self.ended)
+            if number % 1000 == 0:
+                print(f"{number} operations", flush=True)
 
     def _next(self) -> int | None:
         with self._lock:
@@ -126,7 +129,7 @@ class Crew:
             os._exit(3)
 
     def _words(self, ended: Ended) -> str:
-        """What happened, and how to repeat it."""
+        """The operation, its end, and the options that repeat it."""
         again = f"--seed {self._settings.seed} --only {ended.operation.index}"
         return f"{ended.ending}: {ended.detail} {ended.operation} ({again})"
 
@@ -147,8 +150,8 @@ def _alone(
 def _held_after_use(
     openers: Mapping[str, Opener], requests: Sequence[Request], settings: Settings
 ) -> Held:
-    """What the process holds after each target was used by many threads and closed: libraries
-    start threads of their own once."""
+    """The process after each target was used by many threads and closed: libraries start threads
+    of their own once."""
     for name, open_ in openers.items():
         with open_(Random(name)) as pipe, ThreadPoolExecutor(settings.num_threads) as pool:
             list(pool.map(pipe, requests[: settings.num_threads]))

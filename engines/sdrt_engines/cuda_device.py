@@ -5,6 +5,7 @@ This code has not run on a GPU yet; the tests run it on a simulated one.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sdrt_engines.device_memory import Blocks, Slot, bytes_of
-from sdrt_engines.errors import EngineError, OutOfMemoryError, raise_interrupt
+from sdrt_engines.errors import EngineError, OutOfMemoryError
+from sdrt_engines.importing import importing
 from sdrt_engines.nvidia_driver import driver_refusal, gpus
 from sdrt_engines.tensor import Array, DeviceArray
 
@@ -42,6 +44,7 @@ class Device:
 
     def __init__(self, cuda: Any) -> None:
         self.cuda = cuda  # cuda.bindings.runtime
+        self.process = os.getpid()
         # Non-blocking: a blocking stream cannot capture while any other library uses the legacy
         # stream. In return, nothing on that stream is ordered with ours: see `settle`.
         created = self.cuda.cudaStreamCreateWithFlags(self.cuda.cudaStreamNonBlocking)
@@ -198,9 +201,15 @@ _FIRST_USE = threading.Lock()
 
 
 def shared_device() -> Device:
-    """The one device of this process."""
+    """The one device of this process. EngineError if it was inherited by a fork."""
     with _FIRST_USE:  # `cache` may call a function twice if two threads call it at once
-        return _device()
+        device = _device()
+    if device.process != os.getpid():
+        raise EngineError(
+            "CUDA was used before this process was forked, and cannot be used here: open the "
+            "bundle after the fork only, or start the process with spawn"
+        )
+    return device
 
 
 @cache
@@ -209,13 +218,8 @@ def _device() -> Device:
 
 
 def _cuda() -> Any:
-    try:
+    with importing("cuda", "pip install cuda-python"):
         return import_module("cuda.bindings.runtime")
-    except (ImportError, OSError) as error:
-        raise_interrupt(error)
-        raise EngineError(
-            f"cuda-python cannot be imported ({error}): pip install cuda-python"
-        ) from error
 
 
 def checked(result: tuple[Any, ...]) -> Any:

@@ -13,6 +13,7 @@ from traceback import walk_tb
 from types import MappingProxyType
 
 _NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _MAX_NAME = 100  # characters; comparing longer words with known ones takes seconds
 
 
@@ -50,8 +51,7 @@ def error_of_library(error: BaseException, failure: str, way_out: str) -> Engine
 
     Raises `error` itself if it is an error of sdrt, or of a signal's handler, or ends Python.
     """
-    raise_interrupt(error)
-    if isinstance(error, SdrtError | SystemExit | GeneratorExit):
+    if isinstance(error, (SdrtError, *_ENDS)) or _is_of_handler(error):
         raise error
     kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
     return kind(f"{failure} ({described(error)}): {way_out}")

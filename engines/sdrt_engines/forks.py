@@ -1,4 +1,4 @@
-"""What a forked process does with the objects that it inherits.
+"""Objects that a forked process inherits.
 
 A fork copies memory, but only the thread that forks: a library's threads are missing in the child,
 where it waits for them or crashes as soon as it runs, or frees, what depends on them. A lock that
@@ -21,7 +21,27 @@ class Inherited(ABC):
 
     @abstractmethod
     def _begin_in_child(self) -> None:
-        """Makes it usable in a forked child, or refuse to run there. Its locks may be held."""
+        """Makes it usable in a forked child, or makes it refuse to run there. Locks may be held."""
+
+
+class OneProcess:
+    """A library that, once it has been used, does not work in processes forked later."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._used_in: int | None = None
+
+    def use(self) -> None:
+        self._used_in = self._used_in or os.getpid()
+
+    def refusal(self) -> str | None:
+        """The reason why this process cannot use it, or None."""
+        if self._used_in in (None, os.getpid()):
+            return None
+        return (
+            f"{self._name} was used before this process was forked, and its threads do not exist "
+            "here: start processes with 'spawn', or fork before that"
+        )
 
 
 def keep_for_ever(thing: object) -> None:

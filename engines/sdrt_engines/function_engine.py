@@ -1,4 +1,4 @@
-"""An engine without a backend."""
+"""An engine that calls a Python function."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class FunctionEngine(Engine):
         return call(*arguments)
 
     def _begin_in_child(self) -> None:
+        """A function can be called there, too."""
         self._runs = Runs(closed=self.closed)
 
     def _run(

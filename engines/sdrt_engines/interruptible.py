@@ -10,25 +10,24 @@ is the caller only: whatever must be put in order is put in order on the worker.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from queue import SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
+
+from sdrt_engines.time_limit import acquire, time_is_up
 
 T = TypeVar("T")
-_Lock: TypeAlias = "threading.Lock | threading.RLock"
 
 _POLL = 0.05  # seconds between two attempts to cancel a call; some come before it has begun
-_GRACE = 5.0  # seconds that the end of Python waits for the calls that it cancels
+_GRACE = 5.0  # seconds to wait for cancelled calls, at a time limit and at the end of Python
 _GRACE_OF_CALLERS = 0.5  # and then for their callers, which free what belongs to libraries
-# Seconds between two looks at signals. One that comes just before the wait does not end it, and on
-# Windows none does.
-_PATIENCE = 0.1
 
 
 class _Cancelled(BaseException):
@@ -41,9 +40,9 @@ def interruptible(
     """The result of `call`, made on the worker of this thread.
 
     If an exception of a signal handler or a time limit interrupts the wait, the call is cancelled,
-    and the exception passes on when the call has ended. `waits` False is for calls that cannot be
-    cancelled: it passes on at once, and the result is dropped when it comes. A second exception
-    always passes on at once; `when_left` is called then, and the call goes on alone.
+    and the exception passes on when the call has ended. A second exception passes on at once, and a
+    time limit after five seconds; `when_left` is called then, and the call goes on alone. `waits`
+    False is for calls that cannot be cancelled: they are always left alone.
     """
     worker = _worker()
     if worker is None:
@@ -51,15 +50,15 @@ def interruptible(
     job = _Job(call)
     try:
         worker.put(job)
-        _wait_for(job.ended)
+        acquire(job.ended)
     except BaseException:
         _thread.worker = None  # it may be busy for long: the next call gets another one
+        has_ended = False
         try:
-            while job.cancel() and waits and not job.ended.acquire(timeout=_POLL):
-                pass
-        except BaseException:
-            when_left()
-            raise
+            has_ended = job.cancelled_within(_patience() if waits else 0)
+        finally:
+            if not has_ended:
+                when_left()
         raise
     _leave_if_ending()
     result: T = job.outcome()
@@ -96,32 +95,6 @@ def turn_of(lock: threading.Lock) -> Iterator[None]:
         lock.release()
 
 
-@dataclass(frozen=True)
-class _Limit:
-    at: float = float("inf")  # of time.monotonic()
-    error: Callable[[], Exception] = TimeoutError
-
-
-@contextmanager
-def time_limit(at: float, error: Callable[[], Exception]) -> Iterator[None]:
-    """Raises `error()` wherever this thread waits in the block after `time.monotonic()` is `at`."""
-    outer, _thread.limit = _thread.limit, _Limit(at, error)
-    try:
-        yield
-    finally:
-        _thread.limit = outer
-
-
-@contextmanager
-def held(lock: _Lock) -> Iterator[None]:
-    """Holds the lock; a time limit ends the wait for it."""
-    _wait_for(lock)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def num_running() -> int:
     """The number of calls that have not ended, including those that nobody waits for."""
     return len(_running)
@@ -144,8 +117,8 @@ class _Job:
         self.ended.acquire()
         self.caller = threading.current_thread()
         self.cancelled = False
-        self._call: Callable[[], object] | None = call
-        self._begun = False
+        self._call = call
+        self._is_running = False
         self._cancel: Callable[[], object] | None = None
         self._changing = threading.Lock()
         self._result: object = None
@@ -153,34 +126,46 @@ class _Job:
 
     def make(self) -> None:
         """Makes the call, on the worker, unless it has been cancelled."""
-        with self._changing:
-            self._begun, call, self._call = not self.cancelled, self._call, None
-        if not self._begun or call is None:
-            return
-        _thread.job = self
         _running.add(self)
         try:
-            self._result = call()
+            if self._begin():
+                _thread.job = self
+                self._result = self._call()
         except BaseException as error:
             self._error = error
         finally:
             _thread.job = None
+            self._is_running = False
             if self.cancelled:  # nobody asks for it
                 self._result = self._error = None
             _running.discard(self)
             self.ended.release()
+
+    def _begin(self) -> bool:
+        with self._changing:
+            self._is_running = not (self.cancelled or _must_leave(self.caller))
+            return self._is_running
 
     def cancelled_by(self, cancel: Callable[[], object] | None) -> None:
         with self._changing:
             self._cancel = cancel
 
     def cancel(self) -> bool:
-        """Cancels the call, if that is possible now. False if it has not begun, and never will."""
+        """Cancels the call, if that is possible now. False if it does not run, and never will."""
         with self._changing:
             self.cancelled = True
             if self._cancel:
                 self._cancel()
-            return self._begun
+            return self._is_running
+
+    def cancelled_within(self, seconds: float) -> bool:
+        """Cancels the call until it has ended; False if that takes longer."""
+        end = time.monotonic() + seconds
+        while self.cancel():
+            if time.monotonic() >= end:
+                return False
+            self.ended.acquire(timeout=_POLL)
+        return True
 
     def outcome(self) -> Any:
         try:
@@ -196,13 +181,21 @@ class _Worker:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        threading.Thread(target=_work, args=(self._jobs,), name="sdrt", daemon=True).start()
+        start_new_thread(_start, (self._jobs,))
 
     def put(self, job: _Job) -> None:
         self._jobs.put(job)
 
     def __del__(self) -> None:
         self._jobs.put(None)
+
+
+def _start(jobs: SimpleQueue[_Job | None]) -> None:
+    """Starts a thread for the jobs on another thread, as a signal within `start` breaks that."""
+    try:
+        threading.Thread(target=_work, args=(jobs,), name="sdrt", daemon=True).start()
+    except RuntimeError:  # the system has no more of them
+        _work(jobs)
 
 
 def _work(jobs: SimpleQueue[_Job | None]) -> None:
@@ -212,11 +205,10 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
 
 
 class _Thread(threading.local):
-    """What this module knows about the current thread."""
+    """Facts about the current thread."""
 
     worker: _Worker | None = None
     job: _Job | None = None  # if it is a worker: what it makes
-    limit = _Limit()
 
 
 _thread = _Thread()
@@ -226,26 +218,29 @@ _ending = False
 
 def _worker() -> _Worker | None:
     """The worker of this thread; None if it is one itself, or the system has no more threads."""
+    if _thread.job is not None:
+        return None
     _leave_if_ending()
-    if _thread.worker is None and _thread.job is None:
+    if _thread.worker is None:
         _register_end()
         with suppress(RuntimeError):
             _thread.worker = _Worker()
     return _thread.worker
 
 
-def _wait_for(lock: _Lock) -> None:
-    """Acquires the lock; raises the error of the time limit if it takes longer."""
-    limit = _thread.limit
-    while not lock.acquire(timeout=min(max(limit.at - time.monotonic(), 0), _PATIENCE)):
-        if time.monotonic() >= limit.at:
-            raise limit.error()
+def _patience() -> float:
+    """Seconds to wait for the end of a cancelled call: a time limit cannot come a second time."""
+    return _GRACE if time_is_up() else math.inf
 
 
 def _leave_if_ending() -> None:
-    """Ends this thread if Python ends: it could not return from a library any more."""
-    if _ending and threading.current_thread() is not threading.main_thread():
+    if _must_leave(threading.current_thread()):
         raise SystemExit
+
+
+def _must_leave(thread: threading.Thread) -> bool:
+    """True if Python ends: only its main thread could return from a library any more."""
+    return _ending and thread is not threading.main_thread()
 
 
 @cache
@@ -261,7 +256,7 @@ def _end_calls() -> None:
     """
     global _ending
     _ending, start = True, time.monotonic()
-    callers = [job.caller for job in _running.copy()]
+    callers = [job.caller for job in _running.copy() if _must_leave(job.caller)]
     while _running and time.monotonic() < start + _GRACE:
         for job in _running.copy():
             job.cancel()

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from sdrt_engines.forks import OneProcess
 from sdrt_engines.system_memory import FreeMemory
 
 CUDA_NEEDED = (13, 0)  # what the packages of the extras are built for
 DRIVER_NEEDED = "580"  # the first with this CUDA
 
+_CUDA = OneProcess("CUDA")  # begun, even without a context
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: the compute capability
 _UPDATE = f"install NVIDIA's driver {DRIVER_NEEDED} or newer"
@@ -32,7 +34,9 @@ def driver_refusal() -> str | None:
     driver = _driver()
     if driver is None:
         return f"there is no NVIDIA driver on this machine ({_LIBRARY}): {_UPDATE}"
-    if status := driver.cuInit(0):
+    if reason := _CUDA.refusal():
+        return reason
+    if status := _begun(driver):
         return f"the NVIDIA driver finds no usable GPU (CUDA error {status}): {_UPDATE}"
     return refusal_of(cuda_version(), len(gpus()))
 
@@ -58,9 +62,16 @@ def cuda_version() -> tuple[int, int]:
 def gpus() -> tuple[Gpu, ...]:
     """The cards that this process may use; empty without a driver."""
     driver, count = _driver(), ctypes.c_int()
-    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+    if driver is None or _begun(driver) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()
     return tuple(_gpu(driver, index) for index in range(count.value))
+
+
+def _begun(driver: Any) -> int:
+    """The status of CUDA in this process."""
+    _CUDA.use()
+    status: int = driver.cuInit(0)
+    return status
 
 
 def memory_in_use() -> int | None:

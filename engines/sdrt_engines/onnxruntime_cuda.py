@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import (
-    AbstractContextManager,
     contextmanager,
     nullcontext,
     redirect_stdout,
@@ -223,16 +222,10 @@ class BoundEngine(Engine):
                     buffers.fill(name, value)
                 for name in buffers.unknown:  # otherwise it would hold the last run's output
                     buffers.binding.bind_output(name, self._device)
-                with self._terminable(buffers):
+                # a captured graph is one node, and a capture must not end half way
+                with terminable(buffers.run_options) if buffers.graph < 0 else nullcontext():
                     self._session.run_with_iobinding(buffers.binding, buffers.run_options)
                 yield dict(zip(self._outputs, buffers.binding.get_outputs(), strict=True))
-
-    def _terminable(self, buffers: _Buffers) -> AbstractContextManager[None]:
-        """Not with a captured graph: it is one node, and a capture must not end half way."""
-        if buffers.graph >= 0:
-            return nullcontext()
-        buffers.run_options.terminate = False  # as an earlier run may have left it
-        return terminable(buffers.run_options)
 
     def _failure(self, sizes: dict[str, int]) -> str:
         feeds = ", ".join(

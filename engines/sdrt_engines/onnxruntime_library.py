@@ -35,7 +35,7 @@ def import_onnxruntime() -> Any:
 
 
 def loaded(path: Path, load: Callable[[], T]) -> T:
-    """What `load` makes of the ONNX file at `path`: a session.
+    """The result of `load`, which makes a session of the ONNX file at `path`.
 
     It can be interrupted but not cancelled: the session is then dropped when it has been made.
     """
@@ -50,6 +50,7 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
 @contextmanager
 def terminable(run_options: Any) -> Iterator[None]:
     """Lets a run with these options in the block be cancelled, between two of its nodes."""
+    run_options.terminate = False  # as an earlier run may have left it
     with cancelled_by(lambda: setattr(run_options, "terminate", True)):
         yield
 

@@ -31,7 +31,7 @@ class OpenPlan:
     def __init__(
         self,
         trt: Any,
-        log: tuple[Any, ErrorLog],
+        log: ErrorLog,
         content: bytes,
         *,
         name: str,
@@ -39,8 +39,7 @@ class OpenPlan:
         captures_itself: bool,
         kernels: Path | None = None,
     ) -> None:
-        self._trt, self._name, self._device = trt, name, device
-        self._logger, self._errors = log
+        self._trt, self._log, self._name, self._device = trt, log, name, device
         self.captures_itself = captures_itself  # as TensorRT-RTX does
         self._kernels = kernels  # a file that keeps what TensorRT-RTX compiles for this GPU
         self._runtime: Any = None
@@ -56,7 +55,7 @@ class OpenPlan:
 
     def context(self, profile: int) -> Any:
         """The context of a profile. OutOfMemoryError if there is no memory for it."""
-        self._errors.clear()
+        self._log.clear()
         if profile not in self._contexts:
             self._add_context(profile)
         return self._contexts[profile]
@@ -68,7 +67,7 @@ class OpenPlan:
 
     def error(self, failure: str) -> EngineError:
         """The error after TensorRT returned None or False."""
-        return tensorrt_error(f"{self._name}: {failure}", self._errors.text)
+        return tensorrt_error(f"{self._name}: {failure}", self._log.text)
 
     def close(self) -> None:
         """Saves what was compiled, and destroys everything. Never fails, even on a lost GPU."""
@@ -82,7 +81,7 @@ class OpenPlan:
             self._destroy()
 
     def _open(self, content: bytes) -> None:
-        self._runtime = self._made("runtime", lambda: self._trt.Runtime(self._logger))
+        self._runtime = self._made("runtime", lambda: self._trt.Runtime(self._log.logger))
         self._engine = self._made(
             "engine from this plan", lambda: self._runtime.deserialize_cuda_engine(content)
         )
@@ -100,10 +99,9 @@ class OpenPlan:
             strategies = self._trt.ExecutionContextAllocationStrategy
             self._config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
             self._config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        if kept := self._kernels and read_kernels(self._kernels):
-            with suppress(Exception):  # it ignores those of another driver, GPU or version
-                self._cache.deserialize(kept)
-        with tensorrt_errors(lambda: f"{self._name}: TensorRT cannot be configured"):
+            if kept := self._kernels and read_kernels(self._kernels):
+                with suppress(Exception):  # it ignores those of another driver, GPU or version
+                    self._cache.deserialize(kept)
             self._config.set_runtime_cache(self._cache)
 
     def _add_context(self, profile: int) -> None:
@@ -132,7 +130,7 @@ class OpenPlan:
 
     def _made_once(self, what: str, make: Callable[[], Any]) -> Any:
         failure = f"TensorRT cannot create the {what}"
-        self._errors.clear()
+        self._log.clear()
         with tensorrt_errors(lambda: f"{self._name}: {failure}"):
             made = make()
         if made is None:

@@ -16,7 +16,6 @@ For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an er
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ from sdrt_engines.errors import (
     SdrtError,
     is_out_of_memory,
 )
+from sdrt_engines.forks import OneProcess
 from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_data_files import data_files_of
@@ -53,9 +53,7 @@ OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _INSTALL = "pip install 'sdrt[openvino]'"
-_used_in: int | None = (
-    None  # the process: in its forks, a new network waits for threads of old ones
-)
+_COMPILER = OneProcess("openvino")  # in a fork, a new network waits for threads of an old one
 
 
 def openvino_engine_from_onnx(
@@ -80,8 +78,7 @@ def openvino_engine_from_onnx(
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
-    global _used_in
-    _used_in = os.getpid()
+    _COMPILER.use()
     network = _Network.at(path, options)
     compiled = interruptible(network.compile, waits=False)
     return _OpenVinoEngine(signature, name or str(path), network, compiled)
@@ -91,11 +88,8 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {_INSTALL}"
-    if _used_in not in (None, os.getpid()):
-        return (
-            "openvino was used before this process was forked, and its threads do not exist here: "
-            "start processes with 'spawn', or fork before the first request"
-        )
+    if reason := _COMPILER.refusal():
+        return reason
     try:
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except EngineError as error:
@@ -130,7 +124,7 @@ class _Network:
 
 
 def _identity(path: Path) -> _Identity | None:
-    """What identifies the contents of a file; None if there is none."""
+    """A value that changes with the contents of a file; None if the file does not exist."""
     try:
         found = path.stat()
     except OSError:

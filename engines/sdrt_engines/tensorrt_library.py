@@ -5,12 +5,12 @@ The only file that imports them. Both have the same interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any
 
 from sdrt_engines.errors import (
     EngineError,
@@ -19,35 +19,30 @@ from sdrt_engines.errors import (
     is_out_of_memory,
     raise_interrupt,
 )
-
-TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
-
-LIBRARIES: Final[Mapping[TensorRT, str]] = {
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-}
+from sdrt_engines.importing import importing
 
 _LESS = "take a smaller size or batch, or close other programs that use the GPU"
 _OTHERWISE = "build its plans again with `sdrt build`, or report this"
 
 
-def require_installed(backend: TensorRT) -> None:
+def module_of(backend: str) -> str:
+    """The module of a backend's library, which has the backend's name."""
+    return backend.replace("-", "_")
+
+
+def require_installed(backend: str) -> None:
     """EngineError with the pip command if the library is missing. Does not import it: slow."""
-    if find_spec(LIBRARIES[backend]) is None:
-        raise EngineError(f"{LIBRARIES[backend]} is not installed: pip install 'sdrt[{backend}]'")
+    module = module_of(backend)
+    if find_spec(module) is None:
+        raise EngineError(f"{module} is not installed: pip install 'sdrt[{backend}]'")
 
 
-def import_tensorrt(backend: TensorRT) -> Any:
+def import_tensorrt(backend: str) -> Any:
     """The module; EngineError with the pip command if it cannot be imported."""
     require_installed(backend)
-    module = LIBRARIES[backend]
-    try:
+    module = module_of(backend)
+    with importing(module, f"pip install 'sdrt[{backend}]'"):
         return import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a library that it needs is missing
-        raise_interrupt(error)
-        raise EngineError(
-            f"{module} cannot be imported ({error}): pip install 'sdrt[{backend}]'"
-        ) from error
 
 
 class ErrorLog:
@@ -56,6 +51,7 @@ class ErrorLog:
     """
 
     def __init__(self) -> None:
+        self.logger: Any = None  # as TensorRT takes it
         self._messages: list[str] = []
 
     def add(self, message: str) -> None:
@@ -71,12 +67,9 @@ class ErrorLog:
 
 
 @cache
-def tensorrt_log(backend: TensorRT) -> tuple[Any, ErrorLog]:
-    """The logger of this process, and the errors that it receives.
-
-    TensorRT keeps the first logger of a process for ever.
-    """
-    trt, errors = import_tensorrt(backend), ErrorLog()
+def tensorrt_log(backend: str) -> ErrorLog:
+    """The log of this process: TensorRT keeps the first logger that it is given for ever."""
+    trt, log = import_tensorrt(backend), ErrorLog()
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
@@ -85,9 +78,10 @@ def tensorrt_log(backend: TensorRT) -> tuple[Any, ErrorLog]:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in severe:
-                errors.add(message)
+                log.add(message)
 
-    return Logger(), errors
+    log.logger = Logger()
+    return log
 
 
 def tensorrt_error(failure: str, reason: str) -> EngineError:
@@ -108,4 +102,5 @@ def tensorrt_errors(failure: Callable[[], str]) -> Iterator[None]:
     except MemoryError as error:
         raise OutOfMemoryError(f"{failure()}: out of memory: {_LESS}") from error
     except Exception as error:  # the bindings raise RuntimeError, TypeError, and what C++ throws
+        raise_interrupt(error)
         raise tensorrt_error(failure(), " ".join(f"{error}".split())) from error

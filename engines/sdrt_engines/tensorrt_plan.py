@@ -6,10 +6,10 @@ in a cache. `open_plan` opens a plan, `plan_engine` runs it, `plan_set` runs sev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from sdrt_engines.backend import Backend, PlanFile, Source
 from sdrt_engines.cuda_device import gpu_architecture, shared_device
@@ -21,12 +21,16 @@ from sdrt_engines.plan_engine import PlanEngine
 from sdrt_engines.shape_profiles import Profile
 from sdrt_engines.tensor import Signature
 from sdrt_engines.tensorrt_library import (
-    TensorRT,
     import_tensorrt,
+    module_of,
     require_installed,
     tensorrt_errors,
     tensorrt_log,
 )
+
+TensorRT: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
+
+LIBRARIES: Final[Mapping[TensorRT, str]] = {name: module_of(name) for name in get_args(TensorRT)}
 
 # Of TensorRT-RTX's `ComputeCapability`. A plan that was built for none in particular runs on all
 # but the first: "8.0, 8.6, 8.9, 12.0, and later",

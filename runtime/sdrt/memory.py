@@ -13,7 +13,14 @@ from sdrt.images.framing import Size, size_text
 from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work, out_of_memory
-from sdrt_engines import BACKENDS, Backends, FreeMemory, OutOfMemoryError, Target
+from sdrt_engines import (
+    BACKENDS,
+    Backends,
+    FreeMemory,
+    OutOfMemoryError,
+    Target,
+    refusal_of,
+)
 
 _ROUND = 64  # pixels: sizes that are suggested are multiples of it
 
@@ -39,7 +46,7 @@ def require_memory(work: Work, engines: Engines, others: Backends) -> None:
 def fits_on_any(backends: Backends, work: Work, engines: Engines) -> bool:
     """True if the request would fit on one of the backends that open, in place of these engines."""
     return any(
-        _fits_on(target, work, engines) and backend.refusal(target) is None
+        _fits_on(target, work, engines) and refusal_of(backend, target) is None
         for backend in backends
         for target in [Target(backend.name)]
     )

@@ -29,6 +29,7 @@ from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
+from sdrt_engines.time_limit import held
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -126,9 +127,9 @@ class Pipeline(Inherited):
         """Generates images step by step; after the last step `stream.result` holds them.
 
         No network runs before the first step is taken; the seconds until `deadline` count from
-        there. Break out of the loop to cancel. If "auto"
-        changes to another target, the failed step is repeated there. Does not issue the notes of
-        the result as a warning: read `stream.result.notes`.
+        there. Break out of the loop to cancel. If "auto" changes to another target, the failed step
+        is repeated there. Does not issue the notes of the result as a warning: read
+        `stream.result.notes`.
         """
         stop = Stop(deadline)
         return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
@@ -221,7 +222,7 @@ class Pipeline(Inherited):
         """Takes the next target, unless another request already has; raises `error` if no target is
         left.
         """
-        with self._changing:
+        with held(self._changing):
             if self._closed:
                 raise error
             if self._engines is not failed:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sdrt.errors import DeadlineExceeded, RequestCancelled
 from sdrt.kinds import Between
-from sdrt_engines.interruptible import time_limit
+from sdrt_engines.time_limit import time_limit
 
 _SECONDS = Between(0.001, 1e6)
 

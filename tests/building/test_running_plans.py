@@ -25,8 +25,7 @@ from sdrt.targets.engines import open_engine
 from sdrt_engines import DeviceArray, EngineError
 from sdrt_engines.cuda_device import checked, gpu_architecture
 from sdrt_engines.onnxruntime_cuda import cuda_refusal
-from sdrt_engines.tensorrt_library import TensorRT
-from sdrt_engines.tensorrt_plan import tensorrt_refusal
+from sdrt_engines.tensorrt_plan import TensorRT, tensorrt_refusal
 from sdrt_export.building.graph_folder import probe_inputs
 from support.built_bundle import Built, build_for
 

@@ -12,6 +12,7 @@ import pytest
 from sdrt.command_line.doctor import diagnosis
 from sdrt.command_line.main import main
 from sdrt_engines import openvino_refusal, resolve_target
+from sdrt_engines.nvidia_driver import Gpu
 from support.command import run_python, run_sdrt
 
 TARGETS = ["tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino", "openvino:bf16"]
@@ -47,6 +48,20 @@ def test_programs_read_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_memory_of_an_image_is_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "demo"]) == 0
     assert re.search(r"^an image takes about \d+ MiB on cpu", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = (Gpu("NVIDIA H100", "sm90", 80 << 30),)
+    monkeypatch.setattr("sdrt_engines.tensorrt_plan.gpus", lambda: cards)
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (state,) = (state for state in found["targets"] if state["target"] == "tensorrt-rtx")
+    assert state["reason"].startswith(
+        "TensorRT-RTX does not support this GPU (NVIDIA H100, sm90), expected one of sm75, sm80"
+    )
+    assert state["reason"].endswith(": take the target cuda or tensorrt")
 
 
 def test_the_operating_system_and_openvino_agree_on_bfloat16() -> None:

@@ -76,6 +76,22 @@ def test_a_block_may_die_in_any_turn_after_the_last_engine(gpu: HostGpu) -> None
     gpu.assert_empty()
 
 
+def test_a_block_may_die_while_the_last_engine_closes(
+    gpu: HostGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = static_engine(gpu)
+    held = [engine.run_on_device(feeds_of(2))]
+    leave = gpu.device.leave
+
+    def leave_and_let_go() -> None:
+        leave()
+        held.clear()
+
+    monkeypatch.setattr(gpu.device, "leave", leave_and_let_go)
+    engine.close()
+    gpu.assert_empty()
+
+
 def test_blocks_die_in_many_threads(gpu: HostGpu) -> None:
     engine = gpu.engine(SIGNATURE, network, FLEXIBLE)
 
@@ -132,9 +148,20 @@ def test_another_network_s_scratch_memory_makes_room() -> None:
     gpu.close()
 
 
+def test_no_memory_for_an_output_that_stays(gpu: HostGpu) -> None:
+    """Scratch memory is freed in the middle of the run, and after the work that uses it."""
+    engine = static_engine(gpu)
+    for seed in range(3):
+        gpu.cuda.plans["cudaMalloc"] = [Code.cudaErrorMemoryAllocation] if seed == 1 else []
+        y = engine.run_on_device(feeds_of(2, seed), ["y"])["y"]
+        assert isinstance(y, DeviceArray)
+        np.testing.assert_array_equal(y.numpy(), network(feeds_of(2, seed))["y"])
+        assert (gpu.device.scratch.capacity == 0) == (seed == 1)
+
+
 def test_too_little_memory_is_reported_and_a_smaller_shape_runs() -> None:
     """The memory reserved for the large shape is free again."""
-    gpu = HostGpu(capacity=5000)
+    gpu = HostGpu(capacity=4500)
     engine = gpu.engine(SIGNATURE, network, [profile("1..64")])
     with pytest.raises(
         OutOfMemoryError, match="cudaErrorMemoryAllocation: take a smaller size or batch"
@@ -171,6 +198,17 @@ def test_engines_of_a_lost_gpu_close(gpu: HostGpu) -> None:
         engine.close()
     del held
     gpu.assert_empty()
+
+
+def test_the_first_error_is_the_one_that_counts(gpu: HostGpu) -> None:
+    """Waiting for what is under way fails, too, once the GPU is lost."""
+    engine = static_engine(gpu)
+    pinned = engine.pin("t", T)
+    gpu.cuda.plans["cudaMemcpyAsync"] = [Code.cudaErrorInvalidValue]
+    gpu.cuda.plans["cudaStreamSynchronize"] = [Code.cudaErrorIllegalAddress]
+    with pytest.raises(EngineError, match="CUDA failed: cudaErrorInvalidValue"):
+        engine.run({"x": x_of(2), "t": pinned})
+    np.testing.assert_array_equal(engine.run({"x": x_of(2), "t": pinned})["y"], x_of(2) * T)
 
 
 def test_a_lost_gpu_is_reported_at_the_opening(gpu: HostGpu) -> None:
@@ -248,5 +286,8 @@ def test_the_device_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_device._device.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: cuda_device.shared_device(), range(4)))
-    cuda_device._device.cache_clear()
     assert set(map(id, found)) == {id(made[0])}
+    made[0].process += 1  # it is another process now: a fork
+    with pytest.raises(EngineError, match="CUDA was used before this process was forked"):
+        cuda_device.shared_device()
+    cuda_device._device.cache_clear()

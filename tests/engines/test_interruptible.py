@@ -10,7 +10,8 @@ from threading import Event, Lock, current_thread, get_ident
 
 import pytest
 
-from sdrt_engines.interruptible import cancelled_by, held, interruptible, time_limit, turn_of
+from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
+from sdrt_engines.time_limit import held, time_limit
 from support.alarms import AGAIN, SOON, AlarmError, alarms
 from support.command import run_python
 
@@ -87,6 +88,29 @@ def test_a_second_signal_leaves_the_call_alone() -> None:
     assert left.is_set()
     assert not call.ended.is_set()
     assert interruptible(lambda: "next") == "next"
+    call.released.set()
+    assert call.ended.wait(10)
+
+
+def test_a_signal_that_comes_when_the_call_ends() -> None:
+    """It may interrupt the caller after it has seen the end."""
+    numbers = set()
+    for i in range(300):
+        try:
+            with alarms(0.0001 + i % 30 * 0.00001, 2.0):  # the second one ends a wait without end
+                interruptible(lambda: None)
+        except AlarmError as error:
+            numbers.add(error.number)
+    assert numbers <= {1}
+
+
+def test_a_time_limit_leaves_a_call_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdrt_engines.interruptible._GRACE", 0.1)
+    call, left = Blocking(can_be_cancelled=False), Event()
+    with pytest.raises(LateError), time_limit(time.monotonic() + SOON, LateError):
+        interruptible(call, when_left=left.set)
+    assert left.is_set()
+    assert not call.ended.is_set()
     call.released.set()
     assert call.ended.wait(10)
 

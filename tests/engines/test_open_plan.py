@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdrt_engines import Engine, EngineError, OutOfMemoryError
-from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT
-from sdrt_engines.tensorrt_plan import engine_from_plan
+from sdrt_engines.tensorrt_plan import LIBRARIES, TensorRT, engine_from_plan
 from support.host_gpu import HostGpu
 from support.host_tensorrt import KERNELS, SCRATCH, WEIGHTS, HostTensorRT
 from support.scaled import (
@@ -85,12 +84,29 @@ def test_a_plan_that_does_not_open(
     check(static_engine(gpu))
 
 
+@pytest.mark.parametrize("call", ["set_execution_context_allocation_strategy", "set_runtime_cache"])
+def test_a_plan_that_cannot_be_configured(call: str, gpu: HostGpu) -> None:
+    answers: dict[str, list[object]] = {call: [RuntimeError("lost")]}
+    with pytest.raises(EngineError, match=r"^net: TensorRT cannot be configured: lost: build"):
+        gpu.engine(SIGNATURE, network, STATIC, captures_itself=True, answers=answers)
+    gpu.assert_empty()
+
+
+def test_an_interrupt_while_a_plan_opens(gpu: HostGpu) -> None:
+    for call in (*PLAIN, "set_optimization_profile_async"):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            gpu.engine(SIGNATURE, network, STATIC, answers={call: [KeyboardInterrupt()]})
+        gpu.assert_empty()
+        del caught
+
+
 def test_no_memory_for_a_context_of_another_profile(gpu: HostGpu) -> None:
     """It is made during a run; the plan serves its other profiles on."""
     engine = static_engine(gpu)
     check(engine, rows=2)
     gpu.cuda.capacity = sum(block.nbytes for block in gpu.cuda.memory.values()) - SCRATCH
-    with pytest.raises(OutOfMemoryError, match=r"^net: TensorRT cannot create the context: Error"):
+    failure = r"^net: TensorRT cannot create the context: Error Code 2: OutOfMemory [^;]*$"
+    with pytest.raises(OutOfMemoryError, match=failure):
         engine.run(feeds_of(3))
     gpu.cuda.capacity = 1 << 20
     check(engine, rows=2)
@@ -115,18 +131,20 @@ def test_weights_have_arrived_before_the_first_run(gpu: HostGpu) -> None:
 
 def test_kernels_are_kept(gpu: HostGpu, tmp_path: Path) -> None:
     kernels = tmp_path / "sm89.kernels"
-    for _ in range(2):
+    for earlier in ([], [KERNELS]):
         engine = gpu.engine(SIGNATURE, network, STATIC, captures_itself=True, kernels=kernels)
         check(engine)
         engine.close()
+        assert gpu.libraries[-1].loaded == earlier
         assert kernels.read_bytes().endswith(KERNELS)
     gpu.assert_empty()
 
 
 @pytest.mark.parametrize("call", ["serialize", "deserialize"])
 def test_kernels_that_cannot_be_kept_are_compiled_again(
-    call: str, gpu: HostGpu, tmp_path: Path
+    call: str, gpu: HostGpu, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "sdrt")
     kernels = tmp_path / "sm89.kernels"
     broken: dict[str, list[object]] = {call: [RuntimeError("broken")]}
     for answers in ({}, broken):
@@ -140,6 +158,7 @@ def test_kernels_that_cannot_be_kept_are_compiled_again(
         )
         check(engine)
         engine.close()
+    assert caplog.messages == ["net keeps no compiled kernels: broken"] * (call == "serialize")
     gpu.assert_empty()
 
 
@@ -162,7 +181,7 @@ def installed(gpu: HostGpu, monkeypatch: pytest.MonkeyPatch) -> HostTensorRT:
     gpu.libraries.append(trt)
     for name, value in {
         "import_tensorrt": lambda backend: trt,
-        "tensorrt_log": lambda backend: (None, trt.errors),
+        "tensorrt_log": lambda backend: trt.errors,
         "tensorrt_refusal": lambda backend: None,
         "gpu_architecture": lambda: "sm89",
         "shared_device": lambda: gpu.device,

@@ -3,16 +3,20 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sdrt_engines import EngineError, Signature, openvino_engine_from_onnx
+from sdrt_engines import Engine, EngineError, Signature, openvino_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_refusal
+from sdrt_engines.time_limit import time_limit
 from support.command import run_python
 from support.onnx_writer import onnx_model, spec
+from support.slow_networks import chain_model, chained
 from support.watching import calls_of
 
 needs_openvino = pytest.mark.skipif(
@@ -144,3 +148,66 @@ def test_num_threads_is_checked(path: Path) -> None:
         EngineError, match="num_threads: got -1, expected a whole number from 1 to 1024"
     ):
         openvino_engine_from_onnx(path, num_threads=-1)
+
+
+class LateError(Exception):
+    pass
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[tuple[Path, Engine]]:
+    """A network that takes half a second for 500 rows, and its engine."""
+    path = tmp_path / "chain.onnx"
+    path.write_bytes(chain_model())
+    with openvino_engine_from_onnx(path, num_threads=1) as engine:
+        yield path, engine
+
+
+def run_chain(engine: Engine, num_rows: int) -> None:
+    x = RNG.standard_normal((num_rows, 256), np.float32)
+    np.testing.assert_array_equal(engine.run({"x": x})["y"], chained(x))
+
+
+@needs_openvino
+def test_a_run_of_the_same_shapes_is_stopped_without_compiling_again(
+    chain: tuple[Path, Engine],
+) -> None:
+    path, engine = chain
+    run_chain(engine, 500)
+    path.unlink()
+    with pytest.raises(LateError), time_limit(time.monotonic() + 0.05, LateError):
+        run_chain(engine, 500)
+    run_chain(engine, 1)
+
+
+@needs_openvino
+def test_a_run_of_other_shapes_is_waited_for_if_the_file_has_changed(
+    chain: tuple[Path, Engine],
+) -> None:
+    """OpenVINO would mix the shapes of both runs in the next one."""
+    path, engine = chain
+    run_chain(engine, 1)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(LateError), time_limit(time.monotonic() + 0.05, LateError):
+        run_chain(engine, 500)
+    run_chain(engine, 1)
+
+
+@needs_openvino
+def test_a_network_that_failed_and_has_changed_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    signature = Signature(
+        (spec("x", "float32", "B"), spec("shape", "int64", 2)), (spec("y", "float32", "h", "w"),)
+    )
+    path.write_bytes(onnx_model(signature, [("Reshape", ["x", "shape"], ["y"])]))
+    right = {"x": np.ones(4, np.float32), "shape": np.array([2, 2])}
+    wrong = {"x": np.ones(6, np.float32), "shape": np.array([5, 5])}
+    with openvino_engine_from_onnx(path, name="unet") as engine:
+        for _ in range(2):
+            engine.run(right)
+            with pytest.raises(EngineError, match="failed on x"):
+                engine.run(wrong)
+        path.touch()
+        message = "unet: the last run failed, and the files have changed .*: open it again"
+        with pytest.raises(EngineError, match=message):
+            engine.run(right)

@@ -19,7 +19,7 @@ from sdrt_engines import (
     engine_from_onnx,
     openvino_engine_from_onnx,
 )
-from sdrt_engines.interruptible import time_limit
+from sdrt_engines.time_limit import time_limit
 from support.alarms import AGAIN, SOON, AlarmError, alarms
 from support.for_cuda import FOR_CUDA
 from support.onnx_writer import onnx_model, spec

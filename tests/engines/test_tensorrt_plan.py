@@ -10,9 +10,12 @@ import pytest
 from sdrt_engines import EngineError, Signature, TargetError, resolve_target
 from sdrt_engines.backend import PlanFile, Source
 from sdrt_engines.nvidia_driver import Gpu
-from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT, tensorrt_log
+from sdrt_engines.open_plan import OpenPlan
+from sdrt_engines.tensorrt_library import ErrorLog, tensorrt_log
 from sdrt_engines.tensorrt_plan import (
+    LIBRARIES,
     RTX_ARCHITECTURES,
+    TensorRT,
     engine_from_plan,
     engine_from_plans,
     fitting_plans,
@@ -21,6 +24,7 @@ from sdrt_engines.tensorrt_plan import (
     plan_refusal,
     tensorrt_refusal,
 )
+from support.host_gpu import HostGpu
 
 BACKENDS = tuple(LIBRARIES)
 DEFAULT = "sm80, sm86, sm89, sm120, sm121"  # that TensorRT-RTX builds for
@@ -42,12 +46,27 @@ def test_a_missing_library_is_reported_with_its_command(
         )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "KeyboardInterrupt"])
+def test_a_library_that_cannot_be_imported(
+    backend: TensorRT, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = LIBRARIES[backend]
+    (tmp_path / f"{module}.py").write_text(f"raise {error}('libnvinfer.so.11 is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    message = f"^{module} cannot be imported .libnvinfer.so.11 is missing.: pip install 'sdrt"
+    expected = KeyboardInterrupt if error == "KeyboardInterrupt" else EngineError
+    with pytest.raises(expected, match="^libnv" if error == "KeyboardInterrupt" else message):
+        library_version(backend)
+
+
 @pytest.mark.needs("tensorrt_rtx")
 def test_cuda_python_is_reported_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     reason = tensorrt_refusal("tensorrt-rtx")
     assert reason is not None
-    assert "cuda-python cannot be imported" in reason
+    assert "cuda cannot be imported" in reason
     assert reason.endswith("pip install cuda-python")
 
 
@@ -94,17 +113,31 @@ def test_the_list_is_that_of_the_library() -> None:
     assert [name.lower() for name in known if name.startswith("SM")] == [*RTX_ARCHITECTURES]
 
 
+def test_a_log_has_the_first_errors_on_one_line() -> None:
+    log = ErrorLog()
+    for message in ("the\n cause", "x" * 999, "a consequence"):
+        log.add(message)
+    assert log.text == f"the cause; {'x' * 300}"
+    log.clear()
+    assert log.text == ""
+
+
 @pytest.mark.needs("tensorrt_rtx")
 def test_the_log_of_tensorrt_is_in_the_error() -> None:
-    """It returns None, and writes the reason to its log."""
+    """The real library, on a simulated GPU: it returns None, and writes the reason to its log."""
     import tensorrt_rtx
 
-    logger, errors = tensorrt_log("tensorrt-rtx")
-    errors.clear()
-    assert tensorrt_rtx.Runtime(logger).deserialize_cuda_engine(b"no plan" * 100) is None
-    assert "Serialization assertion" in errors.text
-    assert "\n" not in errors.text
-    assert tensorrt_log("tensorrt-rtx")[0] is logger
+    gpu, log = HostGpu(), tensorrt_log("tensorrt-rtx")
+    assert tensorrt_log("tensorrt-rtx") is log
+    with gpu.device.turn, pytest.raises(EngineError) as caught:
+        OpenPlan(
+            tensorrt_rtx, log, b"no plan" * 99, name="net", device=gpu.device, captures_itself=True
+        )
+    message = str(caught.value)
+    assert message.startswith("net: TensorRT cannot create the engine from this plan: ")
+    assert "Serialization assertion" in message
+    assert message.endswith(": build its plans again with `sdrt build`, or report this")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

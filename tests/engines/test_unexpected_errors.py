@@ -103,6 +103,15 @@ def test_what_is_no_failure_of_a_library_passes_unchanged(call: str, error: Base
     assert caught.value is error
 
 
+def test_an_earlier_interrupt_is_another_matter() -> None:
+    """As when a program generates a last image after Ctrl-C."""
+    with pytest.raises(EngineError, match="RuntimeError: no context"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            CALLS["run"](Library(raising(RuntimeError("no context"))))
+
+
 class Handler:
     """Raises an error of its own, as time limits do."""
 

@@ -174,6 +174,15 @@ def test_a_run_that_does_not_end_does_not_stop_the_others(
     assert pipe.refusals == (Refusal(Target("openvino"), "not here"), Refusal(GPU, str(LOST)))
 
 
+def test_engines_are_closed_even_if_no_thread_can_start(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = engines_on_gpu(bundle, raising(LOST))
+    monkeypatch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+    Pipeline(bundle, AUTO, engines).engines.give_up()
+    assert all(engine.closed for engine in engines.values())
+
+
 def test_the_next_target_is_opened_when_the_memory_is_free(bundle: Bundle) -> None:
     """Not only for the request that failed, but for all others."""
     closing, close = threading.Event(), threading.Event()

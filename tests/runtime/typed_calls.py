@@ -19,12 +19,14 @@ def accepted(pipe: sdrt.Pipeline, request: sdrt.Request, image: Image) -> None:
     assert_type(result.notes, tuple[sdrt.Note, ...])
     pipe(["a", "b"], negative_prompt=["c", "d"], timesteps=[900, 500], image=Path("in.png"))
     pipe(request, seed=9, control={"edges": sdrt.Control(image, scale=0.8), "depth": "depth.png"})
-    assert_type(pipe.stream("a", scheduler="euler_a", resize="crop"), sdrt.Stream)
+    pipe("a", deadline=2.5, seed=7)
+    assert_type(pipe.stream("a", deadline=60, scheduler="euler_a", resize="crop"), sdrt.Stream)
 
 
 def rejected(pipe: sdrt.Pipeline) -> None:
     pipe("x", seed="seven")  # type: ignore[arg-type]
     pipe("x", num_steps=20)  # type: ignore[call-arg]
     pipe.stream("x", resize="corp")  # type: ignore[arg-type]
+    pipe("x", deadline="soon")  # type: ignore[arg-type]
     pipe.stream(7)  # type: ignore[arg-type]
     sdrt.Request("x", width=512.0)  # type: ignore[arg-type]

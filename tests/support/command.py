@@ -32,7 +32,7 @@ def run_sdrt(*arguments: object, folder: Path, before: str = "") -> Outcome:
     process = subprocess.run(
         [sys.executable, "-c", before + _DRIVER, *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=environment(),
         capture_output=True,
         text=True,
     )
@@ -47,10 +47,12 @@ def run_sdrt(*arguments: object, folder: Path, before: str = "") -> Outcome:
 
 def run_python(program: str, *folders: Path) -> subprocess.CompletedProcess[str]:
     """A new interpreter that runs `program`; modules in `folders` come before all others."""
-    paths = os.pathsep.join([*map(str, folders), *filter(None, sys.path)])
     return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", program], env=environment(*folders), capture_output=True, text=True
     )
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """This process's, for a new interpreter; modules in `folders` come before all others."""
+    paths = [*map(str, folders), *filter(None, sys.path)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -75,7 +75,7 @@ class HostGpu:
         with self.device.turn:
             plan = OpenPlan(
                 trt,
-                (None, trt.errors),
+                trt.errors,
                 b"a plan",
                 name="net",
                 device=self.device,

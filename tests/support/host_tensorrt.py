@@ -68,6 +68,7 @@ class HostTensorRT:
     answers: dict[str, list[Any]] = field(default_factory=dict)  # planned: None or an exception
     alive: dict[str, int] = field(default_factory=lambda: {"runtime": 0, "engine": 0, "context": 0})
     fails: bool = False  # every run is refused
+    loaded: list[bytes] = field(default_factory=list)  # kernels that were compiled earlier
 
     ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED=USER_MANAGED)
     CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
@@ -117,7 +118,7 @@ class HostEngine:
 
     @binding
     def create_runtime_config(self) -> HostConfig:
-        return HostConfig(self._trt)
+        return HostConfig(self._trt, self)
 
     @binding
     def create_execution_context(self, how: object) -> HostContext | None:
@@ -138,8 +139,8 @@ class HostEngine:
 
 
 class HostConfig:
-    def __init__(self, trt: HostTensorRT) -> None:
-        self._trt = trt
+    def __init__(self, trt: HostTensorRT, engine: HostEngine) -> None:
+        self._trt, self._engine = trt, engine  # the bindings keep it alive, too
         self.strategy = self.cache = self.cuda_graph_strategy = ""
 
     @property
@@ -168,7 +169,8 @@ class HostCache:
 
     @binding
     def deserialize(self, kernels: bytes) -> bool:
-        return kernels == KERNELS
+        self._trt.loaded.append(kernels)
+        return True
 
     @binding
     def serialize(self) -> bytes:
@@ -239,7 +241,8 @@ class HostContext:
         context = proxy(self)  # work does not keep it alive
         work = lambda: context._compute(run, capturing, shapes, addresses, scratch)  # noqa: E731
         uses = [*addresses.values(), scratch[0], *self._memory]
-        if cuda.enqueue(stream, work, uses) != Code.cudaSuccess:
+        if (code := cuda.enqueue(stream, work, uses)) != Code.cudaSuccess:
+            trt.errors.add(f"Error Code 1: Cuda Runtime ({code.name})")
             return False
         cuda.log.append("capture" if capturing else "execute")
         return True

@@ -42,6 +42,25 @@ def killed_at_each_step(folder: Path, copies: Path) -> Iterator[list[tuple[str, 
         _watchers.remove(copy)
 
 
+@contextmanager
+def interrupted_at_step(number: int, folder: Path) -> Iterator[None]:
+    """Raises KeyboardInterrupt before a step in the folder, counted from 0."""
+    left = [number]
+
+    def interrupt(step: str, path: str) -> None:
+        if Path(path).is_relative_to(folder):
+            left[0] -= 1
+            if left[0] == -1:
+                raise KeyboardInterrupt
+
+    _install()
+    _watchers.append(interrupt)
+    try:
+        yield
+    finally:
+        _watchers.remove(interrupt)
+
+
 @cache
 def _install() -> None:
     sys.addaudithook(_on_event)  # for the rest of the process: there is no way to remove it

@@ -32,8 +32,14 @@ from sdrt.targets.plan_record import (
 from sdrt_engines import Backend, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
-from sdrt_engines.tensorrt_library import LIBRARIES, TensorRT
-from sdrt_engines.tensorrt_plan import TENSORRT, TENSORRT_RTX, gpu_refusal, library_version
+from sdrt_engines.tensorrt_plan import (
+    LIBRARIES,
+    TENSORRT,
+    TENSORRT_RTX,
+    TensorRT,
+    gpu_refusal,
+    library_version,
+)
 from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.half_graphs import write_half_graph
 from sdrt_export.building.image_shapes import ImageShapes, ShapesWanted, profiles_of_component

@@ -55,9 +55,18 @@ def _run_command(arguments: Sequence[str]) -> int:
             raise
         return _report(error)
     except KeyboardInterrupt as error:
-        sys.stderr.write("sdrt: interrupted, no incomplete file was left\n")
-        return exit_code(error)
-    return 0
+        code = exit_code(error)
+    else:
+        return 0
+    _clean_up()  # out of the block, as its error keeps drafts locked
+    sys.stderr.write("sdrt: interrupted, no incomplete file was left\n")
+    return code
+
+
+def _clean_up() -> None:
+    from sdrt.files.drafts import remove_interrupted_drafts
+
+    remove_interrupted_drafts()
 
 
 def _report(error: SdrtError) -> int:

@@ -34,6 +34,7 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
             "nothing to compare: auto takes the CPU here, which is the reference: name a --target "
             "(sdrt doctor lists them)"
         )
+    resolve(bundle, "cpu")  # the reference
     warn_if_slower(bundle, resolved)
     verdicts = [
         verify_component(bundle, component.name, resolved, num_threads=num_threads)

@@ -22,6 +22,7 @@ from sdrt.files.unfinished import NEW, remove, settle
 _NAME = re.compile(r"\.sdrt-[0-9a-f]{8}")
 _LOCK = "lock"  # holds the name of its writer's machine
 _REMOVED = b"\0"  # no machine's name; empty: its writer was killed before it wrote the name
+_begun: set[Path] = set()  # by this process, and not removed
 # A disk that two machines share may not show one machine's locks to the other.
 _UNTOUCHED = 24 * 3600  # seconds after which another machine's draft counts as left behind
 
@@ -41,6 +42,7 @@ def draft_in(folder: Path) -> Iterator[Path]:
             removable = settle(draft) and _empty(draft, lock)
         if removable:
             _remove(draft)
+        _begun.discard(draft)
 
 
 @contextmanager
@@ -60,9 +62,21 @@ def remove_dead_drafts(folder: Path) -> None:
                 _remove_if_dead(folder / name)
 
 
+def remove_interrupted_drafts() -> None:
+    """Removes the drafts that an interrupt of this process left while they were made or removed.
+
+    An exception that was raised there keeps them locked.
+    """
+    for draft in _begun.copy():
+        with suppress(OSError):
+            _remove_if_dead(draft)
+        _begun.discard(draft)
+
+
 def _new_draft(folder: Path) -> tuple[Path, IO[bytes]]:
     while True:
         draft = folder / f".sdrt-{secrets.token_hex(4)}"
+        _begun.add(draft)
         draft.mkdir()
         try:
             if lock := _own_lock(draft):

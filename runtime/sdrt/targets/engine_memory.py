@@ -19,7 +19,7 @@ from sdrt.targets.forecast import (
 )
 from sdrt.targets.reservations import IN_MEMORY, ON_GPU
 from sdrt_engines import FreeMemory, SdrtError, Target, backend_of
-from sdrt_engines.interruptible import held
+from sdrt_engines.time_limit import held
 
 TAKES_TURNS = 2**26  # bytes of a run; a smaller one may not keep all cores busy
 

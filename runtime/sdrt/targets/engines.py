@@ -36,7 +36,7 @@ from sdrt_engines import (
     shape_at,
 )
 from sdrt_engines.forks import Inherited, keep_for_ever
-from sdrt_engines.interruptible import held
+from sdrt_engines.interruptible import interruptible, turn_of
 from sdrt_engines.recent import Recent
 
 if TYPE_CHECKING:
@@ -70,14 +70,27 @@ class Engines(Inherited):
         self._open_nothing()
 
     def __getitem__(self, name: str) -> Engine:
-        with held(self._changing):  # another thread may load the same network
+        engine = None if self._closed else self._open.get(name)
+        return engine or interruptible(lambda: self._loaded(name), waits=False)
+
+    def _loaded(self, name: str) -> Engine:
+        """Opens an engine, unless another thread does. It is kept even if its caller has stopped
+        waiting, at a deadline for instance, as the next request needs it too."""
+        with turn_of(self._loading):
+            if name not in self._open and not self._closed:
+                network = runnable(self.bundle.root, self.bundle.component(name), self._target)
+                self._keep(name, network.open(self._num_threads))
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
-            if name not in self._open:
-                network = runnable(self.bundle.root, self.bundle.component(name), self._target)
-                self._open[name] = network.open(self._num_threads)
-                self.memory.opened(name)
             return self._open[name]
+
+    def _keep(self, name: str, engine: Engine) -> None:
+        with self._changing:
+            if not self._closed:
+                self._open[name] = engine
+                self.memory.opened(name)
+                return
+        engine.close()
 
     def stage(self, name: str) -> str:
         """The name of a component's seconds in timings: its role."""
@@ -119,7 +132,11 @@ class Engines(Inherited):
         """Closes the engines of a target that failed. An error is logged, and a run that does not
         end is waited for a while only."""
         closing = threading.Thread(target=self._close_and_log, daemon=True)
-        closing.start()
+        try:
+            closing.start()
+        except RuntimeError:  # there is no memory for a thread
+            self._close_and_log()
+            return
         closing.join(PATIENCE)
         if closing.is_alive():
             _log().warning("target %s is still running: its memory is not free yet", self._target)
@@ -135,7 +152,7 @@ class Engines(Inherited):
         self.memory = EngineMemory(self.bundle, self._target, frozenset(self._given))
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
-        self._changing = threading.RLock()
+        self._changing, self._loading = threading.RLock(), threading.Lock()
 
     def _begin_in_child(self) -> None:
         keep_for_ever([*self._uploads.values()])  # on a GPU that the child cannot use

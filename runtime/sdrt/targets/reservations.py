@@ -32,8 +32,7 @@ class Reservations(Inherited):
         self._begin_in_child()
 
     def _begin_in_child(self) -> None:
-        # a request that was given up may end in here, whenever Python collects it
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._granted: dict[object, int] = {}
         self._before = 0  # in use when the first of these was granted
 
@@ -43,7 +42,7 @@ class Reservations(Inherited):
         if free is None or not self._granted:
             return free
         taken = (self._in_use() or 0) - self._before
-        outstanding = max(sum(self._granted.values()) - taken, 0)
+        outstanding = max(sum(list(self._granted.values())) - taken, 0)
         return FreeMemory(max(free.size - outstanding, 0), free.limit)
 
     @contextmanager
@@ -58,8 +57,9 @@ class Reservations(Inherited):
         try:
             yield
         finally:
-            with self._lock:
-                self._granted.pop(key, None)  # gone in a forked child
+            # Without the lock: the garbage collector ends a stream that was left in any thread, at
+            # any moment, maybe while that thread holds it. A fork may have forgotten the key.
+            self._granted.pop(key, None)
 
 
 def _free_for_process() -> FreeMemory | None:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from sdrt.files.atomic import appearing_file
-from sdrt.files.drafts import draft_in, remove_dead_drafts
+from sdrt.files.drafts import draft_in, remove_dead_drafts, remove_interrupted_drafts
+from support.kill_points import interrupted_at_step
 
 HOLD = """
 import sys, time
@@ -138,3 +140,18 @@ def test_a_strangers_draft_removes_nothing_outside(tmp_path: Path, name: str, fi
     remove_dead_drafts(root)
     assert mine.read_text() == "mine"
     assert [path.name for path in root.iterdir()] == ["link"]
+
+
+def test_an_interrupt_at_any_step_leaves_nothing(tmp_path: Path) -> None:
+    num_steps, finished = 0, False
+    while not finished:
+        assert num_steps < 100
+        with suppress(KeyboardInterrupt), interrupted_at_step(num_steps, tmp_path):
+            with appearing_file(tmp_path / "image.png") as draft:
+                draft.write_bytes(b"whole")
+            finished = True
+        remove_interrupted_drafts()
+        (tmp_path / "image.png").unlink(missing_ok=True)
+        assert list(tmp_path.iterdir()) == []
+        num_steps += 1
+    assert num_steps > 5

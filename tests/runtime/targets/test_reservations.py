@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,25 @@ def test_a_request_that_is_refused_keeps_nothing(machine: Machine) -> None:
 
     with pytest.raises(SdrtError), machine.reservations.granted(refuse):
         pass
+
+
+def test_a_request_may_end_wherever_the_garbage_collector_runs(machine: Machine) -> None:
+    """Also in the thread that asks for memory, while it holds the lock."""
+    left = machine.reservations.granted(lambda: 60)
+    left.__enter__()
+
+    def choose() -> int:
+        left.__exit__(None, None, None)
+        return 30
+
+    def ask() -> None:
+        with machine.reservations.granted(choose):
+            pass
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
 
 
 def test_the_limit_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
