@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -44,6 +45,16 @@ OF_A_TIER = {
     "export": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
     "parity": ("torch", "diffusers", "transformers", "onnx", "onnxscript", "safetensors"),
 }
+
+
+def pytest_configure() -> None:
+    """Signals end the programs of tests even if they are ignored here, as by nohup."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:

@@ -55,7 +55,10 @@ def test_a_library_that_cannot_be_imported(
     (tmp_path / f"{module}.py").write_text(f"raise {error}('libnvinfer.so.11 is missing')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, module, raising=False)
-    message = f"^{module} cannot be imported .libnvinfer.so.11 is missing.: pip install 'sdrt"
+    message = (
+        f"^{module} cannot be imported .libnvinfer.so.11 is missing.: rename '.*{module}.py' if "
+        "that is not the library, else pip install 'sdrt"
+    )
     expected = KeyboardInterrupt if error == "KeyboardInterrupt" else EngineError
     with pytest.raises(expected, match="^libnv" if error == "KeyboardInterrupt" else message):
         library_version(backend)
