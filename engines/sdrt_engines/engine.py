@@ -61,15 +61,7 @@ class Engine(Inherited):
         Raises TensorError for a wrong name, dtype or shape, before the backend sees it, and
         EngineError if the engine is closed or the backend fails. Can be interrupted by signals.
         """
-
-        def compute() -> dict[str, Array]:
-            sizes: dict[str, int] = {}
-            values = self._checked(feeds, sizes)
-            results = self._translated(self._run, values, self._wanted(outputs), sizes)
-            self._check_outputs(results)
-            return results
-
-        return self._in_progress(compute)
+        return self._in_progress(lambda: self._computed(self._run, feeds, outputs))
 
     def run_on_device(
         self, feeds: Mapping[str, Feed], outputs: Sequence[str] | None = None
@@ -79,15 +71,7 @@ class Engine(Inherited):
         Engines on the same device use them directly; others copy them through host memory. On the
         CPU they are arrays.
         """
-
-        def compute() -> dict[str, Array | DeviceArray]:
-            sizes: dict[str, int] = {}
-            values = self._checked(feeds, sizes)
-            results = self._translated(self._run_on_device, values, self._wanted(outputs), sizes)
-            self._check_outputs(results)
-            return results
-
-        return self._in_progress(compute)
+        return self._in_progress(lambda: self._computed(self._run_on_device, feeds, outputs))
 
     def pin(self, name: str, array: Array) -> Pinned:
         """A feed for many runs: checked, copied and uploaded once. Later changes have no effect."""
@@ -160,6 +144,18 @@ class Engine(Inherited):
     def _release(self) -> None:
         """Releases what the backend owns. Called once."""
 
+    def _computed(
+        self,
+        run: Callable[[dict[str, Any], Sequence[str], dict[str, int]], dict[str, T]],
+        feeds: Mapping[str, Feed],
+        outputs: Sequence[str] | None,
+    ) -> dict[str, T]:
+        sizes: dict[str, int] = {}
+        values = self._checked(feeds, sizes)
+        results = self._translated(run, values, self._wanted(outputs), sizes)
+        self._check_outputs(results)
+        return results
+
     def _translated(self, call: Callable[..., T], *arguments: Any) -> T:
         """The result of the backend's `call`; whatever its library raises is an EngineError."""
         try:
@@ -219,7 +215,7 @@ class Engine(Inherited):
                 values[name] = feed.numpy()
         return values
 
-    def _check_outputs(self, results: Mapping[str, Array | DeviceArray]) -> None:
+    def _check_outputs(self, results: Mapping[str, Any]) -> None:
         """TensorError for an output of another type or shape than the signature's: a graph may
         declare one and compute another."""
         for name, result in results.items():

@@ -6,12 +6,7 @@ The code that binds buffers is tested on the CPU, by the same class; `bench/gpu.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import (
-    contextmanager,
-    nullcontext,
-    redirect_stdout,
-    suppress,
-)
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import count
 from os import PathLike

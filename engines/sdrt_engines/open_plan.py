@@ -13,6 +13,7 @@ from typing import Any
 from sdrt_engines.cuda_device import Device
 from sdrt_engines.errors import EngineError, OutOfMemoryError
 from sdrt_engines.kernel_file import read_kernels, write_kernels
+from sdrt_engines.log import log
 from sdrt_engines.tensorrt_library import ErrorLog, tensorrt_error, tensorrt_errors
 
 
@@ -74,9 +75,7 @@ class OpenPlan:
         try:
             self._save_kernels()
         except Exception as error:  # the next process compiles again
-            import logging  # rarely needed, and slow to import
-
-            logging.getLogger("sdrt").info("%s keeps no compiled kernels: %s", self._name, error)
+            log().info("%s keeps no compiled kernels: %s", self._name, error)
         finally:
             self._destroy()
 

@@ -20,6 +20,7 @@ from sdrt_engines.cuda_device import Block, Device
 from sdrt_engines.device_memory import Slot, Upload, bytes_of, graph_key, to_upload
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
+from sdrt_engines.log import log
 from sdrt_engines.open_plan import OpenPlan
 from sdrt_engines.recent import Recent
 from sdrt_engines.shape_profiles import Profile, choose_profile
@@ -144,10 +145,8 @@ class PlanEngine(Engine):
             self._graphs.get_or_make(key, self._captured)
             self._failed_captures = 0
         except EngineError as error:
-            import logging  # rarely needed, and slow to import
-
             self._failed_captures += 1
-            logging.getLogger("sdrt").info("%s runs without a CUDA graph: %s", self.name, error)
+            log().info("%s runs without a CUDA graph: %s", self.name, error)
 
     def _captured(self) -> Any:
         with tensorrt_errors(lambda: f"{self.name}: TensorRT failed"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from sdrt_engines.backend import Backend, Source
 from sdrt_engines.backends import BACKENDS
@@ -17,10 +17,8 @@ from sdrt_engines.errors import (
     error_of_library,
     quoted,
 )
+from sdrt_engines.log import log
 from sdrt_engines.threads import require_num_threads
-
-if TYPE_CHECKING:
-    from logging import Logger
 
 Backends: TypeAlias = Sequence[Backend]  # in the order in which "auto" tries them
 
@@ -154,7 +152,7 @@ class Resolution:
             found = _fastest(self.others)
         except TargetError:
             raise error from None
-        _log().warning("target %s failed, continuing with %s: %s", self.target, found.target, error)
+        log().warning("target %s failed, continuing with %s: %s", self.target, found.target, error)
         return replace(found, refusals=self.refusals + found.refusals, failures=failures)
 
     def __str__(self) -> str:
@@ -223,13 +221,7 @@ def _fastest(backends: Backends) -> Resolution:
             return Resolution(
                 target, tuple(refusals), others=others, num_threads=backend.num_threads
             )
-        _log().info("target %s does not open: %s", target, reason)
+        log().info("target %s does not open: %s", target, reason)
         refusals.append(Refusal(target, reason))
     reasons = "; ".join(f"{refusal.target}: {refusal.reason}" for refusal in refusals)
     raise TargetError(f"no target opens on this machine: {reasons}")
-
-
-def _log() -> Logger:
-    from logging import getLogger  # not needed for `import sdrt`
-
-    return getLogger("sdrt")

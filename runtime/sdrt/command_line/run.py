@@ -30,9 +30,8 @@ def run(options: argparse.Namespace) -> None:
     with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
         resolved = pipeline.resolve(request)
         paths = _output_paths(options, resolved)
-        stream = pipeline.stream(
-            request, deadline=options.deadline, seed=resolved.seed
-        )  # notes are about what was given
+        # not the resolved request: notes are about what was given
+        stream = pipeline.stream(request, deadline=options.deadline, seed=resolved.seed)
         num_steps = _take(stream, show=not options.quiet and sys.stderr.isatty())
         saved = _saved(stream.result, options, paths)
     if not options.quiet:

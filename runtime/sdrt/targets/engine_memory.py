@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Link
@@ -98,19 +98,17 @@ class EngineMemory:
     def opened(self, name: str) -> None:
         self._held.setdefault(name, self._memory(name).weights)
 
-    def turn(self, ask: Ask) -> AbstractContextManager[object]:
-        """Large runs on the CPU take turns and share their memory: each keeps all cores busy."""
-        large = self._on_cpu and any(
-            self._memory(link.component).of_run(self._run_of(link)) > TAKES_TURNS
-            for link in ask.chain
-        )
-        return held(self._turn) if large else nullcontext()
-
-    def ran(self, ask: Ask) -> None:
-        """Remembers the memory that the networks of an ask keep for their next run."""
-        for link in ask.chain:
-            claimed = self._claimed([self._run_of(link)], len(link.rows))
-            self._held.update(_greatest([self._held, claimed]))
+    @contextmanager
+    def running(self, ask: Ask) -> Iterator[None]:
+        """Counts the memory that the networks of an ask keep for their next run. Large runs on the
+        CPU take turns and share their memory: each keeps all cores busy."""
+        runs = {link.component: self._run_of(link) for link in ask.chain}
+        sizes = {name: self._memory(name).of_run(run) for name, run in runs.items()}
+        large = self._on_cpu and max(sizes.values()) > TAKES_TURNS
+        with held(self._turn) if large else nullcontext():
+            yield
+        for name, size in sizes.items():
+            self._held[name] = max(self._held.get(name, 0), self._memory(name).weights + size)
 
     def _claimed(self, runs: Sequence[NetworkRun], rows: int) -> dict[str, int]:
         """The bytes that networks hold after these runs, of so many rows at most."""

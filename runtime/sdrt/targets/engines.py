@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,10 +37,8 @@ from sdrt_engines import (
 )
 from sdrt_engines.forks import Inherited, keep_for_ever
 from sdrt_engines.interruptible import interruptible, turn_of
+from sdrt_engines.log import log
 from sdrt_engines.recent import Recent
-
-if TYPE_CHECKING:
-    from logging import Logger
 
 NUM_ZEROS = 4  # sets of zero residuals kept on the device
 PATIENCE = 30.0  # seconds for the runs of a target that failed
@@ -118,15 +116,13 @@ class Engines(Inherited):
             )
 
     def close(self) -> None:
-        """Closes the open engines and forgets their uploaded feeds. Each of them is closed; the
-        first error is raised."""
-        with self._changing:
+        """Closes the open engines and forgets their uploaded feeds."""
+        with self._changing, ExitStack() as stack:  # which closes all, even if one fails
             self._closed = True
             self._uploads.clear()
             self._zeros.clear()
-            errors = [error for engine in self._open.values() if (error := _closing_error(engine))]
-        if errors:
-            raise errors[0]
+            for engine in self._open.values():
+                stack.callback(engine.close)
 
     def give_up(self) -> None:
         """Closes the engines of a target that failed. An error is logged, and a run that does not
@@ -139,13 +135,13 @@ class Engines(Inherited):
             return
         closing.join(PATIENCE)
         if closing.is_alive():
-            _log().warning("target %s is still running: its memory is not free yet", self._target)
+            log().warning("target %s is still running: its memory is not free yet", self._target)
 
     def _close_and_log(self) -> None:
         try:
             self.close()
         except EngineError as error:
-            _log().warning("target %s failed when it was closed: %s", self._target, error)
+            log().warning("target %s failed when it was closed: %s", self._target, error)
 
     def _open_nothing(self) -> None:
         self._open = dict(self._given)
@@ -158,21 +154,6 @@ class Engines(Inherited):
         keep_for_ever([*self._uploads.values()])  # on a GPU that the child cannot use
         keep_for_ever(self._zeros)
         self._open_nothing()
-
-
-def _log() -> Logger:
-    from logging import getLogger  # not needed for `import sdrt`
-
-    return getLogger("sdrt")
-
-
-def _closing_error(engine: Engine) -> EngineError | None:
-    """Closes an engine; the error if that fails, as after the loss of its GPU."""
-    try:
-        engine.close()
-    except EngineError as error:
-        return error
-    return None
 
 
 def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

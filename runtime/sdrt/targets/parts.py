@@ -40,10 +40,8 @@ def _in_parts(ask: Ask, size: int, engines: Engines) -> Answer:
 
 
 def _answer(ask: Ask, engines: Engines) -> Answer:
-    with engines.memory.turn(ask):
-        answer = checked_answer(ask, engines)
-    engines.memory.ran(ask)
-    return answer
+    with engines.memory.running(ask):
+        return checked_answer(ask, engines)
 
 
 def _bytes_per_row(ask: Ask) -> int:

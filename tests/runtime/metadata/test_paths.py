@@ -9,14 +9,14 @@ import pytest
 
 from sdrt.metadata.paths import absolute_paths, paths_in, relative_paths, without_paths
 
-ROOT = Path("/photos/work")
+ROOT = Path("/photos/trip")
 PARAMETERS: dict[str, Any] = {
     "prompt": "/photos",
     "bundle": "/photos/bundles/sd15",
-    "image": "/photos/work/in/a.png",
-    "mask_image": "/photos/work/mask.png",
-    "control": {"edges": {"image": "/photos/work/in/e.png", "scale": 0.5}},
-    "files": {"/photos/work/in/a.png": "aa", "/photos/work/in/e.png": "ee"},
+    "image": "/photos/trip/in/a.png",
+    "mask_image": "/photos/trip/mask.png",
+    "control": {"edges": {"image": "/photos/trip/in/e.png", "scale": 0.5}},
+    "files": {"/photos/trip/in/a.png": "aa", "/photos/trip/in/e.png": "ee"},
 }
 
 
@@ -35,9 +35,9 @@ def test_they_are_relative_to_the_folder_of_the_image() -> None:
 
 def test_the_built_in_bundle_is_not_a_folder_of_that_name() -> None:
     assert relative_paths({"bundle": "demo"}, ROOT) == {"bundle": "demo"}
-    relative = relative_paths({"bundle": "/photos/work/demo"}, ROOT)
+    relative = relative_paths({"bundle": "/photos/trip/demo"}, ROOT)
     assert relative == {"bundle": "./demo"}
-    assert absolute_paths(relative, ROOT) == {"bundle": "/photos/work/demo"}
+    assert absolute_paths(relative, ROOT) == {"bundle": "/photos/trip/demo"}
 
 
 def test_absolute_paths_of_older_images_stay() -> None:
@@ -54,7 +54,7 @@ def test_without_paths_only_the_name_of_the_model_remains() -> None:
 
 
 def test_the_inputs_are_listed() -> None:
-    images = ["/photos/work/in/a.png", "/photos/work/mask.png", "/photos/work/in/e.png"]
+    images = ["/photos/trip/in/a.png", "/photos/trip/mask.png", "/photos/trip/in/e.png"]
     assert paths_in(PARAMETERS) == images
 
 

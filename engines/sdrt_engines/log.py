@@ -1,0 +1,14 @@
+"""The log of events that are no errors: a target that was replaced, kernels that were not kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+
+def log() -> Logger:
+    from logging import getLogger  # not needed for `import sdrt`
+
+    return getLogger("sdrt")
