@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -25,14 +25,6 @@ from support.scaled import (
     static_engine,
     x_of,
 )
-
-
-@pytest.fixture
-def gpu() -> Iterator[HostGpu]:
-    gpu = HostGpu()
-    yield gpu
-    gpu.close()
-
 
 # --- captures
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -30,14 +29,6 @@ from support.scaled import (
     static_engine,
     x_of,
 )
-
-
-@pytest.fixture
-def gpu() -> Iterator[HostGpu]:
-    gpu = HostGpu()
-    yield gpu
-    gpu.close()
-
 
 # --- memory
 

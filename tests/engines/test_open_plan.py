@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from support.scaled import (
     network,
     static_engine,
 )
-
-
-@pytest.fixture
-def gpu() -> Iterator[HostGpu]:
-    gpu = HostGpu()
-    yield gpu
-    gpu.close()
 
 
 @pytest.mark.parametrize("call", ["deserialize_cuda_engine", "create_execution_context"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,13 +14,6 @@ from support.host_gpu import HostGpu
 from support.host_tensorrt import SCRATCH
 from support.onnx_writer import onnx_model
 from support.scaled import FLEXIBLE, KINDS, SIGNATURE, STATIC, T, network, profile, x_of
-
-
-@pytest.fixture
-def gpu() -> Iterator[HostGpu]:
-    gpu = HostGpu()
-    yield gpu
-    gpu.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)

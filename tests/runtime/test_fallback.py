@@ -36,11 +36,6 @@ GPU, CPU = Target("cuda"), Target("cpu")
 THEN_CPU = (refusing("openvino", "not installed"), opening("cpu"))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"))
-
-
 def failing_pipeline(
     bundle: Bundle,
     unet: Function,

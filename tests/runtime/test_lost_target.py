@@ -27,18 +27,12 @@ from sdrt_engines import (
 )
 from sdrt_engines import target as target_module
 from support.backends import opening, refusing
-from support.toy_bundle import write_toy_bundle
 
 PROMPT = "a red circle"
 GPU, CPU = Target("cuda"), Target("cpu")
 AUTO = Resolution(GPU, others=(refusing("openvino", "not here"), opening("cpu")))
 LOST = EngineError("CUDA failed: cudaErrorIllegalAddress")
 Doing: TypeAlias = Callable[..., object]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"))
 
 
 class Gpu(Engine):

@@ -25,11 +25,6 @@ IMAGE = sample_image(128, 128)  # the bundle's own size
 MASK = mask(128, 128, (32, 48, 64, 80))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"))
-
-
 def without(bundle: Bundle, *names: str) -> Bundle:
     left = tuple(each for each in bundle.manifest.components if each.name not in names)
     return Bundle(bundle.root, replace(bundle.manifest, components=left))

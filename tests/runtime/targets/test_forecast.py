@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sdrt import Bundle, Forecast
 from sdrt.families.activations import NO_ACTIVATIONS, Activations
 from sdrt.targets.forecast import (
@@ -17,7 +15,6 @@ from sdrt.targets.forecast import (
     out_of_memory,
 )
 from sdrt_engines import BACKENDS, FreeMemory, Target, backend_of
-from support.toy_bundle import write_toy_bundle
 
 TEXT = Need("text_encoder", opening=30, weights=20, running=21)
 UNET = Need("unet", opening=170, weights=110, running=300)
@@ -89,11 +86,6 @@ def test_the_error_says_what_to_do() -> None:
 def test_sizes_in_words() -> None:
     assert memory_text(310 * 2**20) == "310 MiB"
     assert memory_text(7_600 * 2**30) == "7,600.0 GiB"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"))
 
 
 def test_a_network_without_a_known_configuration_has_no_activations(bundle: Bundle) -> None:
