@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzzing.bundles import PROMPT, Place, drawn, pixels
-from fuzzing.outcomes import Case, Ran, child, command, judged, start
+from fuzzing.outcomes import Case, Ran, child, command, end_of, judged, send_signals, start
 from sdrt.bundle.manifest import MANIFEST_NAME
 from sdrt.files.atomic import appearing_folder
 
@@ -209,22 +209,10 @@ def _killed(
     sign = SIGNALS[number % len(SIGNALS)]
     after = place.random.uniform(0.1, longest)
     process = start(words, place.work, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(sign)
+    send_signals(process, [(after, sign)])
     begin = time.monotonic()
-    try:
-        _, err = process.communicate(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return f"{words[0]} {sign.name} after {after:.2f} s", Ran(hung=True)
-    waited = time.monotonic() - begin
-    text = err.decode(errors="replace")
-    return f"{words[0]} {sign.name} after {after:.2f} s ({waited:.1f} s)", Ran(
-        process.returncode, "", text
-    )
+    ran = end_of(process, 15)
+    return f"{words[0]} {sign.name} after {after:.2f} s ({time.monotonic() - begin:.1f} s)", ran
 
 
 def _after(name: str, ran: Ran, faults: list[str]) -> Case:

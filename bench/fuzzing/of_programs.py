@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,22 +24,8 @@ def _program(place: Place, text: str, seconds: float = 30) -> Ran:
     """A Python program as a process of its own."""
     path = place.work / "program.py"
     path.write_text(text)
-    paths = os.pathsep.join(filter(None, sys.path))
-    process = subprocess.Popen(
-        [sys.executable, path],
-        cwd=place.work,
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Ran(hung=True)
-    return Ran(process.returncode, out, err)
+    env = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    return child((), place.work, seconds, entry=(str(path),), env=env)
 
 
 def _quiet(name: str, ran: Ran, code: int = 0) -> Case:

@@ -18,7 +18,17 @@ from pathlib import Path
 import sdrt
 from fuzzing.bundles import PROMPT, Place, pixels
 from fuzzing.long_networks import endless, slow
-from fuzzing.outcomes import Case, Ran, call, command, complaint_about, judged, start
+from fuzzing.outcomes import (
+    Case,
+    Ran,
+    call,
+    command,
+    complaint_about,
+    end_of,
+    judged,
+    send_signals,
+    start,
+)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIZE = ("-q", "--steps", "2", "--seed", "7", "--width", "64", "--height", "64")
@@ -87,19 +97,11 @@ def _signalled(
     process = start(words, folder, entry=_ENTRY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read(1)  # the interpreter's own start is not ours
-    for after, sign in signs:
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(sign)
+    send_signals(process, signs)
     begin = time.monotonic()
-    try:
-        _, err = process.communicate(timeout=patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+    ran = end_of(process, patience)
+    if ran.hung:
         return Case(name, "hang", f"{signs}: not ended after {patience:g} s")
-    ran = Ran(process.returncode, "", err.decode(errors="replace"))
     title = f"{name}: {', '.join(f'{sign.name} after {after:.2f} s' for after, sign in signs)}"
     title += f" ({time.monotonic() - begin:.1f} s)"
     return _ended(title, ran, {sign for _, sign in signs}, folder)

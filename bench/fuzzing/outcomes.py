@@ -110,14 +110,7 @@ def command(*arguments: object, seconds: float = 20) -> Ran:
 def child(arguments: Sequence[object], folder: Path, seconds: float = 30, **options: Any) -> Ran:
     """`sdrt` with these arguments as a process of its own."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    process = start(arguments, folder, **options)
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Ran(hung=True)
-    return Ran(process.returncode, _text(out), _text(err))
+    return end_of(start(arguments, folder, **options), seconds)
 
 
 def start(
@@ -139,6 +132,28 @@ def start(
         env={**(os.environ if env is None else env), "PYTHONPATH": paths},
         **options,
     )
+
+
+def send_signals(
+    process: subprocess.Popen[bytes], signs: Sequence[tuple[float, signal.Signals]]
+) -> None:
+    """Sends each signal after its seconds, unless the process ends before."""
+    for after, sign in signs:
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(sign)
+
+
+def end_of(process: subprocess.Popen[bytes], seconds: float) -> Ran:
+    """The end of a process, which is killed if it takes longer."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Ran(hung=True)
+    return Ran(process.returncode, _text(out), _text(err))
 
 
 def _text(output: bytes | None) -> str:
