@@ -1,4 +1,4 @@
-"""The log of events that are no errors: a target that was replaced, kernels that were not kept."""
+"""The log: targets that were replaced, kernels that were not kept, captures that failed."""
 
 from __future__ import annotations
 
