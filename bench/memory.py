@@ -75,13 +75,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, help="default: a temporary one")
     parser.add_argument("--targets", nargs="+", default=["cpu", "openvino"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--steps", type=int, default=2, help="runs after the first may need more")
     parser.add_argument("--limit", type=int, default=20, help="GiB")
     parser.add_argument("--note", default="as exported", help="what the bundle holds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         bundle = options.bundle or synthetic_bundle(Path(work))
-        for case in map(Case, *zip(*product(options.targets, SIZES, BATCHES), strict=True)):
+        for each in product(options.targets, options.sizes, options.batches):
+            case = Case(*each)
             found = measured(bundle, case, options.limit, options.steps)
             settings = {"bundle": options.note, "limit, GiB": options.limit, "steps": options.steps}
             append_rows("memory", [row(case, found, settings)])
