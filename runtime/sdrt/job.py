@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
 from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
+from sdrt.time_ids import TimeIds, time_ids_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class Job:
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
     start: StartKind
-    prompts: Prompts
+    prompts: tuple[Prompts, ...]  # for each text encoder
     branches: tuple[Branch, ...]
+    time_ids: TimeIds
     guidance_scale: float
     denoiser: str
     controlnets: tuple[ControlNet, ...]
@@ -90,8 +92,9 @@ def job_from_request(
         seeds=seeds,
         schedule=settings.steps.schedule,
         start=_start(request, settings, frame, family),
-        prompts=_prompts(request, branches),
+        prompts=_prompts(request, len(family.text.encoders), branches),
         branches=branches,
+        time_ids=time_ids_of(request, frame.size, family.denoiser),
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
         controlnets=tuple(
@@ -104,9 +107,26 @@ def job_from_request(
     )
 
 
-def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
-    negative = request.negative_prompts if "negative" in branches else ()
-    return Prompts(request.prompts, negative, clip_skip=request.clip_skip or 0)
+def _prompts(
+    request: Request, num_encoders: int, branches: tuple[Branch, ...]
+) -> tuple[Prompts, ...]:
+    """The texts of each encoder: the second one may have its own."""
+    negative = "negative" in branches
+    first = Prompts(
+        request.prompts,
+        request.negative_prompts if negative else (),
+        clip_skip=request.clip_skip or 0,
+    )
+    second = replace(
+        first,
+        positive=request.prompts_2,
+        negative=request.negative_prompts_2 if negative else (),
+        fields=(
+            "prompt_2" if request.prompt_2 else "prompt",
+            "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
+        ),
+    )
+    return tuple(second if i == 1 else first for i in range(num_encoders))
 
 
 def _work(
