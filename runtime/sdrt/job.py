@@ -11,6 +11,7 @@ from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
+from sdrt.control import Control
 from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
@@ -97,9 +98,7 @@ def job_from_request(
         time_ids=time_ids_of(request, frame.size, family.denoiser),
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
-        controlnets=tuple(
-            _controlnet(request, name, bundle, signatures, frame) for name in request.controls
-        ),
+        controlnets=_controlnets(request, bundle, signatures, frame),
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
         notes=(*request_notes, *settings.steps.notes),
@@ -203,14 +202,23 @@ def _start(request: Request, settings: Settings, frame: Frame, family: Family) -
     )
 
 
+def _controlnets(
+    request: Request, bundle: Bundle, signatures: Mapping[str, Signature], frame: Frame
+) -> tuple[ControlNet, ...]:
+    return tuple(
+        _controlnet(name, control, bundle, signatures, frame)
+        for name, control in request.controls.items()
+    )
+
+
 def _controlnet(
-    request: Request,
     name: str,
+    control: Control,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     frame: Frame,
 ) -> ControlNet:
-    component, control = names.controlnet(name), request.controls[name]
+    component = names.controlnet(name)
     signature = signatures[component]
     num_channels = signature.input(names.CONTROLNET_COND).shape[1]
     config = bundle.component_config(component)

@@ -14,7 +14,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.errors import RequestError, SamplerError
 from sdrt.job import job_from_request
-from sdrt.request import Request
+from sdrt.request import Request, request_from
 from sdrt.resolving import frame_of, settings_of
 from sdrt_engines import Signature
 from support.images import mask, sample_image
@@ -91,7 +91,7 @@ def test_a_second_text_needs_a_second_encoder(name: str, bundle: Bundle) -> None
     assert refusal(bundle, **{name: "a star"}) == (
         f"{name}: this bundle's model has one text encoder, which reads {first}: leave {name} out"
     )
-    resolved(Request("a", **{name: ""}), bundle)
+    resolved(request_from("a", {name: ""}), bundle)
 
 
 def test_sizes_need_a_model_that_takes_them(bundle: Bundle) -> None:

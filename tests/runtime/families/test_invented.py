@@ -247,7 +247,11 @@ def test_a_negative_prompt_that_is_not_given_is_zeros(
 
 
 def test_each_encoder_has_its_own_texts(pipe: Pipeline, networks: Invented) -> None:
-    texts = {"prompt_2": [STAR, BLURRY], "negative_prompt": BLURRY, "negative_prompt_2": CIRCLE}
+    texts: dict[str, Any] = {
+        "prompt_2": [STAR, BLURRY],
+        "negative_prompt": BLURRY,
+        "negative_prompt_2": CIRCLE,
+    }
     pipe([CIRCLE, STAR], **texts, **SHORT)
     assert texts_read(networks, "words") == ids_of(pipe, BLURRY, CIRCLE, STAR)
     assert texts_read(networks, "meaning") == ids_of(pipe, CIRCLE, STAR, BLURRY)
@@ -270,7 +274,7 @@ def test_texts_that_are_not_given_are_not_encoded(pipe: Pipeline, networks: Inve
 
 def texts_read(networks: Invented, name: str) -> list[list[int]]:
     (feeds,) = networks.feeds[name]
-    return feeds["input_ids"].tolist()
+    return [ids.tolist() for ids in feeds["input_ids"]]
 
 
 def ids_of(pipe: Pipeline, *texts: str) -> list[list[int]]:
@@ -361,7 +365,7 @@ def test_the_denoiser_is_given_the_sizes(pipe: Pipeline, networks: Invented) -> 
 
 
 def test_each_branch_is_given_its_sizes(pipe: Pipeline, networks: Invented) -> None:
-    sizes = {"negative_original_size": (5, 6), "negative_target_size": (7, 8)}
+    sizes: dict[str, Any] = {"negative_original_size": (5, 6), "negative_target_size": (7, 8)}
     pipe([CIRCLE, STAR], original_size=(1, 2), crops_coords_top_left=(3, 4), **sizes, **SHORT)
     time_ids = networks.feeds["transformer"][0]["time_ids"]
     expected = [[5, 6, 0, 0, 7, 8]] * 2 + [[1, 2, 3, 4, 24, 32]] * 2
