@@ -49,7 +49,8 @@ SAMPLED = [
     for recipe in RECIPES
     for name in SCHEDULERS
 ]
-WIDE, HIGH = {"width": 48, "height": 24}, {"width": 24, "height": 40}
+WIDE: dict[str, Any] = {"width": 48, "height": 24}
+HIGH: dict[str, Any] = {"width": 24, "height": 40}
 TWO: dict[str, Any] = {"prompt": [CIRCLE, STAR], "negative_prompt": [BLURRY, ""]}
 SIZES: dict[str, Any] = {
     "original_size": (20, 700),
