@@ -348,3 +348,5 @@ REFINERS: dict[str, Recipe] = {
 }
 
 ALL = RECIPES | SD2 | XL | REFINERS
+# The others are exported without ControlNets: for a refiner there are none, and an export takes time.
+CONTROLLED = (*RECIPES, "sd2_odd", *XL)
