@@ -101,7 +101,7 @@ class Generation:
             job.family.denoiser,
             signature,
             branches=job.branches,
-            size=job.size,
+            time_ids=job.time_ids,
             guidance_scale=job.guidance_scale,
         )
         num_steps = len(job.schedule.timesteps) - start.index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
+from sdrt.control import Control
 from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
@@ -27,6 +28,7 @@ from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
 from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
+from sdrt.time_ids import TimeIds, time_ids_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ class Job:
     seeds: tuple[int, ...]  # one per image
     schedule: Schedule
     start: StartKind
-    prompts: Prompts
+    prompts: tuple[Prompts, ...]  # for each text encoder
     branches: tuple[Branch, ...]
+    time_ids: TimeIds
     guidance_scale: float
     denoiser: str
     controlnets: tuple[ControlNet, ...]
@@ -90,13 +93,12 @@ def job_from_request(
         seeds=seeds,
         schedule=settings.steps.schedule,
         start=_start(request, settings, frame, family),
-        prompts=_prompts(request, branches),
+        prompts=_prompts(request, len(family.text.encoders), branches),
         branches=branches,
+        time_ids=time_ids_of(request, frame.size, family.denoiser),
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
-        controlnets=tuple(
-            _controlnet(request, name, bundle, signatures, frame) for name in request.controls
-        ),
+        controlnets=_controlnets(request, bundle, signatures, frame),
         autoencoder=_autoencoder(bundle),
         finish=_finish(request, frame),
         notes=(*request_notes, *settings.steps.notes),
@@ -104,9 +106,26 @@ def job_from_request(
     )
 
 
-def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
-    negative = request.negative_prompts if "negative" in branches else ()
-    return Prompts(request.prompts, negative, clip_skip=request.clip_skip or 0)
+def _prompts(
+    request: Request, num_encoders: int, branches: tuple[Branch, ...]
+) -> tuple[Prompts, ...]:
+    """The texts of each encoder: the second one may have its own."""
+    negative = "negative" in branches
+    first = Prompts(
+        request.prompts,
+        request.negative_prompts if negative else (),
+        clip_skip=request.clip_skip or 0,
+    )
+    second = replace(
+        first,
+        positive=request.prompts_2,
+        negative=request.negative_prompts_2 if negative else (),
+        fields=(
+            "prompt_2" if request.prompt_2 else "prompt",
+            "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
+        ),
+    )
+    return tuple(second if i == 1 else first for i in range(num_encoders))
 
 
 def _work(
@@ -183,14 +202,23 @@ def _start(request: Request, settings: Settings, frame: Frame, family: Family) -
     )
 
 
+def _controlnets(
+    request: Request, bundle: Bundle, signatures: Mapping[str, Signature], frame: Frame
+) -> tuple[ControlNet, ...]:
+    return tuple(
+        _controlnet(name, control, bundle, signatures, frame)
+        for name, control in request.controls.items()
+    )
+
+
 def _controlnet(
-    request: Request,
     name: str,
+    control: Control,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     frame: Frame,
 ) -> ControlNet:
-    component, control = names.controlnet(name), request.controls[name]
+    component = names.controlnet(name)
     signature = signatures[component]
     num_channels = signature.input(names.CONTROLNET_COND).shape[1]
     config = bundle.component_config(component)

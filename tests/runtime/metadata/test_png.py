@@ -128,9 +128,8 @@ def test_a1111s_text_is_read_back(
     model: str,
     clip_skip: int | None,
 ) -> None:
-    parameters = {
+    parameters: dict[str, Any] = {
         "prompt": prompt,
-        "negative_prompt": negative,
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "seed": seed,
@@ -138,8 +137,50 @@ def test_a1111s_text_is_read_back(
         "height": 768,
         "scheduler": "".join(scheduler),
         "model": model,
-    } | ({"clip_skip": clip_skip} if clip_skip else {})
+    }
+    if negative:
+        parameters["negative_prompt"] = negative
+    if clip_skip:
+        parameters["clip_skip"] = clip_skip
     assert parameters_from_text(text_from_parameters(parameters)) == parameters
+
+
+OF_SDXL: dict[str, Any] = {
+    "prompt_2": 'a "small", blue\nstar: 3',
+    "negative_prompt_2": "ugly",
+    "original_size": (768, 1024),
+    "crops_coords_top_left": (0, 128),
+    "target_size": (512, 640),
+    "negative_original_size": (8, 9),
+    "negative_crops_coords_top_left": (10, 11),
+    "negative_target_size": (12, 13),
+    "aesthetic_score": 6.5,
+    "negative_aesthetic_score": 2.0,
+}
+
+
+def test_what_sdxl_takes_is_read_back(tmp_path: Path) -> None:
+    text = text_from_parameters(PARAMETERS | OF_SDXL)
+    assert 'SDXL original size: 1024x768, SDXL crop: "0,128", SDXL target size: 640x512' in text
+    record = record_from_text(text)
+    assert record.parameters == PARAMETERS | OF_SDXL
+    assert record.notes == ()
+    save_png(IMAGE, tmp_path / "a.png", PARAMETERS | OF_SDXL)
+    plain = json.loads(json.dumps(PARAMETERS | OF_SDXL))
+    assert read_parameters(tmp_path / "a.png") == plain
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("SDXL original size: 1024", "'SDXL original size: 1024', expected one like 768x512"),
+        ("SDXL crop: 5x6", "'SDXL crop: 5x6', expected one like 0,128"),
+        ("SDXL aesthetic score: high", "'SDXL aesthetic score: high', expected a number"),
+    ],
+)
+def test_what_sdxl_takes_may_be_damaged(field: str, message: str) -> None:
+    with pytest.raises(RequestError, match=f"the image's text says {message}"):
+        record_from_text(f"{TEXT}, {field}")
 
 
 def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
@@ -208,7 +249,7 @@ def test_schedulers_are_written_as_a1111_knows_them(scheduler: str, sampler: str
 
 @pytest.mark.parametrize("text", ["a cat", "a cat\nin: a, hat", "", "Steps: 3"])
 def test_a_text_without_fields_is_a_prompt(text: str) -> None:
-    assert parameters_from_text(text) == {"prompt": text, "negative_prompt": ""}
+    assert parameters_from_text(text) == {"prompt": text}
 
 
 def test_json_counts_more_than_the_text(tmp_path: Path) -> None:
