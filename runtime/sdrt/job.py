@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from sdrt.metadata.parameters import absolute, parameters_of_images
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
-from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.resolving import Settings, frame_of, scheduler_of, settings_of
+from sdrt.scheduling import Steps
 from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
 from sdrt_engines import Signature
@@ -36,21 +37,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """The work of a generation, down to the names of the networks that it runs."""
+class Stage:
+    """The steps of one denoiser, and what it reads in them."""
 
-    request: Request  # with every None resolved
-    family: Family
-    work: Work
-    size: Size  # of the generated images, before pasting back
-    seeds: tuple[int, ...]  # one per image
-    schedule: Schedule
-    start: StartKind
+    family: Family  # with the pipeline's names
+    steps: Steps
     prompts: Prompts
     branches: tuple[Branch, ...]
     guidance_scale: float
     denoiser: str
-    controlnets: tuple[ControlNet, ...]
+    controlnets: tuple[ControlNet, ...] = ()
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.steps.schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The work of a generation, down to the names of the networks that it runs."""
+
+    request: Request  # with every None resolved
+    work: Work
+    size: Size  # of the generated images, before pasting back
+    seeds: tuple[int, ...]  # one per image
+    start: StartKind
+    base: Stage
+    refiner: Stage | None  # continues from the latents of `base`
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
@@ -60,6 +73,11 @@ class Job:
     def components(self) -> tuple[str, ...]:
         """The networks that run, by name."""
         return tuple(self.work.rows)
+
+    @property
+    def num_calls(self) -> int:
+        """The number of the calls of all denoisers."""
+        return self.base.steps.num_calls + (self.refiner.steps.num_calls if self.refiner else 0)
 
 
 def job_from_request(
@@ -75,33 +93,60 @@ def job_from_request(
     BundleError if a network is missing.
     """
     _require_supported(bundle.family)
-    settings, family = settings_of(request, bundle), bundle.family
+    settings = settings_of(request, bundle)
     request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
-    branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    admit(work := _work(request, bundle, signatures, frame.size, len(seeds) * len(branches)))
+    base, refiner = _base(request, settings, bundle), _refiner(request, settings, bundle)
+    admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
+    controlnets = tuple(
+        _controlnet(request, name, bundle, signatures, frame) for name in request.controls
+    )
     return Job(
         request=request,
-        family=family,
         work=work,
         size=frame.size,
         seeds=seeds,
-        schedule=settings.steps.schedule,
-        start=_start(request, settings, frame, family),
+        start=_start(request, settings, frame, bundle.family),
+        base=replace(base, controlnets=controlnets),
+        refiner=refiner,
+        autoencoder=_autoencoder(bundle, refined=refiner is not None),
+        finish=_finish(request, frame),
+        notes=tuple(dict.fromkeys((*request_notes, *_notes_on_steps(settings)))),
+        parameters=_parameters(request, seeds, bundle),
+    )
+
+
+def _base(request: Request, settings: Settings, bundle: Bundle) -> Stage:
+    branches = branches_of(bundle.family.denoiser, settings.guidance_scale)
+    return Stage(
+        family=bundle.family,
+        steps=settings.steps,
         prompts=_prompts(request, branches),
         branches=branches,
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
-        controlnets=tuple(
-            _controlnet(request, name, bundle, signatures, frame) for name in request.controls
-        ),
-        autoencoder=_autoencoder(bundle),
-        finish=_finish(request, frame),
-        notes=(*request_notes, *settings.steps.notes),
-        parameters=_parameters(request, seeds, bundle),
     )
+
+
+def _refiner(request: Request, settings: Settings, bundle: Bundle) -> Stage | None:
+    """The refiner's part: the same settings, without ControlNets."""
+    if bundle.refiner is None or settings.refiner_steps is None:
+        return None
+    _require_supported(bundle.refiner.family)
+    stage = _base(replace(request, control={}), settings, bundle.refiner)
+    return replace(
+        stage,
+        family=replace(stage.family, text=stage.family.text.renamed(names.of_refiner)),
+        steps=settings.refiner_steps,
+        denoiser=names.of_refiner(stage.denoiser),
+    )
+
+
+def _notes_on_steps(settings: Settings) -> tuple[Note, ...]:
+    after = settings.refiner_steps
+    return (*settings.steps.notes, *(after.notes if after else ()))
 
 
 def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
@@ -111,17 +156,21 @@ def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
 
 def _work(
     request: Request,
+    base: Stage,
+    refiner: Stage | None,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     size: Size,
-    num_rows: int,
 ) -> Work:
-    vae = _autoencoder(bundle)
-    rows = dict.fromkeys(_text_encoders(bundle, signatures), 1)
-    rows |= {_denoiser(request, bundle): num_rows, vae.decoder: 1}
+    vae = _autoencoder(bundle, refined=refiner is not None)
+    rows: dict[str, int] = {}
+    for stage in filter(None, (base, refiner)):
+        rows |= dict.fromkeys(_text_encoders(stage.family, bundle, signatures), 1)
+        rows[stage.denoiser] = request.num_images * len(stage.branches)
+    rows[vae.decoder] = 1
     if request.input_image is not None:
         rows[vae.encoder] = 1
-    nets = {names.controlnet(name): num_rows for name in request.controls}
+    nets = {names.controlnet(name): rows[base.denoiser] for name in request.controls}
     return Work(rows | nets, size, bundle.family.latents)
 
 
@@ -135,9 +184,14 @@ def _parameters(
     return parameters_of_images(
         request,
         seeds,
-        bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
-        scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
+        bundle=_recorded(bundle),
+        refiner=None if bundle.refiner is None else _recorded(bundle.refiner),
+        scheduler=scheduler_of(request, bundle),
     )
+
+
+def _recorded(bundle: Bundle) -> str:
+    return DEMO if is_demo(bundle.root) else absolute(str(bundle.root))
 
 
 def _require_supported(family: Family) -> None:
@@ -148,9 +202,11 @@ def _require_supported(family: Family) -> None:
         )
 
 
-def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
+def _text_encoders(
+    family: Family, bundle: Bundle, signatures: Mapping[str, Signature]
+) -> Iterator[str]:
     """Those in the bundle. BundleError if a missing one is required."""
-    for encoder in bundle.family.text.encoders:
+    for encoder in family.text.encoders:
         if encoder.component in signatures:
             if encoder.kind != "clip":
                 raise BundleError(
@@ -162,10 +218,15 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
             bundle.component(encoder.component)
 
 
-def _autoencoder(bundle: Bundle) -> Autoencoder:
+def _autoencoder(bundle: Bundle, *, refined: bool) -> Autoencoder:
+    """The VAE; the decoder of refined images is the refiner's, as in diffusers."""
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
-    return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
+    if refined and bundle.refiner is not None:
+        decoder = names.of_refiner(bundle.refiner.name_of("vae decoder"))
+    else:
+        decoder = bundle.name_of("vae decoder")
+    return Autoencoder(encoder, decoder, bundle.family.latents)
 
 
 def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:

@@ -163,6 +163,14 @@ PARAMETERS = (
         aliases=("resize_mode",),
     ),
     Parameter(
+        "refiner_start",
+        Between(0, 1),
+        "the share of the schedule after which the refiner takes over; 1 leaves the refiner out",
+        "0.8, with a refiner",
+        a1111="Refiner switch at",
+        aliases=("high_noise_frac", "denoising_end", "refiner_switch_at"),
+    ),
+    Parameter(
         "control",
         Anything("a dict from ControlNet names to images or `Control`s"),
         "an image for each ControlNet to follow",

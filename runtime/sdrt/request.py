@@ -59,6 +59,7 @@ class Request:
     strength: float | None = None
     padding_mask_crop: int | None = None
     resize: Resize | None = None
+    refiner_start: float | None = None
     control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False
 
@@ -201,6 +202,7 @@ class RequestOptions(TypedDict, total=False):
     strength: float | None
     padding_mask_crop: int | None
     resize: Resize | None
+    refiner_start: float | None
     control: Mapping[str, Control | ImageSource]
     guess_mode: bool
 

@@ -24,6 +24,7 @@ from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
 from sdrt.scheduling import Steps, steps_of
 
+_REFINER_START = 0.8  # the share in diffusers' examples
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses only the low 32 bits
 
 
@@ -37,6 +38,8 @@ class Settings:
     seed: int
     strength: float  # 1 for a request without an image
     steps: Steps
+    refiner_start: float | None  # None without a refiner
+    refiner_steps: Steps | None  # None if no step is left to the refiner
 
     @property
     def num_inference_steps(self) -> int:
@@ -52,6 +55,7 @@ class Settings:
             guidance_scale=self.guidance_scale,
             seed=self.seed,
             strength=None if request.image is None else self.strength,
+            refiner_start=self.refiner_start,
         )
 
 
@@ -63,13 +67,18 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     """
     width, height = _size(request, bundle)
     strength = _strength(request)
+    refiner_start = _refiner_start(request, bundle)
+    share = None if refiner_start == 1 else refiner_start
+    steps = steps_of(request, strength, bundle, denoising_end=share)
     settings = Settings(
         height=height,
         width=width,
         guidance_scale=_first(request.guidance_scale, bundle.defaults["guidance_scale"]),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
         strength=strength,
-        steps=steps_of(request, strength, bundle),
+        steps=steps,
+        refiner_start=refiner_start,
+        refiner_steps=None if share is None else _refiner_steps(request, steps, share, bundle),
     )
     _check_size(settings, bundle)
     _check_kind(request, bundle)
@@ -206,6 +215,33 @@ def _check_narrow(role: str, part: Size, size: Size) -> None:
             f"{role}: got {size_text(part)} pixels for a result of {size_text(size)}, which would "
             f"cut away all but 1/{disproportion(part, size):.0f} of it: use another aspect ratio"
         )
+
+
+def _refiner_start(request: Request, bundle: Bundle) -> float | None:
+    if bundle.refiner is not None:
+        start: float = _first(request.refiner_start, _REFINER_START)
+        return start
+    if request.refiner_start is not None:
+        raise RequestError(
+            "refiner_start was given without a refiner: give --refiner BUNDLE, in Python "
+            "Pipeline.open(bundle, refiner=…)"
+        )
+    return None
+
+
+def _refiner_steps(request: Request, steps: Steps, share: float, bundle: Bundle) -> Steps:
+    """The steps of the refiner: as many as the bundle's, with the same scheduler (others scale
+    latents differently) and the options of its own configuration."""
+    assert bundle.refiner is not None, "only a refiner has steps"
+    scheduler = scheduler_of(request, bundle)
+    request = replace(request, num_inference_steps=steps.num_inference_steps, scheduler=scheduler)
+    return steps_of(request, 1.0, bundle.refiner, denoising_start=share)
+
+
+def scheduler_of(request: Request, bundle: Bundle) -> str:
+    """The name of the scheduler that runs."""
+    name: str = request.scheduler or bundle.scheduler_config["_class_name"]
+    return name
 
 
 def _strength(request: Request) -> float:

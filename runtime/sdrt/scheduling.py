@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdrt.bundle.folder import Bundle
-from sdrt.denoising.start import first_index
+from sdrt.denoising.start import first_after, first_index, num_before
 from sdrt.errors import RequestError
 from sdrt.notes import Note
 from sdrt.request import Request
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps of a request.
-
-    `first` is the index into the schedule's timesteps at which its image starts. `notes` are the
-    differences from the images of diffusers' class.
+    """The steps of a request with one denoiser: the calls `first` to `stop`, without `stop`, of a
+    schedule. `notes` are the differences from the images of diffusers' class.
     """
 
     schedule: Schedule
     num_inference_steps: int  # of the whole schedule, as diffusers counts
     first: int
+    stop: int
     notes: tuple[Note, ...]
 
+    @property
+    def num_calls(self) -> int:
+        return self.stop - self.first
 
-def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
-    """The steps of a request with an image of this strength, or with strength 1 without one.
+
+def steps_of(
+    request: Request,
+    strength: float,
+    bundle: Bundle,
+    *,
+    denoising_start: float | None = None,
+    denoising_end: float | None = None,
+) -> Steps:
+    """The steps of a request with an image of this strength, or with strength 1 without one; only
+    those before or after a share of the schedule, as diffusers cuts it between two pipelines.
 
     Raises `SamplerError` for an impossible schedule, `RequestError` if no step is left.
     """
@@ -52,11 +63,36 @@ def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
         strength=strength if spaced_again else 1.0,
     )
     num_steps = len(schedule.steps) if custom else _num_steps(request, bundle)
+    first = 0 if spaced_again else _first(schedule, num_steps, strength)
+    stop, total = len(schedule.timesteps), ours.options.num_train_timesteps
+    if denoising_start is not None:
+        first = first_after(schedule, denoising_start, total)
+    if denoising_end is not None:
+        stop = num_before(schedule, denoising_end, total)
+    _require_some(first, stop, denoising_start, denoising_end)
     return Steps(
         schedule=schedule,
         num_inference_steps=num_steps,
-        first=0 if spaced_again else _first(schedule, num_steps, strength),
+        first=first,
+        stop=stop,
         notes=tuple(_differences(theirs, ours, corrections)),
+    )
+
+
+def _require_some(
+    first: int, stop: int, denoising_start: float | None, denoising_end: float | None
+) -> None:
+    """RequestError if a share of the schedule leaves no call to one of two denoisers."""
+    if first < stop:
+        return
+    share, whose, way_out = (
+        (denoising_end, "the bundle's own UNet", "larger")
+        if denoising_start is None
+        else (denoising_start, "the refiner", "smaller")
+    )
+    raise RequestError(
+        f"refiner_start: got {share:g}, which leaves no step to {whose}: give a {way_out} number, "
+        "more steps, or 1 to leave the refiner out"
     )
 
 

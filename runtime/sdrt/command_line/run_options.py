@@ -70,6 +70,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser, _OPTIONS)
     parser.epilog = f"Schedulers: {schedulers_help()}"
     add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
+    _add_refiner(parser.add_argument_group("refiner"))
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
         "--deadline",
@@ -92,6 +93,13 @@ def add_parameters(group: argparse._ActionsContainer, names: Iterable[str]) -> N
             help=_help_of(parameter),
             **_argument_of(parameter.kind),
         )
+
+
+def _add_refiner(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--refiner", metavar="BUNDLE", help="a second bundle, which takes the last steps"
+    )
+    add_parameters(group, ["refiner_start"])
 
 
 def _add_control(group: argparse._ArgumentGroup) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from sdrt.samplers.schedule import Schedule
 
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), one stream per image
-Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents
+# (latents, index of the next timestep, or None after the last one) -> latents
+Blend: TypeAlias = Callable[[Array, int | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,40 @@ def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -
     return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
+def num_before(schedule: Schedule, share: float, num_train_timesteps: int) -> int:
+    """The number of calls before this share of the noise is gone: diffusers' `denoising_end`."""
+    return int((schedule.timesteps >= _cutoff(share, num_train_timesteps)).sum())
+
+
+def first_after(schedule: Schedule, share: float, num_train_timesteps: int) -> int:
+    """The index of the first call after this share: diffusers' `denoising_start`. If the share ends
+    in the middle of a step, that step is repeated.
+    """
+    num_calls = int((schedule.timesteps < _cutoff(share, num_train_timesteps)).sum())
+    if schedule.calls_per_step == 2 and num_calls % 2 == 0:
+        num_calls += 1  # the last step has one call
+    return len(schedule.timesteps) - num_calls
+
+
+def _cutoff(share: float, num_train_timesteps: int) -> int:
+    return round(num_train_timesteps - share * num_train_timesteps)
+
+
+def start_of_refiner(
+    kind: StartKind, latents: Array, schedule: Schedule, index: int, draw: Draw, vae: Autoencoder
+) -> Start:
+    """The start of a refiner from the latents of the steps before it. With a mask, the latents that
+    it keeps are these.
+
+    Source: `StableDiffusionXLImg2ImgPipeline` and `StableDiffusionXLInpaintPipeline` with
+    `denoising_start`.
+    """
+    if not isinstance(kind, Inpaint):
+        return Start(latents, index)
+    blend = _blend(kind, schedule, latents, draw(), vae)
+    return Start(latents, index, blend=blend)
+
+
 def start_from_image(
     kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder
 ) -> Asks[Start]:
@@ -106,16 +141,22 @@ def start_with_blending(
     posterior = yield from vae.encode(kind.pixels)
     latents, noise = posterior.sample(draw()), draw()
     draw()  # diffusers also samples the masked image, without using it
+    blend = _blend(kind, schedule, latents, noise, vae)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
+
+
+def _blend(
+    kind: Inpaint, schedule: Schedule, latents: Array, noise: Array, vae: Autoencoder
+) -> Blend:
+    """Replaces what the mask keeps by `latents` with the noise of the next timestep."""
     mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
 
-    def blend(painted: Array, at: int) -> Array:
-        kept = latents
-        if at + 1 < len(schedule.timesteps):
-            kept = schedule.add_noise(latents, noise, at + 1)
+    def blend(painted: Array, index: int | None) -> Array:
+        kept = latents if index is None else schedule.add_noise(latents, noise, index)
         blended: Array = (1 - mask) * kept + mask * painted
         return blended
 
-    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
+    return blend
 
 
 def start_with_mask_channels(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 NEGATIVE = "Negative prompt:"
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
-    *("Denoising strength", "Clip skip", "Version"),
+    *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {
     "guidance scale": "CFG scale",  # Draw Things

@@ -94,9 +94,7 @@ class Schedule:
         if stop is None or stop == len(self.timesteps):
             return sampler
         if not start < stop < len(self.timesteps):
-            raise SamplerError(
-                f"stop: got {stop}, expected {start + 1} to {len(self.timesteps)}"
-            )
+            raise SamplerError(f"stop: got {stop}, expected {start + 1} to {len(self.timesteps)}")
         return _until(sampler, stop)
 
     def _step_at(self, start: int) -> int:
