@@ -15,6 +15,7 @@ from types import MappingProxyType
 _NO_ALIASES: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _MAX_NAME = 100  # characters; comparing longer words with known ones takes seconds
+_MAX_LISTED = 20  # names in a message
 
 
 class SdrtError(Exception):
@@ -108,7 +109,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def did_you_mean(
     word: str, known: Iterable[str], aliases: Mapping[str, str | tuple[str, ...]] = _NO_ALIASES
 ) -> str:
-    """The end of a message about an unknown `word`: the nearest known name, or all known names.
+    """The end of a message about an unknown `word`: the nearest known name, or the known names.
 
     `aliases` holds words of other programs, in lower case, and the known names that they mean; an
     alias counts more than a name that is spelt alike.
@@ -117,7 +118,8 @@ def did_you_mean(
     word = word[:_MAX_NAME]
     if meant := _meant(word, names, aliases.get(word.lower(), ())):
         return "did you mean " + " or ".join(f"'{name}'" for name in meant) + "?"
-    return f"known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"known: {', '.join(names[:_MAX_LISTED]) or 'none'}{more}"
 
 
 def _meant(word: str, known: Sequence[str], alias: str | tuple[str, ...]) -> list[str]:

@@ -108,7 +108,7 @@ class Generation:
             stage.family.denoiser,
             signature,
             branches=stage.branches,
-            size=self.job.size,
+            time_ids=stage.time_ids,
             guidance_scale=stage.guidance_scale,
         )
         return Denoiser(

@@ -16,7 +16,7 @@ from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
 from sdrt.denoising.vae import Autoencoder
 from sdrt.errors import BundleError
-from sdrt.families.family import Family
+from sdrt.families.family import Family, Task, TextRecipe
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
@@ -28,6 +28,7 @@ from sdrt.resolving import Settings, frame_of, scheduler_of, settings_of
 from sdrt.scheduling import Steps
 from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
+from sdrt.time_ids import TimeIds, time_ids_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ class Stage:
 
     family: Family  # with the pipeline's names
     steps: Steps
-    prompts: Prompts
+    prompts: tuple[Prompts, ...]  # for each text encoder
     branches: tuple[Branch, ...]
+    time_ids: TimeIds
     guidance_scale: float
     denoiser: str
     controlnets: tuple[ControlNet, ...] = ()
@@ -98,7 +100,8 @@ def job_from_request(
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    base, refiner = _base(request, settings, bundle), _refiner(request, settings, bundle)
+    base = _stage(request, request.task, settings, frame.size, bundle)
+    refiner = _refiner(request, settings, frame.size, bundle)
     admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
     controlnets = tuple(
         _controlnet(request, name, bundle, signatures, frame) for name in request.controls
@@ -118,24 +121,27 @@ def job_from_request(
     )
 
 
-def _base(request: Request, settings: Settings, bundle: Bundle) -> Stage:
-    branches = branches_of(bundle.family.denoiser, settings.guidance_scale)
+def _stage(request: Request, task: Task, settings: Settings, size: Size, bundle: Bundle) -> Stage:
+    family = bundle.family
+    branches = branches_of(family.denoiser, settings.guidance_scale)
     return Stage(
-        family=bundle.family,
+        family=family,
         steps=settings.steps,
-        prompts=_prompts(request, branches),
+        prompts=_prompts(request, family.text, branches),
         branches=branches,
+        time_ids=time_ids_of(request, task, size, family.denoiser),
         guidance_scale=settings.guidance_scale,
         denoiser=_denoiser(request, bundle),
     )
 
 
-def _refiner(request: Request, settings: Settings, bundle: Bundle) -> Stage | None:
+def _refiner(request: Request, settings: Settings, size: Size, bundle: Bundle) -> Stage | None:
     """The refiner's part: the same settings, without ControlNets."""
     if bundle.refiner is None or settings.refiner_steps is None:
         return None
     _require_supported(bundle.refiner.family)
-    stage = _base(replace(request, control={}), settings, bundle.refiner)
+    task: Task = "inpainting" if request.mask is not None else "image to image"
+    stage = _stage(replace(request, control={}), task, settings, size, bundle.refiner)
     return replace(
         stage,
         family=replace(stage.family, text=stage.family.text.renamed(names.of_refiner)),
@@ -149,9 +155,28 @@ def _notes_on_steps(settings: Settings) -> tuple[Note, ...]:
     return (*settings.steps.notes, *(after.notes if after else ()))
 
 
-def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
-    negative = request.negative_prompts if "negative" in branches else ()
-    return Prompts(request.prompts, negative, clip_skip=request.clip_skip or 0)
+def _prompts(
+    request: Request, text: TextRecipe, branches: tuple[Branch, ...]
+) -> tuple[Prompts, ...]:
+    """The texts of each encoder: the second one may have its own."""
+    negative = "negative" in branches
+    if request.negative_prompt is None and text.missing_negative == "encode":
+        request = replace(request, negative_prompt="")
+    first = Prompts(
+        request.prompts,
+        request.negative_prompts if negative else (),
+        clip_skip=request.clip_skip or 0,
+    )
+    second = replace(
+        first,
+        positive=request.prompts_2,
+        negative=request.negative_prompts_2 if negative else (),
+        fields=(
+            "prompt_2" if request.prompt_2 else "prompt",
+            "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
+        ),
+    )
+    return tuple(second if i == 1 else first for i in range(len(text.encoders)))
 
 
 def _work(

@@ -71,6 +71,28 @@ class Numbers:
         return f"a list of {MAX_ITEMS} items at most, each {self.each}"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two numbers in diffusers' order, such as (height, width); two-element lists count too."""
+
+    names: tuple[str, str]
+    each: Between
+
+    def checked(self, name: str, value: Any) -> tuple[int | float, int | float]:
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not _is_list(value) or len(value) != len(self.names):
+            raise _refusal(name, value, self)
+        first, second = (
+            self.each.checked(f"{name}[{i}] ({part})", value[i])
+            for i, part in enumerate(self.names)
+        )
+        return first, second
+
+    def __str__(self) -> str:
+        return f"a pair ({', '.join(self.names)}), each {self.each}"
+
+
 class Texts:
     """One text, or a list of texts; none longer than `MAX_TEXT`."""
 

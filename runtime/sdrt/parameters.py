@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from sdrt.errors import BundleError, did_you_mean, quoted
-from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Scheduler, Texts
+from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
 
 MAX_SIDE = 8192  # pixels
+MAX_STATED_SIDE = 65536  # pixels of an image that is only stated, as in original_size
 MAX_SEED = 2**64 - 1
 MAX_IMAGES = 1024  # in one request
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
@@ -31,15 +32,26 @@ class Parameter:
 
 
 _IMAGE = Anything("a PIL image, or the path of an image")
+SIZE = Pair(("height", "width"), Between(1, MAX_STATED_SIDE, whole=True))
+CORNER = Pair(("top", "left"), Between(0, MAX_STATED_SIDE, whole=True))
+_SCORE = Between(0, 10)
 
 PARAMETERS = (
     Parameter("prompt", Texts(), "what to generate"),
+    Parameter("prompt_2", Texts(), "what to generate, for the second text encoder", "the prompt"),
     Parameter(
         "negative_prompt",
         Texts(),
         "what the images should not show",
+        "none, which for SDXL differs from an empty one",
         options=("-n", "--negative-prompt"),
         aliases=("negative", "uncond"),
+    ),
+    Parameter(
+        "negative_prompt_2",
+        Texts(),
+        "what the images should not show, for the second text encoder",
+        "the negative prompt",
     ),
     Parameter(
         "num_inference_steps",
@@ -143,7 +155,7 @@ PARAMETERS = (
         "strength",
         Between(0, 1),
         "how much to change the image: the share of the steps that run",
-        "0.8, or 1 with a mask",
+        "the model's, such as 0.8, or 1 with a mask",
         a1111="Denoising strength",
         needs="image",
         aliases=("denoising_strength", "denoise"),
@@ -169,6 +181,46 @@ PARAMETERS = (
         "0.8, with a refiner",
         a1111="Refiner switch at",
         aliases=("high_noise_frac", "denoising_end", "refiner_switch_at"),
+    ),
+    Parameter(
+        "original_size",
+        SIZE,
+        "the size that the image should look scaled from: a small one makes it look enlarged",
+        "the result's",
+    ),
+    Parameter(
+        "crops_coords_top_left",
+        CORNER,
+        "how much should look cut off, in pixels from the top and from the left",
+        "0 and 0: a centred image",
+        ("--crop", "--crops-coords-top-left"),
+    ),
+    Parameter("target_size", SIZE, "the size that the image should look scaled to", "the result's"),
+    Parameter(
+        "negative_original_size",
+        SIZE,
+        "original_size for the negative prompt; for text to image only with negative_target_size",
+        "original_size",
+    ),
+    Parameter(
+        "negative_crops_coords_top_left",
+        CORNER,
+        "crops_coords_top_left for the negative prompt, if it has sizes of its own",
+        "0 and 0",
+        ("--negative-crop", "--negative-crops-coords-top-left"),
+    ),
+    Parameter(
+        "negative_target_size",
+        SIZE,
+        "target_size for the negative prompt; for text to image only with negative_original_size",
+        "target_size",
+    ),
+    Parameter("aesthetic_score", _SCORE, "how beautiful the image should be, for a refiner", "6"),
+    Parameter(
+        "negative_aesthetic_score",
+        _SCORE,
+        "aesthetic_score for the negative prompt",
+        "2.5",
     ),
     Parameter(
         "control",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from inspect import getdoc
-from typing import Any, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from sdrt.control import Control
 from sdrt.errors import RequestError, did_you_mean, quoted
+from sdrt.families.family import Task
 from sdrt.images.framing import size_text
 from sdrt.images.masks import mask_from_source
 from sdrt.images.reading import ImageSource, InputImage, input_image_from_source
@@ -23,6 +24,7 @@ from sdrt.parameters import (
 )
 
 MAX_NAME = 255  # characters: a component's folder has the name of its ControlNet
+Pixels: TypeAlias = tuple[int, int]  # height and width, or from the top and from the left
 
 _READERS = {"image": input_image_from_source, "mask_image": mask_from_source}
 
@@ -41,7 +43,9 @@ class Request:
     """
 
     prompt: str | Sequence[str]
-    negative_prompt: str | Sequence[str] = ""
+    prompt_2: str | Sequence[str] | None = None
+    negative_prompt: str | Sequence[str] | None = None
+    negative_prompt_2: str | Sequence[str] | None = None
     height: int | None = None
     width: int | None = None
     num_inference_steps: int | None = None
@@ -60,6 +64,14 @@ class Request:
     padding_mask_crop: int | None = None
     resize: Resize | None = None
     refiner_start: float | None = None
+    original_size: Pixels | None = None
+    crops_coords_top_left: Pixels | None = None
+    target_size: Pixels | None = None
+    negative_original_size: Pixels | None = None
+    negative_crops_coords_top_left: Pixels | None = None
+    negative_target_size: Pixels | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False
 
@@ -89,14 +101,33 @@ class Request:
     @property
     def prompts(self) -> tuple[str, ...]:
         """The prompt of every image, in the order of the images."""
-        return self._repeat(self.prompt)
+        return self._for_images(self.prompt)
 
     @property
-    def negative_prompts(self) -> tuple[str, ...]:
+    def prompts_2(self) -> tuple[str, ...]:
+        """The prompt of every image for the second text encoder; "" counts as not given, as in
+        diffusers."""
+        return self._for_images(self.prompt_2 or self.prompt)
+
+    @property
+    def negative_prompts(self) -> tuple[str | None, ...]:
         """The negative prompt of every image."""
-        if isinstance(self.negative_prompt, str):
-            return (self.negative_prompt,) * self.num_images
-        return self._repeat(self.negative_prompt)
+        return self._for_images(self.negative_prompt)
+
+    @property
+    def negative_prompts_2(self) -> tuple[str | None, ...]:
+        """The negative prompt of every image for the second text encoder. Without
+        `negative_prompt` there is none, as in diffusers."""
+        if self.negative_prompt is None:
+            return self.negative_prompts
+        return self._for_images(self.negative_prompt_2 or self.negative_prompt)
+
+    @property
+    def task(self) -> Task:
+        """What it starts from."""
+        if self.mask_image is not None:
+            return "inpainting"
+        return "text to image" if self.image is None else "image to image"
 
     @property
     def num_images(self) -> int:
@@ -122,17 +153,20 @@ class Request:
     def _num_prompts(self) -> int:
         return 1 if isinstance(self.prompt, str) else len(self.prompt)
 
-    def _repeat(self, texts: str | Sequence[str]) -> tuple[str, ...]:
-        texts = (texts,) if isinstance(texts, str) else texts
+    def _for_images(self, texts: str | Sequence[str] | None) -> tuple[Any, ...]:
+        """The text of every image: the one for all, or that of its prompt."""
+        if texts is None or isinstance(texts, str):
+            return (texts,) * self.num_images
         return tuple(text for text in texts for _ in range(self.num_images_per_prompt))
 
     def _check_prompts(self) -> None:
-        negative = self.negative_prompt
-        if not isinstance(negative, str) and len(negative) != self._num_prompts:
-            raise RequestError(
-                f"negative_prompt: got a list of {len(negative)} for {self._num_prompts} prompts, "
-                "expected one string for all, or a list with one for each"
-            )
+        for name in ("prompt_2", "negative_prompt", "negative_prompt_2"):
+            texts = getattr(self, name)
+            if isinstance(texts, tuple) and len(texts) != self._num_prompts:
+                raise RequestError(
+                    f"{name}: got a list of {len(texts)} for {self._num_prompts} prompts, "
+                    "expected one string for all, or a list with one for each"
+                )
         if self.timesteps is not None and self.sigmas is not None:
             raise RequestError("timesteps and sigmas were both given: give one of them")
 
@@ -184,7 +218,9 @@ class Request:
 class RequestOptions(TypedDict, total=False):
     """The keywords of `Pipeline.__call__` and `Pipeline.stream`: the fields of `Request`."""
 
-    negative_prompt: str | Sequence[str]
+    prompt_2: str | Sequence[str] | None
+    negative_prompt: str | Sequence[str] | None
+    negative_prompt_2: str | Sequence[str] | None
     height: int | None
     width: int | None
     num_inference_steps: int | None
@@ -203,6 +239,14 @@ class RequestOptions(TypedDict, total=False):
     padding_mask_crop: int | None
     resize: Resize | None
     refiner_start: float | None
+    original_size: Pixels | None
+    crops_coords_top_left: Pixels | None
+    target_size: Pixels | None
+    negative_original_size: Pixels | None
+    negative_crops_coords_top_left: Pixels | None
+    negative_target_size: Pixels | None
+    aesthetic_score: float | None
+    negative_aesthetic_score: float | None
     control: Mapping[str, Control | ImageSource]
     guess_mode: bool
 

@@ -12,6 +12,7 @@ from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, size_of_input
+from sdrt.time_ids import NEGATIVE_FIELDS, without_effect
 
 _SYNTAX = re.compile(r"<\w+:[^<>\n]*>|\([^()\n]*:\s*\d[\d.]*\s*\)")  # <lora:a:0.8>, (red:1.5)
 _LONG = 60  # characters of a prompt in a message
@@ -21,6 +22,7 @@ _FAR = 2.5  # between the numbers of pixels; 768×768 of 512×512 is 2.25
 def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
     """The facts that a user should know before the image exists."""
     yield from _without_guidance(request, settings, bundle)
+    yield from _ignored_negatives(request, settings, bundle)
     yield from _replaced_steps(request, settings)
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
@@ -31,14 +33,25 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
 def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
     if "negative" in branches_of(bundle.family.denoiser, settings.guidance_scale):
         return
-    given = {
+    given: dict[str, object] = {
         "negative_prompt": any(request.negative_prompts),
+        "negative_prompt_2": request.negative_prompt_2,
         "guidance_rescale": request.guidance_rescale > 0,
+        **{name: getattr(request, name) is not None for name in NEGATIVE_FIELDS},
     }
     scale = f"guidance_scale is {settings.guidance_scale:g}"
     for name, is_given in given.items():
         if is_given:
             yield Note("no_guidance", name, f"{name}: has no effect without guidance ({scale})")
+
+
+def _ignored_negatives(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
+    """Fields for the negative prompt that diffusers ignores without a word."""
+    ignored = list(without_effect(request, bundle.family.denoiser))
+    if request.negative_prompt_2 and settings.negative_prompt is None:
+        ignored.append(("negative_prompt_2", "without negative_prompt"))
+    for name, reason in ignored:
+        yield Note("ignored_negative", name, f"{name}: has no effect {reason}")
 
 
 def _replaced_steps(request: Request, settings: Settings) -> Iterator[Note]:
@@ -85,9 +98,12 @@ def _prompt_syntax(request: Request) -> Iterator[Note]:
     """Tags and weights of A1111's, which diffusers reads as words, too."""
     for name, prompts in (
         ("prompt", request.prompts),
+        ("prompt_2", request.prompts_2 if request.prompt_2 else ()),
         ("negative_prompt", request.negative_prompts),
+        ("negative_prompt_2", request.negative_prompts_2 if request.negative_prompt_2 else ()),
     ):
-        found = next(filter(None, map(_SYNTAX.search, prompts)), None)
+        texts = filter(None, prompts)
+        found = next(filter(None, map(_SYNTAX.search, texts)), None)
         if found is not None:
             yield Note(
                 "prompt_syntax",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from sdrt.images.reading import InputImage
 from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
 from sdrt.scheduling import Steps, steps_of
+from sdrt.time_ids import require_time_ids
 
 _REFINER_START = 0.8  # the share in diffusers' examples
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses only the low 32 bits
@@ -36,6 +38,7 @@ class Settings:
     width: int
     guidance_scale: float
     seed: int
+    negative_prompt: str | Sequence[str] | None  # None if the model takes zeros in its place
     strength: float  # 1 for a request without an image
     steps: Steps
     refiner_start: float | None  # None without a refiner
@@ -49,6 +52,7 @@ class Settings:
         """The request with each `None` replaced by the value in use."""
         return replace(
             request,
+            negative_prompt=self.negative_prompt,
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
@@ -66,15 +70,17 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     BundleError if the bundle is incomplete.
     """
     width, height = _size(request, bundle)
-    strength = _strength(request)
+    defaults = bundle.defaults_for(request.task)
+    strength = _first(request.strength, defaults.get("strength"), 1.0)
     refiner_start = _refiner_start(request, bundle)
     share = None if refiner_start == 1 else refiner_start
     steps = steps_of(request, strength, bundle, denoising_end=share)
     settings = Settings(
         height=height,
         width=width,
-        guidance_scale=_first(request.guidance_scale, bundle.defaults["guidance_scale"]),
+        guidance_scale=_first(request.guidance_scale, defaults["guidance_scale"]),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
+        negative_prompt=_negative_prompt(request, bundle),
         strength=strength,
         steps=steps,
         refiner_start=refiner_start,
@@ -82,6 +88,8 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     )
     _check_size(settings, bundle)
     _check_kind(request, bundle)
+    _check_texts(request, bundle)
+    require_time_ids(request, _time_ids(bundle))
     _check_control(request, bundle)
     _check_proportions(request, frame_of(request, settings), bundle)
     return settings
@@ -106,7 +114,8 @@ def size_of_input(request: Request) -> Size | None:
 def _size(request: Request, bundle: Bundle) -> Size:
     """Width and height: the request's, else the input image's, cut to whole latents, else the
     model's."""
-    size = bundle.defaults["width"], bundle.defaults["height"]
+    defaults = bundle.defaults_for(request.task)
+    size = defaults["width"], defaults["height"]
     given, multiple = size_of_input(request), bundle.family.latents.pixel_multiple
     if given:
         width, height = (max(side // multiple, 1) * multiple for side in given)
@@ -140,6 +149,22 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
         )
     if request.input_image:
         _check_vae_encoder(bundle)
+
+
+def _check_texts(request: Request, bundle: Bundle) -> None:
+    """RequestError for a second text if there is no second encoder for it."""
+    for name in ("prompt_2", "negative_prompt_2"):
+        if getattr(request, name) and len(bundle.family.text.encoders) < 2:
+            raise RequestError(
+                f"{name}: this bundle's model has one text encoder, which reads "
+                f"{name.removesuffix('_2')}: leave {name} out"
+            )
+
+
+def _time_ids(bundle: Bundle) -> tuple[str, ...]:
+    """The names of the numbers that the denoisers take."""
+    theirs = () if bundle.refiner is None else _time_ids(bundle.refiner)
+    return tuple(dict.fromkeys((*bundle.family.denoiser.time_ids, *theirs)))
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:
@@ -244,10 +269,11 @@ def scheduler_of(request: Request, bundle: Bundle) -> str:
     return name
 
 
-def _strength(request: Request) -> float:
-    """diffusers' defaults, which differ between image to image and inpainting."""
-    default = 0.8 if request.image is not None and request.mask_image is None else 1.0
-    return default if request.strength is None else request.strength
+def _negative_prompt(request: Request, bundle: Bundle) -> str | Sequence[str] | None:
+    """The negative prompt; a missing one is empty, unless a model takes zeros in its place."""
+    families = [each.family for each in (bundle, bundle.refiner) if each is not None]
+    encoded = all(family.text.missing_negative == "encode" for family in families)
+    return "" if request.negative_prompt is None and encoded else request.negative_prompt
 
 
 def _first(*values: Any) -> Any:

@@ -109,7 +109,7 @@ def _their_scheduler(
 def _num_steps(request: Request, bundle: Bundle) -> int:
     if request.num_inference_steps is not None:
         return request.num_inference_steps
-    default: int = bundle.defaults["num_inference_steps"]
+    default: int = bundle.defaults_for(request.task)["num_inference_steps"]
     return default
 
 

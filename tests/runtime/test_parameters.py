@@ -84,7 +84,7 @@ def test_run_has_an_option_for_every_parameter(capsys: pytest.CaptureFixture[str
         ("generator", "did you mean 'seed'?"),
         ("sampler", "did you mean 'scheduler'?"),
         ("promt", "did you mean 'prompt'?"),
-        ("zzz", "known: prompt, negative_prompt, "),
+        ("zzz", "known: prompt, prompt_2, negative_prompt, "),
     ],
 )
 def test_unknown_keywords_name_what_is_meant(word: str, meant: str) -> None:

@@ -22,7 +22,7 @@ from sdrt.bundle.optimum_folder import (
     onnx_folders,
 )
 from sdrt.errors import BundleError, quoted
-from sdrt.families.family import Family, Role
+from sdrt.families.family import Family, Role, Task
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.tokenizer_config import TOKENIZER_FILES
 from sdrt_engines.regular_file import read_regular
@@ -151,8 +151,12 @@ class Bundle:
 
     @property
     def defaults(self) -> Mapping[str, Any]:
+        """The values for None in a request for text to image."""
+        return self.defaults_for("text to image")
+
+    def defaults_for(self, task: Task) -> Mapping[str, Any]:
         """The values for None in a request: the bundle's own over those of the family."""
-        return {**self.family.defaults, **self.manifest.defaults}
+        return {**self.family.defaults_for(task), **self.manifest.defaults}
 
     @cached_property
     def controlnets(self) -> tuple[str, ...]:

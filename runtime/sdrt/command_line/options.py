@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -43,9 +42,6 @@ class _Parser(argparse.ArgumentParser):
         self.formatter_class = _WithDefaults
 
     def error(self, message: str) -> NoReturn:
-        ambiguous = re.match(r"ambiguous option: (\S+) could match", message)
-        if ambiguous and is_known_elsewhere(ambiguous[1]):
-            message = self._unknown(ambiguous[1])
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -62,6 +58,14 @@ class _Parser(argparse.ArgumentParser):
         arguments = [action.dest for action in self._get_positional_actions()]
         hint = hint_on_option(option, self.prog, self._option_string_actions, arguments)
         return f"no option {option}, {hint}"
+
+    def _get_option_tuples(self, option_string: str) -> Any:
+        """The options that it abbreviates: none if it is a word of its own, such as --prompt."""
+        arguments = [f"--{action.dest}" for action in self._get_positional_actions()]
+        word = option_string.partition("=")[0]
+        if word in arguments or is_known_elsewhere(word):
+            return []
+        return super()._get_option_tuples(option_string)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.option_strings and arg_strings == ["--"]:  # argparse would make it an empty list

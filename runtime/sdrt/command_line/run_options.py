@@ -7,10 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
-from sdrt.kinds import Between, Flag, Kind, OneOf, Scheduler, Texts
+from sdrt.command_line.shared_options import (
+    add_num_threads,
+    add_target,
+    height_and_width,
+    number,
+    top_and_left,
+    whole_number,
+)
+from sdrt.kinds import Between, Flag, Kind, OneOf, Pair, Scheduler, Texts
 from sdrt.metadata.saving import METADATA
-from sdrt.parameters import MAX_SIDE, PARAMETER, Parameter
+from sdrt.parameters import MAX_SIDE, PARAMETER, SIZE, Parameter
 from sdrt.scheduler_names import schedulers_help
 
 _IMAGE_OPTIONS = ("image", "mask_image", "strength", "padding_mask_crop", "resize")
@@ -26,6 +33,18 @@ _OPTIONS = (
     "seed",
     "eta",
     "clip_skip",
+)
+_SDXL_OPTIONS = (
+    "prompt_2",
+    "negative_prompt_2",
+    "original_size",
+    "crops_coords_top_left",
+    "target_size",
+    "negative_original_size",
+    "negative_crops_coords_top_left",
+    "negative_target_size",
+    "aesthetic_score",
+    "negative_aesthetic_score",
 )
 _CONTROL_OPTIONS = {  # each may be repeated: its form and help
     "--control": ("NAME=IMAGE", PARAMETER["control"].help),
@@ -70,6 +89,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser, _OPTIONS)
     parser.epilog = f"Schedulers: {schedulers_help()}"
     add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
+    add_parameters(
+        parser.add_argument_group("models with two text encoders or with sizes as inputs (SDXL)"),
+        _SDXL_OPTIONS,
+    )
     _add_refiner(parser.add_argument_group("refiner"))
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
@@ -119,6 +142,10 @@ def _argument_of(kind: Kind) -> dict[str, Any]:
             return {"choices": words}
         case Flag():
             return {"action": argparse.BooleanOptionalAction}
+        case Pair() if kind == SIZE:
+            return {"type": height_and_width, "metavar": "WIDTHxHEIGHT"}
+        case Pair():
+            return {"type": top_and_left, "metavar": "TOP,LEFT"}
         case Texts():
             return {"metavar": "TEXT"}
         case Scheduler():

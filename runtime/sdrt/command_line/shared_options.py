@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from sdrt.errors import quoted
 
@@ -19,6 +20,23 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {quoted(text)}, expected a number") from None
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """The numbers of WIDTHxHEIGHT, as all sizes are typed, in diffusers' order."""
+    match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected WIDTHxHEIGHT, as in 1024x768"
+        )
+    return int(match[2]), int(match[1])
+
+
+def top_and_left(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"got {quoted(text)}, expected TOP,LEFT, as in 0,128")
+    return int(match[1]), int(match[2])
 
 
 def add_target(parser: argparse.ArgumentParser, meaning: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -58,16 +58,17 @@ def conditioning_from_text(
     denoiser: Signature,
     *,
     branches: tuple[Branch, ...],
-    size: tuple[int, int],
+    time_ids: Mapping[Branch, Sequence[float]],
     guidance_scale: float,
 ) -> Conditioning:
-    """The conditioning of a job; `size` is the image's width and height in pixels."""
+    """The conditioning of a job; `time_ids` are the numbers for the rows of each branch."""
     num_rows = len(text.context)
     feeds = {names.ENCODER_HIDDEN_STATES: text.context}
     if text.pooled is not None:
         feeds[names.TEXT_EMBEDS] = text.pooled
     if facts.time_ids:
-        feeds[names.TIME_IDS] = _repeated(time_ids(facts, size), num_rows)
+        rows = np.array([time_ids[branch] for branch in branches], np.float32)
+        feeds[names.TIME_IDS] = _repeated(rows, num_rows // len(branches))
     if facts.guidance == "embedded":
         width = int(denoiser.input(names.TIMESTEP_COND).shape[1])
         embedding = guidance_scale_embedding(guidance_scale, width)
@@ -75,24 +76,8 @@ def conditioning_from_text(
     return Conditioning(feeds, branches)
 
 
-def time_ids(facts: DenoiserFacts, size: tuple[int, int]) -> Array:
-    """The numbers about the image that SDXL's denoisers take, (1, N): heights before widths.
-
-    The image counts as uncropped and as large as it is generated (Podell et al. 2023,
-    https://arxiv.org/abs/2307.01952, section 2.2).
-    """
-    width, height = size
-    numbers: Mapping[str, tuple[float, ...]] = {
-        "original_size": (height, width),
-        "crop": (0, 0),
-        "target_size": (height, width),
-        "aesthetic_score": (6.0,),
-    }
-    return np.array([[number for name in facts.time_ids for number in numbers[name]]], np.float32)
-
-
-def _repeated(row: Array, num_rows: int) -> Array:
-    return np.repeat(row, num_rows, axis=0)
+def _repeated(rows: Array, count: int) -> Array:
+    return np.repeat(rows, count, axis=0)
 
 
 def timestep_feed(spec: TensorSpec, timestep: float, num_rows: int) -> Array:

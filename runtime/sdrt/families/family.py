@@ -20,7 +20,8 @@ MAX_NAME = 100  # letters of a component's name, which begins names of files
 Role: TypeAlias = Literal[
     "text encoder", "image encoder", "denoiser", "vae encoder", "vae decoder", "controlnet"
 ]
-
+# What a request starts from: noise alone, an image, an image with a mask.
+Task: TypeAlias = Literal["text to image", "image to image", "inpainting"]
 
 _MAX_COUNT = 65536  # of channels and of the factors between pixels and latents
 
@@ -182,6 +183,15 @@ class Family:
                 raise BundleError(f"defaults.{name}: missing")
         for kind in ("image_defaults", "inpainting_defaults"):
             _check_further_defaults(kind, getattr(self, kind))
+
+    def defaults_for(self, task: Task) -> Mapping[str, Any]:
+        """The values for None in a request of this kind."""
+        further = {
+            "text to image": {},
+            "image to image": self.image_defaults,
+            "inpainting": self.inpainting_defaults,
+        }
+        return {**self.defaults, **further[task]}
 
     @property
     def native_size(self) -> tuple[int, int]:

@@ -74,10 +74,9 @@ def record_from_text(text: str) -> Record:
     """
     read = infotext_from_text(text)
     fields = read.fields
-    parameters: dict[str, Any] = {
-        "prompt": without_tags(read.prompt),
-        "negative_prompt": without_tags(read.negative_prompt),
-    }
+    parameters: dict[str, Any] = {"prompt": without_tags(read.prompt)}
+    if negative := without_tags(read.negative_prompt):
+        parameters["negative_prompt"] = negative  # A1111, too, gives SDXL zeros for an empty one
     for parameter in PARAMETERS:
         if parameter.a1111 in fields:
             parameters[parameter.name] = _read(parameter, fields)

@@ -31,11 +31,23 @@ def parameters_of_images(
         HASHES: dict(_hashes(request)) or None,
     }
     return tuple(
-        _without_none(common | {"prompt": prompt, "negative_prompt": negative, "seed": seed})
-        for prompt, negative, seed in zip(
-            request.prompts, request.negative_prompts, seeds, strict=True
-        )
+        _without_none(common | _texts_of(request, index) | {"seed": seed})
+        for index, seed in enumerate(seeds)
     )
+
+
+def _texts_of(request: Request, index: int) -> dict[str, str | None]:
+    """The texts of one image, None for those that were not given."""
+    texts = {
+        "prompt": request.prompts,
+        "prompt_2": request.prompts_2,
+        "negative_prompt": request.negative_prompts,
+        "negative_prompt_2": request.negative_prompts_2,
+    }
+    return {
+        name: None if getattr(request, name) is None else of_images[index]
+        for name, of_images in texts.items()
+    }
 
 
 def input_images(request: Request) -> Iterator[InputImage]:

@@ -4,7 +4,7 @@ requires."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -22,13 +22,14 @@ TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's fo
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The texts of a job, one per row, and the number of an encoder's last layers to skip for the
-    prompts; negative prompts always use all layers, as in diffusers.
+    """The texts of a job for one encoder, one per row, and the number of its last layers to skip
+    for the prompts; negative prompts always use all layers, as in diffusers.
     """
 
     positive: tuple[str, ...]  # B
-    negative: tuple[str, ...] = ()  # B, or none if guidance needs none
+    negative: tuple[str | None, ...] = ()  # B, or none if guidance needs none; None means zeros
     clip_skip: int = 0
+    fields: tuple[str, str] = ("prompt", "negative_prompt")  # of the request, for notes
 
     @property
     def num_rows(self) -> int:
@@ -45,24 +46,24 @@ class TextStates:
 
 
 def encode_prompts(
-    prompts: Prompts,
+    prompts: Sequence[Prompts],
     recipe: TextRecipe,
     signatures: Mapping[str, Signature],
     tokenizer_of: TokenizerOf,
 ) -> Asks[TextStates]:
-    """The text states of all rows. Each encoder runs once, on the distinct texts.
+    """The text states of all rows; `prompts` are those of each encoder. Each encoder runs once, on
+    the distinct texts.
 
     Source: `encode_prompt` of diffusers' pipelines.
     """
     encoded: list[TextStates] = []
-    for encoder in recipe.encoders:
+    for texts, encoder in zip(prompts, recipe.encoders, strict=True):
         if encoder.component in signatures:
             signature, tokenizer = signatures[encoder.component], tokenizer_of(encoder.tokenizer)
-            encoded.append((yield from _encode(prompts, encoder, signature, tokenizer)))
+            encoded.append((yield from _encode(texts, encoder, signature, tokenizer)))
         else:
-            encoded.append(_absent(prompts, encoder, recipe))
-    states = _joined(encoded, recipe)
-    return states if recipe.missing_negative == "encode" else _without_empty(states, prompts)
+            encoded.append(_absent(texts, encoder, recipe))
+    return _joined(encoded, recipe)
 
 
 def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
@@ -84,20 +85,24 @@ def _encode(
 ) -> Asks[TextStates]:
     """The states of one encoder; equal texts are encoded once."""
     plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
-    wanted = [(plain, text) for text in prompts.negative]
+    wanted = [*((plain, text) for text in prompts.negative)]
     wanted += [(skipped, text) for text in prompts.positive]
     outputs = [*(output for output, _ in wanted), *filter(None, [encoder.pooled])]
-    texts = list(dict.fromkeys(text for _, text in wanted))
+    texts = list(dict.fromkeys(text for _, text in wanted if text is not None))
     dtype = signature.input(names.INPUT_IDS).dtype
     tokens = [tokenizer.encode(text) for text in texts]
     ids = np.stack([row.ids for row in tokens]).astype(dtype)  # (U, L)
     link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
     answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
-    places = [texts.index(text) for _, text in wanted]  # R
-    states = zip(wanted, places, strict=True)
+
+    def row_of(output: str, text: str | None) -> Array:
+        states = answer.outputs[output]  # (U, …)
+        return np.zeros_like(states[0]) if text is None else states[texts.index(text)]
+
+    pooled = encoder.pooled
     return TextStates(
-        context=np.stack([answer.outputs[output][place] for (output, _), place in states]),
-        pooled=None if encoder.pooled is None else answer.outputs[encoder.pooled][places],
+        context=np.stack([row_of(output, text) for output, text in wanted]),
+        pooled=None if pooled is None else np.stack([row_of(pooled, text) for _, text in wanted]),
         notes=tuple(
             _truncated(text, row, prompts)
             for text, row in zip(texts, tokens, strict=True)
@@ -107,7 +112,8 @@ def _encode(
 
 
 def _truncated(text: str, tokens: Tokens, prompts: Prompts) -> Note:
-    field = "prompt" if text in prompts.positive else "negative_prompt"
+    positive, negative = prompts.fields
+    field = positive if text in prompts.positive else negative
     return Note(
         "prompt_truncated",
         field,
@@ -152,15 +158,3 @@ def _padded(states: Array, width: int | None) -> Array:
             "export the checkpoint again"
         )
     return np.pad(states, ((0, 0), (0, 0), (0, missing))) if missing else states
-
-
-def _without_empty(states: TextStates, prompts: Prompts) -> TextStates:
-    """The states with zeros in the rows of empty negative prompts."""
-    kept = np.array([text != "" for text in prompts.negative] + [True] * len(prompts.positive))
-    rows = kept.astype(np.float32)
-    pooled = states.pooled
-    return replace(
-        states,
-        context=states.context * rows[:, None, None],
-        pooled=None if pooled is None else pooled * rows[:, None],
-    )

@@ -26,7 +26,7 @@ from sdrt.families.family import (
     TextRecipe,
 )
 from sdrt_engines import Array, Signature, resolve_target
-from support.function_networks import CIRCLE, STAR, Function, Networks
+from support.function_networks import BLURRY, CIRCLE, STAR, Function, Networks
 from support.images import sample_image
 from support.onnx_writer import spec
 from support.toy_bundle import write_toy_bundle
@@ -233,12 +233,14 @@ def test_clip_skip_counts_from_the_layer_that_the_recipe_reads(
     np.testing.assert_array_equal(positive[:, 3:], others["normed_hidden_states.1"][0])
 
 
-def test_an_empty_negative_prompt_is_zeros(pipe: Pipeline, networks: Invented) -> None:
-    pipe([CIRCLE, STAR], negative_prompt=["", STAR], **SHORT)
+@pytest.mark.parametrize(("negative", "is_zeros"), [(None, True), ("", False), (BLURRY, False)])
+def test_a_negative_prompt_that_is_not_given_is_zeros(
+    negative: str | None, is_zeros: bool, pipe: Pipeline, networks: Invented
+) -> None:
+    pipe([CIRCLE, STAR], negative_prompt=negative, **SHORT)
     feeds = networks.feeds["transformer"][0]
     for name in ("encoder_hidden_states", "text_embeds"):
-        filled = [bool(row.any()) for row in feeds[name]]
-        assert filled == [False, True, True, True]
+        assert [not row.any() for row in feeds[name]] == [is_zeros, is_zeros, False, False]
 
 
 def test_an_encoder_that_is_needed_is_missed(bundle: Bundle) -> None:
