@@ -12,10 +12,11 @@ from sdrt.command_line.shared_options import (
     add_target,
     height_and_width,
     number,
+    numbers,
     top_and_left,
     whole_number,
 )
-from sdrt.kinds import Between, Flag, Kind, OneOf, Pair, Scheduler, Texts
+from sdrt.kinds import Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
 from sdrt.metadata.saving import METADATA
 from sdrt.parameters import MAX_SIDE, PARAMETER, SIZE, Parameter
 from sdrt.scheduler_names import schedulers_help
@@ -33,6 +34,8 @@ _OPTIONS = (
     "seed",
     "eta",
     "clip_skip",
+    "timesteps",
+    "sigmas",
 )
 _SDXL_OPTIONS = (
     "prompt_2",
@@ -138,6 +141,8 @@ def _argument_of(kind: Kind) -> dict[str, Any]:
             return {"type": whole_number, "metavar": "N"}
         case Between():
             return {"type": number, "metavar": "X"}
+        case Numbers():
+            return {"type": numbers, "metavar": "X,X"}
         case OneOf(words):
             return {"choices": words}
         case Flag():
