@@ -101,14 +101,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def tiny_controlnets(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], dict[str, Path]]:
-    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1."""
+    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1. SDXL's
+    refiners take none.
+    """
     root = tmp_path_factory.mktemp("controlnets")
 
     @cache
     def folders_of(recipe: str) -> dict[str, Path]:
         from checkpoints import tiny_controlnet
+        from recipes import REFINERS
 
-        channels = {"edges": 3, "depth": 1}
+        channels = {} if recipe in REFINERS else {"edges": 3, "depth": 1}
         return {
             name: tiny_controlnet(recipe, root / recipe / name, count)
             for name, count in channels.items()

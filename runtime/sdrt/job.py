@@ -11,6 +11,7 @@ from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
+from sdrt.control import Control
 from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
@@ -103,16 +104,13 @@ def job_from_request(
     base = _stage(request, request.task, settings, frame.size, bundle)
     refiner = _refiner(request, settings, frame.size, bundle)
     admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
-    controlnets = tuple(
-        _controlnet(request, name, bundle, signatures, frame) for name in request.controls
-    )
     return Job(
         request=request,
         work=work,
         size=frame.size,
         seeds=seeds,
         start=_start(request, settings, frame, bundle.family),
-        base=replace(base, controlnets=controlnets),
+        base=replace(base, controlnets=_controlnets(request, bundle, signatures, frame)),
         refiner=refiner,
         autoencoder=_autoencoder(bundle, refined=refiner is not None),
         finish=_finish(request, frame),
@@ -269,14 +267,23 @@ def _start(request: Request, settings: Settings, frame: Frame, family: Family) -
     )
 
 
+def _controlnets(
+    request: Request, bundle: Bundle, signatures: Mapping[str, Signature], frame: Frame
+) -> tuple[ControlNet, ...]:
+    return tuple(
+        _controlnet(name, control, bundle, signatures, frame)
+        for name, control in request.controls.items()
+    )
+
+
 def _controlnet(
-    request: Request,
     name: str,
+    control: Control,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     frame: Frame,
 ) -> ControlNet:
-    component, control = names.controlnet(name), request.controls[name]
+    component = names.controlnet(name)
     signature = signatures[component]
     num_channels = signature.input(names.CONTROLNET_COND).shape[1]
     config = bundle.component_config(component)

@@ -38,7 +38,13 @@ _SCORE = Between(0, 10)
 
 PARAMETERS = (
     Parameter("prompt", Texts(), "what to generate"),
-    Parameter("prompt_2", Texts(), "what to generate, for the second text encoder", "the prompt"),
+    Parameter(
+        "prompt_2",
+        Texts(),
+        "what to generate, for the second text encoder",
+        "the prompt",
+        a1111="SDXL prompt 2",
+    ),
     Parameter(
         "negative_prompt",
         Texts(),
@@ -52,6 +58,7 @@ PARAMETERS = (
         Texts(),
         "what the images should not show, for the second text encoder",
         "the negative prompt",
+        a1111="SDXL negative prompt 2",
     ),
     Parameter(
         "num_inference_steps",
@@ -187,6 +194,7 @@ PARAMETERS = (
         SIZE,
         "the size that the image should look scaled from: a small one makes it look enlarged",
         "the result's",
+        a1111="SDXL original size",
     ),
     Parameter(
         "crops_coords_top_left",
@@ -194,13 +202,21 @@ PARAMETERS = (
         "how much should look cut off, in pixels from the top and from the left",
         "0 and 0: a centred image",
         ("--crop", "--crops-coords-top-left"),
+        a1111="SDXL crop",
     ),
-    Parameter("target_size", SIZE, "the size that the image should look scaled to", "the result's"),
+    Parameter(
+        "target_size",
+        SIZE,
+        "the size that the image should look scaled to",
+        "the result's",
+        a1111="SDXL target size",
+    ),
     Parameter(
         "negative_original_size",
         SIZE,
         "original_size for the negative prompt; for text to image only with negative_target_size",
         "original_size",
+        a1111="SDXL negative original size",
     ),
     Parameter(
         "negative_crops_coords_top_left",
@@ -208,19 +224,28 @@ PARAMETERS = (
         "crops_coords_top_left for the negative prompt, if it has sizes of its own",
         "0 and 0",
         ("--negative-crop", "--negative-crops-coords-top-left"),
+        a1111="SDXL negative crop",
     ),
     Parameter(
         "negative_target_size",
         SIZE,
         "target_size for the negative prompt; for text to image only with negative_original_size",
         "target_size",
+        a1111="SDXL negative target size",
     ),
-    Parameter("aesthetic_score", _SCORE, "how beautiful the image should be, for a refiner", "6"),
+    Parameter(
+        "aesthetic_score",
+        _SCORE,
+        "how beautiful the image should be, for a refiner",
+        "6",
+        a1111="SDXL aesthetic score",
+    ),
     Parameter(
         "negative_aesthetic_score",
         _SCORE,
         "aesthetic_score for the negative prompt",
         "2.5",
+        a1111="SDXL negative aesthetic score",
     ),
     Parameter(
         "control",

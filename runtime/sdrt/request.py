@@ -116,15 +116,15 @@ class Request:
 
     @property
     def negative_prompts_2(self) -> tuple[str | None, ...]:
-        """The negative prompt of every image for the second text encoder. Without
-        `negative_prompt` there is none, as in diffusers."""
+        """The negative prompt of every image for the second text encoder; None without
+        `negative_prompt`, as in diffusers."""
         if self.negative_prompt is None:
             return self.negative_prompts
         return self._for_images(self.negative_prompt_2 or self.negative_prompt)
 
     @property
     def task(self) -> Task:
-        """What it starts from."""
+        """The kind of request, by the images that it starts from."""
         if self.mask_image is not None:
             return "inpainting"
         return "text to image" if self.image is None else "image to image"

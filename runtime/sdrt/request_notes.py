@@ -27,6 +27,7 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
     yield from _mask_notes(request, settings, bundle)
+    yield from _latents_note(request, bundle)
     yield from _prompt_syntax(request)
 
 
@@ -135,6 +136,15 @@ def _mask_notes(request: Request, settings: Settings, bundle: Bundle) -> Iterato
                 f"padding_mask_crop takes the box {frame.box} around its white; diffusers also "
                 f"counts dark pixels, takes {theirs}, and so makes another image",
             )
+
+
+def _latents_note(request: Request, bundle: Bundle) -> Iterator[Note]:
+    if request.task == "inpainting" and bundle.family.latents.mean is not None:
+        yield _mask_note(
+            "latents_differ",
+            "the image is encoded with the means and spreads of the model's latents, as it is "
+            "decoded; diffusers' inpainting leaves them out, and so makes another image",
+        )
 
 
 def _mask_note(code: str, message: str) -> Note:

@@ -13,6 +13,7 @@ from sdrt import Pipeline
 from support.clip_skip import repair_clip_skip
 
 if TYPE_CHECKING:  # imported late below: this file is read where torch is missing too
+    from parity.control_harness import Nets
     from parity.pipeline_harness import Ours, Theirs
 
 
@@ -22,16 +23,14 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
 
     from parity.pipeline_harness import THEIR_SCHEDULERS, pipeline_with
 
-    text_to_image = diffusers.StableDiffusionPipeline
-
     @cache
     def loaded(recipe: str) -> Any:
-        return repair_clip_skip(text_to_image.from_pretrained(tiny_checkpoint(recipe)))
+        pipe = diffusers.DiffusionPipeline.from_pretrained(tiny_checkpoint(recipe))
+        return repair_clip_skip(pipe)
 
-    def opened(
-        recipe: str, scheduler: str | None = None, kind: Any = text_to_image, **parts: Any
-    ) -> Any:
-        """A pipeline of that kind, with a fresh scheduler: the checkpoint's own, or another."""
+    def opened(recipe: str, scheduler: str | None = None, kind: Any = None, **parts: Any) -> Any:
+        """A pipeline of that kind, by default the checkpoint's own, with a fresh scheduler: the
+        checkpoint's own, or another."""
         pipe = loaded(recipe)
         schedule = type(pipe.scheduler)
         options: dict[str, Any] = {}
@@ -47,6 +46,19 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
 @pytest.fixture(scope="session")
 def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
     return cache(lambda recipe: Pipeline.open(tiny_bundle(recipe), "cpu", num_threads=1))
+
+
+@pytest.fixture(scope="session")
+def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> Nets:
+    from diffusers import ControlNetModel, MultiControlNetModel
+
+    @cache
+    def opened(recipe: str, names: tuple[str, ...]) -> Any:
+        folders = tiny_controlnets(recipe)
+        loaded = [ControlNetModel.from_pretrained(folders[name]) for name in names]
+        return loaded[0] if len(loaded) == 1 else MultiControlNetModel(loaded)
+
+    return opened
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -146,6 +147,8 @@ def assert_same_images(ours: np.ndarray, theirs: np.ndarray) -> None:
 def pipeline_with(pipe: Any, kind: Any = None, **parts: Any) -> Any:
     """diffusers' pipeline of that kind (the same, if None) with the networks of another one and
     some parts exchanged. It corrects old schedules when it is created."""
-    made = (kind or type(pipe))(**(pipe.components | parts), requires_safety_checker=False)
+    kind = kind or type(pipe)
+    options = set(inspect.signature(kind).parameters) & pipe.config.keys() - pipe.components.keys()
+    made = kind(**(pipe.components | {name: pipe.config[name] for name in options} | parts))
     made.set_progress_bar_config(disable=True)
     return made

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
-import torch
 from diffusers import (
-    ControlNetModel,
-    MultiControlNetModel,
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionControlNetPipeline,
 )
-from PIL import Image
 
+from parity.control_harness import Nets, controlled, depth, edges
 from parity.parity_images import mask, sample_image
 from parity.pipeline_harness import (
     BLURRY,
@@ -28,67 +22,14 @@ from parity.pipeline_harness import (
     Ours,
     Theirs,
     assert_same,
-    case,
     generated_by_diffusers,
     generated_by_us,
 )
 from sdrt import Control
-from sdrt.images.reading import array_from_image
-
-Nets: TypeAlias = Callable[[str, tuple[str, ...]], Any]  # recipe, names -> diffusers' ControlNet
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
 SCHEDULERS = ("euler", "ddim", "dpmpp_2m", "unipc", "pndm", "lcm", "heun", "euler_a")
-EDGES, DEPTH = sample_image(32, 32, seed=1), sample_image(32, 32, seed=2).convert("L")
-
-
-def controlled(
-    recipe: str, scheduler: str | None = None, /, *nets: tuple[str, Control], **options: Any
-) -> Case:
-    """The case for `nets` (name, control), each in the terms of both sides."""
-    nets = nets or (("edges", Control(EDGES)),)
-    drawn = case(recipe, scheduler, **options)
-    controls = [control for _, control in nets]
-
-    def listed(values: list[Any]) -> Any:
-        return values if len(values) > 1 else values[0]
-
-    image = "control_image" if "image" in options else "image"
-    theirs = {
-        image: listed([as_theirs(name, control) for name, control in nets]),
-        "controlnet_conditioning_scale": listed([control.scale for control in controls]),
-        "control_guidance_start": listed([control.start for control in controls]),
-        "control_guidance_end": listed([control.end for control in controls]),
-    }
-    return drawn.together_with({"control": dict(nets)}, theirs)
-
-
-def as_theirs(name: str, control: Control) -> Image.Image | torch.Tensor:
-    """diffusers converts every image to RGB, so a net with one channel needs a tensor."""
-    assert control.input_image is not None
-    image = control.input_image.image
-    return torch.from_numpy(array_from_image(image.convert("L"))) if name == "depth" else image
-
-
-def edges(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str, Control]:
-    return "edges", Control(EDGES, scale, start, end)
-
-
-def depth(scale: float = 1.0, start: float = 0.0, end: float = 1.0) -> tuple[str, Control]:
-    return "depth", Control(DEPTH, scale, start, end)
-
-
-@pytest.fixture(scope="module")
-def nets(tiny_controlnets: Callable[[str], dict[str, Path]]) -> Nets:
-    @cache
-    def opened(recipe: str, names: tuple[str, ...]) -> Any:
-        folders = tiny_controlnets(recipe)
-        loaded = [ControlNetModel.from_pretrained(folders[name]) for name in names]
-        return loaded[0] if len(loaded) == 1 else MultiControlNetModel(loaded)
-
-    return opened
-
 
 TEXT_TO_IMAGE = [
     *(controlled(recipe) for recipe in ("classic", "v_prediction", "linear_projection", "deep")),

@@ -39,6 +39,20 @@ IMAGE, MASK = sample_image(24, 16), mask(24, 16, (0, 0, 8, 8))
         ({"num_images_per_prompt": 0}, "num_images_per_prompt: got 0"),
         ({"clip_skip": -1}, "clip_skip: got -1"),
         ({"negative_prompt": ["a", "b"]}, "negative_prompt: got a list of 2 for 1 prompts"),
+        ({"prompt_2": ["a", "b"]}, "prompt_2: got a list of 2 for 1 prompts, expected one string"),
+        ({"negative_prompt_2": ["a", "b"]}, "negative_prompt_2: got a list of 2 for 1 prompts"),
+        ({"prompt_2": 3}, "prompt_2: got 3, expected a string or a list of strings"),
+        (
+            {"original_size": 1024},
+            "original_size: got 1024, expected a pair (height, width), each a whole number from 1",
+        ),
+        ({"target_size": (1, 2, 3)}, "target_size: got (1, 2, 3), expected a pair (height, width)"),
+        ({"target_size": "12"}, "target_size: got '12', expected a pair (height, width)"),
+        ({"original_size": (512, 0)}, "original_size[1] (width): got 0, expected a whole number"),
+        ({"original_size": (2.5, 8)}, "original_size[0] (height): got 2.5, expected a whole numb"),
+        ({"crops_coords_top_left": (-1, 0)}, "crops_coords_top_left[0] (top): got -1, expected"),
+        ({"negative_target_size": (8, 65537)}, "negative_target_size[1] (width): got 65537, exp"),
+        ({"aesthetic_score": 11}, "aesthetic_score: got 11, expected a number from 0 to 10"),
         ({"negative_prompt": 3}, "negative_prompt: got 3, expected a string"),
         ({"timesteps": [1], "sigmas": [1.0]}, "timesteps and sigmas were both given"),
         (
@@ -148,6 +162,21 @@ def test_prompts_are_repeated_in_the_order_of_the_images() -> None:
     assert request.num_images == 4
     assert request.prompts == ("a", "a", "b", "b")
     assert request.negative_prompts == ("c", "c", "d", "d")
+    assert request.prompts_2 == request.prompts
+    assert request.negative_prompts_2 == request.negative_prompts
+    second = replace(request, prompt_2="e", negative_prompt_2=["f", "g"])
+    assert second.prompts_2 == ("e",) * 4
+    assert second.negative_prompts_2 == ("f", "f", "g", "g")
+
+
+def test_without_a_negative_prompt_there_is_no_second_one() -> None:
+    request = Request(["a", "b"], negative_prompt_2="c")
+    assert request.negative_prompts == request.negative_prompts_2 == (None, None)
+
+
+@pytest.mark.parametrize("value", [[3, 4], (3, 4), np.array([3, 4])])
+def test_pairs_may_be_lists(value: Any) -> None:
+    assert Request("a", original_size=value).original_size == (3, 4)
     assert Request(["a", "b"], negative_prompt="c").negative_prompts == ("c", "c")
 
 

@@ -14,7 +14,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.errors import RequestError, SamplerError
 from sdrt.job import job_from_request
-from sdrt.request import Request
+from sdrt.request import Request, request_from
 from sdrt.resolving import frame_of, settings_of
 from sdrt_engines import Signature
 from support.images import mask, sample_image
@@ -38,6 +38,64 @@ def refusal(bundle: Bundle, **keywords: Any) -> str:
     with pytest.raises(RequestError) as caught:
         resolved(Request("a red circle", **keywords), bundle)
     return str(caught.value)
+
+
+# --- defaults
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_a_negative_prompt_that_is_not_given_is_empty(given: str | None, bundle: Bundle) -> None:
+    assert resolved(Request("a", negative_prompt=given), bundle).negative_prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({}, (None, 7.5, 50)),
+        ({"image": IMAGE}, (0.3, 7.5, 50)),
+        ({"image": IMAGE, "mask_image": MASK}, (0.9999, 4.0, 20)),
+        ({"image": IMAGE, "strength": 0.5}, (0.5, 7.5, 50)),
+        ({"image": IMAGE, "mask_image": MASK, "guidance_scale": 2.0}, (0.9999, 2.0, 20)),
+    ],
+)
+def test_defaults_depend_on_the_task(
+    keywords: dict[str, Any], expected: tuple[float | None, float, int], bundle: Bundle
+) -> None:
+    family = replace(
+        bundle.family,
+        image_defaults={"strength": 0.3},
+        inpainting_defaults={
+            "strength": 0.9999,
+            "guidance_scale": 4.0,
+            "num_inference_steps": 20,
+        },
+    )
+    manifest = replace(bundle.manifest, family=family, defaults={})
+    request = resolved(Request("a", **keywords), replace(bundle, manifest=manifest))
+    assert (request.strength, request.guidance_scale, request.num_inference_steps) == expected
+
+
+def test_the_bundle_s_own_defaults_come_first(bundle: Bundle) -> None:
+    manifest = replace(
+        bundle.manifest,
+        family=replace(bundle.family, inpainting_defaults={"strength": 1.0, "guidance_scale": 4.0}),
+        defaults={"guidance_scale": 3.0},
+    )
+    request = Request("a", image=IMAGE, mask_image=MASK)
+    assert resolved(request, replace(bundle, manifest=manifest)).guidance_scale == 3.0
+
+
+@pytest.mark.parametrize("name", ["prompt_2", "negative_prompt_2"])
+def test_a_second_text_needs_a_second_encoder(name: str, bundle: Bundle) -> None:
+    first = name.removesuffix("_2")
+    assert refusal(bundle, **{name: "a star"}) == (
+        f"{name}: this bundle's model has one text encoder, which reads {first}: leave {name} out"
+    )
+    resolved(request_from("a", {name: ""}), bundle)
+
+
+def test_sizes_need_a_model_that_takes_them(bundle: Bundle) -> None:
+    assert refusal(bundle, original_size=(8, 8)).startswith("original_size: got (8, 8), but")
 
 
 # --- sizes

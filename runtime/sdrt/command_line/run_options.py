@@ -69,6 +69,29 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "bundle", nargs="?", help='a bundle folder, or "demo"; optional with --from-image'
     )
     parser.add_argument("prompt", nargs="?", help="what to generate; optional with --from-image")
+    _add_files(parser)
+    add_parameters(parser, _OPTIONS)
+    parser.epilog = f"Schedulers: {schedulers_help()}"
+    add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
+    add_parameters(
+        parser.add_argument_group("models with two text encoders or with sizes as inputs (SDXL)"),
+        _SDXL_OPTIONS,
+    )
+    _add_refiner(parser.add_argument_group("refiner"))
+    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
+    parser.add_argument(
+        "--deadline",
+        type=number,
+        metavar="SECONDS",
+        help="end with an error if the images are not ready after this time",
+    )
+    add_target(parser, "what to run on")
+    add_num_threads(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    """Adds the options about PNGs."""
     parser.add_argument(
         "-o",
         "--output",
@@ -89,24 +112,6 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="what PNGs record: all parameters with relative paths and hashes of input images, "
         "all but paths, or nothing (default: full)",
     )
-    add_parameters(parser, _OPTIONS)
-    parser.epilog = f"Schedulers: {schedulers_help()}"
-    add_parameters(parser.add_argument_group("images"), _IMAGE_OPTIONS)
-    add_parameters(
-        parser.add_argument_group("models with two text encoders or with sizes as inputs (SDXL)"),
-        _SDXL_OPTIONS,
-    )
-    _add_refiner(parser.add_argument_group("refiner"))
-    _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
-    parser.add_argument(
-        "--deadline",
-        type=number,
-        metavar="SECONDS",
-        help="end with an error if the images are not ready after this time",
-    )
-    add_target(parser, "what to run on")
-    add_num_threads(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def add_parameters(group: argparse._ActionsContainer, names: Iterable[str]) -> None:

@@ -16,8 +16,8 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.kinds import Between
-from sdrt.metadata.infotext import NEGATIVE, infotext_from_text, quoted
+from sdrt.kinds import Between, Pair, Texts
+from sdrt.metadata.infotext import NEGATIVE, OF_SDXL, infotext_from_text, quoted
 from sdrt.metadata.infotext_notes import (
     has_second_pass,
     notes_on_rest,
@@ -25,11 +25,12 @@ from sdrt.metadata.infotext_notes import (
     without_tags,
 )
 from sdrt.metadata.record import Record
-from sdrt.parameters import PARAMETERS, Parameter
+from sdrt.parameters import PARAMETERS, SIZE, Parameter
 from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
+    *OF_SDXL,
     *("Refiner", "Refiner switch at", "Version"),
 )
 
@@ -117,6 +118,9 @@ def _written(parameter: Parameter, value: Any) -> Any:
         return _sampler_name(value)
     if parameter.name == "clip_skip":  # 1 is the last layer in A1111, but skips one in diffusers
         return value + 1 if value else None
+    if isinstance(parameter.kind, Pair):
+        first, second = value
+        return f"{second}x{first}" if parameter.kind == SIZE else f"{first},{second}"
     return value
 
 
@@ -126,6 +130,10 @@ def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
     text = fields[parameter.a1111]
     if parameter.name == "scheduler":
         return _short_name(text, fields.get("Schedule type"))
+    if isinstance(parameter.kind, Texts):
+        return text
+    if isinstance(parameter.kind, Pair):
+        return _pair_of(parameter, text)
     is_whole = isinstance(parameter.kind, Between) and parameter.kind.whole
     try:
         number = _whole(text) if is_whole else float(text)
@@ -145,6 +153,17 @@ def _whole(text: str) -> int:
 def _shown(name: str, text: str) -> str:
     """A field as messages quote it: short, without control characters."""
     return repr(f"{name}: {text[:40]}")
+
+
+def _pair_of(parameter: Parameter, text: str) -> tuple[int, int]:
+    """The pair in a field of sdrt's own. Raises `RequestError`."""
+    is_size = parameter.kind == SIZE
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})" if is_size else r"(\d{1,9}),(\d{1,9})", text)
+    if match is None:
+        shown, example = _shown(parameter.a1111 or "", text), "768x512" if is_size else "0,128"
+        raise RequestError(f"the image's text says {shown}, expected one like {example}")
+    first, second = int(match[1]), int(match[2])
+    return (second, first) if is_size else (first, second)
 
 
 def _size_of(text: str) -> tuple[int, int]:

@@ -13,9 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 NEGATIVE = "Negative prompt:"
+# Fields of sdrt's own: A1111 has no such parameters.
+OF_SDXL = (
+    *("SDXL prompt 2", "SDXL negative prompt 2"),
+    *("SDXL original size", "SDXL crop", "SDXL target size"),
+    *("SDXL negative original size", "SDXL negative crop", "SDXL negative target size"),
+    *("SDXL aesthetic score", "SDXL negative aesthetic score"),
+)
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
     *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
+    *OF_SDXL,
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {
     "guidance scale": "CFG scale",  # Draw Things

@@ -4,6 +4,7 @@ different widths and lengths, a pooled vector, time ids, latents of 6 channels a
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdrt import Bundle, Pipeline
+from sdrt import Bundle, Pipeline, Request
 from sdrt.bundle.file_records import record_file
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.denoising.noise import TorchNoise
@@ -25,6 +26,8 @@ from sdrt.families.family import (
     Role,
     TextRecipe,
 )
+from sdrt.parameters import PARAMETER
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, Signature, resolve_target
 from support.function_networks import BLURRY, CIRCLE, STAR, Function, Networks
 from support.images import sample_image
@@ -243,6 +246,109 @@ def test_a_negative_prompt_that_is_not_given_is_zeros(
         assert [not row.any() for row in feeds[name]] == [is_zeros, is_zeros, False, False]
 
 
+def test_each_encoder_has_its_own_texts(pipe: Pipeline, networks: Invented) -> None:
+    texts: dict[str, Any] = {
+        "prompt_2": [STAR, BLURRY],
+        "negative_prompt": BLURRY,
+        "negative_prompt_2": CIRCLE,
+    }
+    pipe([CIRCLE, STAR], **texts, **SHORT)
+    assert texts_read(networks, "words") == ids_of(pipe, BLURRY, CIRCLE, STAR)
+    assert texts_read(networks, "meaning") == ids_of(pipe, CIRCLE, STAR, BLURRY)
+
+
+@pytest.mark.parametrize("second", [None, ""])
+def test_the_second_text_is_the_first_by_default(
+    second: str | None, pipe: Pipeline, networks: Invented
+) -> None:
+    pipe(CIRCLE, prompt_2=second, negative_prompt=STAR, negative_prompt_2=second, **SHORT)
+    for name in ("words", "meaning"):
+        assert texts_read(networks, name) == ids_of(pipe, STAR, CIRCLE)
+
+
+def test_texts_that_are_not_given_are_not_encoded(pipe: Pipeline, networks: Invented) -> None:
+    pipe([CIRCLE, CIRCLE], prompt_2=STAR, **SHORT)
+    assert texts_read(networks, "words") == ids_of(pipe, CIRCLE)
+    assert texts_read(networks, "meaning") == ids_of(pipe, STAR)
+
+
+def texts_read(networks: Invented, name: str) -> list[list[int]]:
+    (feeds,) = networks.feeds[name]
+    return [ids.tolist() for ids in feeds["input_ids"]]
+
+
+def ids_of(pipe: Pipeline, *texts: str) -> list[list[int]]:
+    tokenizer = ClipTokenizer.open(pipe.bundle.root / "tokenizer")
+    return [tokenizer.encode(text).ids.tolist() for text in texts]
+
+
+LONG = "red " * 80
+NOTES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"prompt": LONG}, ["prompt: longer than the 77 tokens"]),
+    ({"prompt": LONG, "prompt_2": CIRCLE}, ["prompt: longer than the 77 tokens"]),
+    ({"prompt_2": LONG}, ["prompt_2: longer than the 77 tokens"]),
+    (
+        {"prompt_2": LONG, "negative_prompt": CIRCLE, "negative_prompt_2": "blue " * 80},
+        ["negative_prompt_2: longer than the 77 ", "prompt_2: longer than the 77 tokens"],
+    ),
+    ({"prompt_2": "a (red:1.5) star"}, ["prompt_2: '(red:1.5)' is read as words"]),
+    (
+        {"negative_prompt": CIRCLE, "negative_prompt_2": "(red:1.5)"},
+        ["negative_prompt_2: '(red:1.5)' is read as words"],
+    ),
+    ({"negative_prompt_2": STAR}, ["negative_prompt_2: has no effect without negative_prompt"]),
+    (
+        {"negative_target_size": (8, 8)},
+        ["negative_target_size: has no effect without negative_original_size"],
+    ),
+    (
+        {"negative_prompt": STAR, "negative_prompt_2": STAR, "guidance_scale": 1},
+        [
+            "negative_prompt: has no effect without guidance",
+            "negative_prompt_2: has no effect without guidance",
+        ],
+    ),
+    (
+        {
+            "negative_original_size": (8, 8),
+            "negative_target_size": (8, 8),
+            "guidance_scale": 1,
+        },
+        [
+            "negative_original_size: has no effect without guidance",
+            "negative_target_size: has no effect without guidance",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), NOTES)
+def test_what_is_not_honoured_is_noted(
+    options: dict[str, Any], expected: list[str], pipe: Pipeline
+) -> None:
+    stream = pipe.stream(**{"prompt": CIRCLE} | options, **SHORT)
+    list(stream)
+    notes = [note.message for note in stream.result.notes]
+    assert [note[: len(text)] for note, text in zip(notes, expected, strict=True)] == expected
+
+
+def test_texts_and_sizes_are_recorded_for_each_image(pipe: Pipeline) -> None:
+    given: dict[str, Any] = {
+        "prompt_2": [STAR, BLURRY],
+        "negative_prompt": BLURRY,
+        "negative_prompt_2": [CIRCLE, STAR],
+        "original_size": (40, 48),
+        "crops_coords_top_left": (0, 8),
+    }
+    batch = pipe([CIRCLE, STAR], **given, **SHORT)
+    for recorded, latents in zip(batch.parameters, batch.latents, strict=True):
+        plain = json.loads(json.dumps(recorded))
+        request = Request(**{name: plain[name] for name in PARAMETER if name in plain})
+        np.testing.assert_allclose(pipe(request).latents[0], latents, rtol=0, atol=1e-6)
+    assert "negative_prompt" not in pipe(CIRCLE, **SHORT).parameters[0]
+    assert pipe(CIRCLE, negative_prompt="", **SHORT).parameters[0]["negative_prompt"] == ""
+
+
 def test_an_encoder_that_is_needed_is_missed(bundle: Bundle) -> None:
     left = tuple(each for each in bundle.manifest.components if each.name != "meaning")
     pipe = Pipeline(
@@ -256,6 +362,19 @@ def test_the_denoiser_is_given_the_sizes(pipe: Pipeline, networks: Invented) -> 
     pipe(CIRCLE, width=40, height=16, **SHORT)
     time_ids = networks.feeds["transformer"][0]["time_ids"]
     np.testing.assert_array_equal(time_ids, [[16, 40, 0, 0, 16, 40]] * 2)
+
+
+def test_each_branch_is_given_its_sizes(pipe: Pipeline, networks: Invented) -> None:
+    sizes: dict[str, Any] = {"negative_original_size": (5, 6), "negative_target_size": (7, 8)}
+    pipe([CIRCLE, STAR], original_size=(1, 2), crops_coords_top_left=(3, 4), **sizes, **SHORT)
+    time_ids = networks.feeds["transformer"][0]["time_ids"]
+    expected = [[5, 6, 0, 0, 7, 8]] * 2 + [[1, 2, 3, 4, 24, 32]] * 2
+    np.testing.assert_array_equal(time_ids, expected)
+
+
+def test_numbers_that_it_does_not_take_are_refused(pipe: Pipeline) -> None:
+    with pytest.raises(RequestError, match="aesthetic_score: got 6, but this bundle's model takes"):
+        pipe(CIRCLE, aesthetic_score=6, **SHORT)
 
 
 def test_latents_have_its_scale_and_shift(pipe: Pipeline, networks: Invented) -> None:

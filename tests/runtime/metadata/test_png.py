@@ -145,6 +145,44 @@ def test_a1111s_text_is_read_back(
     assert parameters_from_text(text_from_parameters(parameters)) == parameters
 
 
+OF_SDXL: dict[str, Any] = {
+    "prompt_2": 'a "small", blue\nstar: 3',
+    "negative_prompt_2": "ugly",
+    "original_size": (768, 1024),
+    "crops_coords_top_left": (0, 128),
+    "target_size": (512, 640),
+    "negative_original_size": (8, 9),
+    "negative_crops_coords_top_left": (10, 11),
+    "negative_target_size": (12, 13),
+    "aesthetic_score": 6.5,
+    "negative_aesthetic_score": 2.0,
+}
+
+
+def test_what_sdxl_takes_is_read_back(tmp_path: Path) -> None:
+    text = text_from_parameters(PARAMETERS | OF_SDXL)
+    assert 'SDXL original size: 1024x768, SDXL crop: "0,128", SDXL target size: 640x512' in text
+    record = record_from_text(text)
+    assert record.parameters == PARAMETERS | OF_SDXL
+    assert record.notes == ()
+    save_png(IMAGE, tmp_path / "a.png", PARAMETERS | OF_SDXL)
+    plain = json.loads(json.dumps(PARAMETERS | OF_SDXL))
+    assert read_parameters(tmp_path / "a.png") == plain
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("SDXL original size: 1024", "'SDXL original size: 1024', expected one like 768x512"),
+        ("SDXL crop: 5x6", "'SDXL crop: 5x6', expected one like 0,128"),
+        ("SDXL aesthetic score: high", "'SDXL aesthetic score: high', expected a number"),
+    ],
+)
+def test_what_sdxl_takes_may_be_damaged(field: str, message: str) -> None:
+    with pytest.raises(RequestError, match=f"the image's text says {message}"):
+        record_from_text(f"{TEXT}, {field}")
+
+
 def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
     text = (
         "(masterpiece:1.2), a cat\n  second line, \n"
