@@ -12,9 +12,10 @@ from sdrt.denoising.controlnets import ControlChain
 from sdrt.denoising.denoiser import Denoiser
 from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of, start_of_refiner
-from sdrt.job import Job, Stage
+from sdrt.job import Job
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
+from sdrt.stage import Stage
 from sdrt.text.encoding import TokenizerOf, encode_prompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import RESIDUALS
 from sdrt.control import Control
-from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
 from sdrt.denoising.vae import Autoencoder
 from sdrt.errors import BundleError
-from sdrt.families.family import Family, Task, TextRecipe
+from sdrt.families.family import Family
 from sdrt.images.framing import Frame, Size
 from sdrt.images.masks import mask_from_image, paste_back
 from sdrt.images.reading import array_from_image
@@ -26,34 +24,12 @@ from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, scheduler_of, settings_of
-from sdrt.scheduling import Steps
+from sdrt.stage import Stage, refiner_stage, require_supported, stage_of
 from sdrt.targets.forecast import Work
-from sdrt.text.encoding import Prompts
-from sdrt.time_ids import TimeIds, time_ids_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from sdrt.samplers.schedule import Schedule
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """The steps of one denoiser, and what it reads in them."""
-
-    family: Family  # with the pipeline's names
-    steps: Steps
-    prompts: tuple[Prompts, ...]  # for each text encoder
-    branches: tuple[Branch, ...]
-    time_ids: TimeIds
-    guidance_scale: float
-    denoiser: str
-    controlnets: tuple[ControlNet, ...] = ()
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.steps.schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +71,14 @@ def job_from_request(
     Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
     BundleError if a network is missing.
     """
-    _require_supported(bundle.family)
+    require_supported(bundle.family)
     settings = settings_of(request, bundle)
     request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    base = _stage(request, request.task, settings, frame.size, bundle)
-    refiner = _refiner(request, settings, frame.size, bundle)
+    base = stage_of(request, settings, frame.size, bundle)
+    refiner = refiner_stage(request, settings, frame.size, bundle)
     admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
     return Job(
         request=request,
@@ -119,62 +95,9 @@ def job_from_request(
     )
 
 
-def _stage(request: Request, task: Task, settings: Settings, size: Size, bundle: Bundle) -> Stage:
-    family = bundle.family
-    branches = branches_of(family.denoiser, settings.guidance_scale)
-    return Stage(
-        family=family,
-        steps=settings.steps,
-        prompts=_prompts(request, family.text, branches),
-        branches=branches,
-        time_ids=time_ids_of(request, task, size, family.denoiser),
-        guidance_scale=settings.guidance_scale,
-        denoiser=_denoiser(request, bundle),
-    )
-
-
-def _refiner(request: Request, settings: Settings, size: Size, bundle: Bundle) -> Stage | None:
-    """The refiner's part: the same settings, without ControlNets."""
-    if bundle.refiner is None or settings.refiner_steps is None:
-        return None
-    _require_supported(bundle.refiner.family)
-    task: Task = "inpainting" if request.mask is not None else "image to image"
-    stage = _stage(replace(request, control={}), task, settings, size, bundle.refiner)
-    return replace(
-        stage,
-        family=replace(stage.family, text=stage.family.text.renamed(names.of_refiner)),
-        steps=settings.refiner_steps,
-        denoiser=names.of_refiner(stage.denoiser),
-    )
-
-
 def _notes_on_steps(settings: Settings) -> tuple[Note, ...]:
     after = settings.refiner_steps
     return (*settings.steps.notes, *(after.notes if after else ()))
-
-
-def _prompts(
-    request: Request, text: TextRecipe, branches: tuple[Branch, ...]
-) -> tuple[Prompts, ...]:
-    """The texts of each encoder: the second one may have its own."""
-    negative = "negative" in branches
-    if request.negative_prompt is None and text.missing_negative == "encode":
-        request = replace(request, negative_prompt="")
-    first = Prompts(
-        request.prompts,
-        request.negative_prompts if negative else (),
-        clip_skip=request.clip_skip or 0,
-    )
-    second = replace(
-        first,
-        positive=request.prompts_2,
-        negative=request.negative_prompts_2 if negative else (),
-        fields=(
-            "prompt_2" if request.prompt_2 else "prompt",
-            "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
-        ),
-    )
-    return tuple(second if i == 1 else first for i in range(len(text.encoders)))
 
 
 def _work(
@@ -197,10 +120,6 @@ def _work(
     return Work(rows | nets, size, bundle.family.latents)
 
 
-def _denoiser(request: Request, bundle: Bundle) -> str:
-    return bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ()))
-
-
 def _parameters(
     request: Request, seeds: tuple[int, ...], bundle: Bundle
 ) -> tuple[Mapping[str, Any], ...]:
@@ -215,14 +134,6 @@ def _parameters(
 
 def _recorded(bundle: Bundle) -> str:
     return DEMO if is_demo(bundle.root) else absolute(str(bundle.root))
-
-
-def _require_supported(family: Family) -> None:
-    if family.unsupported is not None:
-        raise BundleError(
-            f"the bundle's models have {family.unsupported}, which this version of sdrt does not "
-            "run: use a newer sdrt"
-        )
 
 
 def _text_encoders(

@@ -73,8 +73,7 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     defaults = bundle.defaults_for(request.task)
     strength = _first(request.strength, defaults.get("strength"), 1.0)
     refiner_start = _refiner_start(request, bundle)
-    share = None if refiner_start == 1 else refiner_start
-    steps = steps_of(request, strength, bundle, denoising_end=share)
+    steps, refiner_steps = _steps(request, strength, refiner_start, bundle)
     settings = Settings(
         height=height,
         width=width,
@@ -84,7 +83,7 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
         strength=strength,
         steps=steps,
         refiner_start=refiner_start,
-        refiner_steps=None if share is None else _refiner_steps(request, steps, share, bundle),
+        refiner_steps=refiner_steps,
     )
     _check_size(settings, bundle)
     _check_kind(request, bundle)
@@ -254,13 +253,21 @@ def _refiner_start(request: Request, bundle: Bundle) -> float | None:
     return None
 
 
-def _refiner_steps(request: Request, steps: Steps, share: float, bundle: Bundle) -> Steps:
-    """The steps of the refiner: as many as the bundle's, with the same scheduler (others scale
-    latents differently) and the options of its own configuration."""
-    assert bundle.refiner is not None, "only a refiner has steps"
-    scheduler = scheduler_of(request, bundle)
-    request = replace(request, num_inference_steps=steps.num_inference_steps, scheduler=scheduler)
-    return steps_of(request, 1.0, bundle.refiner, denoising_start=share)
+def _steps(
+    request: Request, strength: float, refiner_start: float | None, bundle: Bundle
+) -> tuple[Steps, Steps | None]:
+    """The steps of the bundle and of its refiner.
+
+    The refiner counts as many steps and has the same scheduler, as others scale latents
+    differently, with the options of its own configuration.
+    """
+    steps = steps_of(request, strength, bundle)
+    if bundle.refiner is None or refiner_start is None or refiner_start == 1:
+        return steps, None
+    num_steps, scheduler = steps.num_inference_steps, scheduler_of(request, bundle)
+    request = replace(request, num_inference_steps=num_steps, scheduler=scheduler)
+    refiner_steps = steps_of(request, 1.0, bundle.refiner)
+    return steps.before(refiner_start), refiner_steps.after(refiner_start)
 
 
 def scheduler_of(request: Request, bundle: Bundle) -> str:

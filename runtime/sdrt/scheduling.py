@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sdrt.bundle.folder import Bundle
-from sdrt.denoising.start import first_after, first_index, num_before
+from sdrt.denoising.start import first_index
 from sdrt.errors import RequestError
 from sdrt.notes import Note
 from sdrt.request import Request
@@ -26,6 +26,7 @@ class Steps:
 
     schedule: Schedule
     num_inference_steps: int  # of the whole schedule, as diffusers counts
+    num_train_timesteps: int
     first: int
     stop: int
     notes: tuple[Note, ...]
@@ -34,17 +35,37 @@ class Steps:
     def num_calls(self) -> int:
         return self.stop - self.first
 
+    def before(self, share: float) -> Steps:
+        """Those before a share of the schedule: diffusers' `denoising_end`. RequestError if it
+        leaves none."""
+        stop = int((self.schedule.timesteps >= self._cutoff(share)).sum())
+        if stop <= self.first:
+            raise _no_step_left(share, "the bundle's own UNet", "larger")
+        return replace(self, stop=stop)
 
-def steps_of(
-    request: Request,
-    strength: float,
-    bundle: Bundle,
-    *,
-    denoising_start: float | None = None,
-    denoising_end: float | None = None,
-) -> Steps:
-    """The steps of a request with an image of this strength, or with strength 1 without one; only
-    those before or after a share of the schedule, as diffusers cuts it between two pipelines.
+    def after(self, share: float) -> Steps:
+        """Those after a share: diffusers' `denoising_start`. If it ends in the middle of a step,
+        that step is among them. RequestError if it leaves none."""
+        num_calls = int((self.schedule.timesteps < self._cutoff(share)).sum())
+        if self.schedule.calls_per_step == 2 and num_calls % 2 == 0:
+            num_calls += 1  # the last step has one call
+        if num_calls == 0:
+            raise _no_step_left(share, "the refiner", "smaller")
+        return replace(self, first=self.stop - num_calls)
+
+    def _cutoff(self, share: float) -> int:
+        return round(self.num_train_timesteps - share * self.num_train_timesteps)
+
+
+def _no_step_left(share: float, whose: str, way_out: str) -> RequestError:
+    return RequestError(
+        f"refiner_start: got {share:g}, which leaves no step to {whose}: give a {way_out} number, "
+        "more steps, or 1 to leave the refiner out"
+    )
+
+
+def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
+    """The steps of a request with an image of this strength, or with strength 1 without one.
 
     Raises `SamplerError` for an impossible schedule, `RequestError` if no step is left.
     """
@@ -63,36 +84,13 @@ def steps_of(
         strength=strength if spaced_again else 1.0,
     )
     num_steps = len(schedule.steps) if custom else _num_steps(request, bundle)
-    first = 0 if spaced_again else _first(schedule, num_steps, strength)
-    stop, total = len(schedule.timesteps), ours.options.num_train_timesteps
-    if denoising_start is not None:
-        first = first_after(schedule, denoising_start, total)
-    if denoising_end is not None:
-        stop = num_before(schedule, denoising_end, total)
-    _require_some(first, stop, denoising_start, denoising_end)
     return Steps(
         schedule=schedule,
         num_inference_steps=num_steps,
-        first=first,
-        stop=stop,
+        num_train_timesteps=ours.options.num_train_timesteps,
+        first=0 if spaced_again else _first(schedule, num_steps, strength),
+        stop=len(schedule.timesteps),
         notes=tuple(_differences(theirs, ours, corrections)),
-    )
-
-
-def _require_some(
-    first: int, stop: int, denoising_start: float | None, denoising_end: float | None
-) -> None:
-    """RequestError if a share of the schedule leaves no call to one of two denoisers."""
-    if first < stop:
-        return
-    share, whose, way_out = (
-        (denoising_end, "the bundle's own UNet", "larger")
-        if denoising_start is None
-        else (denoising_start, "the refiner", "smaller")
-    )
-    raise RequestError(
-        f"refiner_start: got {share:g}, which leaves no step to {whose}: give a {way_out} number, "
-        "more steps, or 1 to leave the refiner out"
     )
 
 

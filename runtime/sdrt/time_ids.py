@@ -41,9 +41,11 @@ def require_time_ids(request: Request, taken: Sequence[str]) -> None:
                 )
 
 
-def time_ids_of(request: Request, task: Task, size: Size, facts: DenoiserFacts) -> TimeIds:
+def time_ids_of(
+    request: Request, size: Size, facts: DenoiserFacts, task: Task | None = None
+) -> TimeIds:
     """The numbers for the rows of each branch; `size` is that of the generated image. `task` is the
-    denoiser's: a refiner begins at latents, as for image to image.
+    request's unless given: a refiner begins at latents, as for image to image.
 
     Source: `_get_add_time_ids` of diffusers' SDXL pipelines, and what they pass to it.
     """
@@ -61,7 +63,7 @@ def time_ids_of(request: Request, task: Task, size: Size, facts: DenoiserFacts) 
         "target_size": request.negative_target_size,
         "aesthetic_score": (2.5 if negative_score is None else negative_score,),
     }
-    shared = _shared(request, task, facts)
+    shared = _shared(request, task or request.task, facts)
     own = {name: ids for name, ids in negative.items() if ids is not None and name not in shared}
     numbers: Mapping[Branch, dict[str, tuple[float, ...]]]
     numbers = {"negative": positive | own, "positive": positive}

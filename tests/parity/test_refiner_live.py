@@ -59,7 +59,7 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
         import diffusers
 
         pipe = loaded(recipe)
-        schedule, options = type(pipe.scheduler), {}
+        schedule, options = type(pipe.scheduler), dict[str, Any]()
         if scheduler is not None:
             name, options = THEIR_SCHEDULERS[scheduler]
             schedule = getattr(diffusers, name)

@@ -16,7 +16,7 @@ from PIL import Image
 from sdrt import Bundle, BundleError, Pipeline, Request, RequestError
 from sdrt.command_line.main import main
 from sdrt.targets.engines import resolve
-from sdrt_engines import FunctionEngine, Target, TargetError, resolve_target
+from sdrt_engines import Array, FunctionEngine, Target, TargetError, resolve_target
 from support.backends import opening
 from support.function_networks import (
     BLURRY,
@@ -24,7 +24,6 @@ from support.function_networks import (
     NETWORKS,
     STAR,
     VAE_ENCODER,
-    Array,
     Networks,
     encode_image,
     pixels,

@@ -88,25 +88,6 @@ def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -
     return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
-def num_before(schedule: Schedule, share: float, num_train_timesteps: int) -> int:
-    """The number of calls before this share of the noise is gone: diffusers' `denoising_end`."""
-    return int((schedule.timesteps >= _cutoff(share, num_train_timesteps)).sum())
-
-
-def first_after(schedule: Schedule, share: float, num_train_timesteps: int) -> int:
-    """The index of the first call after this share: diffusers' `denoising_start`. If the share ends
-    in the middle of a step, that step is repeated.
-    """
-    num_calls = int((schedule.timesteps < _cutoff(share, num_train_timesteps)).sum())
-    if schedule.calls_per_step == 2 and num_calls % 2 == 0:
-        num_calls += 1  # the last step has one call
-    return len(schedule.timesteps) - num_calls
-
-
-def _cutoff(share: float, num_train_timesteps: int) -> int:
-    return round(num_train_timesteps - share * num_train_timesteps)
-
-
 def start_of_refiner(
     kind: StartKind, latents: Array, schedule: Schedule, index: int, draw: Draw, vae: Autoencoder
 ) -> Start:
