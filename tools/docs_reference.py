@@ -100,17 +100,17 @@ def scheduler_suffixes() -> str:
         [
             (
                 code(suffix),
-                code(f"{sigmas.option}=True"),
-                sigmas.a1111,
-                _those_with_suffixes(),
+                code(f"{chosen.option}={chosen.value}"),
+                chosen.a1111,
+                _those_with(suffix),
             )
-            for suffix, sigmas in SUFFIXES.items()
+            for suffix, chosen in SUFFIXES.items()
         ],
     )
 
 
-def _those_with_suffixes() -> str:
-    return ", ".join(code(name) for name, short in SHORT_NAMES.items() if short.suffixes)
+def _those_with(suffix: str) -> str:
+    return ", ".join(code(name) for name, short in SHORT_NAMES.items() if suffix in short.suffixes)
 
 
 def scheduler_options() -> str:

@@ -11,10 +11,11 @@ from sdrt.denoising.conditioning import conditioning_from_text
 from sdrt.denoising.controlnets import ControlChain
 from sdrt.denoising.denoiser import Denoiser
 from sdrt.denoising.noise import BatchNoise
-from sdrt.denoising.start import Start, start_of
+from sdrt.denoising.start import Start, start_of, start_of_refiner
 from sdrt.job import Job
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
+from sdrt.stage import Stage
 from sdrt.text.encoding import TokenizerOf, encode_prompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
@@ -42,7 +43,7 @@ class Generation:
         self._signatures, self._tokenizer_of, self._run = signatures, tokenizer_of, run
         self._noise = BatchNoise(job.seeds)
         self._notes = [*job.notes]
-        self._ran_on = ""
+        self._ran_on, self._num_steps = "", 0
 
     def events(self) -> Events:
         """Yields asks, which need answers, and steps; returns the result."""
@@ -60,9 +61,10 @@ class Generation:
 
     def _work(self) -> _Work:
         job = self.job
-        start = yield from start_of(job.start, job.schedule, self._draw, job.autoencoder)
-        denoiser = yield from self._denoiser(start)
-        latents = yield from self._denoise(denoiser, start)  # (B, C, h, w)
+        start = yield from start_of(job.start, job.base.schedule, self._draw, job.autoencoder)
+        latents = yield from self._denoised(job.base, start)  # (B, C, h, w)
+        if job.refiner is not None:
+            latents = yield from self._denoised(job.refiner, self._handover(job.refiner, latents))
         images = yield from job.autoencoder.decode(latents)
         return latents, images
 
@@ -86,44 +88,50 @@ class Generation:
 
     def _draw(self) -> Array:
         """The next noise of every image's stream, (B, C, h, w)."""
-        return self._noise.normal(self.job.family.latents.shape_of(self.job.size))
+        return self._noise.normal(self.job.base.family.latents.shape_of(self.job.size))
 
-    def _denoiser(self, start: Start) -> Asks[Denoiser]:
-        """The denoiser with this job's text, guidance, control and mask."""
-        job, request = self.job, self.job.request
-        text = yield from encode_prompts(
-            job.prompts, job.family.text, self._signatures, self._tokenizer_of
+    def _handover(self, refiner: Stage, latents: Array) -> Start:
+        steps, job = refiner.steps, self.job
+        return start_of_refiner(
+            job.start, latents, steps.schedule, steps.first, self._draw, job.autoencoder
         )
-        self._notes += text.notes
-        signature = self._signatures[job.denoiser]
+
+    def _denoiser(self, stage: Stage, start: Start) -> Asks[Denoiser]:
+        """The denoiser with its text, guidance, control and mask."""
+        request = self.job.request
+        text = yield from encode_prompts(
+            stage.prompts, stage.family.text, self._signatures, self._tokenizer_of
+        )
+        self._notes += [note for note in text.notes if note not in self._notes]
+        signature = self._signatures[stage.denoiser]
         conditioning = conditioning_from_text(
             text,
-            job.family.denoiser,
+            stage.family.denoiser,
             signature,
-            branches=job.branches,
-            time_ids=job.time_ids,
-            guidance_scale=job.guidance_scale,
+            branches=stage.branches,
+            time_ids=stage.time_ids,
+            guidance_scale=stage.guidance_scale,
         )
-        num_steps = len(job.schedule.timesteps) - start.index
         return Denoiser(
-            job.denoiser,
+            stage.denoiser,
             signature,
             conditioning,
-            guidance_scale=job.guidance_scale,
+            guidance_scale=stage.guidance_scale,
             guidance_rescale=request.guidance_rescale,
             control=ControlChain(
-                job.controlnets, conditioning, num_steps=num_steps, guess_mode=request.guess_mode
+                stage.controlnets,
+                conditioning,
+                num_steps=stage.steps.num_calls,
+                guess_mode=request.guess_mode,
             ),
             extra=start.extra,
         )
 
-    def _denoise(
-        self, denoiser: Denoiser, start: Start
-    ) -> Generator[Ask | Step, Answer | None, Array]:
-        """Answers the sampler's calls with the model's predictions; returns the final latents."""
-        schedule, num_calls = self.job.schedule, 0
-        sampler = schedule.run(start.latents, self._draw, start.index)
-        total = len(schedule.timesteps) - start.index
+    def _denoised(self, stage: Stage, start: Start) -> Generator[Ask | Step, Answer | None, Array]:
+        """Answers the sampler's calls with the model's predictions; returns the last latents."""
+        denoiser = yield from self._denoiser(stage, start)
+        stop, num_calls = stage.steps.stop, 0
+        sampler = stage.schedule.run(start.latents, self._draw, start.index, stop)
         event = next(sampler)
         while True:
             if isinstance(event, Call):
@@ -133,17 +141,18 @@ class Generation:
             else:
                 index, reply = event.index, event.latents
                 if start.blend is not None:
-                    reply = start.blend(reply, index)
-                preview = partial(self._preview, call, prediction, index)
-                yield Step(index - start.index, total, call.timestep, reply, preview)
+                    reply = start.blend(reply, index + 1 if index + 1 < stop else None)
+                preview = partial(self._preview, stage, call, prediction, index)
+                yield Step(self._num_steps, self.job.num_calls, call.timestep, reply, preview)
+                self._num_steps += 1
             try:
                 event = sampler.send(reply)
             except StopIteration as finished:
                 latents: Array = finished.value
                 return latents
 
-    def _preview(self, call: Call, prediction: Array, index: int) -> Images:
-        denoised = self.job.schedule.denoised(call.sample, prediction, index)
+    def _preview(self, stage: Stage, call: Call, prediction: Array, index: int) -> Images:
+        denoised = stage.schedule.denoised(call.sample, prediction, index)
         return answered(self.job.autoencoder.decode(denoised), self._run)
 
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import RESIDUALS
 from sdrt.control import Control
-from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
 from sdrt.denoising.vae import Autoencoder
@@ -25,16 +23,13 @@ from sdrt.metadata.parameters import absolute, parameters_of_images
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.request_notes import notes_on
-from sdrt.resolving import Settings, frame_of, settings_of
+from sdrt.resolving import Settings, frame_of, scheduler_of, settings_of
+from sdrt.stage import Stage, refiner_stage, require_supported, stage_of
 from sdrt.targets.forecast import Work
-from sdrt.text.encoding import Prompts
-from sdrt.time_ids import TimeIds, time_ids_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from sdrt.samplers.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +37,12 @@ class Job:
     """The work of a generation, down to the names of the networks that it runs."""
 
     request: Request  # with every None resolved
-    family: Family
     work: Work
     size: Size  # of the generated images, before pasting back
     seeds: tuple[int, ...]  # one per image
-    schedule: Schedule
     start: StartKind
-    prompts: tuple[Prompts, ...]  # for each text encoder
-    branches: tuple[Branch, ...]
-    time_ids: TimeIds
-    guidance_scale: float
-    denoiser: str
-    controlnets: tuple[ControlNet, ...]
+    base: Stage
+    refiner: Stage | None  # continues from the latents of `base`
     autoencoder: Autoencoder
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
@@ -63,6 +52,11 @@ class Job:
     def components(self) -> tuple[str, ...]:
         """The networks that run, by name."""
         return tuple(self.work.rows)
+
+    @property
+    def num_calls(self) -> int:
+        """The number of the calls of all denoisers."""
+        return self.base.steps.num_calls + (self.refiner.steps.num_calls if self.refiner else 0)
 
 
 def job_from_request(
@@ -77,75 +71,53 @@ def job_from_request(
     Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
     BundleError if a network is missing.
     """
-    _require_supported(bundle.family)
-    settings, family = settings_of(request, bundle), bundle.family
+    require_supported(bundle.family)
+    settings = settings_of(request, bundle)
     request_notes = tuple(notes_on(request, settings, bundle))
     request = settings.applied_to(request)
     frame = frame_of(request, settings)
-    branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    admit(work := _work(request, bundle, signatures, frame.size, len(seeds) * len(branches)))
+    base = stage_of(request, settings, frame.size, bundle)
+    refiner = refiner_stage(request, settings, frame.size, bundle)
+    admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
     return Job(
         request=request,
-        family=family,
         work=work,
         size=frame.size,
         seeds=seeds,
-        schedule=settings.steps.schedule,
-        start=_start(request, settings, frame, family),
-        prompts=_prompts(request, len(family.text.encoders), branches),
-        branches=branches,
-        time_ids=time_ids_of(request, frame.size, family.denoiser),
-        guidance_scale=settings.guidance_scale,
-        denoiser=_denoiser(request, bundle),
-        controlnets=_controlnets(request, bundle, signatures, frame),
-        autoencoder=_autoencoder(bundle),
+        start=_start(request, settings, frame, bundle.family),
+        base=replace(base, controlnets=_controlnets(request, bundle, signatures, frame)),
+        refiner=refiner,
+        autoencoder=_autoencoder(bundle, refined=refiner is not None),
         finish=_finish(request, frame),
-        notes=(*request_notes, *settings.steps.notes),
+        notes=tuple(dict.fromkeys((*request_notes, *_notes_on_steps(settings)))),
         parameters=_parameters(request, seeds, bundle),
     )
 
 
-def _prompts(
-    request: Request, num_encoders: int, branches: tuple[Branch, ...]
-) -> tuple[Prompts, ...]:
-    """The texts of each encoder: the second one may have its own."""
-    negative = "negative" in branches
-    first = Prompts(
-        request.prompts,
-        request.negative_prompts if negative else (),
-        clip_skip=request.clip_skip or 0,
-    )
-    second = replace(
-        first,
-        positive=request.prompts_2,
-        negative=request.negative_prompts_2 if negative else (),
-        fields=(
-            "prompt_2" if request.prompt_2 else "prompt",
-            "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
-        ),
-    )
-    return tuple(second if i == 1 else first for i in range(num_encoders))
+def _notes_on_steps(settings: Settings) -> tuple[Note, ...]:
+    after = settings.refiner_steps
+    return (*settings.steps.notes, *(after.notes if after else ()))
 
 
 def _work(
     request: Request,
+    base: Stage,
+    refiner: Stage | None,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     size: Size,
-    num_rows: int,
 ) -> Work:
-    vae = _autoencoder(bundle)
-    rows = dict.fromkeys(_text_encoders(bundle, signatures), 1)
-    rows |= {_denoiser(request, bundle): num_rows, vae.decoder: 1}
+    vae = _autoencoder(bundle, refined=refiner is not None)
+    rows: dict[str, int] = {}
+    for stage in filter(None, (base, refiner)):
+        rows |= dict.fromkeys(_text_encoders(stage.family, bundle, signatures), 1)
+        rows[stage.denoiser] = request.num_images * len(stage.branches)
+    rows[vae.decoder] = 1
     if request.input_image is not None:
         rows[vae.encoder] = 1
-    nets = {names.controlnet(name): num_rows for name in request.controls}
+    nets = {names.controlnet(name): rows[base.denoiser] for name in request.controls}
     return Work(rows | nets, size, bundle.family.latents)
-
-
-def _denoiser(request: Request, bundle: Bundle) -> str:
-    return bundle.name_of("denoiser", *((RESIDUALS,) if request.controls else ()))
 
 
 def _parameters(
@@ -154,22 +126,21 @@ def _parameters(
     return parameters_of_images(
         request,
         seeds,
-        bundle=DEMO if is_demo(bundle.root) else absolute(str(bundle.root)),
-        scheduler=request.scheduler or bundle.scheduler_config["_class_name"],
+        bundle=_recorded(bundle),
+        refiner=None if bundle.refiner is None else _recorded(bundle.refiner),
+        scheduler=scheduler_of(request, bundle),
     )
 
 
-def _require_supported(family: Family) -> None:
-    if family.unsupported is not None:
-        raise BundleError(
-            f"the bundle's models have {family.unsupported}, which this version of sdrt does not "
-            "run: use a newer sdrt"
-        )
+def _recorded(bundle: Bundle) -> str:
+    return DEMO if is_demo(bundle.root) else absolute(str(bundle.root))
 
 
-def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Iterator[str]:
+def _text_encoders(
+    family: Family, bundle: Bundle, signatures: Mapping[str, Signature]
+) -> Iterator[str]:
     """Those in the bundle. BundleError if a missing one is required."""
-    for encoder in bundle.family.text.encoders:
+    for encoder in family.text.encoders:
         if encoder.component in signatures:
             if encoder.kind != "clip":
                 raise BundleError(
@@ -181,10 +152,15 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
             bundle.component(encoder.component)
 
 
-def _autoencoder(bundle: Bundle) -> Autoencoder:
+def _autoencoder(bundle: Bundle, *, refined: bool) -> Autoencoder:
+    """The VAE; the decoder of refined images is the refiner's, as in diffusers."""
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
-    return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
+    if refined and bundle.refiner is not None:
+        decoder = names.of_refiner(bundle.refiner.name_of("vae decoder"))
+    else:
+        decoder = bundle.name_of("vae decoder")
+    return Autoencoder(encoder, decoder, bundle.family.latents)
 
 
 def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:

@@ -182,6 +182,14 @@ PARAMETERS = (
         aliases=("resize_mode",),
     ),
     Parameter(
+        "refiner_start",
+        Between(0, 1),
+        "the share of the schedule after which the refiner takes over; 1 leaves the refiner out",
+        "0.8, with a refiner",
+        a1111="Refiner switch at",
+        aliases=("high_noise_frac", "denoising_end", "refiner_switch_at"),
+    ),
+    Parameter(
         "original_size",
         SIZE,
         "the size that the image should look scaled from: a small one makes it look enlarged",

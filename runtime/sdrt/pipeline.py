@@ -63,7 +63,7 @@ class Pipeline(Inherited):
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines)
         self._signatures = {
-            component.name: component.signature for component in bundle.manifest.components
+            name: component.signature for name, component in bundle.components.items()
         } | {name: engine.signature for name, engine in (engines or {}).items()}
         self._tokenizers: dict[str, ClipTokenizer] = {}
         self._changing = threading.Lock()
@@ -71,17 +71,25 @@ class Pipeline(Inherited):
 
     @classmethod
     def open(
-        cls, bundle: str | PathLike[str], target: str = "auto", num_threads: int | None = None
+        cls,
+        bundle: str | PathLike[str],
+        target: str = "auto",
+        num_threads: int | None = None,
+        refiner: str | PathLike[str] | None = None,
     ) -> Pipeline:
         """Opens a bundle folder, or `"demo"`; engines are loaded when a request first needs them.
 
         Under "auto" a request whose target fails continues on the next fastest, as do later
         requests. `num_threads` is for targets on the CPU, which by default use every physical core,
-        or under "auto" as many as `sdrt tune` found best. Warns if `sdrt tune` found the target
-        slower than the same one in float32. Raises `BundleError` for a missing or broken bundle,
-        `TargetError` for a target that does not open or cannot use `num_threads`.
+        or under "auto" as many as `sdrt tune` found best. `refiner` is a second bundle on the same
+        target: it takes the last steps of each image, from `refiner_start` on. Warns if `sdrt tune`
+        found the target slower than the same one in float32. Raises `BundleError` for a missing or
+        broken bundle or a refiner of other latents, `TargetError` for a target that does not open
+        or cannot use `num_threads`.
         """
         opened = Bundle.open(bundle)
+        if refiner is not None:
+            opened = opened.refined_by(Bundle.open(refiner))
         resolution = resolve(opened, target, num_threads=num_threads)
         warn_if_slower(opened, resolution.target)
         return cls(opened, resolution)
@@ -244,5 +252,6 @@ class Pipeline(Inherited):
     def _tokenizer(self, folder: str) -> ClipTokenizer:
         """The tokenizer in a folder of the bundle, opened once."""
         if folder not in self._tokenizers:
-            self._tokenizers[folder] = ClipTokenizer.open(self.bundle.tokenizer_folder(folder))
+            bundle, own = self.bundle.owner_of(folder)
+            self._tokenizers[folder] = ClipTokenizer.open(bundle.tokenizer_folder(own))
         return self._tokenizers[folder]

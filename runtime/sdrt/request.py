@@ -63,6 +63,7 @@ class Request:
     strength: float | None = None
     padding_mask_crop: int | None = None
     resize: Resize | None = None
+    refiner_start: float | None = None
     original_size: Pixels | None = None
     crops_coords_top_left: Pixels | None = None
     target_size: Pixels | None = None
@@ -237,6 +238,7 @@ class RequestOptions(TypedDict, total=False):
     strength: float | None
     padding_mask_crop: int | None
     resize: Resize | None
+    refiner_start: float | None
     original_size: Pixels | None
     crops_coords_top_left: Pixels | None
     target_size: Pixels | None

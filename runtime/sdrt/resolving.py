@@ -11,7 +11,6 @@ from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.errors import RequestError, nearest
-from sdrt.families.family import TextRecipe
 from sdrt.images.framing import (
     MAX_DISPROPORTION,
     Frame,
@@ -27,6 +26,7 @@ from sdrt.request import Request
 from sdrt.scheduling import Steps, steps_of
 from sdrt.time_ids import require_time_ids
 
+_REFINER_START = 0.8  # the share in diffusers' examples
 _MAX_RANDOM_SEED = 2**32  # torch's CPU generator uses only the low 32 bits
 
 
@@ -41,6 +41,8 @@ class Settings:
     negative_prompt: str | Sequence[str] | None  # None if the model takes zeros in its place
     strength: float  # 1 for a request without an image
     steps: Steps
+    refiner_start: float | None  # None without a refiner
+    refiner_steps: Steps | None  # None if no step is left to the refiner
 
     @property
     def num_inference_steps(self) -> int:
@@ -57,6 +59,7 @@ class Settings:
             guidance_scale=self.guidance_scale,
             seed=self.seed,
             strength=None if request.image is None else self.strength,
+            refiner_start=self.refiner_start,
         )
 
 
@@ -69,19 +72,23 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     width, height = _size(request, bundle)
     defaults = bundle.defaults_for(request.task)
     strength = _first(request.strength, defaults.get("strength"), 1.0)
+    refiner_start = _refiner_start(request, bundle)
+    steps, refiner_steps = _steps(request, strength, refiner_start, bundle)
     settings = Settings(
         height=height,
         width=width,
         guidance_scale=_first(request.guidance_scale, defaults["guidance_scale"]),
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
-        negative_prompt=_negative_prompt(request, bundle.family.text),
+        negative_prompt=_negative_prompt(request, bundle),
         strength=strength,
-        steps=steps_of(request, strength, bundle),
+        steps=steps,
+        refiner_start=refiner_start,
+        refiner_steps=refiner_steps,
     )
     _check_size(settings, bundle)
     _check_kind(request, bundle)
     _check_texts(request, bundle)
-    require_time_ids(request, bundle.family.denoiser)
+    require_time_ids(request, _time_ids(bundle))
     _check_control(request, bundle)
     _check_proportions(request, frame_of(request, settings), bundle)
     return settings
@@ -151,6 +158,12 @@ def _check_texts(request: Request, bundle: Bundle) -> None:
                 f"{name}: this bundle's model has one text encoder, which reads "
                 f"{name.removesuffix('_2')}: leave {name} out"
             )
+
+
+def _time_ids(bundle: Bundle) -> tuple[str, ...]:
+    """The names of the numbers that the denoisers take."""
+    theirs = () if bundle.refiner is None else _time_ids(bundle.refiner)
+    return tuple(dict.fromkeys((*bundle.family.denoiser.time_ids, *theirs)))
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:
@@ -228,11 +241,46 @@ def _check_narrow(role: str, part: Size, size: Size) -> None:
         )
 
 
-def _negative_prompt(request: Request, text: TextRecipe) -> str | Sequence[str] | None:
-    """The negative prompt; a missing one is empty, unless the model takes zeros in its place."""
-    if request.negative_prompt is None and text.missing_negative == "encode":
-        return ""
-    return request.negative_prompt
+def _refiner_start(request: Request, bundle: Bundle) -> float | None:
+    if bundle.refiner is not None:
+        start: float = _first(request.refiner_start, _REFINER_START)
+        return start
+    if request.refiner_start is not None:
+        raise RequestError(
+            "refiner_start was given without a refiner: give --refiner BUNDLE, in Python "
+            "Pipeline.open(bundle, refiner=…)"
+        )
+    return None
+
+
+def _steps(
+    request: Request, strength: float, refiner_start: float | None, bundle: Bundle
+) -> tuple[Steps, Steps | None]:
+    """The steps of the bundle and of its refiner.
+
+    The refiner counts as many steps and has the same scheduler, as others scale latents
+    differently, with the options of its own configuration.
+    """
+    steps = steps_of(request, strength, bundle)
+    if bundle.refiner is None or refiner_start is None or refiner_start == 1:
+        return steps, None
+    num_steps, scheduler = steps.num_inference_steps, scheduler_of(request, bundle)
+    request = replace(request, num_inference_steps=num_steps, scheduler=scheduler)
+    refiner_steps = steps_of(request, 1.0, bundle.refiner)
+    return steps.before(refiner_start), refiner_steps.after(refiner_start)
+
+
+def scheduler_of(request: Request, bundle: Bundle) -> str:
+    """The name of the scheduler that runs."""
+    name: str = request.scheduler or bundle.scheduler_config["_class_name"]
+    return name
+
+
+def _negative_prompt(request: Request, bundle: Bundle) -> str | Sequence[str] | None:
+    """The negative prompt; a missing one is empty, unless a model takes zeros in its place."""
+    families = [each.family for each in (bundle, bundle.refiner) if each is not None]
+    encoded = all(family.text.missing_negative == "encode" for family in families)
+    return "" if request.negative_prompt is None and encoded else request.negative_prompt
 
 
 def _first(*values: Any) -> Any:

@@ -16,21 +16,31 @@ from sdrt.errors import RequestError, SamplerError, nearest, quoted
 
 
 @dataclass(frozen=True)
+class Suffix:
+    """The option that a suffix sets, and its name in A1111's web UI."""
+
+    option: str
+    value: Any
+    a1111: str
+
+
+SUFFIXES: Mapping[str, Suffix] = {  # "euler_karras" is euler with the sigmas of Karras et al.
+    "_karras": Suffix("use_karras_sigmas", True, "Karras"),
+    "_exponential": Suffix("use_exponential_sigmas", True, "Exponential"),
+    "_beta": Suffix("use_beta_sigmas", True, "Beta"),
+    "_trailing": Suffix("timestep_spacing", "trailing", "SGM Uniform"),  # there within a timestep
+}
+_SIGMAS, _SPACING = ("_karras", "_exponential", "_beta"), ("_trailing",)
+
+
+@dataclass(frozen=True)
 class ShortName:
     """The scheduler and options of a short name, and their name in A1111's web UI, if any."""
 
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
     a1111: str | None = None
-    suffixes: bool = True  # the scheduler has the options of `SUFFIXES`
-
-
-@dataclass(frozen=True)
-class Sigmas:
-    """The option that a suffix sets, and its name in A1111's web UI."""
-
-    option: str
-    a1111: str
+    suffixes: tuple[str, ...] = (*_SIGMAS, *_SPACING)  # whose options change the scheduler's steps
 
 
 DPMPP_2 = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
@@ -38,12 +48,12 @@ DPMPP_3 = {**DPMPP_2, "solver_order": 3}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 SHORT_NAMES: Mapping[str, ShortName] = {
-    "ddim": ShortName("DDIMScheduler", a1111="DDIM", suffixes=False),
-    "ddpm": ShortName("DDPMScheduler", a1111="DDPM", suffixes=False),
-    "pndm": ShortName("PNDMScheduler", a1111="PLMS", suffixes=False),
+    "ddim": ShortName("DDIMScheduler", a1111="DDIM", suffixes=_SPACING),
+    "ddpm": ShortName("DDPMScheduler", a1111="DDPM", suffixes=_SPACING),
+    "pndm": ShortName("PNDMScheduler", a1111="PLMS", suffixes=_SPACING),
     "lms": ShortName("LMSDiscreteScheduler", a1111="LMS"),
     "euler": ShortName("EulerDiscreteScheduler", a1111="Euler"),
-    "euler_a": ShortName("EulerAncestralDiscreteScheduler", a1111="Euler a", suffixes=False),
+    "euler_a": ShortName("EulerAncestralDiscreteScheduler", a1111="Euler a", suffixes=_SPACING),
     "heun": ShortName("HeunDiscreteScheduler", a1111="Heun"),
     "kdpm2": ShortName("KDPM2DiscreteScheduler", a1111="DPM2"),
     "kdpm2_a": ShortName("KDPM2AncestralDiscreteScheduler", a1111="DPM2 a"),
@@ -51,14 +61,14 @@ SHORT_NAMES: Mapping[str, ShortName] = {
     "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_2 | SDE, "DPM++ 2M SDE"),
     "dpmpp_3m": ShortName("DPMSolverMultistepScheduler", DPMPP_3),
     "dpmpp_3m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_3 | SDE, "DPM++ 3M SDE"),
-    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2),
-    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3),
+    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2, suffixes=_SIGMAS),
+    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3, suffixes=_SIGMAS),
     "unipc": ShortName("UniPCMultistepScheduler", a1111="UniPC"),
     "deis": ShortName("DEISMultistepScheduler", a1111="DEIS"),
-    "lcm": ShortName("LCMScheduler", a1111="LCM", suffixes=False),
-    "tcd": ShortName("TCDScheduler", a1111="TCD", suffixes=False),
-    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler"),
-    "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler", suffixes=False),
+    "lcm": ShortName("LCMScheduler", a1111="LCM", suffixes=()),
+    "tcd": ShortName("TCDScheduler", a1111="TCD", suffixes=()),
+    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler", suffixes=_SIGMAS),
+    "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler", suffixes=()),
 }
 _ALIASES = {  # as written in ComfyUI, k-diffusion and older versions of sdrt
     "euler_ancestral": "euler_a",
@@ -76,12 +86,13 @@ _ALIASES = {  # as written in ComfyUI, k-diffusion and older versions of sdrt
     "uni_pc_bh2": "unipc",  # diffusers' default
 }
 
-SUFFIXES: Mapping[str, Sigmas] = {  # "euler_karras" is euler with the sigmas of Karras et al.
-    "_karras": Sigmas("use_karras_sigmas", "Karras"),
-    "_exponential": Sigmas("use_exponential_sigmas", "Exponential"),
-    "_beta": Sigmas("use_beta_sigmas", "Beta"),
+_SCHEDULES = {
+    "": "",
+    **{suffix: suffix for suffix in SUFFIXES},
+    **{each.a1111: suffix for suffix, each in SUFFIXES.items()},
+    "Uniform": "",
+    "Normal": "",
 }
-_SCHEDULES = {"": "", **{suffix: suffix for suffix in SUFFIXES}, "Uniform": "", "Normal": ""}
 
 # Samplers of other programs that sdrt does not have, and the nearest that it has.
 _MISSING = {
@@ -110,7 +121,7 @@ _MISSING = {
 }
 _MISSING_SCHEDULES = (
     *("Align Your Steps", "Align Your Steps 11", "Align Your Steps 32", "Align Your Steps GITS"),
-    *("SGM Uniform", "KL Optimal", "Polyexponential", "Simple", "DDIM", "DDIM Uniform"),
+    *("KL Optimal", "Polyexponential", "Simple", "DDIM", "DDIM Uniform"),
     *("Linear Quadratic", "Turbo"),
 )
 
@@ -164,17 +175,20 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 def variants_of(stem: str) -> tuple[str, ...]:
     """A short name, and the names with suffixes that its scheduler has."""
-    return stem, *(stem + suffix for suffix in SUFFIXES if SHORT_NAMES[stem].suffixes)
+    return stem, *(stem + suffix for suffix in SHORT_NAMES[stem].suffixes)
 
 
 def schedulers_help() -> str:
     """The schedulers' names, for the help of a command."""
-    suffixed = [name for name, short in SHORT_NAMES.items() if short.suffixes]
-    plain = [name for name, short in SHORT_NAMES.items() if not short.suffixes]
-    *others, last = SUFFIXES
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, short in SHORT_NAMES.items():
+        groups.setdefault(short.suffixes, []).append(name)
+    listed = "; ".join(
+        ", ".join(stems) + (f" (also with {' '.join(suffixes)})" if suffixes else "")
+        for suffixes, stems in groups.items()
+    )
     return (
-        f"{', '.join(suffixed)} (these also with {', '.join(others)} or {last}), "
-        f"{', '.join(plain)}; or as A1111, ComfyUI and diffusers call them: "
+        f"{listed}; or as A1111, ComfyUI and diffusers call them: "
         '"DPM++ 2M Karras", euler_ancestral, DDIMScheduler'
     )
 
@@ -233,7 +247,10 @@ def _nearest_by_key() -> dict[str, tuple[str, str]]:
     sigmas."""
     schedules = {**_SCHEDULES, **dict.fromkeys(_MISSING_SCHEDULES, "")}
     return {
-        _key(sampler + schedule): (sampler, near + suffix if SHORT_NAMES[near].suffixes else near)
+        _key(sampler + schedule): (
+            sampler,
+            near + suffix if suffix in SHORT_NAMES[near].suffixes else near,
+        )
         for sampler, near in _MISSING.items()
         for schedule, suffix in schedules.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sdrt.bundle.folder import Bundle
@@ -20,16 +20,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps of a request.
-
-    `first` is the index into the schedule's timesteps at which its image starts. `notes` are the
-    differences from the images of diffusers' class.
+    """The steps of a request with one denoiser: the calls `first` to `stop`, without `stop`, of a
+    schedule. `notes` are the differences from the images of diffusers' class.
     """
 
     schedule: Schedule
     num_inference_steps: int  # of the whole schedule, as diffusers counts
+    num_train_timesteps: int
     first: int
+    stop: int
     notes: tuple[Note, ...]
+
+    @property
+    def num_calls(self) -> int:
+        return self.stop - self.first
+
+    def before(self, share: float) -> Steps:
+        """Those before a share of the schedule: diffusers' `denoising_end`. RequestError if it
+        leaves none."""
+        stop = int((self.schedule.timesteps >= self._cutoff(share)).sum())
+        if stop <= self.first:
+            raise _no_step_left(share, "the bundle's own UNet", "larger")
+        return replace(self, stop=stop)
+
+    def after(self, share: float) -> Steps:
+        """Those after a share: diffusers' `denoising_start`. If it ends in the middle of a step,
+        that step is among them. RequestError if it leaves none."""
+        num_calls = int((self.schedule.timesteps < self._cutoff(share)).sum())
+        if self.schedule.calls_per_step == 2 and num_calls % 2 == 0:
+            num_calls += 1  # the last step has one call
+        if num_calls == 0:
+            raise _no_step_left(share, "the refiner", "smaller")
+        return replace(self, first=self.stop - num_calls)
+
+    def _cutoff(self, share: float) -> int:
+        return round(self.num_train_timesteps - share * self.num_train_timesteps)
+
+
+def _no_step_left(share: float, whose: str, way_out: str) -> RequestError:
+    return RequestError(
+        f"refiner_start: got {share:g}, which leaves no step to {whose}: give a {way_out} number, "
+        "more steps, or 1 to leave the refiner out"
+    )
 
 
 def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
@@ -55,7 +87,9 @@ def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
     return Steps(
         schedule=schedule,
         num_inference_steps=num_steps,
+        num_train_timesteps=ours.options.num_train_timesteps,
         first=0 if spaced_again else _first(schedule, num_steps, strength),
+        stop=len(schedule.timesteps),
         notes=tuple(_differences(theirs, ours, corrections)),
     )
 

@@ -41,9 +41,21 @@ CONTROLNET_COND: Final = "controlnet_cond"  # (B, K, H, W)
 CONDITIONING_SCALE: Final = "conditioning_scale"  # (B, N): the factor of each residual
 MID_BLOCK_RESIDUAL: Final = "mid_block_residual"  # (B, C_mid, h_mid, w_mid)
 
+_REFINER = "refiner."
 _EARLIER = "earlier."
 _DOWN_BLOCK_RESIDUALS = "down_block_residuals."
 _CONTROLNET = "controlnet_"
+
+
+def of_refiner(name: str) -> str:
+    """The name that a pipeline gives to a component or a folder of its refiner."""
+    return f"{_REFINER}{name}"
+
+
+def in_refiner(name: str) -> str | None:
+    """The inverse of `of_refiner`; None for another name."""
+    own = name.removeprefix(_REFINER)
+    return None if own == name else own
 
 
 def down_block_residual(index: int) -> str:

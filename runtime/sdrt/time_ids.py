@@ -6,12 +6,12 @@ https://arxiv.org/abs/2307.01952, section 2.2). Heights come before widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from sdrt.denoising.conditioning import Branch
 from sdrt.errors import RequestError
-from sdrt.families.family import DenoiserFacts
+from sdrt.families.family import DenoiserFacts, Task
 from sdrt.images.framing import Size
 from sdrt.request import Request
 
@@ -28,20 +28,24 @@ NEGATIVE_FIELDS = tuple(_NEGATIVE_FIELDS.values())
 _UNCROPPED = (0, 0)
 
 
-def require_time_ids(request: Request, facts: DenoiserFacts) -> None:
-    """RequestError for a number that the denoiser does not take."""
-    taken = ", ".join(_FIELDS[name] for name in facts.time_ids) or "no sizes"
+def require_time_ids(request: Request, taken: Sequence[str]) -> None:
+    """RequestError for a number that is not `taken` by a denoiser."""
+    fields_taken = ", ".join(_FIELDS[name] for name in taken) or "no sizes"
     for fields in (_FIELDS, _NEGATIVE_FIELDS):
         for name, field in fields.items():
             value = getattr(request, field)
-            if value is not None and name not in facts.time_ids:
+            if value is not None and name not in taken:
                 raise RequestError(
-                    f"{field}: got {value}, but this bundle's model takes {taken}: leave it out"
+                    f"{field}: got {value}, but this bundle's model takes {fields_taken}: leave it "
+                    "out"
                 )
 
 
-def time_ids_of(request: Request, size: Size, facts: DenoiserFacts) -> TimeIds:
-    """The numbers for the rows of each branch; `size` is that of the generated image.
+def time_ids_of(
+    request: Request, size: Size, facts: DenoiserFacts, task: Task | None = None
+) -> TimeIds:
+    """The numbers for the rows of each branch; `size` is that of the generated image. `task` is the
+    request's unless given: a refiner begins at latents, as for image to image.
 
     Source: `_get_add_time_ids` of diffusers' SDXL pipelines, and what they pass to it.
     """
@@ -59,7 +63,7 @@ def time_ids_of(request: Request, size: Size, facts: DenoiserFacts) -> TimeIds:
         "target_size": request.negative_target_size,
         "aesthetic_score": (2.5 if negative_score is None else negative_score,),
     }
-    shared = _shared(request, facts)
+    shared = _shared(request, task or request.task, facts)
     own = {name: ids for name, ids in negative.items() if ids is not None and name not in shared}
     numbers: Mapping[Branch, dict[str, tuple[float, ...]]]
     numbers = {"negative": positive | own, "positive": positive}
@@ -71,16 +75,16 @@ def time_ids_of(request: Request, size: Size, facts: DenoiserFacts) -> TimeIds:
 
 def without_effect(request: Request, facts: DenoiserFacts) -> Iterator[tuple[str, str]]:
     """The fields that were given and have no effect, each with the reason."""
-    for name, reason in _shared(request, facts).items():
+    for name, reason in _shared(request, request.task, facts).items():
         field = _NEGATIVE_FIELDS[name]
         if getattr(request, field) is not None:
             yield field, reason
 
 
-def _shared(request: Request, facts: DenoiserFacts) -> Mapping[str, str]:
+def _shared(request: Request, task: Task, facts: DenoiserFacts) -> Mapping[str, str]:
     """The numbers that the negative prompt shares with the prompt whatever is given, each with the
     reason, as in diffusers."""
-    if request.task != "text to image" or "target_size" not in facts.time_ids:
+    if task != "text to image" or "target_size" not in facts.time_ids:
         scored = "aesthetic_score" in facts.time_ids
         return {} if scored else {"crop": "if there is an image: the prompt's crop counts for both"}
     sizes = [_NEGATIVE_FIELDS[name] for name in ("original_size", "target_size")]

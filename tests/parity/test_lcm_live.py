@@ -53,6 +53,8 @@ def reader_of(checkpoint: Path) -> Reader:
     def read(part: str) -> tuple[str, JsonFields]:
         if part == "model_index":
             return part, JsonFields({"_class_name": "LatentConsistencyModelPipeline"})
+        if part == "scheduler":
+            return part, JsonFields({"_class_name": "LCMScheduler"})
         config = json.loads((checkpoint / part / "config.json").read_text())
         return part, JsonFields(config)
 

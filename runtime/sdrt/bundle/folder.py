@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
@@ -30,10 +30,13 @@ from sdrt_engines.regular_file import read_regular
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled checkpoint in the folder `root`. Files are verified before use."""
+    """A compiled checkpoint in the folder `root`. Files are verified before use. `refiner` finishes
+    its images; components and folders of that are found here, too: `refiner.unet`.
+    """
 
     root: Path
     manifest: Manifest
+    refiner: Bundle | None = None
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Bundle:
@@ -57,6 +60,29 @@ class Bundle:
             ) from error
         return cls(root, _manifest_of(root))
 
+    def refined_by(self, refiner: Bundle) -> Bundle:
+        """This bundle with one that finishes its images. BundleError if that cannot continue from
+        its latents.
+        """
+        if refiner.family.latents != self.family.latents:
+            ours, theirs = (each.family.latents for each in (self, refiner))
+            named = [field.name for field in fields(ours)]
+            differing = [name for name in named if getattr(ours, name) != getattr(theirs, name)]
+            got, expected = (
+                ", ".join(f"{name} {getattr(space, name)}" for name in differing)
+                for space in (theirs, ours)
+            )
+            raise BundleError(
+                f"{refiner.root}: a refiner of another latent space: got {got}, expected "
+                f"{expected} as in {self.root}: use a refiner of the same family"
+            )
+        if refiner.family.denoiser.extra_channels != "none":
+            raise BundleError(
+                f"{refiner.root}: this refiner's UNet takes a mask, expected one that takes only "
+                "latents: use another refiner"
+            )
+        return replace(self, refiner=refiner)
+
     def to_build_in(self) -> Bundle:
         """The bundle for a build to write to: itself, or the built-in one's copy in the cache.
 
@@ -66,12 +92,25 @@ class Bundle:
             return replace(self, root=demo.copy_of_demo(self.manifest))
         return self
 
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """The components by name, the refiner's included."""
+        own = {component.name: component for component in self.manifest.components}
+        theirs = {} if self.refiner is None else self.refiner.components
+        return own | {names.of_refiner(name): component for name, component in theirs.items()}
+
+    def owner_of(self, name: str) -> tuple[Bundle, str]:
+        """The bundle with this component or folder, and its name there."""
+        own = names.in_refiner(name)
+        return (self, name) if self.refiner is None or own is None else (self.refiner, own)
+
     def component(self, name: str) -> Component:
-        for component in self.manifest.components:
-            if component.name == name:
+        bundle, own = self.owner_of(name)
+        for component in bundle.manifest.components:
+            if component.name == own:
                 return component
         raise BundleError(
-            f"{self.root}: no component '{name}' (found: {self._known}): "
+            f"{bundle.root}: no component '{own}' (found: {bundle._known}): "
             "name one of these, or export a checkpoint that has it"
         )
 

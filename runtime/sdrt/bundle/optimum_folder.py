@@ -56,12 +56,15 @@ def lost_manifest(root: Path) -> str | None:
     return None
 
 
+_CONFIGS = {"model_index": MODEL_INDEX, "scheduler": "scheduler/scheduler_config.json"}
+
+
 def configs_of(root: Path, *, vae: str = "vae") -> Reader:
     """A reader of the configurations in a folder with its VAE in the subfolder `vae`."""
 
     def read(part: str) -> tuple[str, JsonFields]:
         folder = vae if part == "vae" else part
-        path = root / (MODEL_INDEX if part == "model_index" else f"{folder}/config.json")
+        path = root / _CONFIGS.get(part, f"{folder}/config.json")
         return str(path), fields_from_file(path)
 
     return read

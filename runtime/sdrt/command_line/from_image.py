@@ -17,7 +17,13 @@ from sdrt.notes import Note
 from sdrt.parameters import PARAMETER
 from sdrt.request import Request
 
-_OTHER_FIELDS = ("bundle", "model", "version", HASHES)  # which do not change pixels by themselves
+_OTHER_FIELDS = (
+    "bundle",
+    "refiner",
+    "model",
+    "version",
+    HASHES,
+)  # which do not change pixels by themselves
 _OF_IMAGES = ("strength", "mask_image", "padding_mask_crop")  # which need the image
 
 
@@ -28,8 +34,9 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     """
     record = read_record(path)
     parameters = absolute_paths(record.parameters, path.resolve().parent)
-    if "bundle" not in given:
-        _check_bundle(parameters)
+    for name in ("bundle", "refiner"):
+        if name not in given:
+            _check_bundle(name, parameters)
     notes = [*record.notes, *_unknown(parameters)]
     if "strength" in parameters and "image" not in {*parameters, *given}:
         notes.append(
@@ -42,6 +49,16 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
         )
         for name in _OF_IMAGES:
             parameters.pop(name, None)
+    if "refiner_start" in parameters and "refiner" not in {*parameters, *given}:
+        notes.append(
+            Note(
+                "refiner_unnamed",
+                "refiner_start",
+                "the original was finished by a refiner, whose path is unknown: give it with "
+                "--refiner, or the image will differ",
+            )
+        )
+        parameters.pop("refiner_start")
     return Record(parameters, tuple(notes))
 
 
@@ -72,14 +89,20 @@ def _unknown(parameters: Mapping[str, Any]) -> Iterator[Note]:
         )
 
 
-def _check_bundle(parameters: Mapping[str, Any]) -> None:
+def _check_bundle(name: str, parameters: Mapping[str, Any]) -> None:
     """RequestError for a bundle that cannot be a path. Any program may have written it."""
-    bundle = parameters.get("bundle", "")
+    bundle = parameters.get(name, "")
     try:
         os.lstat(bundle)
     except (TypeError, ValueError, OSError) as error:
         if not isinstance(error, OSError) or error.errno == errno.ENAMETOOLONG:
             raise RequestError(
-                f"bundle: the PNG says {quoted(bundle)}, expected the path of a bundle: give "
-                "the bundle, too: sdrt run BUNDLE --from-image PNG"
+                f"{name}: the PNG says {quoted(bundle)}, expected the path of a bundle: give "
+                f"{_GIVEN[name]}"
             ) from error
+
+
+_GIVEN = {
+    "bundle": "the bundle, too: sdrt run BUNDLE --from-image PNG",
+    "refiner": "the refiner, too: sdrt run --from-image PNG --refiner BUNDLE",
+}

@@ -26,8 +26,8 @@ from sdrt.result import Result, Step
 
 def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Checks as much as possible before the first engine opens."""
-    bundle, request = _requested(options)
-    with Pipeline.open(bundle, options.target, options.num_threads) as pipeline:
+    bundle, refiner, request = _requested(options)
+    with Pipeline.open(bundle, options.target, options.num_threads, refiner) as pipeline:
         resolved = pipeline.resolve(request)
         paths = _output_paths(options, resolved)
         # not the resolved request: notes are about what was given
@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write("".join(f"{path}\n" for path in saved))
 
 
-def _requested(options: argparse.Namespace) -> tuple[str, Request]:
-    """The bundle and the request: those of the PNG, overridden by the command line."""
+def _requested(options: argparse.Namespace) -> tuple[str, str | None, Request]:
+    """The bundle, the refiner and the request: those of the PNG, overridden by the command line."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     record = record_of(options.from_image, given) if options.from_image else Record()
     if not options.quiet:
@@ -57,7 +57,7 @@ def _requested(options: argparse.Namespace) -> tuple[str, Request]:
     request = Request(**{name: values[name] for name in PARAMETER if name in values})
     if not options.quiet:
         _print_notes(notes_on_changed_files(request, record), f"{options.from_image}: ")
-    return str(values["bundle"]), request
+    return str(values["bundle"]), values.get("refiner"), request
 
 
 def _output_paths(options: argparse.Namespace, request: Request) -> tuple[Path, ...]:

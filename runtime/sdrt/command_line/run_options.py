@@ -12,10 +12,11 @@ from sdrt.command_line.shared_options import (
     add_target,
     height_and_width,
     number,
+    numbers,
     top_and_left,
     whole_number,
 )
-from sdrt.kinds import Between, Flag, Kind, OneOf, Pair, Scheduler, Texts
+from sdrt.kinds import Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
 from sdrt.metadata.saving import METADATA
 from sdrt.parameters import MAX_SIDE, PARAMETER, SIZE, Parameter
 from sdrt.scheduler_names import schedulers_help
@@ -33,6 +34,8 @@ _OPTIONS = (
     "seed",
     "eta",
     "clip_skip",
+    "timesteps",
+    "sigmas",
 )
 _SDXL_OPTIONS = (
     "prompt_2",
@@ -74,6 +77,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         parser.add_argument_group("models with two text encoders or with sizes as inputs (SDXL)"),
         _SDXL_OPTIONS,
     )
+    _add_refiner(parser.add_argument_group("refiner"))
     _add_control(parser.add_argument_group("ControlNets, each by its name in the bundle"))
     parser.add_argument(
         "--deadline",
@@ -122,6 +126,13 @@ def add_parameters(group: argparse._ActionsContainer, names: Iterable[str]) -> N
         )
 
 
+def _add_refiner(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--refiner", metavar="BUNDLE", help="a second bundle, which takes the last steps"
+    )
+    add_parameters(group, ["refiner_start"])
+
+
 def _add_control(group: argparse._ArgumentGroup) -> None:
     for option, (form, meaning) in _CONTROL_OPTIONS.items():
         group.add_argument(option, action="append", metavar=form, help=meaning)
@@ -135,6 +146,8 @@ def _argument_of(kind: Kind) -> dict[str, Any]:
             return {"type": whole_number, "metavar": "N"}
         case Between():
             return {"type": number, "metavar": "X"}
+        case Numbers():
+            return {"type": numbers, "metavar": "X,X"}
         case OneOf(words):
             return {"choices": words}
         case Flag():

@@ -22,6 +22,15 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"got {quoted(text)}, expected a number") from None
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected numbers such as 999,749,499,249"
+        ) from None
+
+
 def height_and_width(text: str) -> tuple[int, int]:
     """The numbers of WIDTHxHEIGHT, as all sizes are typed, in diffusers' order."""
     match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from sdrt.samplers.schedule import Schedule
 
 Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), one stream per image
-Blend: TypeAlias = Callable[[Array, int], Array]  # (latents, index) -> latents
+# (latents, index of the next timestep, or None after the last one) -> latents
+Blend: TypeAlias = Callable[[Array, int | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,21 @@ def first_index(schedule: Schedule, num_inference_steps: int, strength: float) -
     return (num_inference_steps - num_steps) * schedule.calls_per_step
 
 
+def start_of_refiner(
+    kind: StartKind, latents: Array, schedule: Schedule, index: int, draw: Draw, vae: Autoencoder
+) -> Start:
+    """The start of a refiner from the latents of the steps before it. With a mask, the latents that
+    it keeps are these.
+
+    Source: `StableDiffusionXLImg2ImgPipeline` and `StableDiffusionXLInpaintPipeline` with
+    `denoising_start`.
+    """
+    if not isinstance(kind, Inpaint):
+        return Start(latents, index)
+    blend = _blend(kind, schedule, latents, draw(), vae)
+    return Start(latents, index, blend=blend)
+
+
 def start_from_image(
     kind: FromImage, schedule: Schedule, draw: Draw, vae: Autoencoder
 ) -> Asks[Start]:
@@ -106,16 +122,22 @@ def start_with_blending(
     posterior = yield from vae.encode(kind.pixels)
     latents, noise = posterior.sample(draw()), draw()
     draw()  # diffusers also samples the masked image, without using it
+    blend = _blend(kind, schedule, latents, noise, vae)
+    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
+
+
+def _blend(
+    kind: Inpaint, schedule: Schedule, latents: Array, noise: Array, vae: Autoencoder
+) -> Blend:
+    """Replaces what the mask keeps by `latents` with the noise of the next timestep."""
     mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
 
-    def blend(painted: Array, at: int) -> Array:
-        kept = latents
-        if at + 1 < len(schedule.timesteps):
-            kept = schedule.add_noise(latents, noise, at + 1)
+    def blend(painted: Array, index: int | None) -> Array:
+        kept = latents if index is None else schedule.add_noise(latents, noise, index)
         blended: Array = (1 - mask) * kept + mask * painted
         return blended
 
-    return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
+    return blend
 
 
 def start_with_mask_channels(

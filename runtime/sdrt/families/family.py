@@ -6,8 +6,8 @@ Shapes: B images, L tokens, D width of a text encoder, C latent channels, (h, w)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from sdrt.errors import BundleError, quoted
@@ -81,6 +81,18 @@ class TextRecipe:
                 raise BundleError(f"context: the encoders {list(group)} differ in max_tokens")
         if self.width is None and not all(encoder.required for encoder in self.encoders):
             raise BundleError("width: missing, but the zeros of an absent encoder need one")
+
+    def renamed(self, name_of: Callable[[str], str]) -> TextRecipe:
+        """The recipe with other names of the encoders and their tokenizers."""
+        encoders = tuple(
+            replace(
+                encoder,
+                component=name_of(encoder.component),
+                tokenizer=name_of(encoder.tokenizer),
+            )
+            for encoder in self.encoders
+        )
+        return replace(self, encoders=encoders)
 
     @property
     def num_tokens(self) -> int:

@@ -30,7 +30,11 @@ _MAX_TOKENS = 77  # CLIPTextConfig's default
 _PENULTIMATE: Mapping[str, Any] = {"layer": -2, "normed": False}
 
 
-# Reads diffusers' configuration of a part: "model_index", "text_encoder", "unet" or "vae".
+# The schedulers of SD-Turbo, SDXL-Turbo and SDXL-Lightning, which space their timesteps "trailing".
+_FEW_STEP_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+
+# Reads diffusers' configuration of a part: "model_index", "scheduler", "text_encoder", "unet" or
+# "vae".
 Reader: TypeAlias = Callable[[str], tuple[str, JsonFields]]  # the file's path and its fields
 
 
@@ -40,6 +44,13 @@ def family_from_configs(read: Reader) -> Family:
     BundleError that begins with the file's path for a family that sdrt does not run or a malformed
     field.
     """
+    family = _family(read)
+    path, scheduler = read("scheduler")
+    with within(path):
+        return _distilled(family, scheduler) if _takes_few_steps(scheduler) else family
+
+
+def _family(read: Reader) -> Family:
     path, index = read("model_index")
     with within(path):
         class_name = index.text("_class_name")
@@ -101,15 +112,19 @@ def _stable_diffusion_xl(
     """The base model or its refiner, which has the second text encoder only."""
     refiner = len(text.encoders) == 1
     scored = index.flag("requires_aesthetics_score", default=False)
+    facts = _facts(unet, latents)
+    defaults = _defaults(unet, latents, guidance_scale=5.0)
+    if facts.guidance == "embedded":  # as in LCM-SDXL's model card
+        defaults |= {"guidance_scale": 8.0, "num_inference_steps": 4}
     return Family(
         name="stable-diffusion-xl-refiner" if refiner else "stable-diffusion-xl",
         text=text,
         latents=latents,
         denoiser=replace(
-            _facts(unet, latents),
+            facts,
             time_ids=("original_size", "crop", "aesthetic_score" if scored else "target_size"),
         ),
-        defaults=_defaults(unet, latents, guidance_scale=5.0),
+        defaults=defaults,
         image_defaults={"strength": 0.3},
         inpainting_defaults={"strength": 0.9999, "guidance_scale": 7.5},
     )
@@ -153,6 +168,30 @@ def _latent_consistency(family: Family) -> Family:
         family,
         defaults={**family.defaults, "guidance_scale": 8.5, "num_inference_steps": 4},
         image_timesteps="spaced again",
+    )
+
+
+def _takes_few_steps(scheduler: JsonFields) -> bool:
+    """True for the scheduler of a model that was distilled to a few steps, without guidance.
+
+    Models for zero terminal SNR also have trailing timesteps, but predict v.
+    """
+    return (
+        scheduler.text("_class_name") in _FEW_STEP_SCHEDULERS
+        and scheduler.text("timestep_spacing", "") == "trailing"
+        and scheduler.text("prediction_type", "epsilon") != "v_prediction"
+    )
+
+
+def _distilled(family: Family, scheduler: JsonFields) -> Family:
+    """The family without guidance; SDXL-Lightning's model for a single step predicts the image."""
+    single = scheduler.text("prediction_type", "epsilon") == "sample"
+    few_steps = {"guidance_scale": 0.0, "num_inference_steps": 1 if single else 4}
+    strength = family.inpainting_defaults["strength"]
+    return replace(
+        family,
+        defaults={**family.defaults, **few_steps},
+        inpainting_defaults={"strength": strength},
     )
 
 

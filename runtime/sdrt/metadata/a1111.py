@@ -31,7 +31,7 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     *OF_SDXL,
-    "Version",
+    *("Refiner", "Refiner switch at", "Version"),
 )
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
@@ -58,6 +58,7 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     }
     fields["Size"] = "{width}x{height}".format(**given) if {"width", "height"} <= {*given} else None
     fields["Model"] = given.get("model") or PurePath(given.get("bundle", "")).name or None
+    fields["Refiner"] = PurePath(given.get("refiner", "")).name or None
     fields["Version"] = given.get("version")
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):

@@ -22,7 +22,7 @@ OF_SDXL = (
 )
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
-    *("Denoising strength", "Clip skip", "Version"),
+    *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
     *OF_SDXL,
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {

@@ -16,16 +16,18 @@ from sdrt.request import Request
 
 
 def parameters_of_images(
-    request: Request, seeds: tuple[int, ...], *, bundle: str, scheduler: str
+    request: Request, seeds: tuple[int, ...], *, bundle: str, refiner: str | None, scheduler: str
 ) -> tuple[dict[str, Any], ...]:
     """The parameters of each image, enough to generate it again alone. Paths are absolute.
 
-    `bundle` is its path or "demo", `scheduler` the name of the scheduler that runs.
+    `bundle` and `refiner` are their paths or "demo", `scheduler` is the name of the scheduler that
+    runs.
     """
     common = {name: _plain(getattr(request, name)) for name in PARAMETER} | {
         "num_images_per_prompt": 1,
         "scheduler": scheduler,
         "bundle": bundle,
+        "refiner": refiner,
         HASHES: dict(_hashes(request)) or None,
     }
     return tuple(

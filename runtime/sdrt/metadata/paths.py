@@ -13,6 +13,7 @@ from typing import Any
 from sdrt.bundle.demo import DEMO
 
 _IMAGES = ("image", "mask_image")
+_BUNDLES = ("bundle", "refiner")
 HASHES = "files"  # the parameter that holds the sha256 of each input, by its path
 
 
@@ -47,7 +48,7 @@ def without_paths(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def paths_in(parameters: Mapping[str, Any]) -> list[str]:
     """The paths of the input images."""
     found: list[str] = []
-    _with_paths({**parameters, "bundle": DEMO, HASHES: None}, found.append)
+    _with_paths({**parameters, **dict.fromkeys(_BUNDLES, DEMO), HASHES: None}, found.append)
     return found
 
 
@@ -61,8 +62,8 @@ def _with_paths(
         found = {name: convert(values[name]) for name in names if isinstance(values.get(name), str)}
         return {name: value for name, value in {**values, **found}.items() if value is not None}
 
-    names = _IMAGES if parameters.get("bundle") == DEMO else ("bundle", *_IMAGES)
-    result = converted(parameters, names)
+    bundles = (name for name in _BUNDLES if parameters.get(name) != DEMO)
+    result = converted(parameters, (*bundles, *_IMAGES))
     if isinstance(controls := result.get("control"), dict):
         result["control"] = {
             name: converted(control, ("image",)) if isinstance(control, dict) else control

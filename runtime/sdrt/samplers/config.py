@@ -71,13 +71,15 @@ class SamplerConfig:
             return SamplerConfig(canonical, self.given)
         stem, suffix = split_suffix(canonical)
         short = SHORT_NAMES[stem]
-        spelling = SUFFIXES[suffix].option if suffix else None
-        if spelling and spelling not in SCHEDULERS[short.scheduler].options:
-            raise SamplerError(
-                f"scheduler {name!r} does not exist: {stem} has no {spelling}: use {stem!r}"
-            )
-        sigmas = {option: option == spelling for option in RESPACING}
-        return SamplerConfig(short.scheduler, {**self.given, **sigmas, **short.options})
+        chosen: dict[str, Any] = dict.fromkeys(RESPACING, False)
+        if suffix:
+            option = SUFFIXES[suffix].option
+            if suffix not in short.suffixes:
+                raise SamplerError(
+                    f"scheduler {name!r} does not exist: {stem} has no {option}: use {stem!r}"
+                )
+            chosen[option] = SUFFIXES[suffix].value
+        return SamplerConfig(short.scheduler, {**self.given, **chosen, **short.options})
 
     def corrected(self, corrections: Mapping[str, Any]) -> SamplerConfig:
         """The same scheduler with `corrections` over the given options.

@@ -10,7 +10,7 @@ import numpy as np
 
 from sdrt.errors import SamplerError, quoted
 from sdrt.samplers.prediction import Level
-from sdrt.samplers.protocol import Noise, Sampler
+from sdrt.samplers.protocol import Noise, Sampler, Update
 from sdrt_engines import Array
 
 SamplerFn: TypeAlias = Callable[[Array, Sequence[Any], Noise], Sampler]
@@ -85,25 +85,26 @@ class Schedule:
     def run(self, x: Array, noise: Noise, start: int = 0, stop: int | None = None) -> Sampler:
         """Samples from `timesteps[start]`, with `x` (B, C, h, w) at that noise level, to the end.
 
-        With `stop`, the last latents are at the noise level of `timesteps[stop]`: another model can
-        take over there. `noise` gives standard normals of x's shape; it is called in the order of
-        diffusers. Raises `SamplerError` if no step begins at `start` or at `stop`.
+        With `stop`, it ends before the call at `timesteps[stop]`, as diffusers' `denoising_end`
+        does: maybe in the middle of a step. `noise` gives standard normals of x's shape; it is
+        called in the order of diffusers. Raises `SamplerError` if no step begins at `start`, or if
+        no call is left.
         """
+        sampler = self.sampler(x, self.steps[self._step_at(start) :], noise)
+        if stop is None or stop == len(self.timesteps):
+            return sampler
+        if not start < stop < len(self.timesteps):
+            raise SamplerError(f"stop: got {stop}, expected {start + 1} to {len(self.timesteps)}")
+        return _until(sampler, stop)
+
+    def _step_at(self, start: int) -> int:
+        """The number of the step that begins at `timesteps[start]`."""
         each = self.calls_per_step
         last = (len(self.steps) - 1) * each
-        first = self._step_at("start", start, 0, last)
-        if stop is None or stop == len(self.timesteps):
-            return self.sampler(x, self.steps[first:], noise)
-        end = self._step_at("stop", stop, start + each, last)
-        return self.sampler(x, self.steps[first:end], noise)
-
-    def _step_at(self, name: str, index: int, low: int, high: int) -> int:
-        """The number of the step that begins at `timesteps[index]`."""
-        each = self.calls_per_step
-        if not low <= index <= high or index % each:
+        if not 0 <= start <= last or start % each:
             multiple = f", a multiple of {each}" if each > 1 else ""
-            raise SamplerError(f"{name}: got {index}, expected {low} to {high}{multiple}")
-        return index // each
+            raise SamplerError(f"start: got {start}, expected 0 to {last}{multiple}")
+        return start // each
 
     def add_noise(self, x0: Array, noise: Array, index: int) -> Array:
         """`x0` with the noise of `timesteps[index]`: diffusers' `add_noise` for img2img."""
@@ -115,3 +116,13 @@ class Schedule:
         """The image that the prediction at `timesteps[index]` implies for its call's `sample`."""
         level = self.calls[index]
         return level.x0(sample / level.c_in, prediction)
+
+
+def _until(sampler: Sampler, stop: int) -> Sampler:
+    """The sampler, ended before the call at `timesteps[stop]`."""
+    event = next(sampler)
+    while True:
+        answer = yield event
+        if isinstance(event, Update) and event.index == stop - 1:
+            return answer
+        event = sampler.send(answer)

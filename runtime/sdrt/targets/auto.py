@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 def backends_for_auto(bundle: Bundle, backends: Backends) -> Backends:
     """The backends from which `auto` takes the first that opens: the measured ones, fastest first,
-    then the others in their order. Each refuses targets that are not admitted, and has its best
-    number of threads.
+    then the others in their order. Each refuses targets that are not admitted, for the refiner
+    included, and has its best number of threads.
     """
+    if bundle.refiner is not None:
+        backends = backends_for_auto(bundle.refiner, backends)
     tuning = tuning_of(bundle)
     if tuning is None:
         return [_by_build(bundle, backend) for backend in backends]

@@ -126,9 +126,10 @@ class EngineMemory:
     def _memory(self, name: str) -> NetworkMemory:
         if name not in self._memories:
             known = name not in self._foreign
-            component = self._bundle.component(name)
+            bundle, own = self._bundle.owner_of(name)
+            component = bundle.component(own)
             self._memories[name] = (
-                network_memory(self._bundle, component, self._target) if known else NetworkMemory()
+                network_memory(bundle, component, self._target) if known else NetworkMemory()
             )
         return self._memories[name]
 

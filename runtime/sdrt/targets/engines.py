@@ -15,7 +15,7 @@ from sdrt import tensor_names as names
 from sdrt.ask import Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import ENGINES
+from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.engine_memory import EngineMemory
@@ -59,8 +59,7 @@ class Engines(Inherited):
         self.ran_on = str(resolution)  # as in `Result.engine`
         self._target, self._num_threads = resolution.target, resolution.num_threads
         self._stages = {
-            component.name: component.role.replace(" ", "_")
-            for component in bundle.manifest.components
+            name: _stage(name, component) for name, component in bundle.components.items()
         }
         self._given = dict(engines or {})
         self.max_rows: dict[tuple[str, int], int] = {}  # of a run, as memory has allowed
@@ -76,7 +75,8 @@ class Engines(Inherited):
         waiting, at a deadline for instance, as the next request needs it too."""
         with turn_of(self._loading):
             if name not in self._open and not self._closed:
-                network = runnable(self.bundle.root, self.bundle.component(name), self._target)
+                bundle, own = self.bundle.owner_of(name)
+                network = runnable(bundle.root, bundle.component(own), self._target)
                 self._keep(name, network.open(self._num_threads))
             if self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
@@ -156,6 +156,11 @@ class Engines(Inherited):
         self._open_nothing()
 
 
+def _stage(name: str, component: Component) -> str:
+    role = component.role.replace(" ", "_")
+    return role if names.in_refiner(name) is None else f"refiner_{role}"
+
+
 def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """The shape of each residual that a network takes for a sample (R, C, h, w)."""
     dims = signature.input(names.SAMPLE).shape
@@ -175,8 +180,8 @@ def resolve(
     num_threads: int | None = None,
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and its files are in the
-    bundle. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`, with its best
-    number of threads unless `num_threads` is given.
+    bundle and its refiner. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`,
+    with its best number of threads unless `num_threads` is given.
 
     Raises the errors of `resolve_target`.
     """
@@ -196,7 +201,7 @@ def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
             f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` builds them"
         )
-    return None
+    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, target)
 
 
 def open_engine(

@@ -13,6 +13,7 @@ from sdrt.files.json_fields import JsonFields
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "model_index": {"_class_name": "StableDiffusionPipeline"},
+    "scheduler": {"_class_name": "PNDMScheduler"},
     "text_encoder": {},
     "unet": {"sample_size": 64, "cross_attention_dim": 768},
     "vae": {"block_out_channels": [128, 256, 512, 512]},
@@ -77,7 +78,7 @@ SECOND = Encoder("text_encoder_2", "tokenizer_2", layer=-2, normed=False, pooled
 
 def sdxl(**changes: dict[str, Any]) -> Family:
     """The family of SDXL's configurations with some changes."""
-    parts = {part: config | changes.get(part, {}) for part, config in SDXL.items()}
+    parts = {part: SDXL.get(part, {}) | changes.get(part, {}) for part in [*SDXL, *changes]}
     return family(**parts)
 
 
@@ -105,6 +106,49 @@ def test_its_refiner_has_the_second_encoder_only() -> None:
     assert refiner.name == "stable-diffusion-xl-refiner"
     assert refiner.text == TextRecipe((SECOND,), pooled=(0,))
     assert refiner.denoiser.time_ids == ("original_size", "crop", "aesthetic_score")
+
+
+def test_a_latent_consistency_model_of_sdxl_has_its_card_s_defaults() -> None:
+    """https://huggingface.co/latent-consistency/lcm-sdxl: 4 steps, guidance 8."""
+    lcm = sdxl(unet={"time_cond_proj_dim": 256})
+    assert lcm.defaults == {**sdxl().defaults, "guidance_scale": 8.0, "num_inference_steps": 4}
+
+
+EULER, ANCESTRAL = "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "num_steps"),
+    [
+        ({"_class_name": EULER, "timestep_spacing": "trailing"}, 4),  # SD-Turbo, SDXL-Lightning
+        ({"_class_name": ANCESTRAL, "timestep_spacing": "trailing"}, 4),  # SDXL-Turbo
+        (  # SDXL-Lightning's model for one step
+            {"_class_name": EULER, "timestep_spacing": "trailing", "prediction_type": "sample"},
+            1,
+        ),
+    ],
+)
+def test_models_distilled_to_a_few_steps_run_without_guidance(
+    scheduler: dict[str, Any], num_steps: int
+) -> None:
+    for kind in (family, sdxl):
+        plain, distilled = kind(), kind(scheduler=scheduler)
+        few_steps = {"guidance_scale": 0, "num_inference_steps": num_steps}
+        assert distilled.defaults == {**plain.defaults, **few_steps}
+        assert distilled.defaults_for("inpainting")["guidance_scale"] == 0
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"_class_name": EULER, "timestep_spacing": "leading"},
+        {"_class_name": EULER},
+        {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "trailing"},
+        {"_class_name": EULER, "timestep_spacing": "trailing", "prediction_type": "v_prediction"},
+    ],
+)
+def test_other_models_are_guided(scheduler: dict[str, Any]) -> None:
+    assert family(scheduler=scheduler) == family()
 
 
 def test_sdxl_reads_the_mean_and_spread_of_each_channel() -> None:

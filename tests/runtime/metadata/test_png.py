@@ -222,7 +222,8 @@ def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
         ("Sampler: DPM2 a", "kdpm2_a"),
         ("Sampler: dpm++ 3m sde karras", "dpmpp_3m_sde_karras"),
         ("Sampler: DPM adaptive", "DPM adaptive"),
-        ("Sampler: Euler, Schedule type: SGM Uniform", "Euler SGM Uniform"),
+        ("Sampler: Euler, Schedule type: SGM Uniform", "euler_trailing"),
+        ("Sampler: Euler, Schedule type: KL Optimal", "Euler KL Optimal"),
         ("Sampler: DDIMScheduler", "DDIMScheduler"),
     ],
 )

@@ -1,0 +1,186 @@
+"""A base model and its refiner against two of diffusers' pipelines, cut at `denoising_end` and
+`denoising_start`.
+
+Both pipelines of diffusers draw from the same generators, so the refiner's noise continues where
+the base's ended: sdrt's convention. diffusers leaves this open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
+
+from parity.parity_images import mask, sample_image
+from parity.pipeline_harness import (
+    BLURRY,
+    CIRCLE,
+    DIFFUSERS_WARNINGS,
+    SEED,
+    STAR,
+    THEIR_SCHEDULERS,
+    Drawn,
+    assert_same_images,
+    assert_same_latents,
+    generators,
+    pixels,
+)
+from sdrt import Pipeline
+
+pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
+
+Theirs: TypeAlias = Callable[..., Any]  # recipe, pipeline class, scheduler's name
+Ours: TypeAlias = Callable[[str, str], Pipeline]
+
+SIZE: dict[str, Any] = {"width": 48, "height": 32}
+BATCH: dict[str, Any] = {"prompt": [CIRCLE, STAR], "negative_prompt": [BLURRY, CIRCLE]}
+IMAGES: dict[str, Any] = {"image": sample_image(48, 32)}
+MASKED: dict[str, Any] = {**IMAGES, "mask_image": mask(48, 32)}
+
+
+@pytest.fixture(scope="module")
+def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
+    @cache
+    def loaded(recipe: str) -> Any:
+        return DiffusionPipeline.from_pretrained(tiny_checkpoint(recipe))
+
+    def opened(recipe: str, kind: Any, scheduler: str | None) -> Any:
+        import diffusers
+
+        pipe = loaded(recipe)
+        schedule, options = type(pipe.scheduler), dict[str, Any]()
+        if scheduler is not None:
+            name, options = THEIR_SCHEDULERS[scheduler]
+            schedule = getattr(diffusers, name)
+        flags = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt}
+        if kind is not StableDiffusionXLPipeline:
+            scored = pipe.config.get("requires_aesthetics_score", False)
+            flags["requires_aesthetics_score"] = scored
+        fresh = schedule.from_config(pipe.scheduler.config, **options)
+        made = kind(**(pipe.components | {"scheduler": fresh}), **flags, add_watermarker=False)
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
+    return cache(
+        lambda base, refiner: Pipeline.open(
+            tiny_bundle(base), "cpu", num_threads=1, refiner=tiny_bundle(refiner)
+        )
+    )
+
+
+def drawn_by_diffusers(
+    theirs: Theirs, recipes: tuple[str, str], scheduler: str | None, share: float, **request: Any
+) -> Drawn:
+    base_kind, refiner_kind = StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline
+    if "mask_image" in request:
+        base_kind = refiner_kind = StableDiffusionXLInpaintPipeline
+    elif "image" in request:
+        base_kind = StableDiffusionXLImg2ImgPipeline
+    timesteps: list[float] = []
+    latents: list[np.ndarray] = []
+
+    def note(pipe: object, index: int, t: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+        timesteps.append(float(t))
+        latents.append(tensors["latents"].numpy())
+        return tensors
+
+    prompt = request["prompt"]
+    common: dict[str, Any] = {
+        "generator": generators(1 if isinstance(prompt, str) else len(prompt)),
+        "callback_on_step_end": note,
+    }
+    request = {"num_inference_steps": 10} | request
+    if base_kind is StableDiffusionXLImg2ImgPipeline:
+        request = {name: request[name] for name in request if name not in SIZE}
+    base = theirs(recipes[0], base_kind, scheduler)
+    halfway = base(**request, **common, denoising_end=share, output_type="latent").images
+    if refiner_kind is StableDiffusionXLImg2ImgPipeline:
+        request = {name: request[name] for name in request if name not in SIZE}
+    request = {name: request[name] for name in request if name != "strength"}
+    refiner = theirs(recipes[1], refiner_kind, scheduler)
+    images = refiner(**request | {"image": halfway}, **common, denoising_start=share).images
+    return Drawn(timesteps, latents, pixels(images))
+
+
+def drawn_by_us(pipe: Pipeline, scheduler: str | None, share: float, **request: Any) -> Drawn:
+    request = {"num_inference_steps": 10} | request
+    stream = pipe.stream(**request, scheduler=scheduler, refiner_start=share, seed=SEED)
+    steps = list(stream)
+    return Drawn(
+        [step.timestep for step in steps],
+        [step.latents for step in steps],
+        pixels(stream.result.images),
+    )
+
+
+def check(
+    ours: Ours,
+    theirs: Theirs,
+    scheduler: str | None,
+    share: float,
+    recipes: tuple[str, str] = ("xl", "refiner"),
+    **request: Any,
+) -> None:
+    request = {"prompt": CIRCLE} | SIZE | request
+    expected = drawn_by_diffusers(theirs, recipes, scheduler, share, **request)
+    drawn = drawn_by_us(ours(*recipes), scheduler, share, **request)
+    np.testing.assert_allclose(drawn.timesteps, expected.timesteps, rtol=0, atol=1e-4)
+    assert_same_latents(drawn.latents[-1], expected.latents[-1])
+    assert_same_images(drawn.images, expected.images)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.45])
+@pytest.mark.parametrize("scheduler", [None, "heun", "euler_a", "dpmpp_2m"])
+def test_a_batch(scheduler: str | None, share: float, ours: Ours, theirs: Theirs) -> None:
+    check(ours, theirs, scheduler, share, **BATCH)
+
+
+def test_without_a_negative_prompt(ours: Ours, theirs: Theirs) -> None:
+    """Zeros for the base, the encoded empty text for the refiner."""
+    check(ours, theirs, None, 0.6)
+
+
+def test_without_guidance(ours: Ours, theirs: Theirs) -> None:
+    check(ours, theirs, None, 0.6, guidance_scale=1.0)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("recipes", [("xl", "refiner_zeros"), ("xl_deep", "refiner_deep")])
+def test_other_refiners(recipes: tuple[str, str], ours: Ours, theirs: Theirs) -> None:
+    check(ours, theirs, "euler", 0.7, recipes)
+
+
+def test_image_to_image(ours: Ours, theirs: Theirs) -> None:
+    check(ours, theirs, "euler_a", 0.8, **IMAGES, strength=0.6, num_inference_steps=20)
+
+
+@pytest.mark.parametrize("recipe", ["xl", pytest.param("xl_inpaint", marks=pytest.mark.full)])
+def test_inpainting(recipe: str, ours: Ours, theirs: Theirs) -> None:
+    """As in diffusers' documentation: the refiner gets the mask, too."""
+    check(ours, theirs, "euler_a", 0.7, (recipe, "refiner"), **MASKED, strength=0.85)
+
+
+# --- every scheduler, cut anywhere
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("share", [0.07, 0.3, 0.55, 0.8, 0.89])
+@pytest.mark.parametrize("scheduler", THEIR_SCHEDULERS)
+def test_every_scheduler(scheduler: str, share: float, ours: Ours, theirs: Theirs) -> None:
+    check(ours, theirs, scheduler, share)
