@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from sdrt.bundle.manifest import RESIDUALS
 from sdrt.denoising.conditioning import Branch, branches_of
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
+from sdrt.denoising.tiling import Tiling
 from sdrt.denoising.vae import Autoencoder
 from sdrt.errors import BundleError
 from sdrt.families.family import Family
@@ -27,6 +28,7 @@ from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, settings_of
 from sdrt.targets.forecast import Work
 from sdrt.text.encoding import Prompts
+from sdrt.vae_tiling import notes_on_tiling, request_with_tiling, works_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
@@ -66,10 +68,10 @@ def job_from_request(
     request: Request,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
-    admit: Callable[[Work], object] = lambda work: None,
+    choose: Callable[[Sequence[Work]], Work] = lambda works: works[0],
 ) -> Job:
-    """The job of a request. `signatures` are those of the networks that will run, by name; `admit`
-    may raise, before arrays are made of the input images.
+    """The job of a request. `signatures` are those of the networks that will run, by name; `choose`
+    takes one of the ways to run it, or raises, before arrays are made of the input images.
 
     Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
     BundleError if a network is missing.
@@ -81,7 +83,10 @@ def job_from_request(
     frame = frame_of(request, settings)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    admit(work := _work(request, bundle, signatures, frame.size, len(seeds) * len(branches)))
+    whole = _work(request, bundle, signatures, frame.size, len(seeds) * len(branches))
+    work = choose(works_of(request, whole, bundle))
+    request_notes += tuple(notes_on_tiling(request, work))
+    request = request_with_tiling(request, work)
     return Job(
         request=request,
         family=family,
@@ -97,7 +102,7 @@ def job_from_request(
         controlnets=tuple(
             _controlnet(request, name, bundle, signatures, frame) for name in request.controls
         ),
-        autoencoder=_autoencoder(bundle),
+        autoencoder=_autoencoder(bundle, work.tile),
         finish=_finish(request, frame),
         notes=(*request_notes, *settings.steps.notes),
         parameters=_parameters(request, seeds, bundle),
@@ -122,7 +127,7 @@ def _work(
     if request.input_image is not None:
         rows[vae.encoder] = 1
     nets = {names.controlnet(name): num_rows for name in request.controls}
-    return Work(rows | nets, size, bundle.family.latents)
+    return Work(rows | nets, size, bundle.family.latents, vae=(vae.encoder, vae.decoder))
 
 
 def _denoiser(request: Request, bundle: Bundle) -> str:
@@ -162,10 +167,11 @@ def _text_encoders(bundle: Bundle, signatures: Mapping[str, Signature]) -> Itera
             bundle.component(encoder.component)
 
 
-def _autoencoder(bundle: Bundle) -> Autoencoder:
+def _autoencoder(bundle: Bundle, tile: int | None = None) -> Autoencoder:
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
-    return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents)
+    tiling = None if tile is None else Tiling.of(tile)
+    return Autoencoder(encoder, bundle.name_of("vae decoder"), bundle.family.latents, tiling)
 
 
 def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:

@@ -175,6 +175,21 @@ PARAMETERS = (
         "False",
         needs="control",
     ),
+    Parameter(
+        "vae_tiling",
+        Flag(),
+        "encode and decode in overlapping tiles, which takes less memory and changes the image "
+        "slightly",
+        "only if the whole image does not fit into memory",
+    ),
+    Parameter(
+        "vae_tile_size",
+        Between(8, MAX_SIDE, whole=True),
+        "side of a tile in pixels",
+        "the size that the VAE was trained on",
+        needs="vae_tiling",
+        aliases=("tile_size", "tile_sample_min_size"),
+    ),
 )
 PARAMETER: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 ALIASES: Mapping[str, str | tuple[str, ...]] = {  # words of other programs

@@ -61,6 +61,8 @@ class Request:
     resize: Resize | None = None
     control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False
+    vae_tiling: bool | None = None
+    vae_tile_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in self._checked().items():
@@ -203,6 +205,8 @@ class RequestOptions(TypedDict, total=False):
     resize: Resize | None
     control: Mapping[str, Control | ImageSource]
     guess_mode: bool
+    vae_tiling: bool | None
+    vae_tile_size: int | None
 
 
 def request_from(prompt: str | Sequence[str] | Request, options: Mapping[str, Any]) -> Request:

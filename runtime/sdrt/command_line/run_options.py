@@ -26,6 +26,8 @@ _OPTIONS = (
     "seed",
     "eta",
     "clip_skip",
+    "vae_tiling",
+    "vae_tile_size",
 )
 _CONTROL_OPTIONS = {  # each may be repeated: its form and help
     "--control": ("NAME=IMAGE", PARAMETER["control"].help),
