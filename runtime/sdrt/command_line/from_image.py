@@ -30,6 +30,8 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     parameters = absolute_paths(record.parameters, path.resolve().parent)
     if "bundle" not in given:
         _check_bundle(parameters)
+    if given.get("vae_tiling") is False:
+        parameters.pop("vae_tile_size", None)
     notes = [*record.notes, *_unknown(parameters)]
     if "strength" in parameters and "image" not in {*parameters, *given}:
         notes.append(
