@@ -78,14 +78,11 @@ def job_from_request(
     """
     _require_supported(bundle.family)
     settings, family = settings_of(request, bundle), bundle.family
-    request_notes = tuple(notes_on(request, settings, bundle))
-    request = settings.applied_to(request)
+    given, request = request, settings.applied_to(request)
     frame = frame_of(request, settings)
     branches = branches_of(family.denoiser, settings.guidance_scale)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
-    whole = _work(request, bundle, signatures, frame.size, len(seeds) * len(branches))
-    work = choose(works_of(request, whole, bundle))
-    request_notes += tuple(notes_on_tiling(request, work))
+    work = choose(_works(request, bundle, signatures, frame.size, len(seeds) * len(branches)))
     request = request_with_tiling(request, work)
     return Job(
         request=request,
@@ -104,9 +101,16 @@ def job_from_request(
         ),
         autoencoder=_autoencoder(bundle, work.tile),
         finish=_finish(request, frame),
-        notes=(*request_notes, *settings.steps.notes),
+        notes=tuple(_notes(given, settings, bundle, work)),
         parameters=_parameters(request, seeds, bundle),
     )
+
+
+def _notes(request: Request, settings: Settings, bundle: Bundle, work: Work) -> Iterator[Note]:
+    """The notes on what was given."""
+    yield from notes_on(request, settings, bundle)
+    yield from settings.steps.notes
+    yield from notes_on_tiling(request, work)
 
 
 def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
@@ -114,20 +118,22 @@ def _prompts(request: Request, branches: tuple[Branch, ...]) -> Prompts:
     return Prompts(request.prompts, negative, clip_skip=request.clip_skip or 0)
 
 
-def _work(
+def _works(
     request: Request,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     size: Size,
     num_rows: int,
-) -> Work:
+) -> Sequence[Work]:
+    """The ways to run the request, in order of preference."""
     vae = _autoencoder(bundle)
     rows = dict.fromkeys(_text_encoders(bundle, signatures), 1)
     rows |= {_denoiser(request, bundle): num_rows, vae.decoder: 1}
     if request.input_image is not None:
         rows[vae.encoder] = 1
     nets = {names.controlnet(name): num_rows for name in request.controls}
-    return Work(rows | nets, size, bundle.family.latents, vae=(vae.encoder, vae.decoder))
+    whole = Work(rows | nets, size, bundle.family.latents, vae=(vae.encoder, vae.decoder))
+    return works_of(request, whole, bundle)
 
 
 def _denoiser(request: Request, bundle: Bundle) -> str:

@@ -186,7 +186,7 @@ PARAMETERS = (
         "vae_tile_size",
         Between(8, MAX_SIDE, whole=True),
         "side of a tile in pixels",
-        "the size that the VAE was trained on",
+        "the VAE's sample_size",
         needs="vae_tiling",
         aliases=("tile_size", "tile_sample_min_size"),
     ),

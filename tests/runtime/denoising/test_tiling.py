@@ -124,7 +124,7 @@ def test_small_images_are_not_divided() -> None:
 
 
 def test_only_the_overlaps_of_one_row_are_kept() -> None:
-    """Of the tiles' results; the image itself is not counted here."""
+    """The image itself, which Pillow holds, is not counted here."""
     vae, height = autoencoder(Tiling(8, 2)), 640
 
     def peak(height: int) -> int:
