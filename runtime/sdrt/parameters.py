@@ -181,6 +181,7 @@ PARAMETERS = (
         "encode and decode in overlapping tiles, which takes less memory and changes the image "
         "slightly",
         "only if the whole image does not fit into memory",
+        aliases=("enable_vae_tiling", "tiled_vae"),
     ),
     Parameter(
         "vae_tile_size",

@@ -136,8 +136,8 @@ class Pipeline(Inherited):
         return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
 
     def resolve(self, request: Request) -> Request:
-        """The request with each `None` replaced by the value in use. Raises `RequestError` if this
-        bundle cannot run it.
+        """The request with each `None` replaced by the value in use, except `vae_tiling`, which
+        memory decides when it runs. Raises `RequestError` if this bundle cannot run it.
         """
         return settings_of(request, self.bundle).applied_to(request)
 

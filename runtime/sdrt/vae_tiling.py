@@ -65,8 +65,9 @@ def _given_tile(request: Request, bundle: Bundle) -> int | None:
 
 def _own_tile(bundle: Bundle) -> int:
     name = bundle.name_of("vae decoder")
+    config = JsonFields(bundle.component_config(name))
     with within(f"{name}/config.json"):
-        return tile_from_config(JsonFields(bundle.component_config(name)), bundle.family.latents)
+        return tile_from_config(config, bundle.family.latents)
 
 
 def _smaller_than(side: int, work: Work, bundle: Bundle) -> tuple[int, ...]:

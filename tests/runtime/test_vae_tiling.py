@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from sdrt import Bundle, NonFiniteError, NoteWarning, OutOfMemoryError, Pipeline, Request
 from sdrt.ask import Answer, Ask, Joiner, split
 from sdrt.command_line.main import main
-from sdrt.errors import DeadlineExceeded, RequestCancelled, RequestError
+from sdrt.errors import BundleError, DeadlineExceeded, RequestCancelled, RequestError
 from sdrt.generation import Generation
 from sdrt.result import Result, Step
 from sdrt.targets.reservations import VARIABLE
@@ -30,7 +32,7 @@ from support.function_networks import (
     pixels,
 )
 from support.images import sample_image
-from support.manifest_edits import replace_recorded
+from support.manifest_edits import remove_record, replace_recorded
 from support.toy_bundle import write_toy_bundle
 
 # The toy's networks, with the configuration of Stable Diffusion's VAE: 5 GiB for 1024×1024 pixels,
@@ -158,6 +160,18 @@ def _recorded(path: str) -> dict[str, Any]:
     return dict(read_record(Path(path)).parameters)
 
 
+def test_a_vae_of_unknown_size(large: Path, tmp_path: Path) -> None:
+    """Without its configuration, tiles are run only if the request says their size."""
+    folder = copytree(large, tmp_path / "bundle")
+    (folder / "vae_decoder/config.json").unlink()
+    remove_record(folder, "vae_decoder/config.json")
+    with Pipeline.open(folder, "cpu", num_threads=1) as pipe:
+        with pytest.raises(BundleError, match=r"vae_decoder/config.json"):
+            pipe(request(vae_tiling=True))
+        assert finished(pipe, request(**TILES)).request.vae_tile_size == 64
+        assert finished(pipe, request()).request.vae_tiling is False
+
+
 @pytest.mark.parametrize("size", [100, 24])
 def test_a_tile_that_the_vae_cannot_run(size: int, pipe: Pipeline) -> None:
     with pytest.raises(RequestError, match=f"vae_tile_size: got {size}, expected a multiple of 8"):
@@ -256,16 +270,14 @@ def test_requests_end_between_tiles(folder: Path) -> None:
 
 
 def test_the_deadline_holds_between_tiles(folder: Path) -> None:
-    import time
-
     runs: list[int] = []
 
     def slow(feeds: dict[str, Array]) -> dict[str, Array]:
         runs.append(1)
-        time.sleep(0.2)
+        time.sleep(0.4)
         return decode(feeds)
 
     pipe = pipeline_of(folder, Networks(vae_decoder=(VAE_DECODER, slow)))
     with pytest.raises(DeadlineExceeded, match="while 'vae_decoder' ran"):
-        pipe("a", num_inference_steps=1, deadline=0.3, **SIZE, **TILES)
+        pipe("a", num_inference_steps=1, deadline=1.5, **SIZE, **TILES)
     assert len(runs) < 6
