@@ -62,7 +62,8 @@ def overlaps() -> npt.NDArray[np.bool_]:
 
 def jumps(difference: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
     """The mean change of a difference (H, W, 3) from each column to the next."""
-    return abs(np.diff(difference, axis=1, prepend=difference[:, :1])).mean(axis=(0, 2))
+    changes = abs(np.diff(difference, axis=1, prepend=difference[:, :1]))
+    return np.asarray(changes.mean(axis=(0, 2)))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
