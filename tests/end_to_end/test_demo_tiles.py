@@ -21,7 +21,6 @@ STARTS = (96, 192)  # of tiles after the first
 VISIBLE = 2  # of 255
 PROMPTS = (
     "a large red circle on a white background",
-    "a small blue star on a black background",
     "a green square on a yellow background",
 )
 # Of the demo's VAE: the peaks of a decoder that runs on one tile, and on a large image in tiles.

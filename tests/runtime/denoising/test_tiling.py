@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrt.ask import Answer, Ask, Run, answered
@@ -60,6 +60,7 @@ def test_tiles_cover_the_image_row_by_row() -> None:
     ]
 
 
+@settings(max_examples=40)
 @given(
     st.integers(1, 30),
     st.integers(1, 30),
