@@ -185,7 +185,7 @@ PARAMETERS = (
     ),
     Parameter(
         "vae_tile_size",
-        Between(8, MAX_SIDE, whole=True),
+        Between(4, MAX_SIDE, whole=True),
         "side of a tile in pixels",
         "the VAE's sample_size",
         needs="vae_tiling",

@@ -15,6 +15,7 @@ import numpy as np
 
 from sdrt.families.family import LatentSpace
 from sdrt.files.json_fields import JsonFields
+from sdrt.parameters import MAX_SIDE
 from sdrt_engines import Array
 
 MIN_TILE = 4  # latents, with an overlap of one
@@ -105,7 +106,7 @@ def tile_from_config(vae: JsonFields, latents: LatentSpace) -> int:
     size = vae.values.get("sample_size")
     first = JsonFields({"sample_size": size[0] if isinstance(size, list) and size else size})
     pixels = first.integer("sample_size", _SAMPLE_SIZE)
-    return max(pixels // latents.vae_scale_factor, MIN_TILE)
+    return max(min(pixels, MAX_SIDE) // latents.vae_scale_factor, MIN_TILE)
 
 
 def with_halves(tile: int) -> Iterator[int]:

@@ -149,6 +149,7 @@ def test_only_the_overlaps_of_one_row_are_kept() -> None:
         ({"sample_size": None}, 8),
         ({}, 8),  # AutoencoderKL's default is 32
         ({"sample_size": 2}, 4),
+        ({"sample_size": 10**9}, 2048),
     ],
 )
 def test_the_tile_of_a_checkpoint(config: dict[str, Any], tile: int) -> None:
