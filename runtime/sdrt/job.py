@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.control import Control
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
+from sdrt.denoising.tiling import Tiling
 from sdrt.denoising.vae import Autoencoder
 from sdrt.errors import BundleError
 from sdrt.families.family import Family
@@ -26,6 +27,7 @@ from sdrt.request_notes import notes_on
 from sdrt.resolving import Settings, frame_of, scheduler_of, settings_of
 from sdrt.stage import Stage, refiner_stage, require_supported, stage_of
 from sdrt.targets.forecast import Work
+from sdrt.vae_tiling import notes_on_tiling, request_with_tiling, works_of
 from sdrt_engines import Signature
 
 if TYPE_CHECKING:
@@ -63,23 +65,23 @@ def job_from_request(
     request: Request,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
-    admit: Callable[[Work], object] = lambda work: None,
+    choose: Callable[[Sequence[Work]], Work] = lambda works: works[0],
 ) -> Job:
-    """The job of a request. `signatures` are those of the networks that will run, by name; `admit`
-    may raise, before arrays are made of the input images.
+    """The job of a request. `signatures` are those of the networks that will run, by name; `choose`
+    takes one of the ways to run it, or raises, before arrays are made of the input images.
 
     Raises the errors of `resolving`, RequestError if an input image does not fit its network, and
     BundleError if a network is missing.
     """
     require_supported(bundle.family)
     settings = settings_of(request, bundle)
-    request_notes = tuple(notes_on(request, settings, bundle))
-    request = settings.applied_to(request)
+    given, request = request, settings.applied_to(request)
     frame = frame_of(request, settings)
     seeds = tuple(settings.seed + i for i in range(request.num_images))
     base = stage_of(request, settings, frame.size, bundle)
     refiner = refiner_stage(request, settings, frame.size, bundle)
-    admit(work := _work(request, base, refiner, bundle, signatures, frame.size))
+    work = choose(_works(request, base, refiner, bundle, signatures, frame.size))
+    request = request_with_tiling(request, work)
     return Job(
         request=request,
         work=work,
@@ -88,26 +90,31 @@ def job_from_request(
         start=_start(request, settings, frame, bundle.family),
         base=replace(base, controlnets=_controlnets(request, bundle, signatures, frame)),
         refiner=refiner,
-        autoencoder=_autoencoder(bundle, refined=refiner is not None),
+        autoencoder=_autoencoder(bundle, work.tile, refined=refiner is not None),
         finish=_finish(request, frame),
-        notes=tuple(dict.fromkeys((*request_notes, *_notes_on_steps(settings)))),
+        notes=tuple(dict.fromkeys(_notes(given, settings, bundle, work))),
         parameters=_parameters(request, seeds, bundle),
     )
 
 
-def _notes_on_steps(settings: Settings) -> tuple[Note, ...]:
-    after = settings.refiner_steps
-    return (*settings.steps.notes, *(after.notes if after else ()))
+def _notes(request: Request, settings: Settings, bundle: Bundle, work: Work) -> Iterator[Note]:
+    """The notes on what was given."""
+    yield from notes_on(request, settings, bundle)
+    yield from settings.steps.notes
+    if settings.refiner_steps is not None:
+        yield from settings.refiner_steps.notes
+    yield from notes_on_tiling(request, work)
 
 
-def _work(
+def _works(
     request: Request,
     base: Stage,
     refiner: Stage | None,
     bundle: Bundle,
     signatures: Mapping[str, Signature],
     size: Size,
-) -> Work:
+) -> Sequence[Work]:
+    """The ways to run the request, in order of preference."""
     vae = _autoencoder(bundle, refined=refiner is not None)
     rows: dict[str, int] = {}
     for stage in filter(None, (base, refiner)):
@@ -117,7 +124,8 @@ def _work(
     if request.input_image is not None:
         rows[vae.encoder] = 1
     nets = {names.controlnet(name): rows[base.denoiser] for name in request.controls}
-    return Work(rows | nets, size, bundle.family.latents)
+    whole = Work(rows | nets, size, bundle.family.latents, vae=(vae.encoder, vae.decoder))
+    return works_of(request, whole, bundle)
 
 
 def _parameters(
@@ -152,7 +160,7 @@ def _text_encoders(
             bundle.component(encoder.component)
 
 
-def _autoencoder(bundle: Bundle, *, refined: bool) -> Autoencoder:
+def _autoencoder(bundle: Bundle, tile: int | None = None, *, refined: bool) -> Autoencoder:
     """The VAE; the decoder of refined images is the refiner's, as in diffusers."""
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
@@ -160,7 +168,8 @@ def _autoencoder(bundle: Bundle, *, refined: bool) -> Autoencoder:
         decoder = names.of_refiner(bundle.refiner.name_of("vae decoder"))
     else:
         decoder = bundle.name_of("vae decoder")
-    return Autoencoder(encoder, decoder, bundle.family.latents)
+    tiling = None if tile is None else Tiling.of(tile)
+    return Autoencoder(encoder, decoder, bundle.family.latents, tiling)
 
 
 def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import ceil, lcm
@@ -35,12 +35,22 @@ def memory_for(work: Work, engines: Engines) -> AbstractContextManager[None]:
     return engines.memory.granted(work.runs, lambda forecast: _refusal(work, forecast, engines))
 
 
-def require_memory(work: Work, engines: Engines, others: Backends) -> None:
-    """OutOfMemoryError if there is not enough memory here or on the `others`, the targets that may
-    take the place of this one."""
+def fitting(works: Sequence[Work], engines: Engines) -> Work:
+    """The first of these ways to run a request that fits, or the last."""
+    return next((work for work in works if forecast_of_work(work, engines).fits), works[-1])
+
+
+def require_fitting(works: Sequence[Work], engines: Engines, others: Backends) -> Work:
+    """The first of these ways to run a request that fits here, or else on one of the `others`, the
+    targets that may take the place of this one. OutOfMemoryError if none does."""
+    work = fitting(works, engines)
     forecast = forecast_of_work(work, engines)
-    if not forecast.fits and not fits_on_any(others, work, engines):
-        raise _refusal(work, forecast, engines)
+    if forecast.fits:
+        return work
+    for each in works:
+        if fits_on_any(others, each, engines):
+            return each
+    raise _refusal(work, forecast, engines)
 
 
 def fits_on_any(backends: Backends, work: Work, engines: Engines) -> bool:
@@ -54,11 +64,22 @@ def fits_on_any(backends: Backends, work: Work, engines: Engines) -> bool:
 
 def _refusal(work: Work, forecast: Forecast, engines: Engines) -> OutOfMemoryError:
     remedies = []
+    if tile := _smaller_tile(work, forecast, engines):
+        pixels = tile * work.latents.vae_scale_factor
+        remedies.append(f"set vae_tiling and vae_tile_size={pixels}")
     if size := _smaller(work, forecast, engines):
         remedies.append(f"take {size_text(size)}")
     if target := _other_target(work, forecast, engines):
         remedies.append(f"use target {target}")
     return out_of_memory(f"{size_text(work.size)} pixels", forecast, remedies)
+
+
+def _smaller_tile(work: Work, forecast: Forecast, engines: Engines) -> int | None:
+    """The largest tile of the VAE with which the request would fit."""
+    for tiled in work.in_smaller_tiles:
+        if engines.memory.forecast(tiled.runs, forecast.free).fits:
+            return tiled.tile
+    return None
 
 
 def _smaller(work: Work, forecast: Forecast, engines: Engines) -> Size | None:

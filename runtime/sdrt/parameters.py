@@ -260,6 +260,22 @@ PARAMETERS = (
         "False",
         needs="control",
     ),
+    Parameter(
+        "vae_tiling",
+        Flag(),
+        "encode and decode in overlapping tiles, which takes less memory and changes the image "
+        "slightly",
+        "only if the whole image does not fit into memory",
+        aliases=("enable_vae_tiling", "tiled_vae"),
+    ),
+    Parameter(
+        "vae_tile_size",
+        Between(4, MAX_SIDE, whole=True),
+        "side of a tile in pixels",
+        "the VAE's sample_size",
+        needs="vae_tiling",
+        aliases=("tile_size", "tile_sample_min_size"),
+    ),
 )
 PARAMETER: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 ALIASES: Mapping[str, str | tuple[str, ...]] = {  # words of other programs

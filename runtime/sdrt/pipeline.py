@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, Unpack
@@ -15,7 +16,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
-from sdrt.memory import fits_on_any, forecast_of_work, memory_for, require_memory
+from sdrt.memory import fits_on_any, fitting, forecast_of_work, memory_for, require_fitting
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
@@ -143,21 +144,22 @@ class Pipeline(Inherited):
         return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
 
     def resolve(self, request: Request) -> Request:
-        """The request with each `None` replaced by the value in use. Raises `RequestError` if this
-        bundle cannot run it.
+        """The request with each `None` replaced by the value in use, except `vae_tiling`, which
+        memory decides when it runs. Raises `RequestError` if this bundle cannot run it.
         """
         return settings_of(request, self.bundle).applied_to(request)
 
     def forecast(self, request: Request) -> Forecast:
         """The memory that the request will need on this target. `stream` refuses a request that
         does not fit, before any network runs."""
-        job = job_from_request(request, self.bundle, self._signatures)
+        choose = partial(fitting, engines=self._engines)
+        job = job_from_request(request, self.bundle, self._signatures, choose)
         return forecast_of_work(job.work, self._engines)
 
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
-        job = job_from_request(request, self.bundle, self._signatures, self._require_memory)
+        job = job_from_request(request, self.bundle, self._signatures, self._require_fitting)
         return Generation(job, self._signatures, self._tokenizer, self._answer)
 
     @property
@@ -196,8 +198,8 @@ class Pipeline(Inherited):
                 self._with_fallback(lambda engines: [engines[name] for name in components])
             return (yield from run_alone(events, run))
 
-    def _require_memory(self, work: Work) -> None:
-        require_memory(work, self._engines, self._resolution.others)
+    def _require_fitting(self, works: Sequence[Work]) -> Work:
+        return require_fitting(works, self._engines, self._resolution.others)
 
     @contextmanager
     def _memory_for(self, work: Work) -> Iterator[None]:

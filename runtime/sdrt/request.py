@@ -74,6 +74,8 @@ class Request:
     negative_aesthetic_score: float | None = None
     control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False
+    vae_tiling: bool | None = None
+    vae_tile_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in self._checked().items():
@@ -249,6 +251,8 @@ class RequestOptions(TypedDict, total=False):
     negative_aesthetic_score: float | None
     control: Mapping[str, Control | ImageSource]
     guess_mode: bool
+    vae_tiling: bool | None
+    vae_tile_size: int | None
 
 
 def request_from(prompt: str | Sequence[str] | Request, options: Mapping[str, Any]) -> Request:

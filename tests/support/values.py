@@ -36,6 +36,7 @@ REST: dict[str, dict[str, Any]] = {
     "padding_mask_crop": {"image": IMAGE, "mask_image": MASK},
     "resize": {"image": IMAGE},
     "guess_mode": {"control": {"edges": IMAGE}},
+    "vae_tile_size": {"vae_tiling": True},
 }
 
 

@@ -37,6 +37,8 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     for name in ("bundle", "refiner"):
         if name not in given:
             _check_bundle(name, parameters)
+    if given.get("vae_tiling") is False:
+        parameters.pop("vae_tile_size", None)
     notes = [*record.notes, *_unknown(parameters)]
     if "strength" in parameters and "image" not in {*parameters, *given}:
         notes.append(

@@ -36,6 +36,8 @@ _OPTIONS = (
     "clip_skip",
     "timesteps",
     "sigmas",
+    "vae_tiling",
+    "vae_tile_size",
 )
 _SDXL_OPTIONS = (
     "prompt_2",

@@ -10,6 +10,7 @@ import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
+from sdrt.denoising.tiling import Seams, Tiling
 from sdrt.families.family import LatentSpace
 from sdrt_engines import Array
 
@@ -35,17 +36,19 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """A VAE's networks by their names in the bundle, and the latent space between them."""
+    """A VAE's networks by their names in the bundle, and the latent space between them.
+
+    With `tiling`, images larger than a tile are encoded and decoded tile by tile.
+    """
 
     encoder: str
     decoder: str
     latents: LatentSpace
+    tiling: Tiling | None = None
 
     def encode(self, pixels: Array) -> Asks[Posterior]:
         """The posterior of one image, (1, 3, H, W) in 0..1."""
-        link = Link(self.encoder, (0,), {names.SAMPLE: 2 * pixels - 1})
-        answer = yield Ask((link,), (names.LATENT_PARAMETERS,))
-        parameters = answer.outputs[names.LATENT_PARAMETERS]  # (1, 2C, h, w)
+        parameters = yield from self._parameters(pixels)  # (1, 2C, h, w)
         mean, log_variance = np.split(parameters, 2, axis=1)
         std = np.exp(log_variance.clip(-30, 20) / 2)
         shift, factor = _shift_and_factor(self.latents)
@@ -58,11 +61,43 @@ class Autoencoder:
             images.append((yield from self._decode_one(latent[None])))
         return tuple(images)
 
+    def _parameters(self, pixels: Array) -> Asks[Array]:
+        factor = self.latents.vae_scale_factor
+        height, width = (side // factor for side in pixels.shape[-2:])
+        if self.tiling is None or not self.tiling.divides(height, width):
+            return (yield from self._run_encoder(pixels))
+        parameters = np.empty((1, 2 * self.latents.channels, height, width), np.float32)
+        seams = Seams(self.tiling, scale=1)
+        for tile in self.tiling.tiles(height, width):
+            result = yield from self._run_encoder(tile.of(pixels, factor))
+            part = seams.finished(tile, result)
+            tile.of(parameters)[..., : part.shape[-2], : part.shape[-1]] = part
+        return parameters
+
     def _decode_one(self, latent: Array) -> Asks[Image]:
-        unscaled = unscaled_latents(latent, self.latents)
-        link = Link(self.decoder, (0,), {names.LATENT_SAMPLE: unscaled})
+        from PIL.Image import new
+
+        latent, factor = unscaled_latents(latent, self.latents), self.latents.vae_scale_factor
+        height, width = latent.shape[-2:]
+        if self.tiling is None or not self.tiling.divides(height, width):
+            return image_from_sample((yield from self._run_decoder(latent))[0])
+        image = new("RGB", (width * factor, height * factor))
+        seams = Seams(self.tiling, scale=factor)
+        for tile in self.tiling.tiles(height, width):
+            result = yield from self._run_decoder(tile.of(latent))
+            part = image_from_sample(seams.finished(tile, result)[0])
+            image.paste(part, (tile.left * factor, tile.top * factor))
+        return image
+
+    def _run_encoder(self, pixels: Array) -> Asks[Array]:
+        link = Link(self.encoder, (0,), {names.SAMPLE: 2 * pixels - 1})
+        answer = yield Ask((link,), (names.LATENT_PARAMETERS,))
+        return answer.outputs[names.LATENT_PARAMETERS]  # (1, 2C, h, w)
+
+    def _run_decoder(self, latent: Array) -> Asks[Array]:
+        link = Link(self.decoder, (0,), {names.LATENT_SAMPLE: latent})
         answer = yield Ask((link,), (names.SAMPLE,))
-        return image_from_sample(answer.outputs[names.SAMPLE][0])  # (3, H, W)
+        return answer.outputs[names.SAMPLE]  # (1, 3, H, W)
 
 
 def image_from_sample(sample: Array) -> Image:

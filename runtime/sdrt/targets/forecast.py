@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
@@ -42,11 +42,26 @@ class Work:
     rows: Mapping[str, int]  # by network
     size: tuple[int, int]  # width and height in pixels
     latents: LatentSpace
+    vae: tuple[str, ...] = ()  # of these networks, those that can run tile by tile
+    tile: int | None = None  # the side of a tile in latents; None: whole images
+    smaller_tiles: tuple[int, ...] = ()  # which would take less memory
 
     @property
     def runs(self) -> tuple[NetworkRun, ...]:
-        width, height = (side // self.latents.vae_scale_factor for side in self.size)
-        return tuple(NetworkRun(name, rows, width * height) for name, rows in self.rows.items())
+        return tuple(
+            NetworkRun(name, rows, self._positions(name)) for name, rows in self.rows.items()
+        )
+
+    @property
+    def in_smaller_tiles(self) -> tuple[Work, ...]:
+        return tuple(replace(self, tile=tile, smaller_tiles=()) for tile in self.smaller_tiles)
+
+    def _positions(self, name: str) -> int:
+        """The positions of the largest run."""
+        sides = [side // self.latents.vae_scale_factor for side in self.size]
+        if self.tile is not None and name in self.vae:
+            sides = [min(side, self.tile) for side in sides]
+        return prod(sides)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sdrt import Bundle, Forecast
 from sdrt.families.activations import NO_ACTIVATIONS, Activations
+from sdrt.families.family import LatentSpace
 from sdrt.targets.forecast import (
     Need,
     NetworkMemory,
     NetworkRun,
+    Work,
     forecast_of,
     growth,
     memory_text,
@@ -50,6 +54,20 @@ def test_a_run_takes_maps_or_scores() -> None:
     memory = NetworkMemory(activations=Activations(1000, 2))
     assert memory.of_run(NetworkRun("unet", 3, 10)) == 3 * 10 * 1000
     assert memory.of_run(NetworkRun("unet", 3, 1000)) == 3 * 1000 * 1000 * 2
+
+
+def test_the_vae_runs_on_one_tile_at_once() -> None:
+    vae = ("vae_encoder", "vae_decoder")
+    whole = Work({"unet": 2, "vae_encoder": 1}, (1024, 256), LatentSpace(4, 8, 1.0), vae)
+    assert positions(whole) == {"unet": 128 * 32, "vae_encoder": 128 * 32}
+    tiled = replace(whole, tile=64)
+    assert positions(tiled) == {"unet": 128 * 32, "vae_encoder": 64 * 32}
+    smaller = replace(whole, smaller_tiles=(64, 16)).in_smaller_tiles
+    assert [positions(work)["vae_encoder"] for work in smaller] == [64 * 32, 16 * 16]
+
+
+def positions(work: Work) -> dict[str, int]:
+    return {run.component: run.positions for run in work.runs}
 
 
 def test_as_many_rows_as_fit_run_at_once() -> None:
