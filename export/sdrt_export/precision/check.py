@@ -3,7 +3,8 @@
 It runs the float32 graph and the half-precision graph, in which each rounding is a node
 (`rounding_model`), on seeded inputs. Two findings promote nodes:
 
-* A tensor whose float32 values do not fit: the nodes that write it and read it become float32.
+* A tensor whose float32 values do not fit, with `HEADROOM`: the nodes that write it and read it
+  become float32.
 * An output below `MIN_PSNR`, or with NaN or infinity: the nodes that introduce the error, whose
   outputs are below `MIN_PSNR` although every input is above it.
 
@@ -40,6 +41,8 @@ from sdrt_export.precision.typed_graph import (
 
 MIN_PSNR = 30.0  # dB of each output, compared with float32
 MAX_ROUNDS = 4
+# Real inputs give larger values than the cases: on the demo model, up to 6.5 times as large.
+HEADROOM = 8.0
 
 Feeds = Mapping[str, Array]
 
@@ -51,6 +54,7 @@ class PrecisionReport:
     precision: Precision
     promoted: tuple[NodeName, ...]
     psnr: float  # dB, the worst output; infinite if nothing was changed
+    reason: str | None = None  # why everything stays float32
 
 
 def write_half(
@@ -61,11 +65,13 @@ def write_half(
     `cases` are the inputs to try. BuildError if float32 itself gives NaN or infinity.
     """
     check = _Check(model_path, folder, half, cases)
-    report = None if rules.everything else _promote(check, kept_by_rules(check.graph, rules))
-    if report is not None:
-        return report
+    if rules.everything is None:
+        report = _promote(check, kept_by_rules(check.graph, rules))
+        if report is not None:
+            return report
     check.write_float32()
-    return PrecisionReport("fp32", (), math.inf)
+    reason = rules.everything or f"in {half} its outputs are below {MIN_PSNR:.0f} dB"
+    return PrecisionReport("fp32", (), math.inf, reason)
 
 
 def _promote(check: _Check, kept: set[NodeName]) -> PrecisionReport | None:
@@ -89,7 +95,7 @@ def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: 
     """Writes the graph of an earlier `write_half` from its report, without running anything."""
     half: HalfType = "fp16" if report.precision == "fp32" else report.precision
     graph = float_graph_from_model(load_for(model_path, half))
-    kept = kept_by_rules(graph, rules if report.precision != "fp32" else Rules(everything=True))
+    kept = graph.names if report.precision == "fp32" else kept_by_rules(graph, rules)
     typed = half_from_float(graph, half, kept | set(report.promoted))
     write_typed(typed, model_path.parent, folder)
 
@@ -126,9 +132,10 @@ class _Check:
 
     def overflowing(self) -> set[NodeName]:
         """The nodes that write or read a tensor or weight which does not fit."""
-        too_large = {name for name in self.graph.weights if self._weight_overflows(name)}
+        largest = LARGEST[self.half]
+        too_large = {name for name in self.graph.weights if self._weight_exceeds(name, largest)}
         for tensors in tensors_of(self.model, self.weights_folder, self._inner, self.cases):
-            too_large |= {name for name, array in tensors.items() if self._overflows(array)}
+            too_large |= {n for n, array in tensors.items() if _exceeds(array, largest / HEADROOM)}
         nodes = [self.graph.producer[name] for name in too_large if name in self.graph.producer]
         nodes += [user for name in too_large for user in self.graph.consumers[name]]
         return {node.output[0] for node in nodes}
@@ -161,22 +168,24 @@ class _Check:
 
     def write_float32(self) -> None:
         """Writes the graph with everything in float32."""
-        self._write(kept_by_rules(self.graph, Rules(everything=True)))
+        self._write(self.graph.names)
 
     def _write(self, kept: set[NodeName]) -> Path:
         return write_typed(
             half_from_float(self.graph, self.half, kept), self.weights_folder, self.folder
         )
 
-    def _weight_overflows(self, name: str) -> bool:
+    def _weight_exceeds(self, name: str, limit: float) -> bool:
         tensor = self.graph.weights[name]
         if name not in self.graph.floats or tensor.data_type != onnx.TensorProto.FLOAT:
             return False
-        return self._overflows(array_of(tensor, self.weights_folder))
+        return _exceeds(array_of(tensor, self.weights_folder), limit)
 
-    def _overflows(self, array: Array) -> bool:
-        size = np.abs(array)
-        return bool(((size > LARGEST[self.half]) & (size < INFINITE)).any())
+
+def _exceeds(array: Array, limit: float) -> bool:
+    """True if a value lies above the limit, in size, and is not a mask's infinity."""
+    size = np.abs(array)
+    return bool(((size > limit) & (size < INFINITE)).any())
 
 
 def psnr_within(expected: Array, got: Array) -> float:
