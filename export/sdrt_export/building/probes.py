@@ -28,4 +28,5 @@ def _quarters(image: Array) -> Array:
     height, width = image.shape[2:]
     y, x = (np.arange(size) * 2 // size * (size // 2) for size in (height, width))
     corners = image[:, :, y][..., x]
-    return np.where(corners > image.mean(), image.max(), image.min())
+    quarters: Array = np.where(corners > image.mean(), image.max(), image.min())
+    return quarters

@@ -27,7 +27,7 @@ from sdrt_engines import Array
 from sdrt_export.errors import BuildError
 from sdrt_export.precision.float_graph import FloatGraph, NodeName, float_graph_from_model
 from sdrt_export.precision.policy import HalfType, Precision, Rules
-from sdrt_export.precision.probing import tensors_of
+from sdrt_export.precision.probing import largest_of, tensors_of
 from sdrt_export.precision.rounding import rounding_model
 from sdrt_export.precision.typed_graph import (
     INFINITE,
@@ -43,6 +43,7 @@ MIN_PSNR = 30.0  # dB of each output, compared with float32
 MAX_ROUNDS = 4
 # Real inputs give larger values than the cases: on the demo model, up to 6.5 times as large.
 HEADROOM = 8.0
+MAX_TENSORS = 1000  # in memory at once, in both precisions
 
 Feeds = Mapping[str, Array]
 
@@ -132,10 +133,8 @@ class _Check:
 
     def overflowing(self) -> set[NodeName]:
         """The nodes that write or read a tensor or weight which does not fit."""
-        largest = LARGEST[self.half]
-        too_large = {name for name in self.graph.weights if self._weight_exceeds(name, largest)}
-        for tensors in tensors_of(self.model, self.weights_folder, self._inner, self.cases):
-            too_large |= {n for n, array in tensors.items() if _exceeds(array, largest / HEADROOM)}
+        too_large = {name for name in self.graph.weights if self._weight_overflows(name)}
+        too_large |= self._loud_tensors(LARGEST[self.half] / HEADROOM)
         nodes = [self.graph.producer[name] for name in too_large if name in self.graph.producer]
         nodes += [user for name in too_large for user in self.graph.consumers[name]]
         return {node.output[0] for node in nodes}
@@ -153,11 +152,9 @@ class _Check:
 
     def origins_of_error(self, attempt: _Attempt) -> set[NodeName]:
         """The half-precision nodes whose output is below `MIN_PSNR` although no input is."""
-        psnr = dict.fromkeys(self._inner, math.inf)
-        exact = tensors_of(self.model, self.weights_folder, self._inner, self.cases)
-        rounded = tensors_of(attempt.rounded, self.folder, self._inner, self.cases)
-        for expected, got in zip(exact, rounded, strict=True):
-            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
+        psnr: dict[str, float] = {}
+        for start in range(0, len(self._inner), MAX_TENSORS):
+            psnr |= self._psnr_inside(attempt, self._inner[start : start + MAX_TENSORS])
         return {
             node.output[0]
             for node in self.graph.nodes
@@ -165,6 +162,14 @@ class _Check:
             and any(psnr[name] < MIN_PSNR for name in self.graph.float_outputs(node))
             and all(psnr.get(name, math.inf) >= MIN_PSNR for name in node.input)
         }
+
+    def _psnr_inside(self, attempt: _Attempt, names: Sequence[str]) -> dict[str, float]:
+        psnr = dict.fromkeys(names, math.inf)
+        exact = tensors_of(self.model, self.weights_folder, names, self.cases)
+        rounded = tensors_of(attempt.rounded, self.folder, names, self.cases)
+        for expected, got in zip(exact, rounded, strict=True):
+            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
+        return psnr
 
     def write_float32(self) -> None:
         """Writes the graph with everything in float32."""
@@ -175,11 +180,20 @@ class _Check:
             half_from_float(self.graph, self.half, kept), self.weights_folder, self.folder
         )
 
-    def _weight_exceeds(self, name: str, limit: float) -> bool:
+    def _weight_overflows(self, name: str) -> bool:
         tensor = self.graph.weights[name]
         if name not in self.graph.floats or tensor.data_type != onnx.TensorProto.FLOAT:
             return False
-        return _exceeds(array_of(tensor, self.weights_folder), limit)
+        return _exceeds(array_of(tensor, self.weights_folder), LARGEST[self.half])
+
+    def _loud_tensors(self, limit: float) -> set[str]:
+        largest = largest_of(self.model, self.weights_folder, self._inner, self.cases)
+        loud = {name for name, size in largest.items() if limit < size < INFINITE}
+        masked = [name for name, size in largest.items() if size >= INFINITE]
+        tensors_with_masks = tensors_of(self.model, self.weights_folder, masked, self.cases)
+        for tensors in tensors_with_masks if masked else ():
+            loud |= {name for name, array in tensors.items() if _exceeds(array, limit)}
+        return loud
 
 
 def _exceeds(array: Array, limit: float) -> bool:
