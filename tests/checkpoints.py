@@ -1,8 +1,5 @@
-"""Tiny Stable Diffusion checkpoints with seeded random weights, for comparing with diffusers.
-
-Every recipe differs from the others in something that a graph or a schedule could get wrong: heads,
-layers, groups, activations, projections, latent channels, prediction types, schedulers, padding.
-"""
+"""Tiny Stable Diffusion checkpoints with seeded random weights, for comparing with diffusers; their
+names are those of `recipes`."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import copy
 import inspect
 import json
 import math
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,11 +17,18 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
-    StableDiffusionPipeline,
+    DiffusionPipeline,
     UNet2DConditionModel,
 )
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from recipes import ALL, END, Recipe
 
 MAX_LENGTH = 77
 CORPUS = """a red circle on a white background, a small blue square, the largest green triangle,
@@ -33,114 +36,7 @@ a photograph of an astronaut riding a horse, masterpiece, best quality, highly d
 blurry, low quality, deformed, watermark, three cats and 12 dogs, it's the artist's own café"""
 
 _WORD_END = "</w>"
-_START, _END = "<|startoftext|>", "<|endoftext|>"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The differences from the defaults of `_new_unet`, `_new_vae` and `_new_text_encoder`."""
-
-    scheduler: str
-    schedule: dict[str, Any] = field(default_factory=dict)
-    unet: dict[str, Any] = field(default_factory=dict)
-    vae: dict[str, Any] = field(default_factory=dict)
-    text_encoder: dict[str, Any] = field(default_factory=dict)
-    pad_token: str = _END
-
-
-# StableDiffusionPipeline rewrites schedules with another offset, or that clip samples.
-_SD1_BETAS = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
-
-RECIPES: dict[str, Recipe] = {
-    "classic": Recipe(
-        scheduler="PNDMScheduler",
-        schedule=_SD1_BETAS | {"skip_prk_steps": True, "set_alpha_to_one": False},
-    ),
-    "v_prediction": Recipe(
-        scheduler="DDIMScheduler",
-        schedule=_SD1_BETAS
-        | {
-            "prediction_type": "v_prediction",
-            "rescale_betas_zero_snr": True,
-            "timestep_spacing": "trailing",
-            "clip_sample": False,
-        },
-        unet={"block_out_channels": (8, 16), "attention_head_dim": 4, "norm_num_groups": 4},
-        vae={"block_out_channels": (4, 8, 8), "scaling_factor": 1.0},
-        text_encoder={"num_attention_heads": 4, "hidden_size": 16, "num_hidden_layers": 3},
-    ),
-    "linear_projection": Recipe(  # the way of Stable Diffusion 2
-        scheduler="EulerDiscreteScheduler",
-        schedule=_SD1_BETAS | {"timestep_spacing": "leading"},
-        unet={
-            "block_out_channels": (8, 16),
-            "attention_head_dim": (2, 4),
-            "use_linear_projection": True,
-            "upcast_attention": True,
-        },
-        vae={"scaling_factor": 0.13025},
-        text_encoder={"hidden_act": "gelu"},
-        pad_token="!",
-    ),
-    "deep": Recipe(
-        scheduler="DPMSolverMultistepScheduler",
-        schedule=_SD1_BETAS | {"use_karras_sigmas": True},
-        unet={
-            "block_out_channels": (4, 8, 16),
-            "layers_per_block": 2,
-            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-            "norm_num_groups": 4,
-        },
-        vae={"block_out_channels": (4, 4, 8, 8), "norm_num_groups": 4},
-        text_encoder={"num_hidden_layers": 4, "intermediate_size": 37},
-    ),
-    "lcm": Recipe(
-        scheduler="LCMScheduler",
-        schedule=_SD1_BETAS | {"original_inference_steps": 50},
-        unet={"time_cond_proj_dim": 16, "block_out_channels": (8, 8)},
-    ),
-    "inpaint": Recipe(
-        scheduler="DDIMScheduler",
-        schedule=_SD1_BETAS | {"clip_sample": False},
-        unet={"in_channels": 9},
-    ),
-    "sample_prediction": Recipe(
-        scheduler="DDPMScheduler",
-        schedule=_SD1_BETAS | {"prediction_type": "sample", "clip_sample": False},
-        unet={
-            "act_fn": "gelu",
-            "resnet_time_scale_shift": "scale_shift",
-            "transformer_layers_per_block": 2,
-            "flip_sin_to_cos": False,
-            "freq_shift": 1,
-        },
-        vae={"layers_per_block": 2, "use_quant_conv": False, "use_post_quant_conv": False},
-        text_encoder={
-            "eos_token_id": 2,
-            "num_attention_heads": 1,
-        },  # 2: as in old configs, whatever the vocabulary
-    ),
-    "wide_latents": Recipe(
-        scheduler="EulerAncestralDiscreteScheduler",
-        schedule=_SD1_BETAS | {"timestep_spacing": "linspace"},
-        unet={
-            "in_channels": 8,
-            "out_channels": 8,
-            "mid_block_type": None,
-            "only_cross_attention": (True, False),
-            "attention_head_dim": 1,
-        },
-        vae={"latent_channels": 8, "scaling_factor": 0.5},
-    ),
-}
-# An inpainting UNet also takes a mask and a masked image.
-TEXT_TO_IMAGE = tuple(name for name in RECIPES if name != "inpaint")
+_START = "<|startoftext|>"
 
 
 def tiny_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -152,7 +48,7 @@ def tiny_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32)
     return folder
 
 
-def tiny_pipeline(name: str) -> StableDiffusionPipeline:
+def tiny_pipeline(name: str) -> Any:
     """The recipe's pipeline, float32, on the CPU; its UNet gives numbers of unit spread.
 
     Each call returns a copy, which may be changed.
@@ -161,28 +57,39 @@ def tiny_pipeline(name: str) -> StableDiffusionPipeline:
 
 
 @cache
-def _new_pipeline(name: str) -> StableDiffusionPipeline:
-    recipe = RECIPES[name]
+def _new_pipeline(name: str) -> DiffusionPipeline:
+    recipe = ALL[name]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(list(RECIPES).index(name))
-        tokenizer = tiny_tokenizer(recipe.pad_token)
-        text_encoder = _new_text_encoder(tokenizer, recipe)
-        unet = _new_unet(recipe, text_encoder.config.hidden_size)
+        torch.manual_seed(list(ALL).index(name))
+        parts = _new_text_parts(recipe)
+        encoders = [part for part in parts.values() if isinstance(part, torch.nn.Module)]
+        unet = _new_unet(recipe, sum(encoder.config.hidden_size for encoder in encoders))
         vae = _new_vae(recipe)
-        for model in (text_encoder, unet, vae):
+        for model in (*encoders, unet, vae):
             _stir_norms_and_biases(model.eval())
         _listen_to_text(unet)
         _normalize_outputs(unet, vae)
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=getattr(diffusers, recipe.scheduler)(**recipe.schedule),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    if recipe.text_encoder_2 is None:
+        parts |= {"safety_checker": None, "feature_extractor": None}
+        parts["requires_safety_checker"] = False
+    pipeline = getattr(diffusers, recipe.pipeline)
+    scheduler = getattr(diffusers, recipe.scheduler)(**recipe.schedule)
+    return pipeline(unet=unet, vae=vae, scheduler=scheduler, **parts, **recipe.options)
+
+
+def _new_text_parts(recipe: Recipe) -> dict[str, Any]:
+    """The text encoders and tokenizers; None for the refiner's first ones."""
+    tokenizer = tiny_tokenizer(recipe.pad_token)
+    if recipe.text_encoder_2 is None:
+        encoder = CLIPTextModel(_text_config(tokenizer, recipe.text_encoder or {}))
+        return {"text_encoder": encoder, "tokenizer": tokenizer}
+    parts: dict[str, Any] = {"text_encoder": None, "tokenizer": None}
+    if recipe.text_encoder is not None:
+        encoder = CLIPTextModel(_text_config(tokenizer, recipe.text_encoder))
+        parts = {"text_encoder": encoder, "tokenizer": tokenizer}
+    second = tiny_tokenizer("!")
+    projected = CLIPTextModelWithProjection(_text_config(second, recipe.text_encoder_2))
+    return parts | {"text_encoder_2": projected, "tokenizer_2": second}
 
 
 def tiny_controlnet(
@@ -222,7 +129,7 @@ def new_controlnet(name: str, conditioning_channels: int = 3, **options: Any) ->
     return controlnet
 
 
-def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
+def tiny_tokenizer(pad_token: str = END) -> CLIPTokenizer:
     """A tokenizer in CLIP's format, whose merges are learnt from `CORPUS`."""
     merges = _learn_merges()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # "!" comes first, as in CLIP
@@ -231,7 +138,7 @@ def tiny_tokenizer(pad_token: str = _END) -> CLIPTokenizer:
         *(letter + _WORD_END for letter in letters),
         *map("".join, merges),
         _START,
-        _END,
+        END,
     ]
     with TemporaryDirectory() as folder:
         vocabulary = {token: number for number, token in enumerate(tokens)}
@@ -264,7 +171,7 @@ def _learn_merges() -> tuple[tuple[str, str], ...]:
     return tuple((left, right) for left, right in merges)
 
 
-def _new_text_encoder(tokenizer: CLIPTokenizer, recipe: Recipe) -> CLIPTextModel:
+def _text_config(tokenizer: CLIPTokenizer, options: dict[str, Any]) -> CLIPTextConfig:
     defaults = {
         "vocab_size": len(tokenizer),
         "hidden_size": 8,
@@ -276,11 +183,11 @@ def _new_text_encoder(tokenizer: CLIPTokenizer, recipe: Recipe) -> CLIPTextModel
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    return CLIPTextModel(CLIPTextConfig(**(defaults | recipe.text_encoder)))
+    return CLIPTextConfig(**(defaults | options))
 
 
 def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
-    defaults = {
+    options: dict[str, Any] = {
         "sample_size": 16,
         "block_out_channels": (4, 8),
         "layers_per_block": 1,
@@ -289,8 +196,12 @@ def _new_unet(recipe: Recipe, cross_attention_dim: int) -> UNet2DConditionModel:
         "attention_head_dim": 2,  # the number of heads, despite its name
         "norm_num_groups": 2,
         "cross_attention_dim": cross_attention_dim,
-    }
-    return UNet2DConditionModel(**(defaults | recipe.unet))
+    } | recipe.unet
+    if recipe.text_encoder_2 is not None:
+        embedded = recipe.num_time_ids * options["addition_time_embed_dim"]
+        width = recipe.text_encoder_2["projection_dim"] + embedded
+        options["projection_class_embeddings_input_dim"] = width
+    return UNet2DConditionModel(**options)
 
 
 def _new_vae(recipe: Recipe) -> AutoencoderKL:
@@ -319,10 +230,29 @@ def _stir_norms_and_biases(model: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def _listen_to_text(unet: UNet2DConditionModel) -> None:
-    """Makes the prompt affect the image; with new weights it hardly does."""
+    """Makes the prompt, SDXL's pooled vector and sizes affect the image; with new weights they
+    hardly do."""
     for name, weight in unet.named_parameters():
-        if "attn2.to_" in name and weight.ndim == 2:
+        if ("attn2.to_" in name or name.startswith("add_embedding.")) and weight.ndim == 2:
             weight *= 3
+
+
+def added_conditions(
+    config: Any, rows: int, num_time_ids: int, random: torch.Generator | None = None
+) -> dict[str, torch.Tensor]:
+    """A pooled vector and sizes for an SDXL UNet or ControlNet of that configuration; nothing for
+    other models."""
+    if config.addition_embed_type is None:
+        return {}
+    embedded = num_time_ids * config.addition_time_embed_dim
+    width = config.projection_class_embeddings_input_dim - embedded
+    return {
+        "text_embeds": torch.randn((rows, width), generator=random),
+        "time_ids": torch.randint(1000, (rows, num_time_ids), generator=random).float(),
+    }
+
+
+_ANY_SPLIT = 5  # of the vector that SDXL's UNet takes: base models and refiners accept this one
 
 
 @torch.no_grad()
@@ -330,7 +260,8 @@ def _normalize_outputs(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
     """Scales the last convolutions: predictions of spread 1, images that use their range."""
     sample = torch.randn(1, unet.config.in_channels, 16, 16)
     context = torch.randn(1, MAX_LENGTH, unet.config.cross_attention_dim)
-    unet.conv_out.weight /= unet(sample, 500, context).sample.std()
+    added = added_conditions(unet.config, 1, _ANY_SPLIT)
+    unet.conv_out.weight /= unet(sample, 500, context, added_cond_kwargs=added).sample.std()
     latents = torch.randn(1, vae.config.latent_channels, 16, 16) / vae.config.scaling_factor
     vae.decoder.conv_out.weight *= 0.4 / vae.decode(latents).sample.std()
 
@@ -350,7 +281,8 @@ def _fill_zero_convolutions(controlnet: ControlNetModel, unet: UNet2DConditionMo
     outlets = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for outlet in outlets:
         outlet.weight.normal_()
-    down, mid = controlnet(sample, 500, context, image, return_dict=False)
+    added = added_conditions(config, 2, _ANY_SPLIT)
+    down, mid = controlnet(sample, 500, context, image, added_cond_kwargs=added, return_dict=False)
     for outlet, residual, skip in zip(outlets, (*down, mid), _skips_of(unet, context), strict=True):
         factor = 0.2 * skip.std() / residual.std()
         outlet.weight *= factor
@@ -366,7 +298,8 @@ def _skips_of(unet: UNet2DConditionModel, context: torch.Tensor) -> list[torch.T
         block.register_forward_hook(lambda block, inputs, output: skips.append(output))
         for block in blocks
     ]
-    unet(sample, 500, context)
+    added = added_conditions(unet.config, len(context), _ANY_SPLIT)
+    unet(sample, 500, context, added_cond_kwargs=added)
     for hook in hooks:
         hook.remove()
     return [

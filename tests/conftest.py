@@ -101,14 +101,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def tiny_controlnets(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], dict[str, Path]]:
-    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1."""
+    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1; none
+    for recipes that are not `CONTROLLED`."""
     root = tmp_path_factory.mktemp("controlnets")
 
     @cache
     def folders_of(recipe: str) -> dict[str, Path]:
         from checkpoints import tiny_controlnet
+        from recipes import CONTROLLED
 
-        channels = {"edges": 3, "depth": 1}
+        channels = {"edges": 3, "depth": 1} if recipe in CONTROLLED else {}
         return {
             name: tiny_controlnet(recipe, root / recipe / name, count)
             for name, count in channels.items()
@@ -123,7 +125,7 @@ def tiny_bundle(
     tiny_checkpoint: Callable[[str], Path],
     tiny_controlnets: Callable[[str], dict[str, Path]],
 ) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for.
+    """Exports a recipe's checkpoint with its ControlNets the first time that it is asked for.
 
     The one bundle of a recipe for all tests: an export takes seconds. Copy it before changing it.
     """

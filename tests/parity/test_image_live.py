@@ -9,7 +9,6 @@ import pytest
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 
-from checkpoints import RECIPES
 from parity.parity_images import mask, sample_image
 from parity.pipeline_harness import (
     BLURRY,
@@ -27,6 +26,7 @@ from parity.pipeline_harness import (
     generators,
     pixels,
 )
+from recipes import RECIPES
 from sdrt.images.framing import fitted
 from sdrt.images.masks import WHITE, crop_box
 from sdrt.parameters import Resize

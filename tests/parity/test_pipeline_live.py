@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import TEXT_TO_IMAGE
 from parity.pipeline_harness import (
     BLURRY,
     CATS,
@@ -37,6 +36,7 @@ from parity.pipeline_harness import (
     pipeline_with,
     pixels,
 )
+from recipes import TEXT_TO_IMAGE
 from sdrt import Pipeline
 from sdrt_engines import FunctionEngine, resolve_target
 from support.manifest_edits import replace_recorded

@@ -111,19 +111,23 @@ def _files_wanted(repo: str) -> FilesWanted:
 
 def _controlnets_in(files: Collection[str], kind: CheckpointKind) -> list[Weights]:
     """The weights of the ControlNets in a checkpoint, by the names of its files."""
+    if kind.controlnet is None:
+        return []
     folders = {name.split("/")[0] for name in files if name.startswith(PREFIX)}
     found = (find_weights(files, f"{folder}/{kind.controlnet.weights}") for folder in folders)
     return [weights for weights in found if weights is not None]
 
 
 def _check_names(files: Collection[str], source: str) -> None:
-    """CheckpointError if files of these names are not a checkpoint of any kind.
+    """CheckpointError, for the kind that they fit best, if files of these names are not a checkpoint
+    of any kind.
 
     A pipeline without a denoiser that is known here is left to `kind_of_folder`, which names it.
     """
-    refusals = [_refusal_of_names(files, source, kind) for kind in KINDS]
-    if None not in refusals and not _may_be_another_family(files):
-        raise CheckpointError(refusals[0])
+    kind = min(KINDS, key=lambda kind: len(_missing(files, kind)))
+    reason = _refusal_of_names(files, source, kind)
+    if reason is not None and not _may_be_another_family(files):
+        raise CheckpointError(reason)
 
 
 def _may_be_another_family(files: Collection[str]) -> bool:
@@ -150,12 +154,7 @@ def _weights_in(files: Collection[str], kind: CheckpointKind) -> dict[PartKind, 
 
 def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind) -> str | None:
     """The reason why files of these names are not a checkpoint of this kind, or None."""
-    weights = _weights_in(files, kind)
-    missing = [
-        *(name for name in _small_files(files, kind) if name not in files),
-        *(f"{part.weights}.safetensors" for part in kind.parts if part not in weights),
-        *(name for located in weights.values() for name in located.missing(files)),
-    ]
+    missing = _missing(files, kind)
     if not missing:
         return None
     if f"{kind.part('denoiser').folder}/{MODEL_NAME}" in files:
@@ -164,6 +163,16 @@ def _refusal_of_names(files: Collection[str], source: str, kind: CheckpointKind)
     if pickles and all(name.endswith(".safetensors") for name in missing):
         return refusal_of_pickles(source, pickles, "DiffusionPipeline")
     return refusal_of_incomplete(source, "checkpoint", missing, files)
+
+
+def _missing(files: Collection[str], kind: CheckpointKind) -> list[str]:
+    """The needed files that are not among `files`."""
+    weights = _weights_in(files, kind)
+    return [
+        *(name for name in _small_files(files, kind) if name not in files),
+        *(f"{part.weights}.safetensors" for part in kind.parts if part not in weights),
+        *(name for located in weights.values() for name in located.missing(files)),
+    ]
 
 
 def _small_files(files: Collection[str], kind: CheckpointKind) -> list[str]:

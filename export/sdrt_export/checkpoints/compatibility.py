@@ -13,9 +13,10 @@ from sdrt.families.known import family_from_configs, require_known_pipeline
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_export.checkpoints.parts import (
+    REFINER_UNET,
     CheckpointKind,
     PartKind,
-    kind_of_pipeline,
+    kind_of_index,
 )
 from sdrt_export.errors import CheckpointError
 
@@ -31,11 +32,11 @@ def kind_of_folder(folder: Path, source: str) -> CheckpointKind:
     The pipeline's class decides: a family's name is not known before all configurations are read.
     """
     try:
-        class_name = str(fields_from_file(folder / MODEL_INDEX).values.get("_class_name"))
-        require_known_pipeline(class_name)
+        index = fields_from_file(folder / MODEL_INDEX)
+        require_known_pipeline(str(index.values.get("_class_name")))
     except SdrtError as error:
         raise refusal(source, error) from error
-    return kind_of_pipeline(class_name)
+    return kind_of_index(index)
 
 
 def family_of_folder(folder: Path, source: str, kind: CheckpointKind) -> Family:
@@ -48,6 +49,7 @@ def family_of_folder(folder: Path, source: str, kind: CheckpointKind) -> Family:
         _refuse(_complaints_about_kind(kind, configs))
         _check_sizes(folder, kind)
         _refuse(_complaints_about_fit(kind, configs))
+        _refuse(_complaints_about_time_ids(folder, kind, configs))
         family = family_from_configs(configs_of(folder))
         _refuse(_complaints_about_tokenizers(folder, kind, configs))
     except SdrtError as error:
@@ -60,13 +62,19 @@ def refusal(source: str, error: SdrtError) -> CheckpointError:
     return CheckpointError(f"'{source}' cannot be exported: {error}")
 
 
-def complaints_about_absent(
+def complaints_about_options(
     part: PartKind, config: Config, kind: CheckpointKind, subject: str
 ) -> Iterator[str]:
-    """Complaints about options that only other kinds of checkpoint set."""
+    """Complaints about options that tell kinds of checkpoints apart."""
     for option in part.absent:
         if config.get(option) is not None:
             yield f"{subject} has {option}={config[option]!r}, which {kind.title} lack"
+    for option, expected in part.present:
+        if config.get(option) != expected:
+            yield (
+                f"{subject} has {option}={config.get(option)!r}, expected {expected!r}, as all of "
+                f"{kind.title} have"
+            )
 
 
 def _refuse(complaints: Iterator[str]) -> None:
@@ -90,8 +98,14 @@ def _complaints_about_kind(
         got = config.get(part.library.class_field)
         if got != part.class_name:
             yield f"its {part.title} is {got}, expected {part.class_name}"
+        architectures = config.get("architectures") or [part.architecture]
+        if part.architecture is not None and part.architecture not in architectures:
+            yield (
+                f"its {part.title} is {', '.join(map(str, architectures))}, "
+                f"expected {part.architecture}"
+            )
     for part, config in configs.items():
-        yield from complaints_about_absent(part, config, kind, f"its {part.title}")
+        yield from complaints_about_options(part, config, kind, f"its {part.title}")
     denoiser = kind.part("denoiser")
     padding = configs[denoiser].get("downsample_padding", 1)
     if padding != 1:
@@ -120,6 +134,38 @@ def _complaints_about_fit(
         yield (
             f"its VAE has {channels} latent channels, its UNet has {expected}: "
             "take both from one checkpoint"
+        )
+
+
+def _complaints_about_time_ids(
+    folder: Path, kind: CheckpointKind, configs: Mapping[PartKind, Config]
+) -> Iterator[str]:
+    """Complaints about the vector that an SDXL UNet adds to its timestep: the pooled text, and each
+    number about the image embedded.
+
+    Source: `_get_add_time_ids` of diffusers' pipelines, which compare the same numbers.
+    """
+    denoiser, encoder = kind.part("denoiser"), kind.parts_for("text encoder")[-1]
+    count = denoiser.num_time_ids
+    if not count:
+        return
+    unet = JsonFields(configs[denoiser])
+    pooled = size(JsonFields(configs[encoder]), "projection_dim", _WIDTH)
+    embedded = unet.integer("addition_time_embed_dim")
+    expected = unet.integer("projection_class_embeddings_input_dim")
+    if pooled + count * embedded != expected:
+        yield (
+            f"its {encoder.title} gives a pooled vector of {pooled} (projection_dim), and {count} "
+            f"numbers about the image of {embedded} each (addition_time_embed_dim) make "
+            f"{pooled + count * embedded}, its UNet expects {expected} "
+            "(projection_class_embeddings_input_dim): take both from one checkpoint"
+        )
+    scored = fields_from_file(folder / MODEL_INDEX).flag("requires_aesthetics_score", default=False)
+    if scored != (denoiser is REFINER_UNET):
+        yield (
+            f"its {MODEL_INDEX} has requires_aesthetics_score={scored}, but its UNet takes "
+            f"{'a target size' if scored else 'an aesthetic score'}: set it to "
+            f"{'false' if scored else 'true'}"
         )
 
 

@@ -88,7 +88,7 @@ def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> W
 
 @unreadable_as_checkpoint_error()
 def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlNetCheckpoint:
-    folder, text, kind = Path(source), str(source), host.kind.controlnet
+    folder, text, kind = Path(source), str(source), host.controlnet
     if folder.is_dir():
         return _from_folder(name, folder, text, host)
     if folder.exists():
@@ -102,7 +102,7 @@ def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlN
 
 def _files_wanted(repo: str, host: Host) -> FilesWanted:
     """The files of a ControlNet on the Hub that an export reads."""
-    kind = host.kind.controlnet
+    kind = host.controlnet
 
     def weights(folder: Path, files: Collection[str]) -> tuple[str, ...]:
         _check_config(folder, repo, host)
@@ -117,7 +117,7 @@ def _files_wanted(repo: str, host: Host) -> FilesWanted:
 
 def _from_folder(name: str, folder: Path, source: str, host: Host) -> ControlNetCheckpoint:
     _check_config(folder, source, host)
-    kind = host.kind.controlnet
+    kind = host.controlnet
     weights = weights_from_names(file_names(folder), source, kind)
     check_weights(folder, weights)
     return ControlNetCheckpoint(name, folder, source, kind, weights)
@@ -129,7 +129,7 @@ def _check_config(folder: Path, source: str, host: Host) -> None:
             f"'{source}' is a whole pipeline, expected the folder of a ControlNet: "
             f"name the one inside it, such as '{source}/controlnet'"
         )
-    kind = host.kind.controlnet
+    kind = host.controlnet
     if not (folder / kind.config).exists():
         missing = [kind.config]
         raise CheckpointError(

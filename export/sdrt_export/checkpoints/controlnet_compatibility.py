@@ -10,13 +10,14 @@ from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.files.json_fields import JsonFields, within
 from sdrt_export.checkpoints.compatibility import (
-    complaints_about_absent,
+    complaints_about_options,
     kind_of_folder,
     refusal,
     size,
     sizes,
 )
-from sdrt_export.checkpoints.parts import CheckpointKind
+from sdrt_export.checkpoints.parts import CheckpointKind, PartKind
+from sdrt_export.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class Host:
     unet: JsonFields  # of its config.json
     pixels_per_latent: int  # in each direction
     kind: CheckpointKind  # of the UNet's checkpoint
+
+    @property
+    def controlnet(self) -> PartKind:
+        """The row of its ControlNets. CheckpointError if it takes none."""
+        if self.kind.controlnet is None:
+            raise CheckpointError(
+                f"{self.kind.title} take no ControlNets: export them with the base model"
+            )
+        return self.kind.controlnet
 
 
 def host_of_folder(folder: Path, source: str) -> Host:
@@ -45,11 +55,11 @@ def complaints_about_controlnet(controlnet: JsonFields, host: Host) -> Iterator[
 
     SdrtError if a field is malformed.
     """
-    part = host.kind.controlnet
+    part = host.controlnet
     got = controlnet.text(part.library.class_field, default="not a model of diffusers")
     if got != part.class_name:
         yield f"it is {got}, expected {part.class_name}"
-    yield from complaints_about_absent(part, controlnet.values, host.kind, "it")
+    yield from complaints_about_options(part, controlnet.values, host.kind, "it")
     padding = controlnet.integer("downsample_padding", 1)
     if padding != 1:
         yield f"it has downsample_padding={padding}, expected 1, like the UNet"
@@ -71,6 +81,13 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
         yield (
             f"it takes text vectors of {width}, the UNet of {expected} (cross_attention_dim): "
             "it is made for another version of Stable Diffusion"
+        )
+    vector = "projection_class_embeddings_input_dim"
+    got, expected = (fields.values.get(vector) for fields in (controlnet, host.unet))
+    if host.controlnet.num_time_ids and got != expected:
+        yield (
+            f"it takes pooled text and sizes in a vector of {got}, the UNet of {expected} "
+            f"({vector}): it is made for another UNet"
         )
     # An inpainting UNet also takes a mask and an image, but outputs plain latents, and diffusers'
     # inpainting pipeline passes those to the ControlNet.

@@ -5,11 +5,13 @@ A new family needs rows here, and rows in `networks.loading` for the torch side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final, Literal, TypeAlias
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
+from sdrt.families.known import has_part
+from sdrt.files.json_fields import JsonFields
 from sdrt_export.errors import CheckpointError
 
 CONFIG_NAME: Final = "config.json"
@@ -41,6 +43,9 @@ class PartKind:
     class_name: str  # expected in the library's `class_field`
     sizes: tuple[str, ...]  # fields of the configuration that are checked before torch allocates
     absent: tuple[str, ...] = ()  # options of other families, which add inputs
+    present: tuple[tuple[str, str], ...] = ()  # options of this one, with their values
+    architecture: str | None = None  # the class in transformers, if its `model_type` has several
+    num_time_ids: int = 0  # numbers about the image that a denoiser takes (SDXL)
     tokenizer: str | None = None  # the folder of a text encoder's tokenizer
 
     @property
@@ -62,7 +67,7 @@ class CheckpointKind:
     pipelines: tuple[str, ...]  # parts of the names of their pipeline classes in diffusers
     families: tuple[str, ...]  # names of `Family`
     parts: tuple[PartKind, ...]  # in the order in which an image passes through them
-    controlnet: PartKind
+    controlnet: PartKind | None  # None: diffusers has no pipeline with one
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -92,13 +97,10 @@ class CheckpointKind:
 
 # --- the rows
 
-# Options that give a UNet or a ControlNet further inputs.
-_FURTHER_INPUTS = (
-    "addition_embed_type",
-    "class_embed_type",
-    "encoder_hid_dim_type",
-    "num_class_embeds",
-)
+# Options that give a UNet or a ControlNet further inputs: IP-Adapter, unCLIP, upscalers, others.
+_FURTHER_INPUTS = ("class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
+_ADDITION = "addition_embed_type"
+_TEXT_AND_TIME = ((_ADDITION, "text_time"),)
 
 TEXT_ENCODER: Final = PartKind(
     purpose="text encoder",
@@ -116,7 +118,7 @@ UNET: Final = PartKind(
     library=DIFFUSERS,
     class_name="UNet2DConditionModel",
     sizes=("in_channels", "out_channels", "block_out_channels", "layers_per_block"),
-    absent=_FURTHER_INPUTS,
+    absent=(_ADDITION, *_FURTHER_INPUTS),
 )
 VAE: Final = PartKind(
     purpose="vae",
@@ -133,7 +135,7 @@ CONTROLNET: Final = PartKind(
     library=DIFFUSERS,
     class_name="ControlNetModel",
     sizes=(),  # each must equal a size of the UNet
-    absent=_FURTHER_INPUTS,
+    absent=(_ADDITION, *_FURTHER_INPUTS),
 )
 
 STABLE_DIFFUSION: Final = CheckpointKind(
@@ -144,13 +146,66 @@ STABLE_DIFFUSION: Final = CheckpointKind(
     controlnet=CONTROLNET,
 )
 
-KINDS: Final = (STABLE_DIFFUSION,)
+TEXT_ENCODER_2: Final = replace(
+    TEXT_ENCODER,
+    title="second text encoder",
+    folder="text_encoder_2",
+    sizes=(*TEXT_ENCODER.sizes, "projection_dim"),
+    architecture="CLIPTextModelWithProjection",
+    tokenizer="tokenizer_2",
+)
+UNET_XL: Final = replace(
+    UNET,
+    sizes=(*UNET.sizes, "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
+    absent=_FURTHER_INPUTS,
+    present=_TEXT_AND_TIME,
+    num_time_ids=6,  # original size, crop and target size
+)
+REFINER_UNET: Final = replace(UNET_XL, num_time_ids=5)  # original size, crop, aesthetic score
+CONTROLNET_XL: Final = replace(
+    CONTROLNET,
+    absent=_FURTHER_INPUTS,
+    present=_TEXT_AND_TIME,
+    num_time_ids=UNET_XL.num_time_ids,
+)
+
+STABLE_DIFFUSION_XL: Final = CheckpointKind(
+    title="Stable Diffusion XL",
+    pipelines=("StableDiffusionXL",),
+    families=("stable-diffusion-xl",),
+    parts=(TEXT_ENCODER, TEXT_ENCODER_2, UNET_XL, VAE),
+    controlnet=CONTROLNET_XL,
+)
+REFINER: Final = CheckpointKind(
+    title="refiners of Stable Diffusion XL",
+    pipelines=("StableDiffusionXL",),
+    families=("stable-diffusion-xl-refiner",),
+    parts=(TEXT_ENCODER_2, REFINER_UNET, VAE),
+    controlnet=None,
+)
+
+KINDS: Final = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, REFINER)
 
 
-def kind_of_pipeline(class_name: str) -> CheckpointKind:
-    """The kind of a pipeline that `families.known` knows; the longest of `pipelines` decides."""
-    kinds = {name: kind for kind in KINDS for name in kind.pipelines}
-    return kinds[max((name for name in kinds if name in class_name), key=len)]
+def kind_of_index(index: JsonFields) -> CheckpointKind:
+    """The kind of a pipeline that `families.known` knows, from its model_index.json.
+
+    The longest of `pipelines` in its class decides; then the first kind without a text encoder that
+    the pipeline lacks.
+    """
+    class_name = index.text("_class_name")
+    length = max(len(name) for kind in KINDS for name in kind.pipelines if name in class_name)
+    kinds = [
+        kind
+        for kind in KINDS
+        if any(name in class_name and len(name) == length for name in kind.pipelines)
+    ]
+    complete = [
+        kind
+        for kind in kinds
+        if all(has_part(index, part.folder) for part in kind.parts_for("text encoder"))
+    ]
+    return (complete or kinds)[0]
 
 
 def kind_of_family(name: str) -> CheckpointKind:

@@ -16,9 +16,15 @@ from sdrt import tensor_names as names
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.bundle.optimum_folder import CONTROLLED_NAME
 from sdrt_engines import Signature, TensorSpec
+from sdrt_export.checkpoints.parts import CONTROLNET_XL
 from sdrt_export.networks.attention import PlainAttention
 from sdrt_export.networks.network import Network, TraceSize, float32
-from sdrt_export.networks.unet import UNet, denoiser_inputs, random_denoiser_inputs
+from sdrt_export.networks.unet import (
+    UNet,
+    arguments_from_inputs,
+    denoiser_inputs,
+    random_denoiser_inputs,
+)
 
 
 @dataclass(frozen=True)
@@ -112,20 +118,14 @@ class ControlNet(Network):
         residuals = _residuals(self.skips)
         earlier = (replace(spec, name=names.earlier(spec.name)) for spec in residuals)
         factors = float32(names.CONDITIONING_SCALE, "batch", len(residuals))
-        self.signature = Signature((*denoiser_inputs(config), image, factors, *earlier), residuals)
+        arguments = (*denoiser_inputs(config, CONTROLNET_XL.num_time_ids), image)
+        self.num_arguments = len(arguments)
+        self.signature = Signature((*arguments, factors, *earlier), residuals)
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        controlnet_cond: torch.Tensor,
-        conditioning_scale: torch.Tensor,
-        *earlier: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        down, mid = self.model(
-            sample, timestep, encoder_hidden_states, controlnet_cond, return_dict=False
-        )
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        arguments = arguments_from_inputs(self.signature.inputs, inputs[: self.num_arguments])
+        conditioning_scale, *earlier = inputs[self.num_arguments :]
+        down, mid = self.model(**arguments, return_dict=False)
         residuals = (*down, mid)
         if self.pools:
             residuals = tuple(residual.mean((2, 3), keepdim=True) for residual in residuals)
@@ -146,7 +146,8 @@ class ControlNet(Network):
         scale = torch.randn((size.batch, len(self.skips)), generator=random)
         # small compared with the net's own residuals, so that errors in those are visible
         earlier = (0.01 * x for x in _random_residuals(self.skips, size, random))
-        return *random_denoiser_inputs(config, size, random), image, scale, *earlier
+        denoising = random_denoiser_inputs(config, CONTROLNET_XL.num_time_ids, size, random)
+        return *denoising, image, scale, *earlier
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())

@@ -14,18 +14,28 @@ from typing import Any
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging
 
 from sdrt import tensor_names as names
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
-from sdrt_export.checkpoints.parts import CONTROLNET, TEXT_ENCODER, UNET, VAE, PartKind
+from sdrt_export.checkpoints.parts import (
+    CONTROLNET,
+    CONTROLNET_XL,
+    REFINER_UNET,
+    TEXT_ENCODER,
+    TEXT_ENCODER_2,
+    UNET,
+    UNET_XL,
+    VAE,
+    PartKind,
+)
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.network import Network
-from sdrt_export.networks.text_encoder import TextEncoder
-from sdrt_export.networks.unet import UNet
+from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
+from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
 
 # diffusers warns if it must find out itself that accelerate is not installed.
@@ -43,12 +53,20 @@ class ModelKind:
     networks: tuple[tuple[type[Network], ...], ...]
 
 
+# The eager attention has its scale as a number in the graph; the fused one computes it.
+_TRANSFORMERS = {"attn_implementation": "eager"}
+
 MODELS: Mapping[PartKind, ModelKind] = {
-    # The eager attention has its scale as a number in the graph; the fused one computes it.
-    TEXT_ENCODER: ModelKind(CLIPTextModel, {"attn_implementation": "eager"}, ((TextEncoder,),)),
+    TEXT_ENCODER: ModelKind(CLIPTextModel, _TRANSFORMERS, ((TextEncoder,),)),
+    TEXT_ENCODER_2: ModelKind(
+        CLIPTextModelWithProjection, _TRANSFORMERS, ((ProjectedTextEncoder,),)
+    ),
     UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
+    UNET_XL: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
+    REFINER_UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((RefinerUNet,),)),
     VAE: ModelKind(AutoencoderKL, _DIFFUSERS, ((VaeDecoder,), (VaeEncoder,))),
     CONTROLNET: ModelKind(ControlNetModel, _DIFFUSERS, ()),  # `ControlNet` also takes a name
+    CONTROLNET_XL: ModelKind(ControlNetModel, _DIFFUSERS, ()),
 }
 
 

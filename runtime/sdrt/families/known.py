@@ -69,6 +69,11 @@ def require_known_pipeline(class_name: str) -> None:
         )
 
 
+def has_part(index: JsonFields, name: str) -> bool:
+    """True if a model_index.json names a model for that part."""
+    return index.values.get(name) not in (None, [None, None])
+
+
 def _encoder(read: Reader, component: str, tokenizer: str, **facts: Any) -> Encoder:
     path, config = read(component)
     with within(path):
@@ -117,7 +122,7 @@ def _text_of_xl(index: JsonFields, read: Reader) -> TextRecipe:
     )
     zeros = index.flag("force_zeros_for_empty_prompt", default=True)
     missing_negative: Literal["zeros", "encode"] = "zeros" if zeros else "encode"
-    if index.values.get(names.TEXT_ENCODER) in (None, [None, None]):
+    if not has_part(index, names.TEXT_ENCODER):
         return TextRecipe((second,), pooled=(0,), missing_negative=missing_negative)
     first = _encoder(read, names.TEXT_ENCODER, "tokenizer", **_PENULTIMATE)
     return TextRecipe((first, second), ((0, 1),), (1,), missing_negative=missing_negative)

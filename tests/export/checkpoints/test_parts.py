@@ -12,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from sdrt.files.json_fields import JsonFields
 from sdrt_export.checkpoints import parts
 from sdrt_export.checkpoints.checkpoint import weights_from_names
 from sdrt_export.checkpoints.compatibility import family_of_folder
 from sdrt_export.checkpoints.parts import (
     KINDS,
+    REFINER,
     STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
     TEXT_ENCODER,
     UNET,
     VAE,
     kind_of_family,
-    kind_of_pipeline,
+    kind_of_index,
 )
 from sdrt_export.checkpoints.weights_files import Weights, file_names
 from sdrt_export.errors import CheckpointError
@@ -36,7 +39,7 @@ SECOND = replace(
 INVENTED = replace(
     STABLE_DIFFUSION,
     title="Inventions",
-    pipelines=("StableDiffusionXL",),
+    pipelines=("StableDiffusionInvented",),
     families=("invented",),
     parts=(TEXT_ENCODER, SECOND, replace(UNET, absent=()), VAE),
 )
@@ -44,7 +47,7 @@ INVENTED = replace(
 
 def test_torch_can_read_every_row_and_nothing_else() -> None:
     rows = {row for kind in KINDS for row in (*kind.parts, kind.controlnet)}
-    assert MODELS.keys() == rows
+    assert MODELS.keys() == rows - {None}
 
 
 def test_networks_have_names_of_their_own() -> None:
@@ -74,11 +77,32 @@ def test_a_family_is_of_one_kind() -> None:
     ],
 )
 def test_pipelines_of_versions_1_and_2(pipeline: str) -> None:
-    assert kind_of_pipeline(pipeline).title == "Stable Diffusion 1 and 2"
+    assert kind_of_index(index(pipeline)) is STABLE_DIFFUSION
+
+
+def index(class_name: str, **parts: object) -> JsonFields:
+    return JsonFields({"_class_name": class_name, **parts})
+
+
+BOTH = {name: ["transformers", "CLIPTextModel"] for name in ("text_encoder", "text_encoder_2")}
+
+
+@pytest.mark.parametrize("task", ["", "Img2Img", "Inpaint", "ControlNet"])
+@pytest.mark.parametrize("maker", ["", "ORT"])
+def test_pipelines_of_sdxl(maker: str, task: str) -> None:
+    pipeline = f"{maker}StableDiffusionXL{task}Pipeline"
+    assert kind_of_index(index(pipeline, **BOTH)) is STABLE_DIFFUSION_XL
+
+
+@pytest.mark.parametrize("first", [{}, {"text_encoder": [None, None]}, {"text_encoder": None}])
+def test_the_refiner_lacks_the_first_text_encoder(first: dict[str, object]) -> None:
+    second = {"text_encoder_2": BOTH["text_encoder_2"]}
+    assert kind_of_index(index("StableDiffusionXLImg2ImgPipeline", **second, **first)) is REFINER
 
 
 def test_paths_in_a_checkpoint() -> None:
     kind = kind_of_family("stable-diffusion-2")
+    assert kind.controlnet is not None
     assert [(part.config, part.weights) for part in (*kind.parts, kind.controlnet)] == [
         ("text_encoder/config.json", "text_encoder/model"),
         ("unet/config.json", "unet/diffusion_pytorch_model"),
@@ -106,8 +130,8 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_the_longest_name_of_a_pipeline_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "KINDS", (STABLE_DIFFUSION, INVENTED))
-    assert kind_of_pipeline("StableDiffusionXLImg2ImgPipeline") is INVENTED
-    assert kind_of_pipeline("StableDiffusionPipeline") is STABLE_DIFFUSION
+    assert kind_of_index(index("StableDiffusionInventedPipeline", **BOTH)) is INVENTED
+    assert kind_of_index(index("StableDiffusionPipeline")) is STABLE_DIFFUSION
     assert kind_of_family("invented") is INVENTED
 
 

@@ -13,7 +13,8 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
-from checkpoints import RECIPES, new_controlnet, tiny_pipeline
+from checkpoints import new_controlnet, tiny_pipeline
+from recipes import RECIPES
 from sdrt_engines import Array
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet, Skip, skips_from_config
 from sdrt_export.networks.network import TraceSize

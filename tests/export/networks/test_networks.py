@@ -10,7 +10,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from checkpoints import RECIPES, tiny_pipeline
+from checkpoints import tiny_pipeline
+from recipes import RECIPES
 from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
