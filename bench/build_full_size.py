@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from recording import Measurement, record
 
+from sdrt.bundle.folder import Bundle
 from sdrt_engines.packages import installed_versions
 
 TARGET = "tensorrt-rtx:sm86,sm89,sm120"
@@ -40,6 +42,7 @@ print(json.dumps({
     "megabytes": record.plan.size / 1e6,
     "psnr": record.psnr,
     "precision": record.ingredients.precision,
+    "reason": record.reason,
     "promoted": len(record.ingredients.promoted),
     "profiles": len(record.ingredients.profiles),
 }))
@@ -52,13 +55,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         bundle = options.bundle or synthetic_bundle(Path(work))
-        manifest = json.loads((bundle / "sdrt.json").read_text(encoding="utf-8"))
-        measurements = []
-        for component in manifest["components"]:
-            command = [sys.executable, "-c", PROGRAM, str(bundle), TARGET, component["name"]]
-            result = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-            measurements += measurements_of(component["name"], json.loads(result.stdout))
-    record("build_full_size", measurements)
+        for component in Bundle.open(bundle).manifest.components:
+            record(
+                "build_full_size", measurements_of(component.name, build(bundle, component.name))
+            )
+
+
+def build(bundle: Path, name: str) -> dict[str, Any]:
+    """The figures of one network's build."""
+    command = [sys.executable, "-c", PROGRAM, str(bundle), TARGET, name]
+    result = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    figures: dict[str, Any] = json.loads(result.stdout)
+    return figures
 
 
 def synthetic_bundle(work: Path) -> Path:
@@ -70,11 +78,11 @@ def synthetic_bundle(work: Path) -> Path:
     return export_checkpoint(checkpoint, work / "bundle")
 
 
-def measurements_of(name: str, figures: dict[str, float]) -> list[Measurement]:
+def measurements_of(name: str, figures: dict[str, Any]) -> list[Measurement]:
     """Time, memory and size of one network's plan."""
     versions = installed_versions("sdrt", "tensorrt-rtx", "polygraphy", "onnx", "onnxruntime")
     notes = {"target": TARGET} | {
-        key: figures[key] for key in ("precision", "psnr", "promoted", "profiles")
+        key: figures[key] for key in ("precision", "reason", "psnr", "promoted", "profiles")
     }
     return [
         Measurement(f"{name}, {what}", unit, (figures[key],), versions, notes)

@@ -151,7 +151,7 @@ def write_built(work: Path, name: str) -> None:
     """The result of `sdrt build --target cuda` for a network, without trying it out."""
     half = _emptied(work / "half" / name)
     graph = float_graph_from_model(load_for(work / name / "model.onnx", "fp16"))
-    kept = kept_by_rules(graph, rules_for(FAMILY, ROLES.get(name, "controlnet")))
+    kept = kept_by_rules(graph, rules_for(FAMILY, ROLES.get(name, "controlnet"), {}))
     write_typed(half_from_float(graph, "fp16", kept), work / name, half)
     write_with(work, name, "fused", PASSES)
 

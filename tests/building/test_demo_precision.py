@@ -14,7 +14,7 @@ from sdrt.arrays import psnr_of
 from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
 from sdrt_engines import Array, engine_from_onnx
-from sdrt_export.building.graph_folder import probe_inputs
+from sdrt_export.building.probes import probe_inputs
 from sdrt_export.precision.check import write_half, write_known
 from sdrt_export.precision.policy import Rules
 from sdrt_export.precision.record import known_precision

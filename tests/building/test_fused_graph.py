@@ -61,7 +61,7 @@ def random(*shape: int) -> Array:
 
 
 @pytest.mark.parametrize("name", FUSED)
-@pytest.mark.parametrize("rules", [Rules(), Rules(everything=True)], ids=["fp16", "fp32"])
+@pytest.mark.parametrize("rules", [Rules(), Rules(everything="a test")], ids=["fp16", "fp32"])
 def test_the_demo_s_networks_mean_the_same(name: str, rules: Rules, tmp_path: Path) -> None:
     bundle = Bundle.open("demo")
     model = typed(bundle.root / bundle.component(name).model, tmp_path / "typed", rules)
@@ -74,6 +74,21 @@ def test_the_demo_s_networks_mean_the_same(name: str, rules: Rules, tmp_path: Pa
     got = run_plain(result, feeds)
     least = 100 if rules.everything else 50
     assert min(psnr_of(expected[output], got[output]) for output in expected) >= least
+
+
+def test_attention_is_not_fused_if_its_scores_stay_float32(tmp_path: Path) -> None:
+    """Stable Diffusion 2."""
+    bundle = Bundle.open("demo")
+    rules = Rules(attention_scores=True)
+    model = typed(bundle.root / bundle.component("unet").model, tmp_path / "typed", rules)
+    result = fused(model, tmp_path / "fused")
+    assert set(operators_of(result)) >= FUSED["unet"] - {"MultiHeadAttention"}
+    assert "MultiHeadAttention" not in operators_of(result)
+    feeds = seeded_inputs(bundle, "unet", latents=8)
+    with engine_from_onnx(model, num_threads=1) as engine:
+        expected = engine.run(feeds)
+    got = run_plain(result, feeds)
+    assert psnr_of(expected["out_sample"], got["out_sample"]) >= 50
 
 
 def test_transposes_are_left_only_where_a_network_begins_and_ends(tmp_path: Path) -> None:

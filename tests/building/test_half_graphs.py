@@ -14,7 +14,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.runnable import runnable
 from sdrt_engines import SdrtError, Target, engine_from_onnx
-from sdrt_export.building.graph_folder import probe_inputs
+from sdrt_export.building.probes import probe_inputs
 from support.built_bundle import build_for
 from support.command import run_sdrt
 from support.damage import overwrite

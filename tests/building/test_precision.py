@@ -11,6 +11,7 @@ from sdrt.families.family import Role
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.errors import BuildError
 from sdrt_export.precision.check import (
+    HEADROOM,
     MIN_PSNR,
     PrecisionReport,
     psnr_within,
@@ -182,7 +183,7 @@ def attention(tmp_path: Path) -> Path:
 def test_attention_of_sd2_scores_in_float32(
     tmp_path: Path, family: str, role: Role, element: int
 ) -> None:
-    rules = rules_for(family, role)
+    rules = rules_for(family, role, {})
     types = types_of(typed(attention(tmp_path), tmp_path / "new", rules))
     assert types["products"] == types["scores"] == types["weights"] == element
     assert types["queries"] == FP16
@@ -190,10 +191,9 @@ def test_attention_of_sd2_scores_in_float32(
 
 @pytest.mark.parametrize("role", ["vae decoder", "vae encoder"])
 def test_the_vae_of_sdxl_stays_float32(tmp_path: Path, role: Role) -> None:
-    report = write_half(
-        attention(tmp_path), tmp_path, "fp16", rules_for("stable-diffusion-xl", role), [X]
-    )
-    assert report.precision == "fp32"
+    rules = rules_for("stable-diffusion-xl", role, {})
+    report = write_half(attention(tmp_path), tmp_path, "fp16", rules, [X])
+    assert (report.precision, report.reason) == ("fp32", rules.everything)
     assert set(types_of(tmp_path / "model.onnx").values()) == {FLOAT}
 
 
@@ -216,6 +216,22 @@ def test_what_overflows_is_promoted_and_ends_finite(tmp_path: Path) -> None:
     assert types["a"] == FP16
     with engine_from_onnx(new / "model.onnx", num_threads=1) as engine:
         assert np.isfinite(engine.run(X)["y"]).all()
+
+
+def test_what_real_inputs_may_overflow_is_promoted(tmp_path: Path) -> None:
+    nodes = [
+        node("Mul", "x large", "a"),
+        node("Div", "a large", "b"),
+        node("Mul", "b less", "c"),
+        node("Div", "c less", "y"),
+    ]
+    largest = np.abs(X["x"]).max()
+    weights = {
+        "large": np.array([1.1 * 65504 / HEADROOM / largest], np.float32),
+        "less": np.array([0.9 * 65504 / HEADROOM / largest], np.float32),
+    }
+    old = write_network(tmp_path / "old", nodes, weights)
+    assert write_half(old, tmp_path, "fp16", PLAIN, [X]).promoted == ("a", "b")
 
 
 def test_bfloat16_holds_what_float16_does_not(tmp_path: Path) -> None:
@@ -249,7 +265,8 @@ def test_where_promoting_does_not_help_all_is_float32(tmp_path: Path) -> None:
     ]
     old = write_network(tmp_path / "old", nodes, {"shift": np.array([8000], np.float32)})
     report = write_half(old, tmp_path, "fp16", PLAIN, [X])
-    assert report == PrecisionReport("fp32", (), np.inf)
+    reason = "in fp16 its outputs are below 30 dB"
+    assert report == PrecisionReport("fp32", (), np.inf, reason)
     assert set(types_of(tmp_path / "model.onnx").values()) == {FLOAT}
 
 

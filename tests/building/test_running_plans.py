@@ -26,7 +26,7 @@ from sdrt_engines import DeviceArray, EngineError
 from sdrt_engines.cuda_device import checked, gpu_architecture
 from sdrt_engines.onnxruntime_cuda import cuda_refusal
 from sdrt_engines.tensorrt_plan import TensorRT, tensorrt_refusal
-from sdrt_export.building.graph_folder import probe_inputs
+from sdrt_export.building.probes import probe_inputs
 from support.built_bundle import Built, build_for
 
 pytestmark = [pytest.mark.build, pytest.mark.gpu]

@@ -14,11 +14,7 @@ from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt.errors import SdrtError
 from sdrt.files.atomic import appearing_folder
 from sdrt.targets.built_graph import BuiltGraph, graph_folder
-from sdrt.verification.seeded_inputs import seeded_inputs
-from sdrt_engines import Array
 from sdrt_export.options import Report
-
-_LATENTS = 8  # height and width of the probe: errors of half precision appear at this size, too
 
 
 def missing_graphs(
@@ -62,11 +58,6 @@ def records_of_draft(draft: Path, backend: str, component: Component) -> tuple[F
 def write_record(draft: Path, graph: BuiltGraph) -> None:
     """Puts the graph's record into its draft."""
     (draft / graph.RECORD_NAME).write_text(graph.to_json(), encoding="utf-8")
-
-
-def probe_inputs(bundle: Bundle, name: str) -> dict[str, Array]:
-    """Small seeded inputs to check a network with before its graph is kept."""
-    return seeded_inputs(bundle, name, latents=_LATENTS)
 
 
 def _is_whole(bundle: Bundle, graph: BuiltGraph | None) -> bool:

@@ -23,10 +23,10 @@ from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
-    probe_inputs,
     records_of_draft,
     write_record,
 )
+from sdrt_export.building.probes import probe_cases
 from sdrt_export.building.workplace import build_alone, disk_full_as_build_error
 from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
@@ -72,7 +72,8 @@ def write_half_graph(
     from sdrt_export.precision.check import write_half, write_known
     from sdrt_export.precision.record import known_precision, remember_precision
 
-    rules = rules_for(bundle.family.name, component.role)
+    config = bundle.component_config(component.name)
+    rules = rules_for(bundle.family.name, component.role, config)
     known = known_precision(bundle, component, half)
     with unlinked(bundle.root, component.files) as root:
         model = root / component.model
@@ -80,7 +81,9 @@ def write_half_graph(
             write_known(model, folder, known, rules)
             return known
         report(f"{component.name}: finding what must stay float32")
-        found = write_half(model, folder, half, rules, [probe_inputs(bundle, component.name)])
+        found = write_half(model, folder, half, rules, probe_cases(bundle, component.name))
+    if found.reason is not None:
+        report(f"{component.name}: stays float32: {found.reason}")
     remember_precision(bundle, component, half, found)
     return found
 
@@ -105,6 +108,7 @@ def _build(bundle: Bundle, component: Component, half: HalfType, report: Report)
             policy=POLICY_VERSION,
             fusions=FUSIONS_VERSION,
             psnr=found.psnr if math.isfinite(found.psnr) else None,
+            reason=found.reason,
         )
         write_record(draft, graph)
     return bundle.root / graph.model

@@ -171,6 +171,7 @@ def _build(site: _Site, component: Component) -> PlanRecord:
         ingredients=ingredients,
         plan=sealed_file(root, path),
         psnr=half.psnr if math.isfinite(half.psnr) else None,
+        reason=half.reason,
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         build=vars(figures),
     )

@@ -20,10 +20,10 @@ from sdrt_export.building.builder import Builder, BuildOptions
 from sdrt_export.building.graph_folder import (
     appearing_graph,
     missing_graphs,
-    probe_inputs,
     records_of_draft,
     write_record,
 )
+from sdrt_export.building.probes import probe_inputs
 from sdrt_export.building.workplace import (
     build_alone,
     disk_full_as_build_error,

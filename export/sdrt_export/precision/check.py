@@ -3,7 +3,8 @@
 It runs the float32 graph and the half-precision graph, in which each rounding is a node
 (`rounding_model`), on seeded inputs. Two findings promote nodes:
 
-* A tensor whose float32 values do not fit: the nodes that write it and read it become float32.
+* A tensor whose float32 values do not fit, with `HEADROOM`: the nodes that write it and read it
+  become float32.
 * An output below `MIN_PSNR`, or with NaN or infinity: the nodes that introduce the error, whose
   outputs are below `MIN_PSNR` although every input is above it.
 
@@ -26,7 +27,7 @@ from sdrt_engines import Array
 from sdrt_export.errors import BuildError
 from sdrt_export.precision.float_graph import FloatGraph, NodeName, float_graph_from_model
 from sdrt_export.precision.policy import HalfType, Precision, Rules
-from sdrt_export.precision.probing import tensors_of
+from sdrt_export.precision.probing import largest_of, tensors_of
 from sdrt_export.precision.rounding import rounding_model
 from sdrt_export.precision.typed_graph import (
     INFINITE,
@@ -40,6 +41,9 @@ from sdrt_export.precision.typed_graph import (
 
 MIN_PSNR = 30.0  # dB of each output, compared with float32
 MAX_ROUNDS = 4
+# Real inputs give larger values than the cases: on the demo model, up to 6.5 times as large.
+HEADROOM = 8.0
+MAX_TENSORS = 1000  # in memory at once, in both precisions
 
 Feeds = Mapping[str, Array]
 
@@ -51,6 +55,7 @@ class PrecisionReport:
     precision: Precision
     promoted: tuple[NodeName, ...]
     psnr: float  # dB, the worst output; infinite if nothing was changed
+    reason: str | None = None  # why everything stays float32
 
 
 def write_half(
@@ -61,11 +66,13 @@ def write_half(
     `cases` are the inputs to try. BuildError if float32 itself gives NaN or infinity.
     """
     check = _Check(model_path, folder, half, cases)
-    report = None if rules.everything else _promote(check, kept_by_rules(check.graph, rules))
-    if report is not None:
-        return report
+    if rules.everything is None:
+        report = _promote(check, kept_by_rules(check.graph, rules))
+        if report is not None:
+            return report
     check.write_float32()
-    return PrecisionReport("fp32", (), math.inf)
+    reason = rules.everything or f"in {half} its outputs are below {MIN_PSNR:.0f} dB"
+    return PrecisionReport("fp32", (), math.inf, reason)
 
 
 def _promote(check: _Check, kept: set[NodeName]) -> PrecisionReport | None:
@@ -89,7 +96,7 @@ def write_known(model_path: Path, folder: Path, report: PrecisionReport, rules: 
     """Writes the graph of an earlier `write_half` from its report, without running anything."""
     half: HalfType = "fp16" if report.precision == "fp32" else report.precision
     graph = float_graph_from_model(load_for(model_path, half))
-    kept = kept_by_rules(graph, rules if report.precision != "fp32" else Rules(everything=True))
+    kept = graph.names if report.precision == "fp32" else kept_by_rules(graph, rules)
     typed = half_from_float(graph, half, kept | set(report.promoted))
     write_typed(typed, model_path.parent, folder)
 
@@ -127,8 +134,7 @@ class _Check:
     def overflowing(self) -> set[NodeName]:
         """The nodes that write or read a tensor or weight which does not fit."""
         too_large = {name for name in self.graph.weights if self._weight_overflows(name)}
-        for tensors in tensors_of(self.model, self.weights_folder, self._inner, self.cases):
-            too_large |= {name for name, array in tensors.items() if self._overflows(array)}
+        too_large |= self._loud_tensors(LARGEST[self.half] / HEADROOM)
         nodes = [self.graph.producer[name] for name in too_large if name in self.graph.producer]
         nodes += [user for name in too_large for user in self.graph.consumers[name]]
         return {node.output[0] for node in nodes}
@@ -146,11 +152,9 @@ class _Check:
 
     def origins_of_error(self, attempt: _Attempt) -> set[NodeName]:
         """The half-precision nodes whose output is below `MIN_PSNR` although no input is."""
-        psnr = dict.fromkeys(self._inner, math.inf)
-        exact = tensors_of(self.model, self.weights_folder, self._inner, self.cases)
-        rounded = tensors_of(attempt.rounded, self.folder, self._inner, self.cases)
-        for expected, got in zip(exact, rounded, strict=True):
-            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
+        psnr: dict[str, float] = {}
+        for start in range(0, len(self._inner), MAX_TENSORS):
+            psnr |= self._psnr_inside(attempt, self._inner[start : start + MAX_TENSORS])
         return {
             node.output[0]
             for node in self.graph.nodes
@@ -159,9 +163,17 @@ class _Check:
             and all(psnr.get(name, math.inf) >= MIN_PSNR for name in node.input)
         }
 
+    def _psnr_inside(self, attempt: _Attempt, names: Sequence[str]) -> dict[str, float]:
+        psnr = dict.fromkeys(names, math.inf)
+        exact = tensors_of(self.model, self.weights_folder, names, self.cases)
+        rounded = tensors_of(attempt.rounded, self.folder, names, self.cases)
+        for expected, got in zip(exact, rounded, strict=True):
+            psnr = {name: min(psnr[name], psnr_within(expected[name], got[name])) for name in psnr}
+        return psnr
+
     def write_float32(self) -> None:
         """Writes the graph with everything in float32."""
-        self._write(kept_by_rules(self.graph, Rules(everything=True)))
+        self._write(self.graph.names)
 
     def _write(self, kept: set[NodeName]) -> Path:
         return write_typed(
@@ -172,11 +184,22 @@ class _Check:
         tensor = self.graph.weights[name]
         if name not in self.graph.floats or tensor.data_type != onnx.TensorProto.FLOAT:
             return False
-        return self._overflows(array_of(tensor, self.weights_folder))
+        return _exceeds(array_of(tensor, self.weights_folder), LARGEST[self.half])
 
-    def _overflows(self, array: Array) -> bool:
-        size = np.abs(array)
-        return bool(((size > LARGEST[self.half]) & (size < INFINITE)).any())
+    def _loud_tensors(self, limit: float) -> set[str]:
+        largest = largest_of(self.model, self.weights_folder, self._inner, self.cases)
+        loud = {name for name, size in largest.items() if limit < size < INFINITE}
+        masked = [name for name, size in largest.items() if size >= INFINITE]
+        tensors_with_masks = tensors_of(self.model, self.weights_folder, masked, self.cases)
+        for tensors in tensors_with_masks if masked else ():
+            loud |= {name for name, array in tensors.items() if _exceeds(array, limit)}
+        return loud
+
+
+def _exceeds(array: Array, limit: float) -> bool:
+    """True if a value lies above the limit, in size, and is not a mask's infinity."""
+    size = np.abs(array)
+    return bool(((size > limit) & (size < INFINITE)).any())
 
 
 def psnr_within(expected: Array, got: Array) -> float:

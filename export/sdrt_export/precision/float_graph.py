@@ -45,6 +45,10 @@ class FloatGraph:
                 self.consumers[name].append(node)
 
     @property
+    def names(self) -> set[NodeName]:
+        return {node.output[0] for node in self.nodes}
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         return tuple(value.name for value in self.model.graph.output)
 

@@ -1,23 +1,24 @@
-"""The nodes that stay float32 in a half-precision network, as data.
+"""The nodes that stay float32 in a half-precision network.
 
 The reasons, with others' experience: SD 2.1's attention scores overflow float16 and give black
 images (NVIDIA/TensorRT#2667), SDXL's VAE overflows in both directions (its authors' model card;
 sdxl-vae-fp16-fix has other weights for that reason), `sin(1000 * frequency)` has no digits left in
-float16. `precision.check` finds what these tables miss by running the network.
+float16. `precision.check` finds what these rules miss by running the network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sdrt.families.family import Role
 
 HalfType: TypeAlias = Literal["fp16", "bf16"]
 Precision: TypeAlias = Literal["fp16", "bf16", "fp32"]
 
-POLICY_VERSION = 1  # of these tables and of the pass: part of every plan's key
+# Of these rules, of the pass and of the search: part of every plan's key.
+POLICY_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,25 @@ class Rules:
     # These and all nodes that lead to them: the embedding of timesteps.
     with_origins: frozenset[str] = frozenset({"Sin", "Cos"})
     attention_scores: bool = False  # from the product of queries and keys to its softmax
-    everything: bool = False
+    everything: str | None = None  # the reason why all nodes stay float32
 
 
-_SD2_ATTENTION = Rules(attention_scores=True)
-_SDXL_VAE = Rules(everything=True)
+_PLAIN = Rules()
+_SCORES = Rules(attention_scores=True)
+_UPCAST = Rules(everything="its activations overflow float16 (force_upcast in its configuration)")
 
-# family → role → rules; all others follow `Rules()`
-_EXCEPTIONS: Mapping[str, Mapping[Role, Rules]] = {
-    "stable-diffusion-2": {"denoiser": _SD2_ATTENTION, "controlnet": _SD2_ATTENTION},
-    "stable-diffusion-xl": {"vae decoder": _SDXL_VAE, "vae encoder": _SDXL_VAE},
-}
+# Families whose attention scores overflow, whatever their configurations say.
+_LOUD_ATTENTION = frozenset({"stable-diffusion-2"})
+# Families whose VAE overflows unless its configuration says `"force_upcast": false`. The pipelines
+# of other families ignore this option in diffusers, and `AutoencoderKL` saves it as true.
+_LOUD_VAE = frozenset({"stable-diffusion-xl", "stable-diffusion-xl-refiner"})
 
 
-def rules_for(family: str, role: Role) -> Rules:
-    """The rules of a component with that role in a bundle of `family`."""
-    return _EXCEPTIONS.get(family, {}).get(role, Rules())
+def rules_for(family: str, role: Role, config: Mapping[str, Any]) -> Rules:
+    """The rules for a component with that role and `config.json` in a bundle of `family`."""
+    if role in ("denoiser", "controlnet"):
+        upcast = family in _LOUD_ATTENTION or config.get("upcast_attention")
+        return _SCORES if upcast else _PLAIN
+    if role in ("vae decoder", "vae encoder") and family in _LOUD_VAE:
+        return _PLAIN if config.get("force_upcast") is False else _UPCAST
+    return _PLAIN

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, helper
 
 from sdrt_engines import Array
 from sdrt_engines.onnxruntime_library import LOG_NOTHING, import_onnxruntime, onnxruntime_errors
 from sdrt_export.errors import BuildError
 
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_NO_PACKING = "session.disable_prepacking"
 
 
 def tensors_of(
@@ -38,13 +39,37 @@ def tensors_of(
         yield dict(zip(names, arrays, strict=True))
 
 
+def largest_of(
+    model: ModelProto, folder: Path, names: Sequence[str], cases: Iterable[Mapping[str, Array]]
+) -> dict[str, float]:
+    """The largest size of a number in each tensor of `names`, over all cases.
+
+    The graph itself computes it, so no tensor is kept. Otherwise as `tensors_of`.
+    """
+    measured = ModelProto()
+    measured.CopyFrom(model)
+    for name in names:
+        size, largest = f"{name}.size", f"{name}.largest"
+        measured.graph.node.append(helper.make_node("Abs", [name], [size]))
+        measured.graph.node.append(helper.make_node("ReduceMax", [size], [largest], keepdims=0))
+    ends = [f"{name}.largest" for name in names]
+    found = [list(map(float, each.values())) for each in tensors_of(measured, folder, ends, cases)]
+    return dict(zip(names, map(max, zip(*found, strict=True)), strict=True))
+
+
 def _session(model: ModelProto, folder: Path) -> Any:
-    """The unoptimised graph in ONNX Runtime: an optimiser would remove the tensors to be read."""
+    """The unoptimised graph in ONNX Runtime: an optimiser would remove the tensors to be read.
+
+    A graph runs a few times here, so memory counts, not time: weights stay mapped from their file
+    instead of packed, and each tensor is freed after its last use instead of getting its own place.
+    """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = LOG_NOTHING
+    options.enable_mem_pattern = False
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+    options.add_session_config_entry(_NO_PACKING, "1")
     with onnxruntime_errors(
         lambda: "the network does not load in onnxruntime",
         raises=BuildError,

@@ -42,6 +42,7 @@ def remember_precision(
         "precision": report.precision,
         "promoted": list(report.promoted),
         "psnr": report.psnr if math.isfinite(report.psnr) else None,
+        "reason": report.reason,
     }
     with appearing_file(_path(bundle, component, half)) as draft:
         draft.write_text(json.dumps(sealed(fields), indent=2) + "\n", encoding="utf-8")
@@ -62,4 +63,5 @@ def _report_from_fields(fields: JsonFields, half: HalfType) -> PrecisionReport:
         precision,
         fields.texts("promoted"),
         math.inf if psnr is None else fields.number("psnr"),
+        fields.text("reason") if precision == "fp32" else None,
     )

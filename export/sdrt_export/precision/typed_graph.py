@@ -93,8 +93,8 @@ def load_for(path: Path, half: HalfType) -> ModelProto:
 
 def kept_by_rules(graph: FloatGraph, rules: Rules) -> set[NodeName]:
     """The nodes that stay float32 by `rules`, before anything was run."""
-    if rules.everything:
-        return {node.output[0] for node in graph.nodes}
+    if rules.everything is not None:
+        return graph.names
     kept = {node.output[0] for node in graph.nodes if node.op_type in rules.operators}
     kept |= graph.origins([node for node in graph.nodes if node.op_type in rules.with_origins])
     if rules.attention_scores:

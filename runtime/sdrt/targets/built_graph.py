@@ -86,16 +86,18 @@ class HalfGraph(BuiltGraph):
     policy: int  # version of the precision policy
     fusions: int  # version of the passes that insert the backend's own operators
     psnr: float | None  # dB against float32, executed on the CPU; None: nothing was changed
+    reason: str | None = None  # why everything stays float32
 
     @classmethod
     def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
-        psnr = fields.values.get("psnr")
+        psnr, reason = fields.values.get("psnr"), fields.values.get("reason")
         return {
             "precision": precision_from_fields(fields),
             "promoted": fields.texts("promoted"),
             "policy": fields.integer("policy"),
             "fusions": fields.integer("fusions"),
             "psnr": None if psnr is None else fields.number("psnr"),
+            "reason": None if reason is None else fields.text("reason"),
         }
 
 

@@ -70,6 +70,7 @@ class PlanRecord:
     psnr: float | None  # dB against float32, executed on the CPU; None: nothing was changed
     created: str  # ISO 8601
     build: Mapping[str, Any] = field(default_factory=dict)  # seconds, peak memory: for people
+    reason: str | None = None  # why everything stays float32
 
     def to_json(self) -> str:
         fields = {
@@ -80,6 +81,7 @@ class PlanRecord:
             "psnr": self.psnr,
             "created": self.created,
             "build": dict(self.build),
+            "reason": self.reason,
         }
         return json.dumps(
             sealed(fields), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
@@ -89,13 +91,14 @@ class PlanRecord:
     def from_json(cls, text: str | bytes) -> PlanRecord:
         """BundleError if a field is missing or malformed, or the key does not match the rest."""
         fields = built_fields(text, RECORD_VERSION)
-        psnr = fields.values.get("psnr")
+        psnr, reason = fields.values.get("psnr"), fields.values.get("reason")
         record = cls(
             ingredients=fields.convert("ingredients", _ingredients_from_fields),
             plan=fields.convert("plan", file_from_fields),
             psnr=None if psnr is None else fields.number("psnr"),
             created=fields.text("created"),
             build=fields.child("build").values,
+            reason=None if reason is None else fields.text("reason"),
         )
         if fields.text("key") != record.ingredients.key:
             raise BundleError(

@@ -11,6 +11,7 @@ import numpy as np
 from sdrt import tensor_names as names
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
+from sdrt.denoising.vae import unscaled_latents
 from sdrt.errors import BundleError
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, TensorSpec, size_of
@@ -55,6 +56,11 @@ def _noise(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) 
     return random.standard_normal(shape)
 
 
+def _encoded(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
+    """Latents in the range of the VAE, which is several times that of the denoiser."""
+    return unscaled_latents(random.standard_normal(shape), bundle.family.latents)
+
+
 def _uniform(low: float, high: float) -> Sample:
     return lambda random, shape, bundle: random.uniform(low, high, shape)
 
@@ -62,7 +68,9 @@ def _uniform(low: float, high: float) -> Sample:
 def _tokens(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
     """Tokens of the vocabulary; the text encoder's table has a row for each, or more rows."""
     tokenizer = ClipTokenizer.open(bundle.tokenizer_folder())
-    return random.integers(tokenizer.backend.get_vocab_size(with_added_tokens=False), size=shape)
+    ids = random.integers(tokenizer.backend.get_vocab_size(with_added_tokens=False), size=shape)
+    ids[..., 0] = tokenizer.encode("").ids[0]  # what begins a text has the largest activations
+    return ids
 
 
 _LATENTS: tuple[SizeName, ...] = ("rows", "latent_channels", "latent_height", "latent_width")
@@ -74,7 +82,7 @@ INPUTS: Mapping[str, Input] = {
     names.TIMESTEP: Input(("rows",), lambda random, shape, bundle: np.resize(_TIMESTEPS, shape)),
     names.ENCODER_HIDDEN_STATES: Input(("rows", "tokens", "context_width"), _noise),
     names.TIMESTEP_COND: Input(("rows", "guidance_width"), _noise),
-    names.LATENT_SAMPLE: Input(_LATENTS, _noise),
+    names.LATENT_SAMPLE: Input(_LATENTS, _encoded),
     names.CONTROLNET_COND: Input(_IMAGES, _uniform(0, 1)),
     names.CONDITIONING_SCALE: Input(("rows",), lambda random, shape, bundle: np.ones(shape)),
 }

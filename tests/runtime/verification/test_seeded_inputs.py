@@ -8,6 +8,7 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
+from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Signature, TensorSpec
 from support.onnx_writer import spec
@@ -66,6 +67,8 @@ def test_texts_are_as_long_as_the_text_encoder_s() -> None:
     demo = Bundle.open("demo")
     (ids,) = seeded_inputs(demo, "text_encoder").values()
     assert ids.shape == (2, 32)
+    start = ClipTokenizer.open(demo.tokenizer_folder()).encode("").ids[0]
+    assert ids[:, 0].tolist() == [start, start]
     assert seeded_inputs(demo, "unet")["encoder_hidden_states"].shape == (2, 32, 96)
 
 
@@ -82,6 +85,8 @@ def test_inputs_are_what_networks_meet(toy: Bundle) -> None:
     assert control["controlnet_cond"].shape == (2, 3, 128, 128)
     assert 0 <= control["controlnet_cond"].min() < 0.1
     assert 0.9 < control["controlnet_cond"].max() <= 1
+    latents = seeded_inputs(toy, "vae_decoder")["latent_sample"]
+    assert latents.std() * toy.family.latents.scaling_factor == pytest.approx(1, rel=0.05)
     pixels = seeded_inputs(toy, "vae_encoder")["sample"]
     assert pixels.shape == (1, 3, 128, 128)
     assert -1 <= pixels.min() < -0.9
