@@ -1,4 +1,4 @@
-"""Requests whose networks do not fit into memory together: those of one stage are open at a time."""
+"""Requests whose networks do not fit into memory together are run stage by stage."""
 
 from __future__ import annotations
 
@@ -135,10 +135,11 @@ def test_requests_of_one_thread_may_alternate(
 ) -> None:
     limit(REQUEST)
     streams = [pipe.stream(REQUEST) for _ in range(2)]
-    for steps in zip(*streams, strict=True):
+    for step, _ in zip(*streams, strict=True):
         assert opened(pipe) == {"unet"}
-    assert len(steps[0].preview()) == 1  # its decoder takes the UNet's place
-    assert opened(pipe) == {"vae_decoder"}
+        if step.index == 0:
+            step.preview()  # its decoder takes the UNet's place
+            assert opened(pipe) == {"vae_decoder"}
     for stream in streams:
         require_same(stream.result, expected)
 
