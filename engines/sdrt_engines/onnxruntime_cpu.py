@@ -15,6 +15,7 @@ from typing import Any
 from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
+from sdrt_engines.freed_memory import return_freed_memory, returning_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
@@ -53,10 +54,12 @@ def engine_from_onnx(
     # ONNX Runtime would plan the second run of a shape as one block of memory, and keep that as
     # well as the memory of the first run.
     options.enable_mem_pattern = False
-    session = loaded(
-        path,
-        lambda: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
-    )
+
+    def load() -> Any:
+        with returning_memory():
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    session = loaded(path, load)
     return _CpuEngine(signature, name or str(path), session, onnxruntime.RunOptions)
 
 
@@ -93,6 +96,7 @@ class _CpuEngine(Engine):
 
     def _release(self) -> None:
         self._session = None  # a session is freed with its last reference
+        return_freed_memory()
 
 
 def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdrt_engines.errors import EngineError
+from sdrt_engines.freed_memory import returning_memory
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
@@ -51,7 +52,7 @@ def prepare_onnx(
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
-        with onnxruntime_errors(lambda: f"{source}: cannot be prepared"):
+        with onnxruntime_errors(lambda: f"{source}: cannot be prepared"), returning_memory():
             onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except EngineError as error:
         if free_bytes(model.parent) < _FULL:

@@ -1,13 +1,16 @@
-"""Reads protobuf messages without a library: https://protobuf.dev/programming-guides/encoding"""
+"""Reads and edits protobuf messages without a library:
+https://protobuf.dev/programming-guides/encoding
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from sdrt_engines.errors import EngineError
 
 Value: TypeAlias = int | memoryview
+Edit: TypeAlias = Callable[[Any], bytes]  # takes a field's value, returns the fields in its place
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_SHIFT = 63  # an integer has ten bytes at most
@@ -31,13 +34,44 @@ def messages_of(fields: Iterable[tuple[int, Value]], number: int) -> Iterator[me
 
 def fields_of(message: memoryview) -> Iterator[tuple[int, Value]]:
     """(number, value) of each field. EngineError if it is truncated or not protobuf."""
+    return ((number, value) for number, value, _ in _encoded_fields(message))
+
+
+def edited(message: memoryview, edits: Mapping[int, Edit]) -> bytes:
+    """The message with some fields, by number, replaced by what their edit returns."""
+    return b"".join(
+        edits[number](value) if number in edits else encoded
+        for number, value, encoded in _encoded_fields(message)
+    )
+
+
+def bytes_field(number: int, content: bytes | memoryview) -> bytes:
+    return b"".join([_encoded(number << 3 | _BYTES), _encoded(len(content)), content])
+
+
+def int_field(number: int, value: int) -> bytes:
+    return _encoded(number << 3 | _VARINT) + _encoded(value)
+
+
+def _encoded(value: int) -> bytes:
+    """Seven bits per byte, lowest first."""
+    septets = []
+    while value > 0x7F:
+        septets.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*septets, value])
+
+
+def _encoded_fields(message: memoryview) -> Iterator[tuple[int, Value, memoryview]]:
+    """(number, value, all bytes) of each field."""
     position = 0
     while position < len(message):
+        start = position
         key, position = _varint(message, position)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
             varint, position = _varint(message, position)
-            yield number, varint
+            yield number, varint, message[start:position]
             continue
         if kind == _BYTES:
             size, position = _varint(message, position)
@@ -47,7 +81,7 @@ def fields_of(message: memoryview) -> Iterator[tuple[int, Value]]:
             raise EngineError("it is not a protobuf message")
         if position + size > len(message):
             raise EngineError("it is truncated")
-        yield number, message[position : position + size]
+        yield number, message[position : position + size], message[start : position + size]
         position += size
 
 

@@ -13,6 +13,7 @@ from sdrt.denoising.denoiser import Denoiser
 from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of, start_of_refiner
 from sdrt.job import Job
+from sdrt.notes import Note
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
 from sdrt.stage import Stage
@@ -44,6 +45,10 @@ class Generation:
         self._noise = BatchNoise(job.seeds)
         self._notes = [*job.notes]
         self._ran_on, self._num_steps = "", 0
+
+    def add_note(self, note: Note) -> None:
+        """Adds a note to the result."""
+        self._notes.append(note)
 
     def events(self) -> Events:
         """Yields asks, which need answers, and steps; returns the result."""

@@ -10,9 +10,10 @@ from math import ceil, lcm
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import SdrtError
 from sdrt.images.framing import Size, size_text
+from sdrt.notes import Note
 from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.engines import Engines, resolve
-from sdrt.targets.forecast import Forecast, Work, out_of_memory
+from sdrt.targets.forecast import Forecast, Work, memory_text, out_of_memory
 from sdrt_engines import (
     BACKENDS,
     Backends,
@@ -30,9 +31,21 @@ def forecast_of_work(work: Work, engines: Engines) -> Forecast:
     return engines.memory.forecast(work.runs, engines.memory.free())
 
 
-def memory_for(work: Work, engines: Engines) -> AbstractContextManager[None]:
+def memory_for(work: Work, engines: Engines) -> AbstractContextManager[Forecast]:
     """Grants memory to a request. OutOfMemoryError, with what would fit, if there is not enough."""
     return engines.memory.granted(work.runs, lambda forecast: _refusal(work, forecast, engines))
+
+
+def note_on_stages(forecast: Forecast) -> Note:
+    """The note on a request whose networks do not fit into memory together."""
+    assert forecast.free is not None, "without a limit everything fits"
+    return Note(
+        "opened_by_stage",
+        None,
+        f"memory: the networks do not fit together into the {memory_text(forecast.free.size)} that "
+        f"are free {forecast.free.limit}, so they were opened and closed stage by stage, in each "
+        "request: close other programs, or raise the limit",
+    )
 
 
 def fitting(works: Sequence[Work], engines: Engines) -> Work:

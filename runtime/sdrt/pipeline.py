@@ -16,7 +16,14 @@ from sdrt.bundle.folder import Bundle
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
-from sdrt.memory import fits_on_any, fitting, forecast_of_work, memory_for, require_fitting
+from sdrt.memory import (
+    fits_on_any,
+    fitting,
+    forecast_of_work,
+    memory_for,
+    note_on_stages,
+    require_fitting,
+)
 from sdrt.notes import warn_of_notes
 from sdrt.parameters import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
@@ -28,6 +35,7 @@ from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.timings import LOADING
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
 from sdrt_engines.time_limit import held
@@ -192,29 +200,32 @@ class Pipeline(Inherited):
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
         stop.start()
-        with self._memory_for(generation.job.work):
-            with generation.clock("loading"), stop.watching("while its networks were loaded"):
-                components = generation.job.components
-                self._with_fallback(lambda engines: [engines[name] for name in components])
+        with self._memory_for(generation.job.work) as forecast:
+            if forecast.by_stage:  # each ask opens its networks
+                generation.add_note(note_on_stages(forecast))
+            else:
+                with generation.clock(LOADING), stop.watching("while its networks were loaded"):
+                    components = generation.job.components
+                    self._with_fallback(lambda engines: [engines[name] for name in components])
             return (yield from run_alone(events, run))
 
     def _require_fitting(self, works: Sequence[Work]) -> Work:
         return require_fitting(works, self._engines, self._resolution.others)
 
     @contextmanager
-    def _memory_for(self, work: Work) -> Iterator[None]:
+    def _memory_for(self, work: Work) -> Iterator[Forecast]:
         """Memory for a request on this target, or under "auto" on a later one that needs less."""
         with ExitStack() as grant:
             while True:
                 engines = self._engines
                 try:
-                    grant.enter_context(memory_for(work, engines))
+                    forecast = grant.enter_context(memory_for(work, engines))
                     break
                 except OutOfMemoryError as error:
                     if not fits_on_any(self._resolution.others, work, engines):
                         raise
                     self._fall_back(engines, error)
-            yield
+            yield forecast
 
     def _answer(self, ask: Ask) -> Answer:
         return self._with_fallback(lambda engines: answer_in_parts(ask, engines))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+LOADING = "loading"  # the stage of opening engines
+
 
 @dataclass(frozen=True)
 class Timings:

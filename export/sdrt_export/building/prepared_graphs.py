@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.built_graph import PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import Target, engine_from_onnx
+from sdrt_engines.onnx_weights import share_weights, write_widened
 from sdrt_engines.onnxruntime_cpu import CPU
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building.builder import Builder, BuildOptions
@@ -68,24 +71,25 @@ def require_preparer() -> dict[str, str]:
 
 
 def _require_room(bundle: Bundle, missing: Sequence[Component]) -> None:
-    needed = sum(
-        _GROWTH * sum(file.size for file in component.files) * _as_float32(component)
-        for component in missing
-    )
+    """Room for the prepared graphs and, for one network at a time, for its weights in float32."""
+    weights = [_bytes_in_float32(component) for component in missing]
+    needed = _GROWTH * sum(weights) + max(weights, default=0)
     names = ", ".join(component.name for component in missing)
     require_room(bundle.root, f"preparing {names} needs", needed)
 
 
-def _as_float32(component: Component) -> int:
-    return 2 if component.precision == "float16" else 1
+def _bytes_in_float32(component: Component) -> int:
+    stored = sum(file.size for file in component.files)
+    return 2 * stored if component.precision == "float16" else stored
 
 
 def _build(bundle: Bundle, component: Component, report: Report) -> Path:
     with appearing_graph(bundle, CPU.name, component, PreparedGraph) as draft:
         report(f"{component.name}: preparing")
-        with unlinked(bundle.root, component.files) as root:
-            prepare_onnx(root / component.model, draft / MODEL_NAME)
-            _require_same(bundle, component, root / component.model, draft / MODEL_NAME)
+        with _network(bundle, component, draft) as network:
+            prepare_onnx(network, draft / MODEL_NAME)
+            _share_weights(bundle, component, draft)
+            _require_same(bundle, component, network, draft / MODEL_NAME)
         graph = PreparedGraph(
             onnx=onnx_digests(bundle.root, component),
             files=records_of_draft(draft, CPU.name, component),
@@ -93,6 +97,36 @@ def _build(bundle: Bundle, component: Component, report: Report) -> Path:
         )
         write_record(draft, graph)
     return bundle.root / graph.model
+
+
+@contextmanager
+def _network(bundle: Bundle, component: Component, draft: Path) -> Iterator[Path]:
+    """The network's ONNX file, with its weights in float32: ONNX Runtime, which would make them so
+    all at once, then needs half the memory."""
+    with unlinked(bundle.root, component.files) as root:
+        network = root / component.model
+        if component.precision != "float16":
+            yield network
+            return
+        folder = draft / "float32"
+        folder.mkdir()
+        write_widened(network, folder / MODEL_NAME)
+        yield folder / MODEL_NAME
+        shutil.rmtree(folder)
+
+
+def _share_weights(bundle: Bundle, component: Component, draft: Path) -> None:
+    """Keeps weights that another prepared graph has, too, once: variants of a denoiser differ in
+    their inputs only."""
+    files = {file.path for file in component.files}
+    for other in bundle.manifest.components:
+        if other is component or files.isdisjoint(file.path for file in other.files):
+            continue
+        graph = prepared_graph_of(bundle.root, CPU.name, other)
+        if graph is not None and len(graph.files) == 2:
+            model, data = (bundle.root / file.path for file in graph.files)
+            if share_weights(draft / MODEL_NAME, draft / data.name, model, data):
+                return
 
 
 def _require_same(bundle: Bundle, component: Component, network: Path, prepared: Path) -> None:

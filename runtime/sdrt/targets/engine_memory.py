@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Link
@@ -13,6 +15,7 @@ from sdrt.targets.forecast import (
     Forecast,
     NetworkMemory,
     NetworkRun,
+    Plan,
     forecast_of,
     network_memory,
     out_of_memory,
@@ -24,6 +27,14 @@ from sdrt_engines.time_limit import held
 TAKES_TURNS = 2**26  # bytes of a run; a smaller one may not keep all cores busy
 
 Refused = Callable[[Forecast], SdrtError]
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a running request was granted."""
+
+    kept: Mapping[str, int]  # bytes that each of its networks will hold when it ends
+    shared: int  # bytes that all open networks will hold at most, if it runs by stage; else 0
 
 
 class EngineMemory:
@@ -38,7 +49,7 @@ class EngineMemory:
         self._reservations = IN_MEMORY if self._on_cpu else ON_GPU
         self._memories: dict[str, NetworkMemory] = {}
         self._held: dict[str, int] = {}  # bytes of the networks that are open
-        self._claims: dict[object, Mapping[str, int]] = {}  # what running requests will hold
+        self._claims: dict[object, _Claim] = {}  # of the running requests
         self._max_rows: dict[tuple[str, int], int] = {}  # by network and positions
         self._turn = threading.Lock()
 
@@ -56,29 +67,33 @@ class EngineMemory:
     ) -> Forecast:
         """The forecast for a request that opens and runs these networks in this order."""
         memories = {run.component: self._memory(run.component) for run in runs}
-        held = self._held_soon()
-        return forecast_of(self._target, memories, runs, held, free, in_parts=in_parts)
+        plans = self._plans(runs) if in_parts else [[runs]]
+        return forecast_of(
+            self._target, memories, plans, self._held_soon(), free, in_parts=in_parts
+        )
 
     @contextmanager
-    def granted(self, runs: Sequence[NetworkRun], refused: Refused) -> Iterator[None]:
-        """Grants memory to a request until the block ends, and chooses its rows per run.
+    def granted(self, runs: Sequence[NetworkRun], refused: Refused) -> Iterator[Forecast]:
+        """Grants memory to a request until the block ends, and chooses its rows per run, and which
+        of its networks are open together.
 
         Raises the error that `refused` makes of the forecast if the request does not fit.
         """
-        key = object()
+        key, found = object(), []
 
         def choose() -> int:
             forecast = self.forecast(runs, self.free())
             if not forecast.fits:
                 raise refused(forecast)
-            self._claims[key] = self._claimed(runs, forecast.rows)
+            self._claims[key] = self._claim(runs, forecast)
             for run in runs:
                 self._max_rows[run.component, run.positions] = forecast.rows
+            found.append(forecast)
             return forecast.further
 
         try:
             with self._reservations.granted(choose):
-                yield
+                yield found[0]
         finally:
             self._claims.pop(key, None)
 
@@ -98,30 +113,68 @@ class EngineMemory:
     def opened(self, name: str) -> None:
         self._held.setdefault(name, self._memory(name).weights)
 
+    def closed(self, name: str) -> None:
+        self._held.pop(name, None)
+
     @contextmanager
-    def running(self, ask: Ask) -> Iterator[None]:
-        """Counts the memory that the networks of an ask keep for their next run. Large runs on the
-        CPU take turns and share their memory: each keeps all cores busy."""
-        runs = {link.component: self._run_of(link) for link in ask.chain}
-        sizes = {name: self._memory(name).of_run(run) for name, run in runs.items()}
-        large = self._on_cpu and max(sizes.values()) > TAKES_TURNS
-        with held(self._turn) if large else nullcontext():
-            yield
-        for name, size in sizes.items():
+    def turn(self, ask: Ask) -> Iterator[bool]:
+        """Waits for the turn of an ask, if it takes one. True if only networks of its stage may be
+        open in the block.
+
+        Large runs on the CPU take turns and share their memory: each keeps all cores busy. While a
+        request runs by stage, all runs do.
+        """
+        by_stage = self._by_stage
+        large = self._on_cpu and max(self._sizes(ask).values()) > TAKES_TURNS
+        with held(self._turn) if large or by_stage else nullcontext():
+            yield by_stage
+
+    def ran(self, ask: Ask) -> None:
+        """Counts the memory that the networks of an ask keep for their next run."""
+        for name, size in self._sizes(ask).items():
             self._held[name] = max(self._held.get(name, 0), self._memory(name).weights + size)
 
-    def _claimed(self, runs: Sequence[NetworkRun], rows: int) -> dict[str, int]:
-        """The bytes that networks hold after these runs, of so many rows at most."""
-        claimed = {}
+    def stage(self, name: str) -> str:
+        """The stage of a network: its role, that of the denoiser for ControlNets. A refiner has
+        stages of its own."""
+        role = self._bundle.component(name).role
+        stage = "denoiser" if role == "controlnet" else role
+        return stage if names.in_refiner(name) is None else names.of_refiner(stage)
+
+    @property
+    def _by_stage(self) -> bool:
+        return any(claim.shared for claim in list(self._claims.values()))
+
+    def _plans(self, runs: Sequence[NetworkRun]) -> Sequence[Plan]:
+        """All networks open together or, second, those of a stage."""
+        in_stages = sorted(runs, key=lambda run: self.stage(run.component))
+        by_stage = [
+            list(group) for _, group in groupby(in_stages, lambda run: self.stage(run.component))
+        ]
+        return [by_stage] if self._by_stage else [[runs], by_stage]
+
+    def _sizes(self, ask: Ask) -> dict[str, int]:
+        """The bytes that each network of an ask needs for its run."""
+        runs = [self._run_of(link) for link in ask.chain]
+        return {run.component: self._memory(run.component).of_run(run) for run in runs}
+
+    def _claim(self, runs: Sequence[NetworkRun], forecast: Forecast) -> _Claim:
+        if forecast.by_stage:  # nothing is sure to stay open
+            return _Claim({}, sum(self._held_soon().values()) + forecast.further)
+        kept = {}
         for run in runs:
             memory = self._memory(run.component)
-            part = NetworkRun(run.component, min(run.rows, rows), run.positions)
-            claimed[run.component] = memory.weights + memory.of_run(part)
-        return claimed
+            part = NetworkRun(run.component, min(run.rows, forecast.rows), run.positions)
+            kept[run.component] = memory.weights + memory.of_run(part)
+        return _Claim(kept, 0)
 
     def _held_soon(self) -> Mapping[str, int]:
-        """The bytes that networks hold, or will hold when the running requests end."""
-        return _greatest([self._held, *self._claims.values()])
+        """The bytes that networks hold, or will hold when the running requests end. Requests that
+        run by stage share what they were granted: the rest of it has no name."""
+        claims = list(self._claims.values())
+        found = _greatest([self._held, *(claim.kept for claim in claims)])
+        shared = max((claim.shared for claim in claims), default=0)
+        return found | {"": max(shared - sum(found.values()), 0)}
 
     def _memory(self, name: str) -> NetworkMemory:
         if name not in self._memories:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -12,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from sdrt import tensor_names as names
-from sdrt.ask import Constant, Link
+from sdrt.ask import Ask, Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
@@ -90,6 +92,58 @@ class Engines(Inherited):
                 return
         engine.close()
 
+    @contextmanager
+    def running(self, ask: Ask) -> Iterator[float]:
+        """Keeps the networks of an ask open in the block; the seconds that it took to open them.
+
+        If a request runs by stage, it waits for its turn and closes the networks of other stages.
+        """
+        components = [link.component for link in ask.chain]
+        with self.memory.turn(ask) as by_stage, self._in_use(components):
+            start = time.perf_counter()
+            if by_stage:
+                self._close_other_stages(components[-1])
+            for name in components:
+                self[name]
+            yield time.perf_counter() - start
+            self.memory.ran(ask)
+
+    @contextmanager
+    def _in_use(self, components: list[str]) -> Iterator[None]:
+        with self._changing:
+            self._uses.update(components)
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._uses.subtract(components)
+
+    def _close_other_stages(self, component: str) -> None:
+        """Closes the networks that are not of this one's stage, except for those in use: a small
+        run may have begun before runs took turns."""
+        stage = self.memory.stage(component)
+        with self._changing:
+            others = {
+                name: engine
+                for name, engine in self._open.items()
+                if name not in self._given
+                and not self._uses[name]
+                and self.memory.stage(name) != stage
+            }
+            for name in others:
+                del self._open[name]
+                self.memory.closed(name)
+            self._forget_feeds(others.values())
+        with ExitStack() as stack:  # which closes all, even if one fails
+            for engine in others.values():
+                stack.callback(engine.close)
+
+    def _forget_feeds(self, engines: Collection[Engine]) -> None:
+        self._zeros.clear()
+        for constant, pinned in list(self._uploads.items()):
+            if any(feed.engine in engines for feed in pinned.values()):
+                del self._uploads[constant]
+
     def stage(self, name: str) -> str:
         """The name of a component's seconds in timings: its role."""
         return self._stages[name]
@@ -148,6 +202,7 @@ class Engines(Inherited):
         self.memory = EngineMemory(self.bundle, self._target, frozenset(self._given))
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
+        self._uses: Counter[str] = Counter()  # runs in progress, by network
         self._changing, self._loading = threading.RLock(), threading.Lock()
 
     def _begin_in_child(self) -> None:

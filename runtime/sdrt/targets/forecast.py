@@ -1,15 +1,16 @@
 """The memory that a request needs on a target, before anything runs.
 
 A network needs memory for its weights once it is open, and further memory for the arrays between
-its layers when it runs. Backends keep both for the next run, so the needs of all networks of a
-request add up.
+its layers when it runs. Backends keep both for the next run, so the needs of all networks that are
+open together add up: of the whole request or, if that does not fit, of each of its stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
+from typing import TypeAlias
 
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
@@ -33,6 +34,11 @@ class NetworkRun:
     component: str
     rows: int
     positions: int
+
+
+# The runs of a request, in their order. The networks of a stage are open together; with more than
+# one stage, all others are closed before its own are opened.
+Plan: TypeAlias = Sequence[Sequence[NetworkRun]]
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,14 @@ def growth(needs: Iterable[Need], held: Mapping[str, int]) -> int:
     return max(peak, running)
 
 
+def growth_by_stage(stages: Iterable[Sequence[Need]], held: Mapping[str, int]) -> int:
+    """The most by which memory grows if networks of other stages are closed before each stage."""
+    peak = max(
+        sum(held.get(need.component, 0) for need in needs) + growth(needs, held) for needs in stages
+    )
+    return max(peak - sum(held.values()), 0)
+
+
 @dataclass(frozen=True)
 class Forecast:
     """The memory of a request on a target, in bytes."""
@@ -136,6 +150,7 @@ class Forecast:
     further: int  # in addition to what this process holds already
     rows: int  # of the denoiser in one run: it runs in parts if these are fewer than `num_rows`
     num_rows: int
+    by_stage: bool  # its networks do not fit together: those of one stage are open at a time
     free: FreeMemory | None  # None: unknown, or not limited
 
     @property
@@ -146,27 +161,39 @@ class Forecast:
 def forecast_of(
     target: Target,
     memories: Mapping[str, NetworkMemory],
-    runs: Sequence[NetworkRun],
+    plans: Sequence[Plan],
     held: Mapping[str, int],
     free: FreeMemory | None,
     *,
     in_parts: bool = True,
 ) -> Forecast:
-    """The forecast for all rows in one run if that fits, else for the most that do; for one row if
-    nothing fits. `in_parts` False leaves all rows in one run. `held` are the bytes of the networks
-    that are open."""
-    num_rows = max((run.rows for run in runs), default=1)
-    mapped = sum(memories[run.component].mapped for run in runs)
-    rows = num_rows
-    while True:
-        parts = [replace(run, rows=min(run.rows, rows)) for run in runs]
-        needs = [need_of(memories[run.component], run) for run in parts]
-        peak = _PROCESS + mapped + growth(needs, {})
-        further = growth(needs, held)
-        found = Forecast(str(target), peak, mapped, further, rows, num_rows, free)
-        if found.fits or rows == 1 or not in_parts:
-            return found
-        rows = ceil(rows / 2)
+    """The forecast of the first plan that fits, with the most rows per run that do; if nothing
+    fits, of the last plan with one row. `in_parts` False leaves all rows in one run. `held` are the
+    bytes of the networks that are open."""
+    num_rows = max((run.rows for runs in plans[0] for run in runs), default=1)
+    for plan in plans:
+        for rows in _halves(num_rows) if in_parts else [num_rows]:
+            needs = [[_need(memories, run, rows) for run in runs] for runs in plan]
+            by_stage = len(needs) > 1
+            further = growth_by_stage(needs, held) if by_stage else growth(needs[0], held)
+            mapped = max(sum(memories[run.component].mapped for run in runs) for runs in plan)
+            peak = _PROCESS + mapped + max(growth(each, {}) for each in needs)
+            found = Forecast(str(target), peak, mapped, further, rows, num_rows, by_stage, free)
+            if found.fits:
+                return found
+    return found
+
+
+def _halves(number: int) -> Iterator[int]:
+    """`number`, half of it, …, 1"""
+    while number > 1:
+        yield number
+        number = ceil(number / 2)
+    yield 1
+
+
+def _need(memories: Mapping[str, NetworkMemory], run: NetworkRun, rows: int) -> Need:
+    return need_of(memories[run.component], replace(run, rows=min(run.rows, rows)))
 
 
 def out_of_memory(what: str, forecast: Forecast, remedies: Sequence[str] = ()) -> OutOfMemoryError:

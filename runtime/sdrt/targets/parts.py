@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from sdrt.ask import Answer, Ask, joint, part_of
 from sdrt.targets.engines import Engines
 from sdrt.targets.evaluation import checked_answer
+from sdrt.timings import LOADING
 from sdrt_engines import OutOfMemoryError
 
 MAX_BYTES = 2**21  # of the feeds that change, in one run: the latents of 32 images of 512×512
@@ -40,8 +42,9 @@ def _in_parts(ask: Ask, size: int, engines: Engines) -> Answer:
 
 
 def _answer(ask: Ask, engines: Engines) -> Answer:
-    with engines.memory.running(ask):
-        return checked_answer(ask, engines)
+    with engines.running(ask) as loading:
+        answer = checked_answer(ask, engines)
+    return replace(answer, seconds={**answer.seconds, LOADING: loading})
 
 
 def _bytes_per_row(ask: Ask) -> int:

@@ -11,9 +11,11 @@ from sdrt.targets.forecast import (
     Need,
     NetworkMemory,
     NetworkRun,
+    Plan,
     Work,
     forecast_of,
     growth,
+    growth_by_stage,
     memory_text,
     network_memory,
     out_of_memory,
@@ -32,7 +34,7 @@ MEMORIES = {
 
 
 def forecast(size: int, **held: int) -> Forecast:
-    return forecast_of(Target("cpu"), MEMORIES, RUNS, held, FreeMemory(size, "of a test"))
+    return forecast_of(Target("cpu"), MEMORIES, [[RUNS]], held, FreeMemory(size, "of a test"))
 
 
 def test_networks_keep_the_memory_of_their_runs() -> None:
@@ -87,7 +89,7 @@ def test_weights_that_stay_in_their_file_are_in_the_peak_but_need_no_free_memory
 
 
 def test_without_a_limit_everything_fits() -> None:
-    found = forecast_of(Target("cpu"), MEMORIES, RUNS, {}, None)
+    found = forecast_of(Target("cpu"), MEMORIES, [[RUNS]], {}, None)
     assert found.fits
     assert found.rows == 8
 
@@ -118,3 +120,25 @@ def test_every_backend_that_runs_networks_knows_its_memory(bundle: Bundle) -> No
         memory = network_memory(bundle, decoder, Target(backend.name))
         known = backend_of(Target(backend.name)).memory is not None
         assert known == (backend.runs != "plans") == (memory.activations != NO_ACTIVATIONS)
+
+
+def by_stage(size: int, **held: int) -> Forecast:
+    plans: list[Plan] = [[RUNS], [[run] for run in RUNS]]
+    return forecast_of(Target("cpu"), MEMORIES, plans, held, FreeMemory(size, "of a test"))
+
+
+def test_networks_that_do_not_fit_together_are_open_one_stage_at_a_time() -> None:
+    together = 20 + 100 + 10 + 90 + 200  # with one row of the UNet at a time
+    assert (by_stage(together).by_stage, by_stage(together).rows) == (False, 1)
+    found = by_stage(together - 1)
+    assert (found.by_stage, found.rows, found.fits) == (True, 1, True)
+    assert found.further == 100 + 200  # the UNet
+    assert found.peak == found.further + 100 * 2**20 + 5
+    assert not by_stage(299).fits
+
+
+def test_a_stage_can_take_what_others_hold() -> None:
+    held = {"text_encoder": 20, "vae": 100, "controlnet": 30}
+    assert by_stage(150, **held).further == 300 - 150
+    assert by_stage(0, **held, unet=300).further == 0
+    assert growth_by_stage([[TEXT], [UNET]], {"unet": 310, "vae": 90}) == 0
