@@ -129,7 +129,7 @@ def test_controlnets_have_the_published_sizes(
     ("architecture", "family"),
     [
         (SD15, "stable-diffusion-1"),
-        (SD21, "stable-diffusion-1"),  # as narrow as this, it cannot be told apart
+        (SD21, "stable-diffusion-1"),  # its text encoder is too narrow to be recognised
         (SDXL, "stable-diffusion-xl"),
         (SDXL_TURBO, "stable-diffusion-xl"),
     ],
