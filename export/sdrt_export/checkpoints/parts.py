@@ -16,6 +16,7 @@ from sdrt_export.errors import CheckpointError
 
 CONFIG_NAME: Final = "config.json"
 SCHEDULER: Final = "scheduler"
+SCHEDULER_CONFIG: Final = f"{SCHEDULER}/scheduler_config.json"
 
 Purpose: TypeAlias = Literal["text encoder", "denoiser", "vae", "controlnet"]
 
@@ -170,7 +171,7 @@ CONTROLNET_XL: Final = replace(
 )
 
 STABLE_DIFFUSION_XL: Final = CheckpointKind(
-    title="Stable Diffusion XL",
+    title="Stable Diffusion XL models",
     pipelines=("StableDiffusionXL",),
     families=("stable-diffusion-xl",),
     parts=(TEXT_ENCODER, TEXT_ENCODER_2, UNET_XL, VAE),

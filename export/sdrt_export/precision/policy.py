@@ -38,7 +38,7 @@ class Rules:
 
 _PLAIN = Rules()
 _SCORES = Rules(attention_scores=True)
-_UPCAST = Rules(everything="its activations overflow float16 (force_upcast in its configuration)")
+_UPCAST = Rules(everything='it needs float32 unless its configuration says "force_upcast": false')
 
 # Families whose attention scores overflow, whatever their configurations say.
 _LOUD_ATTENTION = frozenset({"stable-diffusion-2"})
