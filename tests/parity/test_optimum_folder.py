@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from sdrt import Pipeline
 from sdrt.command_line.main import main
@@ -32,7 +32,7 @@ pytestmark = [
 RECIPE = "classic"
 PROMPTS = ["a red circle on a white background", "three cats"]
 Draw: TypeAlias = Callable[..., np.ndarray]  # keywords of a pipeline -> (B, H, W, 3)
-REQUESTS = [
+REQUESTS: list[dict[str, Any]] = [
     {"prompt": PROMPTS, "guidance_scale": 1.0},
     {"prompt": PROMPTS[0], "negative_prompt": "blurry"},
     {"prompt": PROMPTS, "negative_prompt": ["blurry", ""], "width": 64, "height": 24},
@@ -43,14 +43,16 @@ REQUESTS = [
 def optimum_folder(
     tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
+    return exported(tiny_checkpoint(RECIPE), tmp_path_factory.mktemp("optimum") / "folder")
+
+
+def exported(checkpoint: Path, folder: Path) -> Path:
     """The output of `optimum-cli export onnx --model CHECKPOINT --task text-to-image FOLDER`."""
-    folder = tmp_path_factory.mktemp("optimum") / "folder"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses torch's older exporter
         from optimum.exporters.onnx import main_export
 
-        checkpoint = str(tiny_checkpoint(RECIPE))
-        main_export(checkpoint, output=folder, task="text-to-image", do_validation=False)
+        main_export(str(checkpoint), output=folder, task="text-to-image", do_validation=False)
     return folder
 
 
@@ -59,7 +61,7 @@ def draw_there(tiny_checkpoint: Callable[[str], Path]) -> Draw:
     return drawing(StableDiffusionPipeline.from_pretrained(tiny_checkpoint(RECIPE)))
 
 
-def drawing(pipe: StableDiffusionPipeline) -> Draw:
+def drawing(pipe: Any) -> Draw:
     pipe.set_progress_bar_config(disable=True)
 
     def draw(prompt: str | Sequence[str], **options: Any) -> np.ndarray:
@@ -84,6 +86,23 @@ def test_their_folder_gives_the_same_image_here(
     theirs = draw_there(**request_)
     assert theirs.std() > 5, "a flat image proves nothing"
     assert abs(ours - theirs).max() <= 2
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_their_folder_of_sdxl_gives_the_same_image_here(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pipe = Pipeline.open(exported(tiny_checkpoint("xl"), tmp_path / "xl"), "cpu", num_threads=1)
+    draw = drawing(StableDiffusionXLPipeline.from_pretrained(tiny_checkpoint("xl")))
+    further: dict[str, Any] = {
+        "prompt": PROMPTS,
+        "prompt_2": PROMPTS[::-1],
+        "original_size": (900, 30),
+    }
+    for request in (*REQUESTS, further, {"prompt": PROMPTS, "clip_skip": 1}):
+        ours = pixels(pipe(**request, seed=0, num_inference_steps=5).images)
+        assert abs(ours - draw(**request)).max() <= 2, request
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
