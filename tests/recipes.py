@@ -348,5 +348,5 @@ REFINERS: dict[str, Recipe] = {
 }
 
 ALL = RECIPES | SD2 | XL | REFINERS
-# The others are exported without ControlNets: for a refiner there are none, and an export takes time.
+# Only these are exported with ControlNets: a refiner takes none, and each takes time.
 CONTROLLED = (*RECIPES, "sd2_odd", *XL)
