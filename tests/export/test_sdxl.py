@@ -129,8 +129,10 @@ REQUESTS: dict[str, Request] = {
 
 
 def test_requests_together_give_what_each_gives_alone(bundle: Path) -> None:
+    """The tiny UNet embeds its timestep in two sines. ONNX Runtime takes eight at a time, and the
+    last bit of the others depends on the number of rows; real models have multiples of eight."""
     with Pipeline.open(bundle, "cpu", num_threads=1) as pipeline:
-        runs = assert_as_alone(pipeline, REQUESTS)
+        runs = assert_as_alone(pipeline, REQUESTS, atol=1e-4)
     shared = [(set(names), ask) for names, ask in runs if len(names) > 1]
     denoised = [(names, ask) for names, ask in shared if "time_ids" in ask.chain[-1].constant.feeds]
     for wanted in ({"plain", "two prompts", "sizes"}, {"control", "other control"}):

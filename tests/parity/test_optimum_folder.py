@@ -34,7 +34,7 @@ pytestmark = [
 RECIPE = "classic"
 PROMPTS = ["a red circle on a white background", "three cats"]
 Draw: TypeAlias = Callable[..., np.ndarray]  # keywords of a pipeline -> (B, H, W, 3)
-REQUESTS = [
+REQUESTS: list[dict[str, Any]] = [
     {"prompt": PROMPTS, "guidance_scale": 1.0},
     {"prompt": PROMPTS[0], "negative_prompt": "blurry"},
     {"prompt": PROMPTS, "negative_prompt": ["blurry", ""], "width": 64, "height": 24},
@@ -71,7 +71,7 @@ def draw_there(tiny_checkpoint: Callable[[str], Path]) -> Draw:
     return drawing(StableDiffusionPipeline.from_pretrained(tiny_checkpoint(RECIPE)))
 
 
-def drawing(pipe: StableDiffusionPipeline) -> Draw:
+def drawing(pipe: Any) -> Draw:
     pipe.set_progress_bar_config(disable=True)
 
     def draw(prompt: str | Sequence[str], **options: Any) -> np.ndarray:
@@ -161,6 +161,18 @@ def test_their_denoiser_of_sdxl_runs_here(
         conditions = dict(zip(("text_embeds", "time_ids"), added, strict=True))
         expected = pipe.unet(sample, timestep, context, added_cond_kwargs=conditions).sample
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_their_folder_of_sdxl_gives_the_same_image_here(
+    optimum_xl_folder: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    pipe = Pipeline.open(optimum_xl_folder, target="cpu", num_threads=1)
+    draw = drawing(StableDiffusionXLPipeline.from_pretrained(tiny_checkpoint("xl")))
+    further: dict[str, Any] = {"prompt_2": PROMPTS[::-1], "original_size": (900, 30)}
+    for request in (*REQUESTS, {"prompt": PROMPTS} | further, {"prompt": PROMPTS, "clip_skip": 1}):
+        ours = pixels(pipe(**request, seed=0, num_inference_steps=5).images)
+        assert abs(ours - draw(**request)).max() <= 2, request
 
 
 def test_sdxl_can_be_inspected(
