@@ -101,7 +101,7 @@ def torch_unet():
     import torch
     from diffusers import UNet2DConditionModel
 
-    from sdrt_export.synthetic import SD15
+    from sdrt_export.architectures import SD15
 
     torch.manual_seed(0)
     return UNet2DConditionModel(**SD15.unet).eval()

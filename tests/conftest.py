@@ -2,13 +2,14 @@
 
 import gc
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from support.signals import end_by_signals
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here are tiny
 
@@ -48,13 +49,7 @@ OF_A_TIER = {
 
 
 def pytest_configure() -> None:
-    """Signals end the programs of tests even if they are ignored here, as by nohup."""
-    for number, handler in (
-        (signal.SIGINT, signal.default_int_handler),
-        (getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIG_DFL),
-    ):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+    end_by_signals()
 
 
 def pytest_collection_finish() -> None:
@@ -101,17 +96,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def tiny_controlnets(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], dict[str, Path]]:
-    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1. SDXL's
-    refiners take none.
-    """
+    """Writes two ControlNets for a recipe: "edges" takes images of 3 channels, "depth" of 1; none
+    for recipes that are not `CONTROLLED`."""
     root = tmp_path_factory.mktemp("controlnets")
 
     @cache
     def folders_of(recipe: str) -> dict[str, Path]:
         from checkpoints import tiny_controlnet
-        from recipes import REFINERS
+        from recipes import CONTROLLED
 
-        channels = {} if recipe in REFINERS else {"edges": 3, "depth": 1}
+        channels = {"edges": 3, "depth": 1} if recipe in CONTROLLED else {}
         return {
             name: tiny_controlnet(recipe, root / recipe / name, count)
             for name, count in channels.items()
@@ -126,7 +120,7 @@ def tiny_bundle(
     tiny_checkpoint: Callable[[str], Path],
     tiny_controlnets: Callable[[str], dict[str, Path]],
 ) -> Callable[[str], Path]:
-    """Exports a recipe's checkpoint with both ControlNets the first time that it is asked for.
+    """Exports a recipe's checkpoint with its ControlNets the first time that it is asked for.
 
     The one bundle of a recipe for all tests: an export takes seconds. Copy it before changing it.
     """

@@ -348,3 +348,5 @@ REFINERS: dict[str, Recipe] = {
 }
 
 ALL = RECIPES | SD2 | XL | REFINERS
+# Only these are exported with ControlNets: a refiner takes none, and each takes time.
+CONTROLLED = (*RECIPES, "sd2_odd", *XL)

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from peers.environments import python_of
 
-SD15 = "from sdrt_export.synthetic import SD15, make_checkpoint, make_controlnet; "
+SD15 = (
+    "from sdrt_export.architectures import SD15; "
+    "from sdrt_export.synthetic import make_checkpoint, make_controlnet; "
+)
 EULER = (
     "import sys; from pathlib import Path; from diffusers import EulerDiscreteScheduler; "
     + SD15

@@ -85,7 +85,7 @@ def export_checkpoint(
     checkpoint = checkpoint_from_source(source)
     added = _controlnets_to_add(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
-    for note in notes_on_folder(checkpoint.folder):
+    for note in notes_on_folder(checkpoint.folder, checkpoint.kind):
         on_note(note)
     with (
         _progress() as report,

@@ -48,6 +48,8 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
 
 def _ignored_negatives(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
     """Fields for the negative prompt that diffusers ignores without a word."""
+    if "negative" not in branches_of(bundle.family.denoiser, settings.guidance_scale):
+        return  # which is noted already
     ignored = list(without_effect(request, bundle.family.denoiser))
     if request.negative_prompt_2 and settings.negative_prompt is None:
         ignored.append(("negative_prompt_2", "without negative_prompt"))

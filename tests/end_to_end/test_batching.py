@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import sdrt
-from sdrt import Control, Request, Result
-from sdrt.ask import Answer, Ask, Joiner, Link, split
-from sdrt.generation import Events
-from sdrt.targets.engines import Engines
-from sdrt.targets.evaluation import evaluate
+from sdrt import Control, Request
+from sdrt.ask import Ask, Link
 from sdrt_engines import resolve_target
 from support.backends import skip_unless_it_opens
+from support.driving import assert_as_alone
 from support.images import sample_image
 
 EDGES, OTHER = sample_image(64, 64), sample_image(64, 64, seed=1)
@@ -63,56 +60,6 @@ REQUESTS = {
 }
 
 
-@dataclass
-class Driver:
-    """Drives generations together: of the pending asks, those with the most common key run as one.
-
-    `runs` holds the generations that shared each run, and its ask.
-    """
-
-    engines: Engines
-    join: Joiner = field(default_factory=Joiner)
-    runs: list[tuple[tuple[str, ...], Ask]] = field(default_factory=list)
-
-    def __call__(self, generations: Mapping[str, Events]) -> dict[str, Result]:
-        results: dict[str, Result] = {}
-        waiting: dict[str, Ask] = {}
-        for name, events in generations.items():
-            self._send(name, events, None, waiting, results)
-        while waiting:
-            names = self._next_run(waiting)
-            asks = [waiting.pop(name) for name in names]
-            joined = self.join(asks)
-            self.runs.append((tuple(names), joined))
-            answers = split(evaluate(joined, self.engines), asks)
-            for name, answer in zip(names, answers, strict=True):
-                self._send(name, generations[name], answer, waiting, results)
-        return results
-
-    def _next_run(self, waiting: Mapping[str, Ask]) -> Sequence[str]:
-        groups: dict[Hashable, list[str]] = defaultdict(list)
-        for name, ask in waiting.items():
-            groups[ask.key].append(name)
-        return max(groups.values(), key=len)
-
-    def _send(
-        self,
-        name: str,
-        events: Events,
-        answer: Answer | None,
-        waiting: dict[str, Ask],
-        results: dict[str, Result],
-    ) -> None:
-        """Sends an answer, skips steps, and keeps the next ask or the result."""
-        try:
-            event = events.send(answer)
-            while not isinstance(event, Ask):
-                event = events.send(None)
-            waiting[name] = event
-        except StopIteration as finished:
-            results[name] = finished.value
-
-
 @pytest.fixture(scope="module")
 def bundle() -> sdrt.Bundle:
     """The demo bundle, with a second name for its ControlNet."""
@@ -126,15 +73,7 @@ def bundle() -> sdrt.Bundle:
 def test_joined_requests_give_what_each_gives_alone(target: str, bundle: sdrt.Bundle) -> None:
     skip_unless_it_opens(target)
     with sdrt.Pipeline(bundle, resolve_target(target, num_threads=1)) as pipeline:
-        alone = {name: pipeline(request) for name, request in REQUESTS.items()}
-        driver = Driver(pipeline.engines)
-        generations = {name: pipeline.generation(each) for name, each in REQUESTS.items()}
-        together = driver({name: each.events() for name, each in generations.items()})
-    for name, result in alone.items():
-        np.testing.assert_array_equal(together[name].latents, result.latents, err_msg=name)
-        for image, expected in zip(together[name].images, result.images, strict=True):
-            assert image.tobytes() == expected.tobytes()
-    require_joined(driver.runs)
+        require_joined(assert_as_alone(pipeline, REQUESTS))
 
 
 def require_joined(runs: Sequence[tuple[tuple[str, ...], Ask]]) -> None:

@@ -16,11 +16,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from sdrt import Pipeline
+from sdrt.bundle.folder import Bundle
 from sdrt.command_line.main import main
 from sdrt.errors import RequestError
+from sdrt_engines import engine_from_onnx
 
 pytestmark = [
     pytest.mark.parity,
@@ -32,7 +34,7 @@ pytestmark = [
 RECIPE = "classic"
 PROMPTS = ["a red circle on a white background", "three cats"]
 Draw: TypeAlias = Callable[..., np.ndarray]  # keywords of a pipeline -> (B, H, W, 3)
-REQUESTS = [
+REQUESTS: list[dict[str, Any]] = [
     {"prompt": PROMPTS, "guidance_scale": 1.0},
     {"prompt": PROMPTS[0], "negative_prompt": "blurry"},
     {"prompt": PROMPTS, "negative_prompt": ["blurry", ""], "width": 64, "height": 24},
@@ -43,14 +45,24 @@ REQUESTS = [
 def optimum_folder(
     tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
+    return exported_by_optimum(tiny_checkpoint(RECIPE), tmp_path_factory.mktemp("optimum"))
+
+
+@pytest.fixture(scope="module")
+def optimum_xl_folder(
+    tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return exported_by_optimum(tiny_checkpoint("xl"), tmp_path_factory.mktemp("optimum_xl"))
+
+
+def exported_by_optimum(checkpoint: Path, root: Path) -> Path:
     """The output of `optimum-cli export onnx --model CHECKPOINT --task text-to-image FOLDER`."""
-    folder = tmp_path_factory.mktemp("optimum") / "folder"
+    folder = root / "folder"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses torch's older exporter
         from optimum.exporters.onnx import main_export
 
-        checkpoint = str(tiny_checkpoint(RECIPE))
-        main_export(checkpoint, output=folder, task="text-to-image", do_validation=False)
+        main_export(str(checkpoint), output=folder, task="text-to-image", do_validation=False)
     return folder
 
 
@@ -59,7 +71,7 @@ def draw_there(tiny_checkpoint: Callable[[str], Path]) -> Draw:
     return drawing(StableDiffusionPipeline.from_pretrained(tiny_checkpoint(RECIPE)))
 
 
-def drawing(pipe: StableDiffusionPipeline) -> Draw:
+def drawing(pipe: Any) -> Draw:
     pipe.set_progress_bar_config(disable=True)
 
     def draw(prompt: str | Sequence[str], **options: Any) -> np.ndarray:
@@ -114,3 +126,62 @@ def test_it_can_be_inspected(optimum_folder: Path, capsys: pytest.CaptureFixture
     manifest = json.loads(capsys.readouterr().out)
     names = [component["name"] for component in manifest["components"]]
     assert names == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+
+
+def test_our_networks_of_sdxl_have_the_same_inputs_and_outputs(
+    optimum_xl_folder: Path, tiny_bundle: Callable[[str], Path]
+) -> None:
+    """By names and order: optimum's pipelines read some outputs by position."""
+    theirs, ours = Bundle.open(optimum_xl_folder), Bundle.open(tiny_bundle("xl"))
+    assert theirs.family == ours.family
+    for component in theirs.manifest.components:
+        signature, other = component.signature, ours.component(component.name).signature
+        assert [spec.name for spec in other.inputs] == [spec.name for spec in signature.inputs]
+        outputs = [spec.name for spec in signature.outputs]
+        assert [spec.name for spec in other.outputs][: len(outputs)] == outputs
+
+
+def test_their_denoiser_of_sdxl_runs_here(
+    optimum_xl_folder: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    component = Bundle.open(optimum_xl_folder).component("unet")
+    pipe = StableDiffusionXLPipeline.from_pretrained(tiny_checkpoint("xl"))
+    random = np.random.default_rng(0)
+    feeds = {
+        "sample": random.standard_normal((2, 4, 12, 16), np.float32),
+        "timestep": np.array(481.0, component.signature.input("timestep").dtype),
+        "encoder_hidden_states": random.standard_normal((2, 77, 20), np.float32),
+        "text_embeds": random.standard_normal((2, 10), np.float32),
+        "time_ids": random.uniform(0, 64, (2, 6)).astype(np.float32),
+    }
+    with engine_from_onnx(optimum_xl_folder / component.model, num_threads=1) as engine:
+        got = engine.run(feeds)["out_sample"]
+    sample, timestep, context, *added = map(torch.from_numpy, feeds.values())
+    with torch.no_grad():
+        conditions = dict(zip(("text_embeds", "time_ids"), added, strict=True))
+        expected = pipe.unet(sample, timestep, context, added_cond_kwargs=conditions).sample
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_their_folder_of_sdxl_gives_the_same_image_here(
+    optimum_xl_folder: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    pipe = Pipeline.open(optimum_xl_folder, target="cpu", num_threads=1)
+    draw = drawing(StableDiffusionXLPipeline.from_pretrained(tiny_checkpoint("xl")))
+    further: dict[str, Any] = {"prompt_2": PROMPTS[::-1], "original_size": (900, 30)}
+    for request in (*REQUESTS, {"prompt": PROMPTS} | further, {"prompt": PROMPTS, "clip_skip": 1}):
+        ours = pixels(pipe(**request, seed=0, num_inference_steps=5).images)
+        assert abs(ours - draw(**request)).max() <= 2, request
+
+
+def test_sdxl_can_be_inspected(
+    optimum_xl_folder: Path,
+    tiny_bundle: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in (optimum_xl_folder, tiny_bundle("xl")):
+        assert main(["inspect", str(folder)]) == 0
+        table = capsys.readouterr().out
+        for text in ("stable-diffusion-xl", "text_encoder_2", "text_embeds", "time_ids"):
+            assert text in table

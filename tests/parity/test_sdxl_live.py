@@ -24,6 +24,7 @@ from parity.pipeline_harness import (
     CIRCLE,
     DIFFUSERS_WARNINGS,
     LONG,
+    SEED,
     STAR,
     UGLY,
     Case,
@@ -42,14 +43,21 @@ pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
 RECIPES = ("xl", "xl_deep", "xl_odd", "xl_turbo", "xl_lcm")
 SCHEDULERS = ("euler_a", "ddim", "dpmpp_2m", "heun")
-WIDE, HIGH = {"width": 48, "height": 24}, {"width": 24, "height": 40}
+# diffusers' Heun ignores that a model rescales its betas ("xl_odd"); we note that we do not.
+SAMPLED = [
+    (recipe, "unipc" if (recipe, name) == ("xl_odd", "heun") else name)
+    for recipe in RECIPES
+    for name in SCHEDULERS
+]
+WIDE: dict[str, Any] = {"width": 48, "height": 24}
+HIGH: dict[str, Any] = {"width": 24, "height": 40}
 TWO: dict[str, Any] = {"prompt": [CIRCLE, STAR], "negative_prompt": [BLURRY, ""]}
-SIZES = {
+SIZES: dict[str, Any] = {
     "original_size": (20, 700),
     "crops_coords_top_left": (30, 4),
     "target_size": (400, 900),
 }
-NEGATIVE_SIZES = {
+NEGATIVE_SIZES: dict[str, Any] = {
     "negative_original_size": (512, 8),
     "negative_crops_coords_top_left": (99, 1),
     "negative_target_size": (1024, 77),
@@ -63,12 +71,9 @@ def also_full(cases: Iterable[Case]) -> list[Any]:
 
 TEXT_TO_IMAGE = [
     *(case(recipe) for recipe in RECIPES),
-    *(case(recipe, name, **WIDE) for recipe in ("xl", "xl_odd") for name in SCHEDULERS),
+    *(case(recipe, name, **WIDE) for recipe, name in SAMPLED if recipe in ("xl", "xl_odd")),
     *also_full(
-        case(recipe, name, **TWO, **size)
-        for recipe in RECIPES
-        for name in SCHEDULERS
-        for size in (WIDE, HIGH)
+        case(recipe, name, **TWO, **size) for recipe, name in SAMPLED for size in (WIDE, HIGH)
     ),
     # batches
     case("xl_deep", **TWO, **WIDE),
@@ -93,7 +98,8 @@ TEXT_TO_IMAGE = [
     # sizes
     case("xl", **SIZES),
     case("xl", **NEGATIVE_SIZES),
-    case("xl", **SIZES, **NEGATIVE_SIZES, **TWO, **WIDE),
+    case("xl", **SIZES, **TWO, **WIDE),
+    case("xl", **SIZES, **NEGATIVE_SIZES, negative_prompt=BLURRY, **WIDE),
     *(case("xl", **SIZES, **{name: NEGATIVE_SIZES[name]}) for name in NEGATIVE_SIZES),
     # steps
     case("xl", timesteps=[999, 600, 300, 20], num_inference_steps=4),
@@ -113,8 +119,7 @@ IMAGE_TO_IMAGE = [
     *(image_to_image("xl", name, strength=0.75, image=sample_image(48, 24)) for name in SCHEDULERS),
     *also_full(
         image_to_image(recipe, name, strength=strength, image=sample_image(*size), **TWO)
-        for recipe in RECIPES
-        for name in SCHEDULERS
+        for recipe, name in SAMPLED
         for strength in (0.4, 1.0)
         for size in ((48, 24), (24, 40))
     ),
@@ -161,6 +166,23 @@ INPAINTING = [
 def test_text_to_image(case: Case, ours: Ours, theirs: Theirs) -> None:
     expected = generated_by_diffusers(theirs(case.recipe, case.scheduler), case)
     assert_same(generated_by_us(ours(case.recipe), case), expected)
+
+
+def test_negative_sizes_in_a_batch(ours: Ours, theirs: Theirs) -> None:
+    """In a batch diffusers gives sizes to rows in another order than prompts, so that they mix:
+    here each image is that of its own request."""
+    sizes = SIZES | NEGATIVE_SIZES
+    together = ours("xl")(num_inference_steps=5, seed=SEED, **TWO, **sizes)
+    for i, pair in enumerate(zip(TWO["prompt"], TWO["negative_prompt"], strict=True)):
+        prompt, negative = pair
+        expected = theirs("xl")(
+            prompt,
+            negative_prompt=negative,
+            num_inference_steps=5,
+            generator=torch.Generator().manual_seed(SEED + i),
+            **sizes,
+        )
+        assert_same_images(pixels(together.images[i : i + 1]), pixels(expected.images))
 
 
 @pytest.mark.parametrize("case", IMAGE_TO_IMAGE, ids=str)
@@ -220,7 +242,7 @@ def test_padding_mask_crop(recipe: str, ours: Ours, theirs: Theirs) -> None:
         "mask_image": mask(*size),
         "padding_mask_crop": 5,
     }
-    result = ours(recipe)(**options, seed=11)
+    result = ours(recipe)(**options, seed=SEED)
     pipe = theirs(recipe, kind=StableDiffusionXLInpaintPipeline)
     expected = pipe(**options, generator=generators(1)).images
     inside = np.s_[:, 30:50, 30:66]  # elsewhere diffusers blends grey with black
@@ -235,11 +257,10 @@ CONTROLLED = [
         controlled("xl", "ddim", edges(0.7), depth(0.8), guess_mode=True, guidance_scale=scale)
         for scale in (1.0, 4.0)
     ),
-    controlled("xl_deep", None, edges(), guess_mode=True, prompt_2=STAR, **SIZES, **TWO),
+    controlled("xl_deep", None, edges(), guess_mode=True, prompt_2=[STAR, CATS], **SIZES, **TWO),
     *also_full(
         controlled(recipe, name, edges(0.8), depth(1.2, start=0.4), **TWO)
-        for recipe in ("xl", "xl_deep", "xl_odd", "xl_lcm", "xl_turbo")
-        for name in SCHEDULERS
+        for recipe, name in SAMPLED
     ),
 ]
 # diffusers' defaults differ from those without a ControlNet

@@ -19,6 +19,7 @@ def accepted(pipe: sdrt.Pipeline, request: sdrt.Request, image: Image) -> None:
     assert_type(result.notes, tuple[sdrt.Note, ...])
     pipe(["a", "b"], negative_prompt=["c", "d"], timesteps=[900, 500], image=Path("in.png"))
     pipe(request, seed=9, control={"edges": sdrt.Control(image, scale=0.8), "depth": "depth.png"})
+    pipe("a", prompt_2="b", negative_prompt=None, original_size=(768, 1024), aesthetic_score=7)
     pipe("a", deadline=2.5, seed=7)
     assert_type(pipe.stream("a", deadline=60, scheduler="euler_a", resize="crop"), sdrt.Stream)
 

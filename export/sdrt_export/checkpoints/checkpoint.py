@@ -21,7 +21,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
-from sdrt_export.checkpoints.parts import KINDS, SCHEDULER, CheckpointKind, PartKind
+from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.weights_files import (
     Weights,
     advice_on_file,
@@ -36,8 +36,6 @@ from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo_checkpoint"
-
-SCHEDULER_CONFIG = f"{SCHEDULER}/scheduler_config.json"
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ def _controlnets_in(files: Collection[str], kind: CheckpointKind) -> list[Weight
 
 
 def _check_names(files: Collection[str], source: str) -> None:
-    """CheckpointError, for the kind that they fit best, if files of these names are not a checkpoint
-    of any kind.
+    """CheckpointError if files of these names are not a checkpoint of any kind, with those missing.
 
     A pipeline without a denoiser that is known here is left to `kind_of_folder`, which names it.
     """

@@ -14,6 +14,7 @@ from sdrt.files.json_fields import JsonFields, within
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_export.checkpoints.parts import (
     REFINER_UNET,
+    SCHEDULER_CONFIG,
     CheckpointKind,
     PartKind,
     kind_of_index,
@@ -50,6 +51,7 @@ def family_of_folder(folder: Path, source: str, kind: CheckpointKind) -> Family:
         _check_sizes(folder, kind)
         _refuse(_complaints_about_fit(kind, configs))
         _refuse(_complaints_about_time_ids(folder, kind, configs))
+        _refuse(_complaints_about_scheduler(folder))
         family = family_from_configs(configs_of(folder))
         _refuse(_complaints_about_tokenizers(folder, kind, configs))
     except SdrtError as error:
@@ -62,13 +64,21 @@ def refusal(source: str, error: SdrtError) -> CheckpointError:
     return CheckpointError(f"'{source}' cannot be exported: {error}")
 
 
+_HINTS: Mapping[str, str] = {
+    "encoder_hid_dim_type": ": unload the IP-Adapter, which sdrt does not run, and save again",
+    "class_embed_type": ": it is an upscaler or an unCLIP model, which sdrt does not run",
+    "num_class_embeds": ": it is an upscaler, which sdrt does not run",
+}
+
+
 def complaints_about_options(
     part: PartKind, config: Config, kind: CheckpointKind, subject: str
 ) -> Iterator[str]:
     """Complaints about options that tell kinds of checkpoints apart."""
     for option in part.absent:
         if config.get(option) is not None:
-            yield f"{subject} has {option}={config[option]!r}, which {kind.title} lack"
+            hint = _HINTS.get(option, "")
+            yield f"{subject} has {option}={config[option]!r}, which {kind.title} lack{hint}"
     for option, expected in part.present:
         if config.get(option) != expected:
             yield (
@@ -166,6 +176,18 @@ def _complaints_about_time_ids(
             f"its {MODEL_INDEX} has requires_aesthetics_score={scored}, but its UNet takes "
             f"{'a target size' if scored else 'an aesthetic score'}: set it to "
             f"{'false' if scored else 'true'}"
+        )
+
+
+def _complaints_about_scheduler(folder: Path) -> Iterator[str]:
+    """Complaints about a scheduler whose networks no other scheduler fits; one that is only unknown
+    can be replaced in each request."""
+    name = fields_from_file(folder / SCHEDULER_CONFIG).text("_class_name", default="")
+    if name.startswith("EDM"):
+        yield (
+            f"its scheduler is {name}, which sdrt does not run, and no other one scales the inputs "
+            "of these networks (Playground 2.5, CosXL) alike: choose a checkpoint with another "
+            "scheduler"
         )
 
 

@@ -16,6 +16,7 @@ from sdrt_export.errors import CheckpointError
 
 CONFIG_NAME: Final = "config.json"
 SCHEDULER: Final = "scheduler"
+SCHEDULER_CONFIG: Final = f"{SCHEDULER}/scheduler_config.json"
 
 Purpose: TypeAlias = Literal["text encoder", "denoiser", "vae", "controlnet"]
 

@@ -14,6 +14,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Manifest
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
+from sdrt.families.family import Family
 from sdrt_engines import TensorSpec
 from sdrt_engines.tensor import shape_text
 
@@ -32,12 +33,21 @@ def inspect(path: str, *, as_json: bool) -> None:
 
 def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row("family", manifest.family.name)
+    table.add_row("family", _family(manifest.family))
     table.add_row("source", manifest.source)
     table.add_row("created", manifest.created)
     table.add_row("made with", _listed(manifest.tools))
     table.add_row("defaults", _listed(manifest.defaults))
     return table
+
+
+def _family(family: Family) -> str:
+    """Its name, and what its denoiser takes that others do not."""
+    facts = family.denoiser
+    inputs = [*(["mask"] if facts.extra_channels == "mask" else []), *facts.time_ids]
+    if facts.guidance == "embedded":
+        inputs.append("guidance_scale")
+    return f"{family.name} (takes {', '.join(inputs)})" if inputs else family.name
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ Source: diffusers 0.39, `StableDiffusionPipeline` and its img2img and inpaint va
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -69,15 +70,42 @@ def _family(read: Reader) -> Family:
     return _latent_consistency(family) if "LatentConsistencyModel" in class_name else family
 
 
+# The classes of diffusers and optimum that sdrt runs, and other programs' subclasses of them.
+_KNOWN_PIPELINE = re.compile(
+    r"(ORT|Onnx)?(StableDiffusion(XL)?(ControlNet)?|LatentConsistencyModel)(Img2Img|Inpaint)?"
+    r"Pipeline\w*"
+)
+# Words in the names of others that are also called Stable Diffusion, and their meanings.
+OTHER_PIPELINES: Mapping[str, str] = {
+    "Adapter": "conditioned by a T2I-Adapter",
+    "AttendAndExcite": "another way of guidance",
+    "ControlNetUnion": "one ControlNet for several kinds of images",
+    "ControlNetXS": "another kind of ControlNet",
+    "Depth2Img": "conditioned by a depth map",
+    "DiffEdit": "edits images by two prompts",
+    "GLIGEN": "conditioned by boxes",
+    "ImageVariation": "conditioned by an image instead of a prompt",
+    "InstructPix2Pix": "edits images by an instruction",
+    "KDiffusion": "with the samplers of another library",
+    "LDM3D": "also generates depth",
+    "PAG": "another way of guidance",
+    "Panorama": "another way of denoising",
+    "Pix2PixZero": "edits images by two prompts",
+    "SAG": "another way of guidance",
+    "Upscale": "an upscaler",
+}
+
+
 def require_known_pipeline(class_name: str) -> None:
     """BundleError unless sdrt runs this pipeline class of diffusers or optimum."""
-    name = class_name.removeprefix("ORT").removeprefix("Onnx")
-    other = name.startswith("StableDiffusion3")
-    if other or not name.startswith(("StableDiffusion", "LatentConsistencyModel")):
-        raise BundleError(
-            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1, 2 or XL "
-            "(inpainting, refiner and LCM included): this version of sdrt runs no other family"
-        )
+    if _KNOWN_PIPELINE.fullmatch(class_name):
+        return
+    meanings = [meaning for word, meaning in OTHER_PIPELINES.items() if word in class_name]
+    meaning = f" ({meanings[0]})" if meanings else ""
+    raise BundleError(
+        f"_class_name: got '{class_name}'{meaning}, expected a pipeline of Stable Diffusion 1, 2 "
+        "or XL (inpainting, refiner and LCM included): this version of sdrt runs no other family"
+    )
 
 
 def has_part(index: JsonFields, name: str) -> bool:

@@ -61,7 +61,8 @@ def _uniform(low: float, high: float) -> Sample:
 
 def _tokens(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
     """Tokens of the vocabulary; the text encoder's table has a row for each, or more rows."""
-    tokenizer = ClipTokenizer.open(bundle.tokenizer_folder())
+    folder = bundle.family.text.encoders[0].tokenizer
+    tokenizer = ClipTokenizer.open(bundle.tokenizer_folder(folder))
     return random.integers(tokenizer.backend.get_vocab_size(with_added_tokens=False), size=shape)
 
 
@@ -74,6 +75,8 @@ INPUTS: Mapping[str, Input] = {
     names.TIMESTEP: Input(("rows",), lambda random, shape, bundle: np.resize(_TIMESTEPS, shape)),
     names.ENCODER_HIDDEN_STATES: Input(("rows", "tokens", "context_width"), _noise),
     names.TIMESTEP_COND: Input(("rows", "guidance_width"), _noise),
+    names.TEXT_EMBEDS: Input(("rows",), _noise),
+    names.TIME_IDS: Input(("rows",), _uniform(0, 1024)),  # sizes in pixels
     names.LATENT_SAMPLE: Input(_LATENTS, _noise),
     names.CONTROLNET_COND: Input(_IMAGES, _uniform(0, 1)),
     names.CONDITIONING_SCALE: Input(("rows",), lambda random, shape, bundle: np.ones(shape)),

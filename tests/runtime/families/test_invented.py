@@ -311,12 +311,12 @@ NOTES: list[tuple[dict[str, Any], list[str]]] = [
     (
         {
             "negative_original_size": (8, 8),
-            "negative_target_size": (8, 8),
+            "negative_prompt_2": STAR,
             "guidance_scale": 1,
         },
         [
+            "negative_prompt_2: has no effect without guidance",
             "negative_original_size: has no effect without guidance",
-            "negative_target_size: has no effect without guidance",
         ],
     ),
 ]
