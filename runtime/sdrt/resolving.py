@@ -88,7 +88,7 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     _check_size(settings, bundle)
     _check_kind(request, bundle)
     _check_texts(request, bundle)
-    require_time_ids(request, _time_ids(bundle))
+    require_time_ids(request, *(each.family.denoiser for each in _bundles(bundle)))
     _check_control(request, bundle)
     _check_proportions(request, frame_of(request, settings), bundle)
     return settings
@@ -158,12 +158,6 @@ def _check_texts(request: Request, bundle: Bundle) -> None:
                 f"{name}: this bundle's model has one text encoder, which reads "
                 f"{name.removesuffix('_2')}: leave {name} out"
             )
-
-
-def _time_ids(bundle: Bundle) -> tuple[str, ...]:
-    """The names of the numbers that the denoisers take."""
-    theirs = () if bundle.refiner is None else _time_ids(bundle.refiner)
-    return tuple(dict.fromkeys((*bundle.family.denoiser.time_ids, *theirs)))
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:
@@ -278,9 +272,12 @@ def scheduler_of(request: Request, bundle: Bundle) -> str:
 
 def _negative_prompt(request: Request, bundle: Bundle) -> str | Sequence[str] | None:
     """The negative prompt; a missing one is empty, unless a model takes zeros in its place."""
-    families = [each.family for each in (bundle, bundle.refiner) if each is not None]
-    encoded = all(family.text.missing_negative == "encode" for family in families)
+    encoded = all(each.family.text.missing_negative == "encode" for each in _bundles(bundle))
     return "" if request.negative_prompt is None and encoded else request.negative_prompt
+
+
+def _bundles(bundle: Bundle) -> tuple[Bundle, ...]:
+    return (bundle,) if bundle.refiner is None else (bundle, bundle.refiner)
 
 
 def _first(*values: Any) -> Any:

@@ -6,7 +6,7 @@ https://arxiv.org/abs/2307.01952, section 2.2). Heights come before widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from sdrt.denoising.conditioning import Branch
@@ -28,16 +28,16 @@ NEGATIVE_FIELDS = tuple(_NEGATIVE_FIELDS.values())
 _UNCROPPED = (0, 0)
 
 
-def require_time_ids(request: Request, taken: Sequence[str]) -> None:
-    """RequestError for a number that is not `taken` by a denoiser."""
-    fields_taken = ", ".join(_FIELDS[name] for name in taken) or "no sizes"
+def require_time_ids(request: Request, *denoisers: DenoiserFacts) -> None:
+    """RequestError for a number that none of the denoisers takes."""
+    names = dict.fromkeys(name for facts in denoisers for name in facts.time_ids)
+    taken = ", ".join(_FIELDS[name] for name in names) or "no sizes"
     for fields in (_FIELDS, _NEGATIVE_FIELDS):
         for name, field in fields.items():
             value = getattr(request, field)
-            if value is not None and name not in taken:
+            if value is not None and name not in names:
                 raise RequestError(
-                    f"{field}: got {value}, but this bundle's model takes {fields_taken}: leave it "
-                    "out"
+                    f"{field}: got {value}, but this bundle's model takes {taken}: leave it out"
                 )
 
 

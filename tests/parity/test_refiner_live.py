@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    DiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
@@ -31,6 +30,7 @@ from parity.pipeline_harness import (
     STAR,
     THEIR_SCHEDULERS,
     Drawn,
+    Theirs,
     assert_same_images,
     assert_same_latents,
     generators,
@@ -40,8 +40,7 @@ from sdrt import Pipeline
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
-Theirs: TypeAlias = Callable[..., Any]  # recipe, pipeline class, scheduler's name
-Ours: TypeAlias = Callable[[str, str], Pipeline]
+Refined: TypeAlias = Callable[[str, str], Pipeline]  # the recipes of base and refiner
 
 SIZE: dict[str, Any] = {"width": 48, "height": 32}
 BATCH: dict[str, Any] = {"prompt": [CIRCLE, STAR], "negative_prompt": [BLURRY, CIRCLE]}
@@ -50,33 +49,7 @@ MASKED: dict[str, Any] = {**IMAGES, "mask_image": mask(48, 32)}
 
 
 @pytest.fixture(scope="module")
-def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
-    @cache
-    def loaded(recipe: str) -> Any:
-        return DiffusionPipeline.from_pretrained(tiny_checkpoint(recipe))
-
-    def opened(recipe: str, kind: Any, scheduler: str | None) -> Any:
-        import diffusers
-
-        pipe = loaded(recipe)
-        schedule, options = type(pipe.scheduler), dict[str, Any]()
-        if scheduler is not None:
-            name, options = THEIR_SCHEDULERS[scheduler]
-            schedule = getattr(diffusers, name)
-        flags = {"force_zeros_for_empty_prompt": pipe.config.force_zeros_for_empty_prompt}
-        if kind is not StableDiffusionXLPipeline:
-            scored = pipe.config.get("requires_aesthetics_score", False)
-            flags["requires_aesthetics_score"] = scored
-        fresh = schedule.from_config(pipe.scheduler.config, **options)
-        made = kind(**(pipe.components | {"scheduler": fresh}), **flags, add_watermarker=False)
-        made.set_progress_bar_config(disable=True)
-        return made
-
-    return opened
-
-
-@pytest.fixture(scope="module")
-def ours(tiny_bundle: Callable[[str], Path]) -> Ours:
+def refined(tiny_bundle: Callable[[str], Path]) -> Refined:
     return cache(
         lambda base, refiner: Pipeline.open(
             tiny_bundle(base), "cpu", num_threads=1, refiner=tiny_bundle(refiner)
@@ -108,12 +81,12 @@ def drawn_by_diffusers(
     request = {"num_inference_steps": 10} | request
     if base_kind is StableDiffusionXLImg2ImgPipeline:
         request = {name: request[name] for name in request if name not in SIZE}
-    base = theirs(recipes[0], base_kind, scheduler)
+    base = theirs(recipes[0], scheduler, base_kind)
     halfway = base(**request, **common, denoising_end=share, output_type="latent").images
     if refiner_kind is StableDiffusionXLImg2ImgPipeline:
         request = {name: request[name] for name in request if name not in SIZE}
     request = {name: request[name] for name in request if name != "strength"}
-    refiner = theirs(recipes[1], refiner_kind, scheduler)
+    refiner = theirs(recipes[1], scheduler, refiner_kind)
     images = refiner(**request | {"image": halfway}, **common, denoising_start=share).images
     return Drawn(timesteps, latents, pixels(images))
 
@@ -130,7 +103,7 @@ def drawn_by_us(pipe: Pipeline, scheduler: str | None, share: float, **request: 
 
 
 def check(
-    ours: Ours,
+    refined: Refined,
     theirs: Theirs,
     scheduler: str | None,
     share: float,
@@ -139,7 +112,7 @@ def check(
 ) -> None:
     request = {"prompt": CIRCLE} | SIZE | request
     expected = drawn_by_diffusers(theirs, recipes, scheduler, share, **request)
-    drawn = drawn_by_us(ours(*recipes), scheduler, share, **request)
+    drawn = drawn_by_us(refined(*recipes), scheduler, share, **request)
     np.testing.assert_allclose(drawn.timesteps, expected.timesteps, rtol=0, atol=1e-4)
     assert_same_latents(drawn.latents[-1], expected.latents[-1])
     assert_same_images(drawn.images, expected.images)
@@ -147,33 +120,33 @@ def check(
 
 @pytest.mark.parametrize("share", [0.8, 0.45])
 @pytest.mark.parametrize("scheduler", [None, "heun", "euler_a", "dpmpp_2m"])
-def test_a_batch(scheduler: str | None, share: float, ours: Ours, theirs: Theirs) -> None:
-    check(ours, theirs, scheduler, share, **BATCH)
+def test_a_batch(scheduler: str | None, share: float, refined: Refined, theirs: Theirs) -> None:
+    check(refined, theirs, scheduler, share, **BATCH)
 
 
-def test_without_a_negative_prompt(ours: Ours, theirs: Theirs) -> None:
+def test_without_a_negative_prompt(refined: Refined, theirs: Theirs) -> None:
     """Zeros for the base, the encoded empty text for the refiner."""
-    check(ours, theirs, None, 0.6)
+    check(refined, theirs, None, 0.6)
 
 
-def test_without_guidance(ours: Ours, theirs: Theirs) -> None:
-    check(ours, theirs, None, 0.6, guidance_scale=1.0)
+def test_without_guidance(refined: Refined, theirs: Theirs) -> None:
+    check(refined, theirs, None, 0.6, guidance_scale=1.0)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("recipes", [("xl", "refiner_zeros"), ("xl_deep", "refiner_deep")])
-def test_other_refiners(recipes: tuple[str, str], ours: Ours, theirs: Theirs) -> None:
-    check(ours, theirs, "euler", 0.7, recipes)
+def test_other_refiners(recipes: tuple[str, str], refined: Refined, theirs: Theirs) -> None:
+    check(refined, theirs, "euler", 0.7, recipes)
 
 
-def test_image_to_image(ours: Ours, theirs: Theirs) -> None:
-    check(ours, theirs, "euler_a", 0.8, **IMAGES, strength=0.6, num_inference_steps=20)
+def test_image_to_image(refined: Refined, theirs: Theirs) -> None:
+    check(refined, theirs, "euler_a", 0.8, **IMAGES, strength=0.6, num_inference_steps=20)
 
 
 @pytest.mark.parametrize("recipe", ["xl", pytest.param("xl_inpaint", marks=pytest.mark.full)])
-def test_inpainting(recipe: str, ours: Ours, theirs: Theirs) -> None:
+def test_inpainting(recipe: str, refined: Refined, theirs: Theirs) -> None:
     """As in diffusers' documentation: the refiner gets the mask, too."""
-    check(ours, theirs, "euler_a", 0.7, (recipe, "refiner"), **MASKED, strength=0.85)
+    check(refined, theirs, "euler_a", 0.7, (recipe, "refiner"), **MASKED, strength=0.85)
 
 
 # --- every scheduler, cut anywhere
@@ -182,5 +155,5 @@ def test_inpainting(recipe: str, ours: Ours, theirs: Theirs) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("share", [0.07, 0.3, 0.55, 0.8, 0.89])
 @pytest.mark.parametrize("scheduler", THEIR_SCHEDULERS)
-def test_every_scheduler(scheduler: str, share: float, ours: Ours, theirs: Theirs) -> None:
-    check(ours, theirs, scheduler, share)
+def test_every_scheduler(scheduler: str, share: float, refined: Refined, theirs: Theirs) -> None:
+    check(refined, theirs, scheduler, share)

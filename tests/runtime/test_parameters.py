@@ -13,7 +13,7 @@ from sdrt.kinds import Between
 from sdrt.parameters import ALIASES, PARAMETER, PARAMETERS, RECOMMENDED, Parameter
 from sdrt.request import Request, RequestOptions
 
-NOT_OPTIONS = {"prompt", "timesteps", "sigmas", "control"}  # of the command line
+NOT_OPTIONS = {"prompt", "control"}  # of the command line
 
 
 def test_the_table_holds_every_field_once() -> None:

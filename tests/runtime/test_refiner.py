@@ -13,10 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdrt import Bundle, BundleError, Pipeline, Request, RequestError
+from sdrt import Bundle, BundleError, Control, Pipeline, Request, RequestError
 from sdrt.command_line.main import main
-from sdrt.targets.engines import resolve
-from sdrt_engines import Array, FunctionEngine, Target, TargetError, resolve_target
+from sdrt.targets.engines import open_engine, resolve
+from sdrt_engines import (
+    Array,
+    Engine,
+    EngineError,
+    FunctionEngine,
+    Resolution,
+    Target,
+    TargetError,
+    resolve_target,
+)
 from support.backends import opening
 from support.function_networks import (
     BLURRY,
@@ -331,3 +340,32 @@ def test_a_target_needs_the_files_of_both(folders: tuple[Path, Path], tmp_path: 
     assert resolve(refined, "auto", backends).target == Target("cpu")
     (refiner / "engines" / "tensorrt-rtx").mkdir(parents=True)
     assert resolve(refined, "auto", backends).target == Target("tensorrt-rtx")
+
+
+def lost(feeds: dict[str, Array]) -> dict[str, Array]:
+    raise EngineError("refiner: device lost")
+
+
+def test_auto_continues_with_both_on_the_next_target(folders: tuple[Path, Path]) -> None:
+    base, refiner = map(Bundle.open, folders)
+    refined = base.refined_by(refiner)
+    engines: dict[str, Engine] = {
+        name: open_engine(*refined.owner_of(name), "cpu") for name in refined.components
+    }
+    signature = engines["refiner.unet"].signature
+    engines["refiner.unet"] = FunctionEngine(signature, lost, name="refiner.unet")
+    resolution = Resolution(Target("cuda"), others=[opening("cpu")])
+    with Pipeline(refined, resolution, engines) as pipe:
+        result = pipe(CIRCLE, **SHORT)
+    assert "cuda" in result.engine
+    assert "device lost" in result.engine
+    with Pipeline.open(folders[0], "cpu", refiner=folders[1]) as pipe:
+        np.testing.assert_array_equal(result.latents, pipe(CIRCLE, **SHORT).latents)
+
+
+def test_controlnets_steer_the_bundle_s_own_part(folders: tuple[Path, Path]) -> None:
+    with Pipeline.open(folders[0], "cpu", refiner=folders[1]) as pipe:
+        controls = {"edges": Control(IMAGE, end=0.5)}
+        plain, steered = (pipe(CIRCLE, control=control, **SHORT) for control in ({}, controls))
+        assert {"controlnet", "refiner_denoiser"} <= steered.timings.seconds.keys()
+        assert not np.array_equal(plain.latents, steered.latents)
