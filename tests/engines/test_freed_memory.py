@@ -35,6 +35,8 @@ def blocks(size: int, library: ctypes.CDLL) -> list[int]:
 def test_blocks_between_others_return() -> None:
     library = ctypes.CDLL(None)
     library.free.argtypes = [ctypes.c_void_p]
+    with returning_memory():
+        pass  # from now on, other blocks of a MiB are in the heap
     before = resident()
     with returning_memory():
         found = blocks(MIB, library)
@@ -49,7 +51,7 @@ def test_blocks_between_others_return() -> None:
 def test_what_was_freed_before_returns() -> None:
     library = ctypes.CDLL(None)
     with returning_memory():
-        pass  # from now on, blocks of a MiB are in the heap
+        pass  # as above
     before = resident()
     found = blocks(MIB, library)
     for block in found[:-1]:
