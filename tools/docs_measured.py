@@ -204,6 +204,21 @@ def memory() -> str:
     return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
 
 
+def loading_memory() -> str:
+    rows = newest("loading_memory")
+    lines = [
+        (
+            *name.split(", "),
+            f"{row['median']:.2f}",
+            f"{row['notes']['after']:.2f}",
+            f"{row['notes']['in convolutions']:.0%}",
+        )
+        for name, row in rows.items()
+    ]
+    headings = ("weights stored as", "", "peak", "once open", "weights of convolutions")
+    return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "starting": starting,
     "demo quality": demo_quality,
@@ -216,4 +231,5 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "shapes in turn": shapes_in_turn,
     "tuning": tuning,
     "memory": memory,
+    "loading memory": loading_memory,
 }

@@ -73,6 +73,8 @@ class MemoryUse:
     weights: float  # weights, once it has run
     feature_maps: float  # largest feature maps in a run
     scores: float  # largest attention matrices in a run; 0: never whole
+    # Weights of convolutions that are stored in half precision, at the peak of opening.
+    widened: float = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-_LARGE = 2**17  # bytes: glibc's own limit before a program frees a larger block
+_LARGE = 2**20  # bytes; with glibc's own limit, an eighth of it, a UNet opens 10 % slower
 _MOST = 2**25  # bytes: the highest limit that glibc sets itself
 
 

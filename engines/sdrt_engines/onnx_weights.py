@@ -30,14 +30,27 @@ from sdrt_engines.protobuf import (
 _GRAPH = 7
 _NODE, _WEIGHT = 1, 5
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
-_TYPE, _NAME, _EXTERNAL = 2, 8, 13
+_DIM, _TYPE, _NAME, _EXTERNAL = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
 _FLOAT32, _FLOAT16 = 1, 10
 _PREPACKED = "prepacked_"  # begins the keys of ONNX Runtime's own entries
 _ALIGNMENT = 64  # bytes
+_CONVOLUTION_AXES = 4  # out, in, height, width
 
 Place: TypeAlias = tuple[int, int]  # offset and length in the file of weights
 Entries: TypeAlias = dict[str, str]  # where a weight is: location, offset, length
+
+
+def share_in_convolutions(path: Path) -> float:
+    """The share of the weights of an ONNX file that convolutions have: those with four axes."""
+    sizes = {False: 0, True: 0}
+    with onnx_message(path) as message:
+        graph = message_of(message, _GRAPH)
+        for tensor in messages_of(fields_of(graph), _WEIGHT):
+            if entries := _entries_of(tensor):
+                num_axes = sum(number == _DIM for number, _ in fields_of(tensor))
+                sizes[num_axes == _CONVOLUTION_AXES] += _place_of(entries)[1]
+    return sizes[True] / max(sum(sizes.values()), 1)
 
 
 def write_widened(source: Path, model: Path) -> None:

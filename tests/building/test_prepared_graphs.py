@@ -89,6 +89,19 @@ def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
     assert verify_component(bundle, name, Target("cpu")).passed
 
 
+def test_variants_of_the_denoiser_share_their_weights(root: Path) -> None:
+    plain, controlled = (
+        root / f"engines/cpu/{name}/model.onnx_data" for name in ("unet", "unet_controlled")
+    )
+    assert plain.samefile(controlled)
+    assert not plain.samefile(root / "engines/cpu/text_encoder/model.onnx_data")
+    assert sorted(path.name for path in plain.parent.iterdir()) == [
+        "model.onnx",
+        "model.onnx_data",
+        PreparedGraph.RECORD_NAME,
+    ]
+
+
 def test_images_are_the_same(root: Path) -> None:
     images = [
         sdrt.Pipeline.open(bundle, "cpu", 1)("a blue star", seed=3, num_inference_steps=4).images[0]

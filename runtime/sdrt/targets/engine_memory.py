@@ -31,7 +31,7 @@ Refused = Callable[[Forecast], SdrtError]
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a running request was granted."""
+    """The memory that a running request was granted."""
 
     kept: Mapping[str, int]  # bytes that each of its networks will hold when it ends
     shared: int  # bytes that all open networks will hold at most, if it runs by stage; else 0

@@ -21,6 +21,7 @@ from sdrt.files.json_fields import JsonFields
 from sdrt.targets.reservations import OFF, VARIABLE
 from sdrt.targets.runnable import NETWORK_PRECISION, runnable
 from sdrt_engines import FreeMemory, MemoryUse, OutOfMemoryError, Target, backend_of
+from sdrt_engines.onnx_weights import share_in_convolutions
 
 _PROCESS = 100 * 2**20  # bytes of Python, numpy and a backend's library
 _NO_MEMORY = MemoryUse(0, 0, 0, 0)
@@ -96,7 +97,7 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     mapped = int(weights) if network.prepared and backend_of(target).on_cpu else 0
     arrays = _activations(bundle, component)
     return NetworkMemory(
-        opening=0 if mapped else int(use.opening * weights),
+        opening=0 if mapped else int(_opening(use, bundle, component) * weights),
         weights=0 if mapped else int(use.weights * weights),
         mapped=mapped,
         activations=Activations(
@@ -210,6 +211,17 @@ def out_of_memory(what: str, forecast: Forecast, remedies: Sequence[str] = ()) -
 def memory_text(size: int) -> str:
     """`7.6 GiB`, `310 MiB`"""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _opening(use: MemoryUse, bundle: Bundle, component: Component) -> float:
+    """The memory at the peak of opening, as a multiple of the weights."""
+    if not use.widened or component.precision not in _BYTES:
+        return use.opening
+    try:
+        share = share_in_convolutions(bundle.root / component.model)
+    except SdrtError:  # it is missing or broken, which opening will report
+        share = 0
+    return use.opening + use.widened * share
 
 
 def _num_weights(component: Component) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sdrt import Bundle, Forecast
 from sdrt.families.activations import NO_ACTIVATIONS, Activations
 from sdrt.families.family import LatentSpace
@@ -21,6 +23,7 @@ from sdrt.targets.forecast import (
     out_of_memory,
 )
 from sdrt_engines import BACKENDS, FreeMemory, Target, backend_of
+from sdrt_engines.onnx_weights import share_in_convolutions
 
 TEXT = Need("text_encoder", opening=30, weights=20, running=21)
 UNET = Need("unet", opening=170, weights=110, running=300)
@@ -112,6 +115,20 @@ def test_a_network_without_a_known_configuration_has_no_activations(bundle: Bund
     memory = network_memory(bundle, bundle.component("unet"), Target("cpu"))
     assert memory.activations == NO_ACTIVATIONS
     assert memory.weights > 0
+
+
+def test_weights_of_convolutions_in_half_precision_are_held_twice_while_opening() -> None:
+    demo = Bundle.open("demo")
+    unet = demo.component("unet")
+    assert unet.precision == "float16"
+    half = network_memory(demo, unet, Target("cpu"))
+    single = network_memory(demo, replace(unet, precision="float32"), Target("cpu"))
+    assert single.opening / single.weights == pytest.approx(1.15 / 1.1, rel=1e-3)
+    share = share_in_convolutions(demo.root / unet.model)
+    assert 0 < share < 1
+    assert half.opening / half.weights == pytest.approx((1.15 + share) / 1.1, rel=1e-3)
+    missing = replace(unet, model="a.onnx", files=(replace(unet.files[0], path="a.onnx"),))
+    assert network_memory(demo, missing, Target("cpu")).opening < half.opening
 
 
 def test_every_backend_that_runs_networks_knows_its_memory(bundle: Bundle) -> None:
