@@ -27,11 +27,7 @@ def remove_inputs(model: ModelProto, names: Collection[str]) -> ModelProto:
 
 
 def remove_no_ops(graph: GraphProto) -> None:
-    """Removes multiplications by 1, divisions by 1, and identities.
-
-    The first two are scales that diffusers leaves open; the tracer inserts the third if two weights
-    are equal.
-    """
+    """Removes multiplications and divisions by 1: scales that diffusers leaves open."""
     ones = {
         node.output[0]
         for node in graph.node
@@ -42,8 +38,7 @@ def remove_no_ops(graph: GraphProto) -> None:
         {
             node.output[0]: node.input[0]
             for node in graph.node
-            if node.op_type == "Identity"
-            or (node.op_type in ("Mul", "Div") and node.input[1] in ones)
+            if node.op_type in ("Mul", "Div") and node.input[1] in ones
         },
     )
 
