@@ -27,7 +27,10 @@ def remove_inputs(model: ModelProto, names: Collection[str]) -> ModelProto:
 
 
 def remove_no_ops(graph: GraphProto) -> None:
-    """Removes multiplications and divisions by 1: scales that diffusers leaves open."""
+    """Removes multiplications by 1, divisions by 1, and identities.
+
+    The first two are scales that diffusers leaves open; tracers insert the third for copies.
+    """
     ones = {
         node.output[0]
         for node in graph.node
@@ -38,7 +41,8 @@ def remove_no_ops(graph: GraphProto) -> None:
         {
             node.output[0]: node.input[0]
             for node in graph.node
-            if node.op_type in ("Mul", "Div") and node.input[1] in ones
+            if node.op_type == "Identity"
+            or (node.op_type in ("Mul", "Div") and node.input[1] in ones)
         },
     )
 
