@@ -14,11 +14,15 @@ from sdrt_export.checkpoints.parts import CONFIG_NAME
 from sdrt_export.networks.loading import Part
 from sdrt_export.networks.network import Network
 from sdrt_export.options import Report, WeightStorage, WeightType
+from sdrt_export.own_process import call_in_own_process
 from sdrt_export.tracing.half_weights import Rounded, all_fit_half
 from sdrt_export.tracing.onnx_from_network import write_variants
-from sdrt_export.tracing.parity import cases_from_network, checked_parity
+from sdrt_export.tracing.parity import Case, cases_from_network, checked_parity
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # of the weights, by their names in a manifest
+# Bytes of a model's weights in float32. A process takes seconds to start: as long as the export of
+# a small model.
+OWN_PROCESS_ABOVE = 2e9
 
 
 def export_part(
@@ -35,7 +39,8 @@ def export_part(
     networks = part.empty_networks()
     values: Mapping[str, torch.Tensor] = part.weights()
     report(f"{part.name}: running in torch")
-    cases = [cases_from_network(network) for network in part.networks()]
+    size = sum(4 * weight.numel() for weight in networks[0].parameters())
+    cases = _cases_in_own_process(part) if size > OWN_PROCESS_ABOVE else _cases_of(part)
     report(f"{part.name}: writing ONNX")
     if weights == "fp16":
         values = Rounded(part.name, values)
@@ -57,6 +62,15 @@ def export_part(
         )
         for network, expected, paths in zip(networks, cases, files, strict=True)
     )
+
+
+def _cases_in_own_process(part: Part) -> list[list[Case]]:
+    """The cases of a large model: its memory is free again before an engine loads the weights."""
+    return call_in_own_process(part.name, _cases_of, part)
+
+
+def _cases_of(part: Part) -> list[list[Case]]:
+    return [cases_from_network(network) for network in part.networks()]
 
 
 def _storage(
