@@ -2,13 +2,14 @@
 
 import gc
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from support.signals import end_by_signals
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here are tiny
 
@@ -48,13 +49,7 @@ OF_A_TIER = {
 
 
 def pytest_configure() -> None:
-    """Signals end the programs of tests even if they are ignored here, as by nohup."""
-    for number, handler in (
-        (signal.SIGINT, signal.default_int_handler),
-        (getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIG_DFL),
-    ):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+    end_by_signals()
 
 
 def pytest_collection_finish() -> None:

@@ -29,6 +29,7 @@ from fuzzing.bundles import Place
 from fuzzing.outcomes import BAD, GOOD, Case
 from sdrt import NoteWarning
 from sdrt_engines.packages import installed_versions
+from support.signals import end_by_signals
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print every case")
     parser.add_argument("--no-record", action="store_true", help="append no rows")
     options = parser.parse_args()
+    end_by_signals()
     warnings.simplefilter("ignore", NoteWarning)  # those that cases ask for are read by `call`
     wanted = [area for area in AREAS if not options.only or area.name in options.only]
     with tempfile.TemporaryDirectory(prefix="sdrt-faults-") as work:

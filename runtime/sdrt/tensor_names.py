@@ -10,6 +10,7 @@ from typing import Final
 
 # The networks: names of their folders inside a bundle.
 TEXT_ENCODER: Final = "text_encoder"
+TEXT_ENCODER_2: Final = "text_encoder_2"
 UNET: Final = "unet"
 VAE_DECODER: Final = "vae_decoder"
 VAE_ENCODER: Final = "vae_encoder"
@@ -26,7 +27,7 @@ SAMPLE: Final = "sample"  # UNet: (B, C, h, w); VAE encoder's input, decoder's o
 TIMESTEP: Final = "timestep"  # (B,) float32; a scalar in optimum's own folders
 ENCODER_HIDDEN_STATES: Final = "encoder_hidden_states"  # (B, L, D)
 TIMESTEP_COND: Final = "timestep_cond"  # (B, K): the guidance embedding of distilled UNets (LCM)
-TEXT_EMBEDS: Final = "text_embeds"  # (B, D): SDXL's pooled vector
+TEXT_EMBEDS: Final = "text_embeds"  # (B, D): SDXL's pooled vector, an output of text_encoder_2
 TIME_IDS: Final = "time_ids"  # (B, K): SDXL's numbers about the image
 OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 

@@ -99,7 +99,7 @@ def test_wrong_usage(arguments: list[str], message: str, folder: Path, capsys: C
         ),
         (
             ["--num-threads", "0"],
-            "num_threads: got 0, expected a whole number from 1 to 1024: leave",
+            "num_threads: got 0, expected a whole number from 1 to ",
         ),
         (
             ["--num-threads", "2", "--target", "cuda"],

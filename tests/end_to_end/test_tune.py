@@ -153,7 +153,7 @@ def test_a_slower_target_is_warned_of(toy: Bundle, capsys: Capture) -> None:
     [
         (["--target", "cdua"], 1, "unknown target 'cdua': did you mean 'cuda'?"),
         (["--target", "tensorrt"], 1, "tensorrt is not installed: pip install"),
-        (["--num-threads", "0"], 1, "num_threads: got 0, expected a whole number from 1 to 1024"),
+        (["--num-threads", "0"], 1, "num_threads: got 0, expected a whole number from 1 to "),
         (["--num-threads", "1,x"], 2, "argument --num-threads: got 'x', expected a whole number"),
         (["--width", "65"], 1, "width: got 65, expected a multiple of 8"),
         (["--batch", "0"], 1, "batch: got 0, expected above 0"),

@@ -267,7 +267,5 @@ def test_a_broken_model_is_named(
 
 
 def test_num_threads_is_checked(open_onnx: Opener, path: Path) -> None:
-    with pytest.raises(
-        EngineError, match="num_threads: got 0, expected a whole number from 1 to 1024"
-    ):
+    with pytest.raises(EngineError, match="num_threads: got 0, expected a whole number from 1 to "):
         open_onnx(path, num_threads=0)

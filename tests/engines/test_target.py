@@ -142,9 +142,7 @@ def test_auto_tries_the_backends_in_this_order() -> None:
 
 @pytest.mark.parametrize("target", ["auto", "cpu", "cuda"])
 def test_a_number_of_threads_that_cannot_be_is_refused_first(target: str) -> None:
-    with pytest.raises(
-        EngineError, match="num_threads: got 0, expected a whole number from 1 to 1024"
-    ):
+    with pytest.raises(EngineError, match="num_threads: got 0, expected a whole number from 1 to "):
         resolve_target(target, backends("tensorrt", "cuda", "cpu"), num_threads=0)
 
 

@@ -188,7 +188,7 @@ def test_a_closed_pipeline_says_so(pipe: Pipeline) -> None:
         ({"target": None}, "target: got None, known: auto, cpu, "),
         ({"target": 5}, "target: got 5, known: auto, cpu, "),
         ({"target": np.array(["auto", "cpu"])}, "target: got array"),
-        ({"num_threads": "x"}, "num_threads: got 'x', expected a whole number from 1 to 1024"),
+        ({"num_threads": "x"}, "num_threads: got 'x', expected a whole number from 1 to "),
         ({"num_threads": 10**5000}, "num_threads: got a whole number of 16610 bits"),
     ],
 )

@@ -47,6 +47,9 @@ def _run_command(arguments: Sequence[str]) -> int:
         options = parser.parse_args(arguments)
     except UsageError as error:
         return _report(error)
+    from sdrt.command_line.log_lines import log_in_lines  # --help does not need it
+
+    log_in_lines()
     try:
         with ending_signals():
             options.command(options)

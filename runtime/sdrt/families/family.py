@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from sdrt.errors import BundleError, quoted
-from sdrt.parameters import RECOMMENDED, check_recommended
+from sdrt.files.json_fields import within
+from sdrt.parameters import PARAMETER, RECOMMENDED, check_recommended
 
 MAX_NAME = 100  # letters of a component's name, which begins names of files
 
@@ -58,7 +59,7 @@ class TextRecipe:
     context: tuple[tuple[int, ...], ...] = ((0,),)
     pooled: tuple[int, ...] = ()
     width: int | None = None  # each part of the context is padded with zeros to this D (SD3: 4096)
-    empty_negative: Literal["encode", "zeros"] = "encode"  # of an empty negative prompt
+    missing_negative: Literal["encode", "zeros"] = "encode"  # None: encoded like "", or zeros
 
     def __post_init__(self) -> None:
         if not all(self.context):
@@ -142,7 +143,8 @@ class DenoiserFacts:
 
 @dataclass(frozen=True)
 class Family:
-    """One family of models. `defaults` have the names of a request's fields.
+    """One family of models. `defaults` have the names of a request's fields; `image_defaults` and
+    `inpainting_defaults` replace some of them for requests with an image or with a mask.
 
     `scheduler` holds the options that diffusers' pipeline corrects in a scheduler's configuration,
     `inpainting_scheduler` the further ones that it corrects for inpainting. `image_timesteps` says
@@ -155,6 +157,8 @@ class Family:
     latents: LatentSpace
     denoiser: DenoiserFacts
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    image_defaults: Mapping[str, Any] = field(default_factory=lambda: {"strength": 0.8})
+    inpainting_defaults: Mapping[str, Any] = field(default_factory=lambda: {"strength": 1.0})
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     inpainting_scheduler: Mapping[str, Any] = field(default_factory=dict)
     image_timesteps: Literal["left out", "spaced again"] = "left out"
@@ -164,6 +168,8 @@ class Family:
         for name in RECOMMENDED:
             if name not in self.defaults:
                 raise BundleError(f"defaults.{name}: missing")
+        for kind in ("image_defaults", "inpainting_defaults"):
+            _check_further_defaults(kind, getattr(self, kind))
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -180,6 +186,13 @@ class Family:
             "frames": self.latents.frames is not None,
         }
         return next((fact for fact, holds in facts.items() if holds), None)
+
+
+def _check_further_defaults(kind: str, defaults: Mapping[str, Any]) -> None:
+    """BundleError unless they hold a strength, and otherwise what a bundle's defaults may hold."""
+    with within(kind):
+        PARAMETER["strength"].kind.checked("strength", defaults.get("strength"))
+        check_recommended({name: defaults[name] for name in defaults if name != "strength"})
 
 
 def require_plain_name(field: str, name: str) -> None:

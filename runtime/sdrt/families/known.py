@@ -1,14 +1,15 @@
 """The families that sdrt runs, derived from diffusers' configurations.
 
 Source: diffusers 0.39, `StableDiffusionPipeline` and its img2img and inpaint variants,
-`LatentConsistencyModelPipeline`, `AutoencoderKL`, `UNet2DConditionModel`.
+`LatentConsistencyModelPipeline`, `StableDiffusionXLPipeline` and its variants, `AutoencoderKL`,
+`UNet2DConditionModel`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
@@ -18,6 +19,7 @@ from sdrt.files.json_fields import JsonFields, within
 # The roles of networks in folders of optimum's layout; a manifest states them itself.
 ROLES: Mapping[str, Role] = {
     names.TEXT_ENCODER: "text encoder",
+    names.TEXT_ENCODER_2: "text encoder",
     names.UNET: "denoiser",
     names.VAE_DECODER: "vae decoder",
     names.VAE_ENCODER: "vae encoder",
@@ -25,6 +27,7 @@ ROLES: Mapping[str, Role] = {
 
 _SD1_SCALING_FACTOR = 0.18215  # AutoencoderKL's default
 _MAX_TOKENS = 77  # CLIPTextConfig's default
+_PENULTIMATE: Mapping[str, Any] = {"layer": -2, "normed": False}
 
 
 # Reads diffusers' configuration of a part: "model_index", "text_encoder", "unet" or "vae".
@@ -41,52 +44,101 @@ def family_from_configs(read: Reader) -> Family:
     with within(path):
         class_name = index.text("_class_name")
         require_known_pipeline(class_name)
-    path, text_encoder = read("text_encoder")
-    with within(path):
-        max_tokens = text_encoder.integer("max_position_embeddings", _MAX_TOKENS)
-        encoder = Encoder(names.TEXT_ENCODER, "tokenizer", max_tokens=max_tokens)
     path, vae = read("vae")
     with within(path):
         latents = latents_from_config(vae)
     path, unet = read("unet")
+    if "StableDiffusionXL" in class_name:
+        text = _text_of_xl(index, read)
+        with within(path):
+            return _stable_diffusion_xl(index, text, _latents_of_xl(latents, vae), unet)
+    text = TextRecipe((_encoder(read, names.TEXT_ENCODER, "tokenizer"),))
     with within(path):
-        family = _stable_diffusion(encoder, latents, unet)
+        family = _stable_diffusion(text, latents, unet)
     return _latent_consistency(family) if "LatentConsistencyModel" in class_name else family
 
 
 def require_known_pipeline(class_name: str) -> None:
     """BundleError unless sdrt runs this pipeline class of diffusers or optimum."""
     name = class_name.removeprefix("ORT").removeprefix("Onnx")
-    other = name.startswith(("StableDiffusionXL", "StableDiffusion3"))
+    other = name.startswith("StableDiffusion3")
     if other or not name.startswith(("StableDiffusion", "LatentConsistencyModel")):
         raise BundleError(
-            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1 or 2 "
-            "(inpainting and LCM included): this version of sdrt runs no other family"
+            f"_class_name: got '{class_name}', expected a pipeline of Stable Diffusion 1, 2 or XL "
+            "(inpainting, refiner and LCM included): this version of sdrt runs no other family"
         )
 
 
-def _stable_diffusion(encoder: Encoder, latents: LatentSpace, unet: JsonFields) -> Family:
-    width, height = _native_size(unet, latents.vae_scale_factor)
-    distilled = unet.values.get("time_cond_proj_dim") is not None
+def _encoder(read: Reader, component: str, tokenizer: str, **facts: Any) -> Encoder:
+    path, config = read(component)
+    with within(path):
+        max_tokens = config.integer("max_position_embeddings", _MAX_TOKENS)
+        return Encoder(component, tokenizer, max_tokens=max_tokens, **facts)
+
+
+def _stable_diffusion(text: TextRecipe, latents: LatentSpace, unet: JsonFields) -> Family:
     # CLIP ViT-L/14 of version 1 is 768 wide, OpenCLIP ViT-H/14 of version 2 is 1024 wide
     version = 2 if unet.values.get("cross_attention_dim") == 1024 else 1
     return Family(
         name=f"stable-diffusion-{version}",
-        text=TextRecipe((encoder,)),
+        text=text,
         latents=latents,
-        denoiser=DenoiserFacts(
-            extra_channels=_extra_channels(unet, latents.channels),
-            guidance="embedded" if distilled else "classifier-free",
-        ),
-        defaults={
-            "guidance_scale": 7.5,
-            "num_inference_steps": 50,
-            "height": height,
-            "width": width,
-        },
+        denoiser=_facts(unet, latents),
+        defaults=_defaults(unet, latents, guidance_scale=7.5),
         scheduler={"steps_offset": 1, "clip_sample": False},
         inpainting_scheduler={"skip_prk_steps": True},
     )
+
+
+def _stable_diffusion_xl(
+    index: JsonFields, text: TextRecipe, latents: LatentSpace, unet: JsonFields
+) -> Family:
+    """The base model or its refiner, which has the second text encoder only."""
+    refiner = len(text.encoders) == 1
+    scored = index.flag("requires_aesthetics_score", default=False)
+    return Family(
+        name="stable-diffusion-xl-refiner" if refiner else "stable-diffusion-xl",
+        text=text,
+        latents=latents,
+        denoiser=replace(
+            _facts(unet, latents),
+            time_ids=("original_size", "crop", "aesthetic_score" if scored else "target_size"),
+        ),
+        defaults=_defaults(unet, latents, guidance_scale=5.0),
+        image_defaults={"strength": 0.3},
+        inpainting_defaults={"strength": 0.9999, "guidance_scale": 7.5},
+    )
+
+
+def _text_of_xl(index: JsonFields, read: Reader) -> TextRecipe:
+    """The penultimate states of both encoders, and the projected state of the second one."""
+    second = _encoder(
+        read, names.TEXT_ENCODER_2, "tokenizer_2", pooled=names.TEXT_EMBEDS, **_PENULTIMATE
+    )
+    zeros = index.flag("force_zeros_for_empty_prompt", default=True)
+    missing_negative: Literal["zeros", "encode"] = "zeros" if zeros else "encode"
+    if index.values.get(names.TEXT_ENCODER) in (None, [None, None]):
+        return TextRecipe((second,), pooled=(0,), missing_negative=missing_negative)
+    first = _encoder(read, names.TEXT_ENCODER, "tokenizer", **_PENULTIMATE)
+    return TextRecipe((first, second), ((0, 1),), (1,), missing_negative=missing_negative)
+
+
+def _facts(unet: JsonFields, latents: LatentSpace) -> DenoiserFacts:
+    distilled = unet.values.get("time_cond_proj_dim") is not None
+    return DenoiserFacts(
+        extra_channels=_extra_channels(unet, latents.channels),
+        guidance="embedded" if distilled else "classifier-free",
+    )
+
+
+def _defaults(unet: JsonFields, latents: LatentSpace, guidance_scale: float) -> dict[str, Any]:
+    width, height = _native_size(unet, latents.vae_scale_factor)
+    return {
+        "guidance_scale": guidance_scale,
+        "num_inference_steps": 50,
+        "height": height,
+        "width": width,
+    }
 
 
 def _latent_consistency(family: Family) -> Family:
@@ -108,6 +160,18 @@ def latents_from_config(vae: JsonFields) -> LatentSpace:
         scaling_factor=vae.number("scaling_factor", default=_SD1_SCALING_FACTOR),
         shift_factor=vae.number("shift_factor", default=0),
     )
+
+
+def _latents_of_xl(latents: LatentSpace, vae: JsonFields) -> LatentSpace:
+    """The same, with the mean and the spread of each channel that SDXL's pipelines read."""
+    mean, std = (_per_channel(vae, name) for name in ("latents_mean", "latents_std"))
+    return latents if mean is None or std is None else replace(latents, mean=mean, std=std)
+
+
+def _per_channel(vae: JsonFields, name: str) -> tuple[float, ...] | None:
+    if vae.values.get(name) is None:
+        return None
+    return tuple(JsonFields({name: value}).number(name) for value in vae.array(name))
 
 
 def _extra_channels(unet: JsonFields, latent_channels: int) -> Literal["none", "mask"]:

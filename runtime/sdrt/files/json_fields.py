@@ -86,6 +86,14 @@ class JsonFields:
             raise wrong_value(name, value, "a number")
         return float(value)
 
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        if default is not None and self.values.get(name) is None:
+            return default
+        value = self._value(name)
+        if not isinstance(value, bool):
+            raise wrong_value(name, value, "true or false")
+        return value
+
     def array(self, name: str) -> list[Any]:
         value = self._value(name)
         if not isinstance(value, list):

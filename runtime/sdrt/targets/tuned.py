@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sdrt.errors import BundleError
 from sdrt_engines import Target
-from sdrt_engines.threads import require_num_threads
+from sdrt_engines.threads import MAX_THREADS, require_num_threads
 
 _LARGEST = 1e9  # limit of all numbers here: seconds, pixels, runs
 
@@ -52,7 +52,7 @@ class Trial:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        require_num_threads(self.num_threads)
+        require_num_threads(self.num_threads, MAX_THREADS)  # of any machine
         if (self.error is None) != bool(self.steps):
             raise BundleError("steps: expected some if the trial ran, none if it failed")
 

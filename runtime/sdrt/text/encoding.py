@@ -62,7 +62,7 @@ def encode_prompts(
         else:
             encoded.append(_absent(prompts, encoder, recipe))
     states = _joined(encoded, recipe)
-    return states if recipe.empty_negative == "encode" else _without_empty(states, prompts)
+    return states if recipe.missing_negative == "encode" else _without_empty(states, prompts)
 
 
 def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:

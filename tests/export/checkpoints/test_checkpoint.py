@@ -157,8 +157,8 @@ def test_a_broken_configuration_is_reported(name: str, folder: Path) -> None:
     [
         (
             "model_index.json",
-            {"_class_name": "StableDiffusionXLPipeline"},
-            "got 'StableDiffusionXLPipeline', expected a pipeline of Stable Diffusion 1 or 2",
+            {"_class_name": "StableDiffusion3Pipeline"},
+            "got 'StableDiffusion3Pipeline', expected a pipeline of Stable Diffusion 1, 2 or XL",
         ),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "got 'FluxPipeline'"),
         (

@@ -79,7 +79,7 @@ def test_only_what_an_export_reads_is_downloaded_and_then_kept(
 
 def test_a_family_that_is_not_exported_costs_no_weights(repository: Path, tmp_path: Path) -> None:
     index = json.loads((repository / "model_index.json").read_text())
-    index["_class_name"] = "StableDiffusionXLPipeline"
+    index["_class_name"] = "StableDiffusion3Pipeline"
     (repository / "model_index.json").write_text(json.dumps(index))
     with hub_server(REPO, repository) as server:
         refused = find(REPO, server.url, tmp_path)

@@ -238,7 +238,7 @@ def test_a_bundle_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
         Bundle.open(root)
 
 
-@pytest.mark.parametrize("pipeline", ["FluxPipeline", "StableDiffusionXLPipeline", "DDPMPipeline"])
+@pytest.mark.parametrize("pipeline", ["FluxPipeline", "StableDiffusion3Pipeline", "DDPMPipeline"])
 def test_other_families_are_refused_by_name(tmp_path: Path, pipeline: str) -> None:
     root = write_onnx_folder(tmp_path / "folder")
     write_json(root / "model_index.json", {"_class_name": pipeline})

@@ -46,7 +46,7 @@ FAMILY = Family(
         context=((0, 1), (2,)),
         pooled=(1,),
         width=WIDTH,
-        empty_negative="zeros",
+        missing_negative="zeros",
     ),
     latents=LatentSpace(CHANNELS, SCALE, 0.5, shift_factor=0.1, multiple=2),
     denoiser=DenoiserFacts("transformer", time_ids=("original_size", "crop", "target_size")),

@@ -21,7 +21,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def family(**changes: dict[str, Any]) -> Family:
     """The family of Stable Diffusion 1.5's configurations with some changes."""
-    configs = {part: config | changes.get(part, {}) for part, config in CONFIGS.items()}
+    parts = dict.fromkeys([*CONFIGS, *changes])
+    configs = {part: CONFIGS.get(part, {}) | changes.get(part, {}) for part in parts}
     return family_from_configs(lambda part: (f"{part}.json", JsonFields(configs[part])))
 
 
@@ -61,15 +62,68 @@ def test_latent_consistency_models(pipeline: str) -> None:
     assert (plain.image_timesteps, changed.image_timesteps) == ("left out", "spaced again")
 
 
+SDXL: dict[str, dict[str, Any]] = {
+    "model_index": {
+        "_class_name": "StableDiffusionXLPipeline",
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "force_zeros_for_empty_prompt": True,
+    },
+    "text_encoder_2": {},
+    "unet": {"sample_size": 128, "cross_attention_dim": 2048},
+    "vae": {"scaling_factor": 0.13025},
+}
+SECOND = Encoder("text_encoder_2", "tokenizer_2", layer=-2, normed=False, pooled="text_embeds")
+
+
+def sdxl(**changes: dict[str, Any]) -> Family:
+    """The family of SDXL's configurations with some changes."""
+    parts = {part: config | changes.get(part, {}) for part, config in SDXL.items()}
+    return family(**parts)
+
+
+def test_stable_diffusion_xl() -> None:
+    first = Encoder("text_encoder", "tokenizer", layer=-2, normed=False)
+    assert sdxl() == Family(
+        name="stable-diffusion-xl",
+        text=TextRecipe((first, SECOND), ((0, 1),), (1,), missing_negative="zeros"),
+        latents=LatentSpace(4, 8, 0.13025),
+        denoiser=DenoiserFacts(time_ids=("original_size", "crop", "target_size")),
+        defaults={"guidance_scale": 5.0, "num_inference_steps": 50, "height": 1024, "width": 1024},
+        image_defaults={"strength": 0.3},
+        inpainting_defaults={"strength": 0.9999, "guidance_scale": 7.5},
+    )
+
+
+def test_its_refiner_has_the_second_encoder_only() -> None:
+    index = {
+        "_class_name": "StableDiffusionXLImg2ImgPipeline",
+        "text_encoder": [None, None],
+        "requires_aesthetics_score": True,
+        "force_zeros_for_empty_prompt": False,
+    }
+    refiner = sdxl(model_index=index)
+    assert refiner.name == "stable-diffusion-xl-refiner"
+    assert refiner.text == TextRecipe((SECOND,), pooled=(0,))
+    assert refiner.denoiser.time_ids == ("original_size", "crop", "aesthetic_score")
+
+
+def test_sdxl_reads_the_mean_and_spread_of_each_channel() -> None:
+    spread = {"latents_mean": [0, 1, 2, 3], "latents_std": [1, 2, 3, 4.5]}
+    latents = sdxl(vae=spread).latents
+    assert (latents.mean, latents.std) == ((0, 1, 2, 3), (1, 2, 3, 4.5))
+    assert family(vae=spread).latents.mean is None  # Stable Diffusion 1's pipelines do not
+
+
 @pytest.mark.parametrize(
-    "pipeline", ["FluxPipeline", "StableDiffusionXLPipeline", "ORTStableDiffusion3Pipeline"]
+    "pipeline", ["FluxPipeline", "StableDiffusion3Pipeline", "ORTStableDiffusion3Pipeline"]
 )
 def test_other_families_are_refused_by_name(pipeline: str) -> None:
     with pytest.raises(BundleError) as caught:
         family(model_index={"_class_name": pipeline})
     assert str(caught.value) == (
         f"model_index.json: _class_name: got '{pipeline}', expected a pipeline of Stable Diffusion "
-        "1 or 2 (inpainting and LCM included): this version of sdrt runs no other family"
+        "1, 2 or XL (inpainting, refiner and LCM included): this version of sdrt runs no other "
+        "family"
     )
 
 
@@ -117,6 +171,7 @@ def test_prompts_have_the_encoder_s_length() -> None:
         ("vae", {"scaling_factor": 0}, "vae.json: scaling_factor: got 0, expected any other numb"),
         ("vae", {"latent_channels": 4.5}, "vae.json: latent_channels: got 4.5, expected an integ"),
         ("vae", {"block_out_channels": 3}, "vae.json: block_out_channels: got 3, expected an arr"),
+        ("model_index", {"_class_name": 1}, "model_index.json: _class_name: got 1, expected a str"),
         ("text_encoder", {"max_position_embeddings": 1}, "text_encoder.json: max_tokens: got 1"),
     ],
 )
