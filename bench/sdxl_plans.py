@@ -31,7 +31,6 @@ def main() -> None:
 
 def synthetic_bundle(work: Path) -> Path:
     from sdrt_export.architectures import SDXL
-
     from sdrt_export.exporting import export_checkpoint
     from sdrt_export.synthetic import make_checkpoint
 

@@ -69,12 +69,11 @@ def in_a_process(*arguments: object) -> str:
 
 def write_unet(weights: str, folder: str) -> None:
     from sdrt_export.networks.unet import UNet
-    from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
+    from sdrt_export.tracing.half_weights import Rounded
+    from sdrt_export.tracing.onnx_from_network import write_onnx
 
     unet = UNet(torch_unet())
-    if weights == "fp16":
-        round_weights(unet)
-    write_onnx(unet, Path(folder), weights)
+    write_onnx(unet, Path(folder), weights, Rounded(unet.name, unet.model.state_dict()))
 
 
 if __name__ == "__main__":

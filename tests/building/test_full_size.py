@@ -62,7 +62,6 @@ def test_a_vae_that_overflows_is_half_as_far_as_it_can_be(
 
 def test_sdxl_builds_without_a_gpu(tmp_path: Path) -> None:
     from sdrt_export.architectures import SDXL
-
     from sdrt_export.exporting import export_checkpoint
     from sdrt_export.synthetic import make_checkpoint
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, ControlNetModel, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -31,9 +32,12 @@ from sdrt_export.checkpoints.parts import (
     VAE,
     PartKind,
 )
+from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
+from sdrt_export.networks.empty_model import empty_model
 from sdrt_export.networks.network import Network
+from sdrt_export.networks.stored_weights import StoredWeights, lack_of_weights, stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
@@ -51,6 +55,16 @@ class ModelKind:
     # One tuple for each folder of the bundle: the variants of one network, each with more inputs
     # than the one before it.
     networks: tuple[tuple[type[Network], ...], ...]
+
+    def from_config(self, folder: Path) -> nn.Module:
+        """The model of the configuration in `folder`, newly initialised."""
+        if issubclass(self.read_with, ConfigMixin):  # of diffusers
+            model = self.read_with.from_config(self.read_with.load_config(folder))
+        else:
+            config = self.read_with.config_class
+            model = self.read_with(config.from_pretrained(folder, **self.options))
+        assert isinstance(model, nn.Module)
+        return model
 
 
 # The eager attention has its scale as a number in the graph; the fused one computes it.
@@ -72,79 +86,101 @@ MODELS: Mapping[PartKind, ModelKind] = {
 
 @dataclass(frozen=True)
 class Part:
-    """The contents of one folder of a bundle: a model, as one network or as variants of one.
-
-    `networks` reads the model; each call reads it again.
-    """
+    """The contents of one folder of a bundle: a model, as one network or as variants of one."""
 
     name: str
-    config: Path
-    networks: Callable[[], list[Network]]
+    title: str  # in errors
+    kind: PartKind
+    root: Path  # of the checkpoint
+    files: Weights
+    variants: tuple[Callable[[nn.Module], Network], ...]
+
+    @property
+    def config(self) -> Path:
+        """The configuration of the model."""
+        return self.root / self.kind.config
+
+    def networks(self) -> list[Network]:
+        """The networks, for running. Each call reads the model.
+
+        CheckpointError if a weight is missing, or its shape differs from the configuration.
+        """
+        model = self._read()
+        return [variant(model) for variant in self.variants]
+
+    def empty_networks(self) -> list[Network]:
+        """The networks without weights, for tracing. CheckpointError for a bad configuration."""
+        model = self._empty()
+        return [variant(model) for variant in self.variants]
+
+    def weights(self) -> StoredWeights:
+        """The weights of the model. CheckpointError as from `networks`."""
+        files = [self.root / file for file in self.files.files]
+        weights = self._empty().state_dict()
+        return stored_weights(
+            self.title, files, {name: weight.shape for name, weight in weights.items()}
+        )
+
+    def _read(self) -> nn.Module:
+        model = MODELS[self.kind]
+        with _no_progress_bar(), _failures_of_libraries(self.title):
+            module, report = model.read_with.from_pretrained(
+                self.config.parent,
+                variant=self.files.variant,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **model.options,
+            )
+        missing = sorted(report["missing_keys"])
+        if missing:  # diffusers and transformers continue with random weights
+            raise CheckpointError(lack_of_weights(self.title, missing))
+        assert isinstance(module, nn.Module)
+        return module
+
+    def _empty(self) -> nn.Module:
+        model, folder = MODELS[self.kind], self.config.parent
+        with _failures_of_libraries(self.title):
+            return empty_model(lambda: model.from_config(folder))
 
 
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
     """The parts of a checkpoint, followed by the ControlNets in it."""
     parts = [
-        _part_from_checkpoint(kind, variants, checkpoint)
+        Part(
+            name=variants[0].name,
+            title=f"the {kind.folder} of '{checkpoint.source}'",
+            kind=kind,
+            root=checkpoint.folder,
+            files=checkpoint.weights[kind],
+            variants=variants,
+        )
         for kind in checkpoint.kind.parts
         for variants in MODELS[kind].networks
     ]
     return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
 
 
-def _part_from_checkpoint(
-    kind: PartKind, variants: tuple[type[Network], ...], checkpoint: Checkpoint
-) -> Part:
-    """The part of a bundle that holds these networks of a checkpoint's part.
-
-    Its `networks` raises CheckpointError if a weight is missing, or its shape differs from the
-    configuration.
-    """
-
-    def networks() -> list[Network]:
-        folder, variant = checkpoint.folder / kind.folder, checkpoint.weights[kind].variant
-        model = _read(kind, folder, variant, f"the {kind.folder} of '{checkpoint.source}'")
-        return [network(model) for network in variants]
-
-    return Part(variants[0].name, checkpoint.folder / kind.config, networks)
-
-
 def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
-    """The part of a bundle that holds a ControlNet. CheckpointError as above."""
+    """The part of a bundle that holds a ControlNet."""
+    return Part(
+        name=names.controlnet(controlnet.name),
+        title=f"the ControlNet '{controlnet.source}'",
+        kind=controlnet.kind,
+        root=controlnet.folder,
+        files=controlnet.weights,
+        variants=(partial(ControlNet, name=controlnet.name),),
+    )
 
-    def networks() -> list[Network]:
-        title = f"the ControlNet '{controlnet.source}'"
-        model = _read(controlnet.kind, controlnet.folder, controlnet.weights.variant, title)
-        return [ControlNet(model, controlnet.name)]
 
-    config = controlnet.folder / controlnet.kind.config
-    return Part(names.controlnet(controlnet.name), config, networks)
-
-
-def _read(kind: PartKind, folder: Path, variant: str | None, title: str) -> nn.Module:
-    """The model in `folder`; `title` names it in errors."""
-    model = MODELS[kind]
+@contextmanager
+def _failures_of_libraries(title: str) -> Iterator[None]:
+    """Translates what a bad configuration or file raises, which can be anything."""
     try:
-        with _no_progress_bar():
-            module, report = model.read_with.from_pretrained(
-                folder,
-                variant=variant,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **model.options,
-            )
-    except Exception as error:  # a bad configuration can raise anything
+        yield
+    except Exception as error:
         message = " ".join(str(error).split())
         raise CheckpointError(f"{title} does not load: {message}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:  # diffusers and transformers continue with random weights
-        raise CheckpointError(
-            f"{title} lacks {len(missing)} weights, the first is {missing[0]}: "
-            "save or download it again"
-        )
-    assert isinstance(module, nn.Module)
-    return module
 
 
 @contextmanager

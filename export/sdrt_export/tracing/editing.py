@@ -29,8 +29,7 @@ def remove_inputs(model: ModelProto, names: Collection[str]) -> ModelProto:
 def remove_no_ops(graph: GraphProto) -> None:
     """Removes multiplications by 1, divisions by 1, and identities.
 
-    The first two are scales that diffusers leaves open; the tracer inserts the third if two weights
-    are equal.
+    The first two are scales that diffusers leaves open; tracers insert the third for copies.
     """
     ones = {
         node.output[0]

@@ -20,6 +20,22 @@ Dims: TypeAlias = Sequence[int | str]  # equal names are equal sizes; "" may be 
 
 MODEL_PREFIX = "model."  # of a weight's name in a `Network`; the rest is its name in the checkpoint
 
+
+@dataclass(frozen=True)
+class View:
+    """A weight whose values are read later, possibly with other axes."""
+
+    weight: str  # its name in the checkpoint
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def of(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The view of one of these weights; it shares the weight's memory."""
+        return weights[self.weight].contiguous().as_strided(self.shape, self.stride)
+
+
+Source: TypeAlias = View | torch.Tensor  # of an initializer
+
 _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "Add": torch.add,
     "Sub": torch.sub,
@@ -28,17 +44,19 @@ _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-def fold(model: ModelProto, weights: Tensors) -> Tensors:
+def fold(model: ModelProto, weights: Mapping[str, Sequence[int]]) -> dict[str, Source]:
     """Removes from the graph constants, views of weights, and everything that known sizes decide.
 
-    `weights` are inputs of the graph, by name. Returns the tensors that the remaining nodes use, by
-    their names there: weights are named as in the checkpoint, followed by the operator if one was
-    folded (`….to_q.weight.Transpose`), short constants by their value (`int64 [0, 2, -1]`). A view
-    shares its weight's memory.
+    `weights` are the shapes of inputs of the graph, by name. Returns what the remaining nodes read,
+    by the names there: weights are named as in the checkpoint, followed by the operator if one was
+    folded (`….to_q.weight.Transpose`), short constants by their value (`int64 [0, 2, -1]`).
     """
     graph = model.graph
-    facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, dict(weights))
+    # On the meta device weights have shapes and strides, and no values.
+    values = {name: torch.empty(*shape, device="meta") for name, shape in weights.items()}
+    facts = _Facts(_shapes_in(model), {node.output[0]: node for node in graph.node}, values)
     names = {name: name.removeprefix(MODEL_PREFIX) for name in weights}
+    viewed = dict(names)  # the weight of each view
     views: Tensors = {}  # by their names
     nodes = []
     for node in graph.node:
@@ -46,23 +64,30 @@ def fold(model: ModelProto, weights: Tensors) -> Tensors:
         if tensor is not None:
             output = node.output[0]
             names[output] = _name(node, tensor, names, views)
-            facts.values[output] = tensor
+            values[output] = tensor
+            if tensor.is_meta:
+                viewed[output] = viewed[node.input[0]]
             continue
         nodes.append(facts.single_size(node) or node)
         target = facts.target_of(node)
         if target is not None:
             shape = node.input[1] = f"{node.output[0]}.shape"
-            facts.values[shape], names[shape] = target, _literal(target)
-    nodes = _needed(nodes, {value.name for value in graph.output})
-    tensors: Tensors = {}
-    for node in nodes:
-        for place, name in enumerate(node.input):
-            if name in facts.values:
-                node.input[place] = names[name]
-                tensors[names[name]] = facts.values[name]
+            values[shape], names[shape] = target, _literal(target)
     del graph.node[:]
-    graph.node.extend(nodes)
-    return tensors
+    graph.node.extend(_needed(nodes, {value.name for value in graph.output}))
+    sources: dict[str, Source] = {}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in values:
+                node.input[place] = names[name]
+                sources[names[name]] = _source(values[name], viewed.get(name))
+    return sources
+
+
+def _source(tensor: torch.Tensor, weight: str | None) -> Source:
+    if weight is None:
+        return tensor
+    return View(weight, tuple(tensor.shape), tensor.stride())
 
 
 @dataclass(frozen=True)
@@ -181,7 +206,7 @@ def _name(node: NodeProto, tensor: torch.Tensor, names: Mapping[str, str], views
     other = views.setdefault(view, tensor)
     if (other.shape, other.stride()) == (tensor.shape, tensor.stride()):
         return view
-    # Equal weights are one tensor in a trace, possibly with several views.
+    # A weight that several layers share may have several views.
     return f"{view} {list(tensor.shape)} {list(tensor.stride())}"
 
 

@@ -1,4 +1,4 @@
-"""A network to an ONNX file: traced without weights, which then go straight from torch to disk.
+"""A network to an ONNX file: traced without weights, which are copied one by one.
 
 Why torch's TorchScript exporter and not the newer one (`dynamo=True`): measured with torch 2.13 on
 a two-level UNet of 14,000 weights with batch, height, width and sequence open, the newer one takes
@@ -7,16 +7,17 @@ give the same numbers. `PlainAttention` and `fold` remove most of the arithmetic
 leaves. Its patterns (InstanceNormalization for group norms, MatMul and Softmax for attention) are
 those that engines' optimisers look for.
 
-Why without weights: no serialised copy in memory and no limit of 2 GB; peak memory is the model
-plus one tensor. And initializers have the names of the weights in the checkpoint, followed by the
-operator if one was folded: `….to_q.weight.Transpose`.
+Why without weights: no copy in memory and no limit of 2 GB. The network may have none at all (see
+`networks.empty_model`), so a model of any size is exported in the memory of a trace and one tensor.
+And initializers have the names of the weights in the checkpoint, followed by the operator if one
+was folded: `….to_q.weight.Transpose`.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,30 +33,39 @@ from onnx import (
 )
 
 from sdrt_engines import Array, Signature, TensorSpec
-from sdrt_export.errors import ExportError
 from sdrt_export.external_data import DATA_NAME, PAGE, initializer
 from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.options import WeightType
 from sdrt_export.tracing.editing import remove_inputs, remove_no_ops
-from sdrt_export.tracing.folding import MODEL_PREFIX, Tensors, fold
+from sdrt_export.tracing.folding import Source, View, fold
+from sdrt_export.tracing.half_weights import fits_half
 
 OPSET = 17  # the first with LayerNormalization
 TRACED = TraceSize(batch=2, height=16, width=24, sequence=77)
 
 
-def write_onnx(network: Network, folder: Path, weights: WeightType = "fp32") -> list[Path]:
+def write_onnx(
+    network: Network,
+    folder: Path,
+    stored: WeightType = "fp32",
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> list[Path]:
     """Writes `model.onnx` and, for the large tensors, `model.onnx_data`; the paths, in this order.
 
     With "fp16" the data file holds float16, and each tensor is cast to float32 before its use, so
-    computation stays float32; engines fold the casts when they load. Round the weights first
-    (`round_weights`): a tensor that float16 would change stays float32.
+    computation stays float32; engines fold the casts when they load. A tensor that float16 would
+    change stays float32 (see `Rounded`). `weights` are by default those of the network; any
+    floating-point type is accepted, and one at a time is in memory.
     """
-    (files,) = write_variants([network], folder, weights)
+    (files,) = write_variants([network], folder, stored, weights)
     return files
 
 
 def write_variants(
-    networks: Sequence[Network], folder: Path, weights: WeightType = "fp32"
+    networks: Sequence[Network],
+    folder: Path,
+    stored: WeightType = "fp32",
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> list[list[Path]]:
     """Writes variants of one model, each with more inputs than the one before; the files of each.
 
@@ -63,16 +73,19 @@ def write_variants(
     one data file.
     """
     traced = trace(networks[-1])
+    if weights is None:
+        weights = networks[-1].model.state_dict()
     known = {spec.name for spec in networks[-1].signature.inputs}
     data_path = folder / DATA_NAME
     with data_path.open("wb") as data:
-        store = TensorStore(data, weights)
+        store = TensorStore(weights, data, stored)
         for network in networks:
             lacking = known - {spec.name for spec in network.signature.inputs}
             model = remove_inputs(traced, lacking)
-            tensors = fold(model, network.state_dict())
+            shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+            sources = fold(model, shapes)
             describe(model.graph, network.signature)
-            store.attach(model.graph, tensors)
+            store.attach(model.graph, sources)
             (folder / network.file_name).write_bytes(model.SerializeToString())
         has_data = data.tell() > 0
     if not has_data:
@@ -105,6 +118,7 @@ def trace(network: Network) -> ModelProto:
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
             dynamic_axes=open_axes,
+            keep_initializers_as_inputs=True,  # else equal weights become one
         )
     model = onnx.load_model_from_string(file.getvalue())
     remove_no_ops(model.graph)
@@ -129,18 +143,20 @@ class TensorStore:
     A name means the same tensor in all graphs, so `data` holds each once.
     """
 
-    def __init__(self, data: BinaryIO, weights: WeightType) -> None:
-        self.data, self.weights = data, weights
+    def __init__(
+        self, weights: Mapping[str, torch.Tensor], data: BinaryIO, stored: WeightType
+    ) -> None:
+        self.weights, self.data, self.stored = weights, data, stored
         self.initializers: dict[str, TensorProto] = {}  # by the names in graphs
 
-    def attach(self, graph: GraphProto, tensors: Tensors) -> None:
+    def attach(self, graph: GraphProto, sources: Mapping[str, Source]) -> None:
         """Adds to the graph the tensors that it needs, with casts if `data` holds float16."""
         casts = []
-        for name, tensor in tensors.items():
+        for name, source in sources.items():
             if name not in self.initializers:
-                self.initializers[name] = self._stored(name, tensor)
+                self.initializers[name] = self._initializer(name, source)
             initializer = self.initializers[name]
-            assert tuple(initializer.dims) == tensor.shape, name
+            assert tuple(initializer.dims) == source.shape, name
             graph.initializer.append(initializer)
             if initializer.name != name:
                 casts.append(
@@ -150,41 +166,14 @@ class TensorStore:
         del graph.node[:]
         graph.node.extend(nodes)
 
-    def _stored(self, name: str, tensor: torch.Tensor) -> TensorProto:
-        half = _exact_half(tensor) if self.weights == "fp16" else None
-        if half is None:
-            return initializer(name, _array_of(tensor), self.data)
-        return initializer(f"{name}.fp16", _array_of(half), self.data)
-
-
-def _exact_half(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The tensor in float16 if that is worth a cast and loses nothing, else None."""
-    if tensor.dtype != torch.float32 or tensor.nbytes < PAGE:
-        return None
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor) else None
+    def _initializer(self, name: str, source: Source) -> TensorProto:
+        if not isinstance(source, View):
+            return initializer(name, _array_of(source), self.data)
+        weight = source.of(self.weights)
+        if self.stored == "fp16" and 4 * weight.numel() >= PAGE and fits_half(weight):
+            return initializer(f"{name}.fp16", _array_of(weight.half()), self.data)
+        return initializer(name, _array_of(weight.float()), self.data)
 
 
 def _array_of(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.detach().contiguous().numpy())
-
-
-def fit_half(network: Network) -> bool:
-    """True if float16 represents every weight of the network exactly."""
-    return all(torch.equal(weight.half().float(), weight) for weight in network.parameters())
-
-
-def round_weights(network: Network) -> None:
-    """Rounds the network's weights to float16's values, in place.
-
-    ExportError if one is too large for float16.
-    """
-    for name, weight in network.named_parameters():
-        rounded = weight.half()
-        if not rounded.isfinite().all():
-            weight_name = name.removeprefix(MODEL_PREFIX)
-            raise ExportError(
-                f"{network.name}: {weight_name} reaches {weight.abs().max():.3g}, beyond "
-                "float16's 65504: export with float32 weights"
-            )
-        weight.copy_(rounded)

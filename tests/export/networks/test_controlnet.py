@@ -20,7 +20,8 @@ from sdrt_export.networks.controlnet import ControlledUNet, ControlNet, Skip, sk
 from sdrt_export.networks.network import TraceSize
 from sdrt_export.networks.unet import UNet
 from sdrt_export.options import WeightType
-from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx, write_variants
+from sdrt_export.tracing.half_weights import Rounded
+from sdrt_export.tracing.onnx_from_network import write_onnx, write_variants
 from support.exported_networks import assert_near, run_exported, run_in_bundle
 
 pytestmark = [
@@ -208,9 +209,9 @@ def test_the_plain_graph_is_what_it_is_without_control(
     both.mkdir()
     unet = tiny_pipeline(name).unet
     network = UNet(unet)
-    round_weights(network)
-    model, data = write_onnx(network, alone, weights)
-    files = write_variants([network, ControlledUNet(unet)], both, weights)
+    rounded = Rounded(network.name, unet.state_dict())
+    model, data = write_onnx(network, alone, weights, rounded)
+    files = write_variants([network, ControlledUNet(unet)], both, weights, rounded)
 
     assert files == [
         [both / name, both / "model.onnx_data"] for name in (model.name, "controlled.onnx")

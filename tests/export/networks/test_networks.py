@@ -16,7 +16,8 @@ from sdrt_export.networks.network import Network, TraceSize
 from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
-from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
+from sdrt_export.tracing.half_weights import Rounded
+from sdrt_export.tracing.onnx_from_network import write_onnx
 from support.clip_skip import repair_clip_skip
 from support.exported_networks import assert_near, run_exported, run_in_bundle
 
@@ -134,12 +135,12 @@ def test_halves_give_the_very_numbers_of_rounded_weights(
 ) -> None:
     """The casts are exact in every engine."""
     network = network_of(tiny_pipeline("v_prediction"))
-    round_weights(network)
+    rounded = Rounded(network.name, network.model.state_dict())
     outputs, sizes = [], []
     for weights in ("fp32", "fp16"):
         folder = tmp_path / weights
         folder.mkdir()
-        model, data = write_onnx(network, folder, weights)
+        model, data = write_onnx(network, folder, weights, rounded)
         sizes.append(data.stat().st_size)
         inputs = network.inputs_at(TraceSize(2, 8, 12, 77), torch.Generator().manual_seed(4))
         outputs.append(run_exported(network, model, *inputs))

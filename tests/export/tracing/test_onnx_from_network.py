@@ -16,7 +16,8 @@ from sdrt_export.networks.network import Network
 from sdrt_export.networks.text_encoder import TextEncoder
 from sdrt_export.networks.unet import UNet
 from sdrt_export.networks.vae import VaeEncoder
-from sdrt_export.tracing.onnx_from_network import round_weights, write_onnx
+from sdrt_export.tracing.half_weights import Rounded
+from sdrt_export.tracing.onnx_from_network import write_onnx
 
 pytestmark = pytest.mark.export
 
@@ -89,8 +90,8 @@ def test_the_graph_is_plain(model: ModelProto) -> None:
 
 def test_halves_are_cast_before_their_use(tmp_path: Path) -> None:
     network = TextEncoder(tiny_pipeline("v_prediction").text_encoder)
-    round_weights(network)
-    write_onnx(network, tmp_path, "fp16")
+    weights = Rounded(network.name, network.model.state_dict())
+    write_onnx(network, tmp_path, "fp16", weights)
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     halves = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
     casts = [node for node in model.graph.node if set(node.input) & halves]
@@ -102,12 +103,13 @@ def test_halves_are_cast_before_their_use(tmp_path: Path) -> None:
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
 
 
-def test_a_weight_that_halves_do_not_hold_is_reported_by_name() -> None:
+def test_a_weight_that_halves_do_not_hold_is_reported_by_name(tmp_path: Path) -> None:
     network = UNet(tiny_pipeline("classic").unet)
     with torch.no_grad():
         network.model.conv_in.weight[0, 0, 0, 0] = 1e6
+    weights = Rounded(network.name, network.model.state_dict())
     with pytest.raises(ExportError, match=r"unet: conv_in\.weight reaches 1e\+06, beyond float16"):
-        round_weights(network)
+        write_onnx(network, tmp_path, "fp16", weights)
 
 
 def test_a_weight_that_was_not_rounded_stays_whole(tmp_path: Path) -> None:
