@@ -182,10 +182,11 @@ SDXL_TURBO = replace(
     },
 )
 
-# Differences of published ControlNets from the UNet's first half:
-# https://huggingface.co/diffusers/controlnet-canny-sdxl-1.0-mid and -small; the full one has none.
+# Differences of smaller ControlNets from the first half of SDXL's UNet, which the full ones are.
+# https://huggingface.co/diffusers/controlnet-canny-sdxl-1.0-mid
 MID: Config = {
     "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
     "transformer_layers_per_block": 1,
 }
+# Without transformers in the blocks.
 SMALL: Config = {"down_block_types": ("DownBlock2D",) * 3, "transformer_layers_per_block": 1}

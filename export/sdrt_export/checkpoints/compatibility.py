@@ -82,8 +82,8 @@ def complaints_about_options(
     for option, expected in part.present:
         if config.get(option) != expected:
             yield (
-                f"{subject} has {option}={config.get(option)!r}, expected {expected!r}, as all of "
-                f"{kind.title} have"
+                f"{subject} has {option}={config.get(option)!r}, expected {expected!r} as in "
+                f"{kind.title}"
             )
 
 
@@ -108,12 +108,9 @@ def _complaints_about_kind(
         got = config.get(part.library.class_field)
         if got != part.class_name:
             yield f"its {part.title} is {got}, expected {part.class_name}"
-        architectures = config.get("architectures") or [part.architecture]
-        if part.architecture is not None and part.architecture not in architectures:
-            yield (
-                f"its {part.title} is {', '.join(map(str, architectures))}, "
-                f"expected {part.architecture}"
-            )
+        named = config.get("architectures")  # older configurations lack it
+        if part.architecture and named and [part.architecture] != named:
+            yield f"its {part.title} is {named!r:.80}, expected [{part.architecture!r}]"
     for part, config in configs.items():
         yield from complaints_about_options(part, config, kind, f"its {part.title}")
     denoiser = kind.part("denoiser")

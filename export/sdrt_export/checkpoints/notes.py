@@ -44,7 +44,8 @@ def _notes_on_vae(folder: Path, kind: CheckpointKind) -> Iterator[Note]:
     """A note if the scaling factor is that of the VAE of another family: the latents would fit."""
     default = _SCALING_FACTORS[STABLE_DIFFUSION]
     vae = fields_from_file(folder / VAE.config)
-    factor, expected = vae.number("scaling_factor", default=default), _SCALING_FACTORS[kind]
+    factor = vae.number("scaling_factor", default=default)
+    expected = _SCALING_FACTORS.get(kind, factor)
     if factor != expected and factor in _SCALING_FACTORS.values():
         other = next(each for each, value in _SCALING_FACTORS.items() if value == factor)
         yield Note(

@@ -171,7 +171,7 @@ CONTROLNET_XL: Final = replace(
 )
 
 STABLE_DIFFUSION_XL: Final = CheckpointKind(
-    title="Stable Diffusion XL",
+    title="Stable Diffusion XL models",
     pipelines=("StableDiffusionXL",),
     families=("stable-diffusion-xl",),
     parts=(TEXT_ENCODER, TEXT_ENCODER_2, UNET_XL, VAE),

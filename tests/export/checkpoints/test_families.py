@@ -149,7 +149,7 @@ FOREIGN = {
         configs={UNET: {"encoder_hid_dim_type": "ip_image_proj"}},
     ),
     "IP-Adapter XL": Foreign(
-        "its UNet has encoder_hid_dim_type='ip_image_proj', which Stable Diffusion XL lack: "
+        "its UNet has encoder_hid_dim_type='ip_image_proj', which Stable Diffusion XL models lack: "
         "unload the IP-Adapter",
         configs={UNET: {"encoder_hid_dim_type": "ip_image_proj"}},
         recipe="xl",
@@ -211,8 +211,8 @@ def test_every_other_pipeline_has_a_meaning(copied: Checkpoints) -> None:
             "xl",
             UNET,
             {"addition_embed_type": None},
-            "its UNet has addition_embed_type=None, expected 'text_time', as all of Stable "
-            "Diffusion XL have",
+            "its UNet has addition_embed_type=None, expected 'text_time' as in Stable Diffusion XL "
+            "models",
         ),
         (
             "xl",
@@ -238,7 +238,8 @@ def test_every_other_pipeline_has_a_meaning(copied: Checkpoints) -> None:
             "xl",
             "text_encoder_2/config.json",
             {"architectures": ["CLIPTextModel"]},
-            "its second text encoder is CLIPTextModel, expected CLIPTextModelWithProjection",
+            "its second text encoder is ['CLIPTextModel'], expected "
+            "['CLIPTextModelWithProjection']",
         ),
         (
             "xl",
@@ -351,7 +352,7 @@ def remove_tensor(path: Path, name: str) -> None:
         (
             "xl",
             "classic",
-            "it has addition_embed_type=None, expected 'text_time', as all of Stable",
+            "it has addition_embed_type=None, expected 'text_time' as in Stable",
         ),
         ("classic", "xl", "it has addition_embed_type='text_time', which Stable Diffusion 1 and 2"),
         ("xl", "xl_turbo", "it takes text vectors of 16, the UNet of 20 (cross_attention_dim)"),

@@ -83,5 +83,6 @@ def test_the_note_names_both_factors(tmp_path: Path) -> None:
     (note,) = notes_on(tmp_path, STABLE_DIFFUSION_XL, vae={"scaling_factor": 0.18215})
     assert note.message == (
         "vae: its scaling_factor, 0.18215, is that of Stable Diffusion 1 and 2, expected 0.13025 "
-        "as in Stable Diffusion XL: if the images look wrong, take the VAE that belongs to the UNet"
+        "as in Stable Diffusion XL models: if the images look wrong, take the VAE that belongs to "
+        "the UNet"
     )
