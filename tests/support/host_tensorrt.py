@@ -112,12 +112,14 @@ class HostRuntime:
 class HostEngine:
     def __init__(self, trt: HostTensorRT, weights: int) -> None:
         self._trt, self._weights = trt, weights
+        self._configured = False
         self.ready = ready = [False]  # the weights have arrived
         trt.alive["engine"] += 1
         trt.cuda.enqueue(LEGACY, lambda: ready.__setitem__(0, True), [weights])
 
     @binding
     def create_runtime_config(self) -> HostConfig:
+        self._configured = True
         return HostConfig(self._trt, self)
 
     @binding
@@ -126,6 +128,7 @@ class HostEngine:
         if isinstance(how, HostConfig):
             trt.cuda.require(how.complete, "the configuration is incomplete")
         else:
+            trt.cuda.require(not self._configured, "the context ignores the configuration")
             trt.cuda.require(how == USER_MANAGED, "the context has its own scratch memory")
         address = trt.memory(PERSISTENT)
         return None if address is None else HostContext(trt, (address, self._weights), self.ready)
