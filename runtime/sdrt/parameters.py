@@ -296,13 +296,3 @@ def check_recommended(defaults: Mapping[str, Any]) -> None:
             raise BundleError(f"defaults.{name}: unknown, {did_you_mean(name, RECOMMENDED)}")
         if value not in RECOMMENDED[name]:
             raise BundleError(f"defaults.{name}: got {quoted(value)}, expected {RECOMMENDED[name]}")
-
-
-def parameters_text() -> str:
-    """A line for each parameter, as `help()` shows it."""
-    return "".join(f"    {parameter.name}: {_sentence(parameter)}\n" for parameter in PARAMETERS)
-
-
-def _sentence(parameter: Parameter) -> str:
-    default = f"; default: {parameter.default}" if parameter.default else ""
-    return f"{parameter.help} ({parameter.kind}{default})"

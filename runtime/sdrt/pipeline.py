@@ -25,7 +25,7 @@ from sdrt.memory import (
     require_fitting,
 )
 from sdrt.notes import warn_of_notes
-from sdrt.parameters import parameters_text
+from sdrt.parameters_text import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream

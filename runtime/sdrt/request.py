@@ -20,8 +20,8 @@ from sdrt.parameters import (
     PARAMETER,
     PARAMETERS,
     Resize,
-    parameters_text,
 )
+from sdrt.parameters_text import parameters_text
 
 MAX_NAME = 255  # characters: a component's folder has the name of its ControlNet
 Pixels: TypeAlias = tuple[int, int]  # height and width, or from the top and from the left

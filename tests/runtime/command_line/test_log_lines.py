@@ -14,7 +14,7 @@ log().warning("target %s failed\\nat \\x1b[2J", "cuda")
 
 
 def lines_of(before: str = "") -> list[str]:
-    """What the program writes to stderr after the command line's own error."""
+    """The lines of the program on stderr after the command line's own error."""
     program = PROGRAM.format(before=before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     return done.stderr.splitlines()[1:]
