@@ -136,7 +136,7 @@ def _sd2(
     encoder = {"hidden_size": 1024, "intermediate_size": 24, "hidden_act": "gelu"}
     return Recipe(
         scheduler=scheduler,
-        schedule=_BETAS | schedule,
+        schedule={**_BETAS, **schedule},
         unet={"use_linear_projection": True} | unet,
         vae=parts.get("vae", {}),
         text_encoder=encoder | parts.get("text_encoder", {}),
@@ -212,7 +212,7 @@ def _xl(
     }
     return Recipe(
         scheduler=scheduler,
-        schedule=_BETAS | schedule,
+        schedule={**_BETAS, **schedule},
         unet=blocks | unet,
         vae={"scaling_factor": 0.13025} | (vae or {}),
         text_encoder=text_encoder or {},
@@ -306,8 +306,13 @@ def _refiner(
         "transformer_layers_per_block": 2,
     }
     scored = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
-    base = _xl(scheduler, schedule, blocks | unet, text_encoder_2, vae=vae, **(scored | options))
-    return replace(base, text_encoder=None, pipeline="StableDiffusionXLImg2ImgPipeline")
+    base = _xl(scheduler, schedule, blocks | unet, text_encoder_2, vae=vae)
+    return replace(
+        base,
+        text_encoder=None,
+        options=scored | options,
+        pipeline="StableDiffusionXLImg2ImgPipeline",
+    )
 
 
 REFINERS: dict[str, Recipe] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -32,7 +33,10 @@ pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
 
 RECIPES = ("sd2_v", "sd2_base", "sd2_odd", "sd2_turbo")
 SAMPLERS = ("ddim", "euler_a", "dpmpp_2m_karras", "unipc")
-UNEQUAL = {"prompt": [CIRCLE, "", "wow!! " + STAR], "negative_prompt": [BLURRY, UGLY, ""]}
+UNEQUAL: dict[str, Any] = {
+    "prompt": [CIRCLE, "", "wow!! " + STAR],
+    "negative_prompt": [BLURRY, UGLY, ""],
+}
 CASES = [
     *(case(recipe, **UNEQUAL, width=48, height=32) for recipe in RECIPES),
     *(
@@ -64,7 +68,11 @@ def test_same_image_from_an_image(recipe: str, ours: Ours, theirs: Theirs) -> No
 def test_same_image_from_a_mask(recipe: str, ours: Ours, theirs: Theirs) -> None:
     """With 9 channels, and with 4."""
     pipe = theirs(recipe, kind=diffusers.StableDiffusionInpaintPipeline)
-    images = {"image": sample_image(48, 32), "mask_image": mask(48, 32), "strength": 0.8}
+    images: dict[str, Any] = {
+        "image": sample_image(48, 32),
+        "mask_image": mask(48, 32),
+        "strength": 0.8,
+    }
     request = case(recipe, negative_prompt=BLURRY, width=48, height=32, **images)
     assert_same(generated_by_us(ours(recipe), request), generated_by_diffusers(pipe, request))
 

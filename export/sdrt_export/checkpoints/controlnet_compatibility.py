@@ -82,13 +82,8 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
             f"it takes text vectors of {width}, the UNet of {expected} (cross_attention_dim): "
             "it is made for another version of Stable Diffusion"
         )
-    vector = "projection_class_embeddings_input_dim"
-    got, expected = (fields.values.get(vector) for fields in (controlnet, host.unet))
-    if host.controlnet.num_time_ids and got != expected:
-        yield (
-            f"it takes pooled text and sizes in a vector of {got}, the UNet of {expected} "
-            f"({vector}): it is made for another UNet"
-        )
+    if host.controlnet.num_time_ids:
+        yield from _complaints_about_vector(controlnet, host.unet)
     # An inpainting UNet also takes a mask and an image, but outputs plain latents, and diffusers'
     # inpainting pipeline passes those to the ControlNet.
     channels = size(controlnet, "in_channels", _LATENT_CHANNELS)
@@ -104,6 +99,16 @@ def _complaints_about_inputs(controlnet: JsonFields, host: Host) -> Iterator[str
         yield (
             f"it scales images down by {scale} (conditioning_embedding_out_channels), the VAE by "
             f"{host.pixels_per_latent}: it is made for another VAE"
+        )
+
+
+def _complaints_about_vector(controlnet: JsonFields, unet: JsonFields) -> Iterator[str]:
+    option = "projection_class_embeddings_input_dim"
+    got, expected = (fields.values.get(option) for fields in (controlnet, unet))
+    if got != expected:
+        yield (
+            f"it takes pooled text and sizes in a vector of {got}, the UNet of {expected} "
+            f"({option}): it is made for another UNet"
         )
 
 

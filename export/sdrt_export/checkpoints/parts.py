@@ -191,22 +191,16 @@ KINDS: Final = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, REFINER)
 def kind_of_index(index: JsonFields) -> CheckpointKind:
     """The kind of a pipeline that `families.known` knows, from its model_index.json.
 
-    The longest of `pipelines` in its class decides; then the first kind without a text encoder that
-    the pipeline lacks.
+    The longest of `pipelines` in its class decides; then the text encoders that the pipeline has.
     """
     class_name = index.text("_class_name")
-    length = max(len(name) for kind in KINDS for name in kind.pipelines if name in class_name)
-    kinds = [
-        kind
-        for kind in KINDS
-        if any(name in class_name and len(name) == length for name in kind.pipelines)
-    ]
-    complete = [
-        kind
-        for kind in kinds
-        if all(has_part(index, part.folder) for part in kind.parts_for("text encoder"))
-    ]
-    return (complete or kinds)[0]
+
+    def fit(kind: CheckpointKind) -> tuple[int, bool]:
+        lengths = (len(name) for name in kind.pipelines if name in class_name)
+        encoders = kind.parts_for("text encoder")
+        return max(lengths, default=0), all(has_part(index, part.folder) for part in encoders)
+
+    return max(KINDS, key=fit)
 
 
 def kind_of_family(name: str) -> CheckpointKind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -95,12 +96,7 @@ def random_denoiser_inputs(
     config: Any, num_time_ids: int, size: TraceSize, random: torch.Generator
 ) -> tuple[torch.Tensor, ...]:
     """Values for `denoiser_inputs`."""
-    sizes = {
-        "batch": size.batch,
-        "height": size.height,
-        "width": size.width,
-        "sequence": size.sequence,
-    }
+    sizes = asdict(size)
 
     def values(spec: TensorSpec) -> torch.Tensor:
         shape = [sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape]
