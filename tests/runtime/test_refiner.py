@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from sdrt import Bundle, BundleError, Control, Pipeline, Request, RequestError
+from sdrt.bundle.manifest import FileRecord
 from sdrt.command_line.main import main
 from sdrt.targets.engines import open_engine, resolve
 from sdrt_engines import (
@@ -27,6 +28,7 @@ from sdrt_engines import (
     resolve_target,
 )
 from support.backends import opening
+from support.built_records import write_half_graph
 from support.function_networks import (
     BLURRY,
     CIRCLE,
@@ -259,6 +261,7 @@ def test_an_image_records_both(folders: tuple[Path, Path], tmp_path: Path) -> No
     recorded = parameters_of(first)
     assert recorded == parameters_of(again)
     assert recorded["refiner_start"] == 0.5
+    assert not Path(recorded["refiner"]).is_absolute()
     assert (tmp_path / recorded["refiner"]).resolve() == refiner
     with Image.open(first) as image, Image.open(again) as same:
         assert f"Refiner: {refiner.name}, Refiner switch at: 0.5" in image.info["parameters"]
@@ -307,6 +310,20 @@ def test_the_forecast_counts_both(folders: tuple[Path, Path]) -> None:
         assert pipe.forecast(request).further == 0
 
 
+def test_the_forecast_reads_each_bundle_s_own_sizes(folders: tuple[Path, Path]) -> None:
+    base, refiner = map(Bundle.open, folders)
+    components = [
+        replace(each, files=(*each.files, FileRecord("more", None, 2**30)))
+        for each in refiner.manifest.components
+        if each.name == "unet"
+    ]
+    others = [each for each in refiner.manifest.components if each.name != "unet"]
+    manifest = replace(refiner.manifest, components=(*components, *others))
+    refined = base.refined_by(replace(refiner, manifest=manifest))
+    with Pipeline(refined, resolve_target("cpu")) as pipe:
+        assert pipe.forecast(Request(CIRCLE, **SHORT)).peak > 2**30
+
+
 def test_a_closed_pipeline_closes_both(bundle: Bundle, networks: Networks) -> None:
     closed: list[str] = []
     for name, engine in networks.engines.items():
@@ -340,6 +357,16 @@ def test_a_target_needs_the_files_of_both(folders: tuple[Path, Path], tmp_path: 
     assert resolve(refined, "auto", backends).target == Target("cpu")
     (refiner / "engines" / "tensorrt-rtx").mkdir(parents=True)
     assert resolve(refined, "auto", backends).target == Target("tensorrt-rtx")
+
+
+def test_auto_admits_a_target_for_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    base, refiner = (shutil.copytree(folder, tmp_path / folder.name) for folder in folders)
+    refined = Bundle.open(base).refined_by(Bundle.open(refiner))
+    backends = [opening("cuda"), opening("cpu")]
+    write_half_graph(refiner, refined.component("refiner.unet"), psnr=29.0)
+    assert resolve(refined, "auto", backends).target == Target("cpu")
+    write_half_graph(refiner, refined.component("refiner.unet"), psnr=40.0)
+    assert resolve(refined, "auto", backends).target == Target("cuda")
 
 
 def lost(feeds: dict[str, Array]) -> dict[str, Array]:
