@@ -30,9 +30,14 @@ from parity.pipeline_harness import (
     STAR,
     THEIR_SCHEDULERS,
     Drawn,
+    Ours,
     Theirs,
+    assert_same,
     assert_same_images,
     assert_same_latents,
+    case,
+    generated_by_diffusers,
+    generated_by_us,
     generators,
     pixels,
 )
@@ -147,6 +152,17 @@ def test_image_to_image(refined: Refined, theirs: Theirs) -> None:
 def test_inpainting(recipe: str, refined: Refined, theirs: Theirs) -> None:
     """As in diffusers' documentation: the refiner gets the mask, too."""
     check(refined, theirs, "euler_a", 0.7, (recipe, "refiner"), **MASKED, strength=0.85)
+
+
+@pytest.mark.parametrize("scheduler", [None, "euler_a"])
+def test_a_refiner_by_itself(scheduler: str | None, ours: Ours, theirs: Theirs) -> None:
+    """Image to image with a refiner's bundle."""
+    request: dict[str, Any] = {"num_inference_steps": 20, "strength": 0.3, **IMAGES}
+    alone = case(
+        "refiner", scheduler, prompt=[CIRCLE, STAR], negative_prompt=[BLURRY, ""], **request
+    )
+    expected = generated_by_diffusers(theirs("refiner", scheduler), alone)
+    assert_same(generated_by_us(ours("refiner"), alone), expected)
 
 
 # --- every scheduler, cut anywhere
