@@ -16,6 +16,7 @@ from PIL import Image
 from sdrt import Bundle, BundleError, Control, Pipeline, Request, RequestError
 from sdrt.bundle.manifest import FileRecord
 from sdrt.command_line.main import main
+from sdrt.errors import SamplerError
 from sdrt.targets.engines import open_engine, resolve
 from sdrt_engines import (
     Array,
@@ -216,6 +217,14 @@ def test_a_part_without_steps(options: dict[str, Any], message: str, pipe: Pipel
     with pytest.raises(RequestError) as caught:
         pipe.resolve(Request(CIRCLE, **SHORT | options))
     assert message in str(caught.value)
+
+
+def test_a_scheduler_that_cannot_start_late(bundle: Bundle) -> None:
+    """It is refused before the first part runs. The bundle's PNDM has Runge-Kutta steps."""
+    pipe = pipeline_of(bundle, networks := networks_of())
+    with pytest.raises(SamplerError, match="Runge-Kutta steps starts at timestep 0"):
+        pipe.stream(CIRCLE, scheduler="pndm", **SHORT)
+    assert not any(networks.num_runs.values())
 
 
 def test_a_refiner_of_other_latents(bundle: Bundle) -> None:
