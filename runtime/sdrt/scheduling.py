@@ -31,6 +31,9 @@ class Steps:
     stop: int
     notes: tuple[Note, ...]
 
+    def __post_init__(self) -> None:
+        self.schedule.require_start(self.first)
+
     @property
     def num_calls(self) -> int:
         return self.stop - self.first

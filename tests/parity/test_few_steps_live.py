@@ -41,12 +41,6 @@ TWO: dict[str, Any] = {"prompt": [CIRCLE, STAR], "width": 48, "height": 32}
 SCHEDULER = "scheduler/scheduler_config.json"
 
 
-def card(recipe: str, scheduler: str | None = None, **options: Any) -> Case:
-    """A case with the card's guidance for diffusers; sdrt's is the bundle's default."""
-    guidance = options.pop("guidance_scale", 0.0)
-    return case(recipe, scheduler, **options).together_with({}, {"guidance_scale": guidance})
-
-
 def check(theirs: Theirs, pipe: Pipeline, case: Case, kind: Any = None) -> None:
     expected = generated_by_diffusers(theirs(case.recipe, case.scheduler, kind), case)
     assert_same(generated_by_us(pipe, case), expected)
@@ -57,20 +51,20 @@ def check(theirs: Theirs, pipe: Pipeline, case: Case, kind: Any = None) -> None:
 def test_turbo(recipe: str, num_steps: int, ours: Ours, theirs: Theirs) -> None:
     """https://huggingface.co/stabilityai/sdxl-turbo and sd-turbo: 1 to 4 steps, guidance 0, the
     scheduler as it is."""
-    check(theirs, ours(recipe), card(recipe, num_inference_steps=num_steps))
+    check(theirs, ours(recipe), case(recipe, num_inference_steps=num_steps))
 
 
 def test_turbo_from_an_image(ours: Ours, theirs: Theirs) -> None:
     """The same card: 2 steps at strength 0.5."""
     image = sample_image(32, 32)
-    turbo = card("xl_turbo", image=image, num_inference_steps=2, strength=0.5)
+    turbo = case("xl_turbo", image=image, num_inference_steps=2, strength=0.5)
     check(theirs, ours("xl_turbo"), turbo, StableDiffusionXLImg2ImgPipeline)
 
 
 def test_lcm(ours: Ours, theirs: Theirs) -> None:
     """https://huggingface.co/latent-consistency/lcm-sdxl: 4 steps, guidance 8."""
     assert ours("xl_lcm").resolve(Request(CIRCLE)).num_inference_steps == 4
-    check(theirs, ours("xl_lcm"), card("xl_lcm", num_inference_steps=4, guidance_scale=8.0, **TWO))
+    check(theirs, ours("xl_lcm"), case("xl_lcm", num_inference_steps=4, **TWO))
 
 
 @pytest.mark.parametrize("num_steps", [2, 4, 8])
@@ -99,7 +93,7 @@ def test_lightning_as_it_is_published(
     options = {"timestep_spacing": "trailing", "prediction_type": prediction_type}
     root = with_scheduler(copytree(tiny_bundle("xl"), tmp_path / "lightning"), **options)
     scheduler = EulerDiscreteScheduler.from_pretrained(root, subfolder="scheduler")
-    lightning = card("xl", num_inference_steps=num_steps)
+    lightning = case("xl", num_inference_steps=num_steps).together_with({}, UNGUIDED)
     pipeline = theirs("xl")
     pipeline.scheduler = scheduler
     expected = generated_by_diffusers(pipeline, lightning)

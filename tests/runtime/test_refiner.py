@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from sdrt import Bundle, BundleError, Control, Pipeline, Request, RequestError
+from sdrt.bundle.manifest import FileRecord
 from sdrt.command_line.main import main
+from sdrt.errors import SamplerError
 from sdrt.targets.engines import open_engine, resolve
 from sdrt_engines import (
     Array,
@@ -27,6 +29,7 @@ from sdrt_engines import (
     resolve_target,
 )
 from support.backends import opening
+from support.built_records import write_half_graph
 from support.function_networks import (
     BLURRY,
     CIRCLE,
@@ -216,6 +219,14 @@ def test_a_part_without_steps(options: dict[str, Any], message: str, pipe: Pipel
     assert message in str(caught.value)
 
 
+def test_a_scheduler_that_cannot_start_late(bundle: Bundle) -> None:
+    """It is refused before the first part runs. The bundle's PNDM has Runge-Kutta steps."""
+    pipe = pipeline_of(bundle, networks := networks_of())
+    with pytest.raises(SamplerError, match="Runge-Kutta steps starts at timestep 0"):
+        pipe.stream(CIRCLE, scheduler="pndm", **SHORT)
+    assert not any(networks.num_runs.values())
+
+
 def test_a_refiner_of_other_latents(bundle: Bundle) -> None:
     latents = replace(bundle.family.latents, scaling_factor=0.5, mean=(0.0,) * 4)
     manifest = replace(bundle.manifest, family=replace(bundle.family, latents=latents))
@@ -259,6 +270,7 @@ def test_an_image_records_both(folders: tuple[Path, Path], tmp_path: Path) -> No
     recorded = parameters_of(first)
     assert recorded == parameters_of(again)
     assert recorded["refiner_start"] == 0.5
+    assert not Path(recorded["refiner"]).is_absolute()
     assert (tmp_path / recorded["refiner"]).resolve() == refiner
     with Image.open(first) as image, Image.open(again) as same:
         assert f"Refiner: {refiner.name}, Refiner switch at: 0.5" in image.info["parameters"]
@@ -307,6 +319,20 @@ def test_the_forecast_counts_both(folders: tuple[Path, Path]) -> None:
         assert pipe.forecast(request).further == 0
 
 
+def test_the_forecast_reads_each_bundle_s_own_sizes(folders: tuple[Path, Path]) -> None:
+    base, refiner = map(Bundle.open, folders)
+    components = [
+        replace(each, files=(*each.files, FileRecord("more", None, 2**30)))
+        for each in refiner.manifest.components
+        if each.name == "unet"
+    ]
+    others = [each for each in refiner.manifest.components if each.name != "unet"]
+    manifest = replace(refiner.manifest, components=(*components, *others))
+    refined = base.refined_by(replace(refiner, manifest=manifest))
+    with Pipeline(refined, resolve_target("cpu")) as pipe:
+        assert pipe.forecast(Request(CIRCLE, **SHORT)).peak > 2**30
+
+
 def test_a_closed_pipeline_closes_both(bundle: Bundle, networks: Networks) -> None:
     closed: list[str] = []
     for name, engine in networks.engines.items():
@@ -340,6 +366,16 @@ def test_a_target_needs_the_files_of_both(folders: tuple[Path, Path], tmp_path: 
     assert resolve(refined, "auto", backends).target == Target("cpu")
     (refiner / "engines" / "tensorrt-rtx").mkdir(parents=True)
     assert resolve(refined, "auto", backends).target == Target("tensorrt-rtx")
+
+
+def test_auto_admits_a_target_for_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    base, refiner = (shutil.copytree(folder, tmp_path / folder.name) for folder in folders)
+    refined = Bundle.open(base).refined_by(Bundle.open(refiner))
+    backends = [opening("cuda"), opening("cpu")]
+    write_half_graph(refiner, refined.component("refiner.unet"), psnr=29.0)
+    assert resolve(refined, "auto", backends).target == Target("cpu")
+    write_half_graph(refiner, refined.component("refiner.unet"), psnr=40.0)
+    assert resolve(refined, "auto", backends).target == Target("cuda")
 
 
 def lost(feeds: dict[str, Array]) -> dict[str, Array]:

@@ -12,6 +12,6 @@ def repair_clip_skip(pipeline: Any) -> Any:
     "'CLIPTextModel' object has no attribute 'text_model'". With transformers 4 nothing changes.
     """
     encoder = pipeline.text_encoder
-    if not hasattr(encoder, "text_model"):
+    if encoder is not None and not hasattr(encoder, "text_model"):
         object.__setattr__(encoder, "text_model", encoder)  # not a submodule: it would hold itself
     return pipeline

@@ -142,8 +142,10 @@ def _stable_diffusion_xl(
     scored = index.flag("requires_aesthetics_score", default=False)
     facts = _facts(unet, latents)
     defaults = _defaults(unet, latents, guidance_scale=5.0)
+    inpainting = {"strength": 0.9999, "guidance_scale": 7.5}
     if facts.guidance == "embedded":  # as in LCM-SDXL's model card
         defaults |= {"guidance_scale": 8.0, "num_inference_steps": 4}
+        del inpainting["guidance_scale"]
     return Family(
         name="stable-diffusion-xl-refiner" if refiner else "stable-diffusion-xl",
         text=text,
@@ -154,7 +156,7 @@ def _stable_diffusion_xl(
         ),
         defaults=defaults,
         image_defaults={"strength": 0.3},
-        inpainting_defaults={"strength": 0.9999, "guidance_scale": 7.5},
+        inpainting_defaults=inpainting,
     )
 
 

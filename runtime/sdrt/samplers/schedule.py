@@ -97,6 +97,11 @@ class Schedule:
             raise SamplerError(f"stop: got {stop}, expected {start + 1} to {len(self.timesteps)}")
         return _until(sampler, stop)
 
+    def require_start(self, start: int) -> None:
+        """SamplerError if the sampler cannot start at `timesteps[start]`."""
+        nothing = np.empty(0, np.float32)
+        self.run(nothing, lambda: nothing, start)  # which makes a sampler, but does not begin it
+
     def _step_at(self, start: int) -> int:
         """The number of the step that begins at `timesteps[start]`."""
         each = self.calls_per_step
