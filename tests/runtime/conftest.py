@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from sdrt import Bundle, Pipeline
+from sdrt.targets.reservations import VARIABLE
+from sdrt_engines import resident_memory
 from support.bundle_folder import write_onnx_folder
 from support.clip_folder import write_clip_folder
 from support.function_networks import Networks, pipeline_of
+from support.memory_limits import Limit
 from support.toy_bundle import write_toy_bundle
 
 
@@ -37,3 +40,15 @@ def networks() -> Networks:
 @pytest.fixture
 def pipe(folder: Path, networks: Networks) -> Pipeline:
     return pipeline_of(folder, networks)
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
+    """Limits the memory that the process may take from now on, in MiB."""
+
+    def set_limit(size: int) -> None:
+        resident = resident_memory()
+        assert resident is not None
+        monkeypatch.setenv(VARIABLE, str(resident + size * 2**20))
+
+    return set_limit

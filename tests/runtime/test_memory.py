@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -19,10 +18,11 @@ from sdrt.tuning.candidates import Candidate
 from sdrt.tuning.measuring import measures_of
 from sdrt.tuning.workload import workload_of
 from sdrt.verification.verdict import verify_component
-from sdrt_engines import Resolution, Target, resident_memory
+from sdrt_engines import Resolution, Target
 from support.backends import opening, refusing, skip_unless_it_opens
 from support.function_networks import pixels
 from support.manifest_edits import replace_recorded
+from support.memory_limits import Limit
 from support.toy_bundle import write_toy_bundle
 
 MIB = 2**20
@@ -36,7 +36,6 @@ UNET = {
     "sample_size": 16,
     "cross_attention_dim": 768,
 }
-Limit = Callable[[int], None]
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +43,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle")
     replace_recorded(root, "unet/config.json", json.dumps(UNET).encode())
     return root
-
-
-@pytest.fixture
-def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
-    """Limits the memory that the process may take from now on, in MiB."""
-
-    def set_limit(size: int) -> None:
-        resident = resident_memory()
-        assert resident is not None
-        monkeypatch.setenv(VARIABLE, str(resident + size * MIB))
-
-    return set_limit
 
 
 def request(size: int, images: int = 1) -> Request:

@@ -19,7 +19,7 @@ from sdrt.errors import BundleError, DeadlineExceeded, RequestCancelled, Request
 from sdrt.generation import Generation
 from sdrt.result import Result, Step
 from sdrt.targets.reservations import VARIABLE
-from sdrt_engines import Array, Resolution, Target, resident_memory
+from sdrt_engines import Array, Resolution, Target
 from support.backends import opening
 from support.bundle_folder import CONFIGS
 from support.function_networks import (
@@ -33,6 +33,7 @@ from support.function_networks import (
 )
 from support.images import sample_image
 from support.manifest_edits import remove_record, replace_recorded
+from support.memory_limits import Limit
 from support.toy_bundle import write_toy_bundle
 
 # The toy's networks, with the configuration of Stable Diffusion's VAE: 5 GiB for 1024×1024 pixels,
@@ -46,7 +47,6 @@ SIZE: dict[str, Any] = {
     "width": 128,
     "height": 72,
 }  # 16×9 latents: tiles in two rows and three columns
-Limit = Callable[[int], None]
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +54,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle")
     replace_recorded(root, "vae_decoder/config.json", json.dumps(VAE).encode())
     return root
-
-
-@pytest.fixture
-def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
-    """Limits the memory that the process may take from now on, in MiB."""
-
-    def set_limit(size: int) -> None:
-        resident = resident_memory()
-        assert resident is not None
-        monkeypatch.setenv(VARIABLE, str(resident + size * 2**20))
-
-    return set_limit
 
 
 def request(**options: Any) -> Request:
