@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, ConfigMixin, ControlNetModel, UNet2DConditionModel
-from diffusers.utils import is_accelerate_available
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
-from transformers.utils import logging
 
 from sdrt import tensor_names as names
 from sdrt_export.checkpoints.checkpoint import Checkpoint
@@ -37,50 +35,42 @@ from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.empty_model import empty_model
 from sdrt_export.networks.network import Network
-from sdrt_export.networks.stored_weights import StoredWeights, lack_of_weights, stored_weights
+from sdrt_export.networks.stored_weights import StoredWeights, stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
-
-# diffusers warns if it must find out itself that accelerate is not installed.
-_DIFFUSERS = {"low_cpu_mem_usage": is_accelerate_available()}
 
 
 @dataclass(frozen=True)
 class ModelKind:
     """A part of a checkpoint as torch reads it, and the networks that it becomes."""
 
-    read_with: Any  # a class with `from_pretrained`
-    options: Mapping[str, Any]  # of `from_pretrained`
+    model: Any  # a class of diffusers or transformers
     # One tuple for each folder of the bundle: the variants of one network, each with more inputs
     # than the one before it.
     networks: tuple[tuple[type[Network], ...], ...]
 
     def from_config(self, folder: Path) -> nn.Module:
         """The model of the configuration in `folder`, newly initialised."""
-        if issubclass(self.read_with, ConfigMixin):  # of diffusers
-            model = self.read_with.from_config(self.read_with.load_config(folder))
+        if issubclass(self.model, ConfigMixin):  # of diffusers
+            model = self.model.from_config(self.model.load_config(folder))
         else:
-            config = self.read_with.config_class
-            model = self.read_with(config.from_pretrained(folder, **self.options))
+            # The eager attention has its scale as a number in the graph; the fused one computes it.
+            config = self.model.config_class.from_pretrained(folder, attn_implementation="eager")
+            model = self.model(config)
         assert isinstance(model, nn.Module)
         return model
 
 
-# The eager attention has its scale as a number in the graph; the fused one computes it.
-_TRANSFORMERS = {"attn_implementation": "eager"}
-
 MODELS: Mapping[PartKind, ModelKind] = {
-    TEXT_ENCODER: ModelKind(CLIPTextModel, _TRANSFORMERS, ((TextEncoder,),)),
-    TEXT_ENCODER_2: ModelKind(
-        CLIPTextModelWithProjection, _TRANSFORMERS, ((ProjectedTextEncoder,),)
-    ),
-    UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
-    UNET_XL: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((UNet, ControlledUNet),)),
-    REFINER_UNET: ModelKind(UNet2DConditionModel, _DIFFUSERS, ((RefinerUNet,),)),
-    VAE: ModelKind(AutoencoderKL, _DIFFUSERS, ((VaeDecoder,), (VaeEncoder,))),
-    CONTROLNET: ModelKind(ControlNetModel, _DIFFUSERS, ()),  # `ControlNet` also takes a name
-    CONTROLNET_XL: ModelKind(ControlNetModel, _DIFFUSERS, ()),
+    TEXT_ENCODER: ModelKind(CLIPTextModel, ((TextEncoder,),)),
+    TEXT_ENCODER_2: ModelKind(CLIPTextModelWithProjection, ((ProjectedTextEncoder,),)),
+    UNET: ModelKind(UNet2DConditionModel, ((UNet, ControlledUNet),)),
+    UNET_XL: ModelKind(UNet2DConditionModel, ((UNet, ControlledUNet),)),
+    REFINER_UNET: ModelKind(UNet2DConditionModel, ((RefinerUNet,),)),
+    VAE: ModelKind(AutoencoderKL, ((VaeDecoder,), (VaeEncoder,))),
+    CONTROLNET: ModelKind(ControlNetModel, ()),  # `ControlNet` also takes a name
+    CONTROLNET_XL: ModelKind(ControlNetModel, ()),
 }
 
 
@@ -122,21 +112,10 @@ class Part:
         )
 
     def _read(self) -> nn.Module:
-        model = MODELS[self.kind]
-        with _no_progress_bar(), _failures_of_libraries(self.title):
-            module, report = model.read_with.from_pretrained(
-                self.config.parent,
-                variant=self.files.variant,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                **model.options,
-            )
-        missing = sorted(report["missing_keys"])
-        if missing:  # diffusers and transformers continue with random weights
-            raise CheckpointError(lack_of_weights(self.title, missing))
-        assert isinstance(module, nn.Module)
-        return module
+        model = self._empty()
+        values = {name: weight.float() for name, weight in self.weights().items()}
+        model.load_state_dict(values, assign=True)
+        return model
 
     def _empty(self) -> nn.Module:
         model, folder = MODELS[self.kind], self.config.parent
@@ -181,15 +160,3 @@ def _failures_of_libraries(title: str) -> Iterator[None]:
     except Exception as error:
         message = " ".join(str(error).split())
         raise CheckpointError(f"{title} does not load: {message}") from error
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keeps transformers 5 from showing a bar for each model, also where stderr is a file."""
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
