@@ -1,42 +1,22 @@
-"""A checkpoint to a bundle: check it, export each network, copy the rest, write the manifest.
-
-Also adds ControlNets to an existing bundle.
-"""
+"""A checkpoint to a bundle: check it, export each network, copy the rest, write the manifest."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
-from importlib import import_module
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from sdrt import tensor_names as names
-from sdrt.bundle.demo import is_demo
-from sdrt.bundle.file_records import record_file
-from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import (
-    MANIFEST_NAME,
-    RESIDUALS,
-    Component,
-    FileRecord,
-    Manifest,
-    write_manifest,
-)
+from sdrt.bundle.manifest import MANIFEST_NAME, write_manifest
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.bundle.writing import only_writer
 from sdrt.errors import BundleError
-from sdrt.files.atomic import appearing_folder, changed_folder
-from sdrt.files.json_fields import JsonFields, within
+from sdrt.files.atomic import appearing_folder
+from sdrt.files.json_fields import within
 from sdrt.notes import Note
 from sdrt.parameters import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
@@ -45,18 +25,17 @@ from sdrt_export.checkpoints.controlnet import (
     Sources,
     controlnets_from_sources,
 )
-from sdrt_export.checkpoints.controlnet_compatibility import Host, host_of_folder
+from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.notes import notes_on_folder
-from sdrt_export.checkpoints.parts import kind_of_family
-from sdrt_export.errors import CheckpointError, ExportError, missing_library_as
+from sdrt_export.components import components_of_checkpoint, components_of_controlnets
+from sdrt_export.errors import CheckpointError
+from sdrt_export.manifests import manifest_of
 from sdrt_export.options import Report, WeightStorage
-from sdrt_export.replacing import files_of_controlnets, in_free_folder
+from sdrt_export.progress import WAITING, shown_progress
 
 # A checkpoint may hold its author's recommended settings in a file of this name, next to
 # model_index.json: {"guidance_scale": 5.0, "num_inference_steps": 20}
 DEFAULTS_NAME = "sdrt_defaults.json"
-TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
-WAITING = "waiting for another writer of the bundle to end"
 NO_CONTROLNETS: Sources = MappingProxyType({})
 
 
@@ -88,44 +67,17 @@ def export_checkpoint(
     for note in notes_on_folder(checkpoint.folder, checkpoint.kind):
         on_note(note)
     with (
-        _progress() as report,
+        shown_progress() as report,
         _only_writer_of_old(Path(output), report),
         appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
     ):
         components = (
-            *_export_checkpoint(checkpoint, bundle, weights, report),
-            *_export_controlnets(added, bundle, weights, report),
+            *components_of_checkpoint(checkpoint, bundle, weights, report),
+            *components_of_controlnets(added, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
-        write_manifest(bundle, _manifest_of(checkpoint, components, defaults, bundle))
+        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
-
-
-def add_controlnets(
-    bundle: str | PathLike[str],
-    controlnets: Sources,
-    *,
-    replace: bool = False,
-    weights: WeightStorage = "auto",
-) -> Path:
-    """Exports ControlNets, folders or Hub ids by name, into a bundle; its other files stay.
-
-    The bundle changes if all of them agree with torch, or not at all. Returns its path. Raises
-    CheckpointError and ExportError as `export_checkpoint` does; BundleError if there is no bundle;
-    ExportError if it has no controlled UNet, or already has a ControlNet of that name (unless
-    `replace`).
-    """
-    _require_room(Bundle.open(Path(bundle)), controlnets, replace)
-    with _progress() as report, only_writer(Path(bundle), lambda: report(WAITING)):
-        opened = Bundle.open(Path(bundle))  # again: another export may just have changed it
-        _require_room(opened, controlnets, replace)
-        added = controlnets_from_sources(controlnets, _host_of(opened))
-        replaced = files_of_controlnets(opened.manifest, controlnets)
-        with changed_folder(opened.root, last=MANIFEST_NAME, obsolete=replaced) as draft:
-            exported = tuple(_export_controlnets(added, draft, weights, report))
-            components = [in_free_folder(component, draft, opened.root) for component in exported]
-            write_manifest(draft, _manifest_with(opened.manifest, components, replaced, draft))
-    return Path(bundle)
 
 
 def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[None]:
@@ -148,103 +100,6 @@ def _controlnets_to_add(
     return controlnets_from_sources(sources, host_of_folder(checkpoint.folder, checkpoint.source))
 
 
-def _host_of(bundle: Bundle) -> Host:
-    unet = JsonFields(bundle.component_config(bundle.name_of("denoiser")))
-    kind = kind_of_family(bundle.family.name)
-    return Host(unet, bundle.family.latents.vae_scale_factor, kind)
-
-
-def _require_room(bundle: Bundle, controlnets: Iterable[str], replace: bool) -> None:
-    """ExportError if the bundle cannot take ControlNets of these names."""
-    if is_demo(bundle.root):
-        raise ExportError(
-            f"'{bundle.root}' is the built-in bundle and stays as it is: copy the folder, and add "
-            "to the copy"
-        )
-    if bundle.find("denoiser", RESIDUALS) is None or not (bundle.root / MANIFEST_NAME).exists():
-        raise ExportError(
-            f"'{bundle.root}' has no UNet for ControlNets (it was made by an older sdrt or by "
-            "optimum): export its checkpoint again"
-        )
-    for name in controlnets:
-        if bundle.has(names.controlnet(name)) and not replace:
-            raise ExportError(
-                f"'{bundle.root}' already has a ControlNet '{name}': choose another name, "
-                "or replace it (--replace)"
-            )
-
-
-def _export_checkpoint(
-    checkpoint: Checkpoint, bundle: Path, weights: WeightStorage, report: Report
-) -> Iterator[Component]:
-    with _libraries():
-        from sdrt_export.component import export_part
-        from sdrt_export.networks.loading import parts_from_checkpoint
-    for part in parts_from_checkpoint(checkpoint):
-        yield from export_part(part, bundle, weights, report)
-
-
-def _export_controlnets(
-    controlnets: Iterable[ControlNetCheckpoint],
-    bundle: Path,
-    weights: WeightStorage,
-    report: Report,
-) -> Iterator[Component]:
-    with _libraries():
-        from sdrt_export.component import export_part
-        from sdrt_export.networks.loading import part_from_controlnet
-    for controlnet in controlnets:
-        for component in export_part(part_from_controlnet(controlnet), bundle, weights, report):
-            yield dataclasses.replace(component, source=controlnet.source)
-
-
-def _libraries() -> AbstractContextManager[None]:
-    """Surrounds imports that take seconds, which therefore come after the checks."""
-    return missing_library_as(ExportError, "an export", "'sdrt[export]'")
-
-
-def _manifest_of(
-    checkpoint: Checkpoint,
-    components: tuple[Component, ...],
-    defaults: Mapping[str, Any],
-    bundle: Path,
-) -> Manifest:
-    return Manifest(
-        family=checkpoint.family,
-        components=components,
-        files=_other_records(components, bundle),
-        source=checkpoint.source,
-        tools=_tools(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        defaults=defaults,
-    )
-
-
-def _manifest_with(
-    manifest: Manifest, components: Iterable[Component], replaced: Collection[str], draft: Path
-) -> Manifest:
-    """The manifest with `components`, whose files are in `draft`.
-
-    They replace their namesakes, whose files are `replaced`.
-    """
-    tools = _tools()
-    others = {} if tools == manifest.tools else tools
-    added = [dataclasses.replace(component, tools=others) for component in components]
-    taken = {component.name for component in added}
-    return dataclasses.replace(
-        manifest,
-        components=(*(c for c in manifest.components if c.name not in taken), *added),
-        files=(
-            *(file for file in manifest.files if file.path not in replaced),
-            *_other_records(added, draft),
-        ),
-    )
-
-
-def _tools() -> dict[str, str]:
-    return {name: import_module(name).__version__ for name in TOOLS}
-
-
 def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
     """Copies the files that a runtime reads apart from networks, and `model_index.json` for
     others."""
@@ -259,14 +114,6 @@ def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
     (bundle / MODEL_INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def _other_records(components: Iterable[Component], bundle: Path) -> tuple[FileRecord, ...]:
-    """The records of all files that do not belong to a network."""
-    recorded = {file.path for component in components for file in component.files}
-    paths = sorted(path for path in bundle.rglob("*") if path.is_file())
-    others = (path for path in paths if path.relative_to(bundle).as_posix() not in recorded)
-    return tuple(record_file(bundle, path) for path in others)
-
-
 def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
     path = checkpoint.folder / DEFAULTS_NAME
     if not path.is_file():
@@ -278,15 +125,3 @@ def _defaults_of(checkpoint: Checkpoint) -> dict[str, Any]:
     except BundleError as error:
         raise CheckpointError(str(error)) from error
     return defaults
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A line on the terminal with the current stage and the time since the start."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("exporting")
-        yield lambda stage: progress.update(task, description=stage)

@@ -20,8 +20,9 @@ from sdrt.bundle.writing import only_writer
 from sdrt.command_line.main import main
 from sdrt.errors import BundleError, SdrtError
 from sdrt_engines import signature_from_onnx
+from sdrt_export.adding import add_controlnets
 from sdrt_export.errors import CheckpointError, ExportError
-from sdrt_export.exporting import add_controlnets, export_checkpoint
+from sdrt_export.exporting import export_checkpoint
 
 pytestmark = pytest.mark.export
 

@@ -11,7 +11,8 @@ import pytest
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.writing import only_writer
-from sdrt_export.exporting import add_controlnets, export_checkpoint
+from sdrt_export.adding import add_controlnets
+from sdrt_export.exporting import export_checkpoint
 from support.kill_points import killed_at_each_step
 
 pytestmark = pytest.mark.export

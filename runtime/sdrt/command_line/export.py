@@ -31,7 +31,8 @@ def export(options: argparse.Namespace) -> None:
     targets = _targets_to_build(options.targets)
     given = {"weights": options.weights, "replace": options.replace}
     try:  # the exporter checks the checkpoint before it imports slow libraries
-        from sdrt_export.exporting import add_controlnets, export_checkpoint
+        from sdrt_export.adding import add_controlnets
+        from sdrt_export.exporting import export_checkpoint
 
         if options.into is not None:
             add_controlnets(options.into, controlnets, **given)
