@@ -21,6 +21,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.weights_files import (
     Weights,
@@ -48,6 +49,7 @@ class Checkpoint:
     family: Family
     weights: Mapping[PartKind, Weights]
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
+    vae: ModelFolder | None = None  # in place of its own
 
 
 @unreadable_as_checkpoint_error()

@@ -15,7 +15,7 @@ from typing import Any
 
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
-from sdrt.families.family import Family, Role, require_plain_name
+from sdrt.families.family import Family, LatentSpace, Role, require_plain_name
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
 from sdrt.parameters import check_recommended
@@ -25,6 +25,7 @@ ENGINES = "engines"  # the folder for files built for a target
 MANIFEST_NAME = "sdrt.json"
 FORMAT_VERSION = 2
 RESIDUALS = "residuals"  # the `takes` of a denoiser for ControlNets
+TINY = "tiny"  # the `variant` of a tiny VAE
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ class Parity:
 class Component:
     """One network of the bundle. `model` is its ONNX file, one of `files`; two may share a file.
 
-    `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets. A
-    network that was added later has its own `source` and `tools`.
+    `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets.
+    `variant` is the word by which a request chooses it in place of the network without one: `tiny`
+    of a VAE, which has `latents` of its own scale. A network that was added later, or that is not
+    the checkpoint's, has its own `source` and `tools`.
     """
 
     name: str
@@ -84,6 +87,8 @@ class Component:
     files: tuple[FileRecord, ...]
     parity: Parity | None = None
     takes: frozenset[str] = frozenset()
+    variant: str | None = None
+    latents: LatentSpace | None = None  # None: the family's
     source: str | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
 
