@@ -86,12 +86,20 @@ class SafetensorsFile:
             )
         return read(self._bytes(info)).reshape(info.shape)
 
+    @contextmanager
+    def opened(self) -> Iterator[BufferedReader]:
+        """The same file, opened for reading. FileError if another one has taken its place."""
+        with _opened(self.path) as file:
+            if _stamp(file) != self.stamp:
+                raise FileError(f"{self.path}: has changed since it was opened: try again")
+            yield file
+
     def _bytes(self, info: TensorInfo) -> Bytes:
         data = np.empty(info.end - info.begin, np.uint8)
-        with _opened(self.path) as file:
+        with self.opened() as file:
             file.seek(info.begin)
-            if _stamp(file) != self.stamp or file.readinto(data.data) != len(data):
-                raise FileError(f"{self.path}: has changed since it was opened: try again")
+            if file.readinto(data.data) != len(data):
+                raise FileError(f"{self.path}: was cut off while it was read: try again")
         return data
 
 
