@@ -19,6 +19,7 @@ from sdrt.parameters import (
     MAX_SEED,
     PARAMETER,
     PARAMETERS,
+    PromptSyntax,
     Resize,
 )
 from sdrt.parameters_text import parameters_text
@@ -46,6 +47,7 @@ class Request:
     prompt_2: str | Sequence[str] | None = None
     negative_prompt: str | Sequence[str] | None = None
     negative_prompt_2: str | Sequence[str] | None = None
+    prompt_syntax: PromptSyntax = "plain"
     height: int | None = None
     width: int | None = None
     num_inference_steps: int | None = None
@@ -223,6 +225,7 @@ class RequestOptions(TypedDict, total=False):
     prompt_2: str | Sequence[str] | None
     negative_prompt: str | Sequence[str] | None
     negative_prompt_2: str | Sequence[str] | None
+    prompt_syntax: PromptSyntax
     height: int | None
     width: int | None
     num_inference_steps: int | None
