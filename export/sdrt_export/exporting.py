@@ -17,7 +17,7 @@ from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder
 from sdrt.files.json_fields import within
 from sdrt.notes import Note
-from sdrt.parameters import check_recommended
+from sdrt.recommended import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     NO_CONTROLNETS,

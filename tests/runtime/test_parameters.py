@@ -10,7 +10,8 @@ import pytest
 import sdrt
 from sdrt.command_line.options import parser_of
 from sdrt.kinds import Between
-from sdrt.parameters import ALIASES, PARAMETER, PARAMETERS, RECOMMENDED, Parameter
+from sdrt.parameters import ALIASES, PARAMETER, PARAMETERS, Parameter
+from sdrt.recommended import RECOMMENDED
 from sdrt.request import Request, RequestOptions
 
 NOT_OPTIONS = {"prompt", "control"}  # of the command line

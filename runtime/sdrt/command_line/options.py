@@ -14,7 +14,7 @@ from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads, add_target
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean, quoted
-from sdrt.parameters import RECOMMENDED
+from sdrt.recommended import RECOMMENDED
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
 

@@ -6,9 +6,10 @@ checkpoint's files, like transformers' `CLIPConverter` (convert_slow_tokenizer.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,55 @@ class ClipTokenizer:
 
         Raises RequestError for a string that cannot be written as UTF-8.
         """
+        encoding = self._encoding(text)
+        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
+
+    def token_ids(self, text: str) -> tuple[int, ...]:
+        """The ids of a text of any length, without bos, eos and padding. Raises as `encode`."""
+        encoding = self._encoding(text, add_special_tokens=False)
+        parts = sorted([encoding, *encoding.overflowing], key=lambda part: part.offsets[0])
+        return tuple(
+            index
+            for part in parts
+            for index, is_token in zip(part.ids, part.attention_mask, strict=True)
+            if is_token
+        )
+
+    def row(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """A row of `max_length` ids: these, `capacity` at most, with bos, eos and padding."""
+        before, after, padding, pads_left = self._frame
+        marked = (*before, *ids, *after)
+        padding = padding * (self.max_length - len(marked))
+        return (*padding, *marked) if pads_left else (*marked, *padding)
+
+    def place(self, num_ids: int) -> slice:
+        """Where `row` puts so many ids."""
+        before, _, _, pads_left = self._frame
+        start = len(before) + (self.capacity - num_ids if pads_left else 0)
+        return slice(start, start + num_ids)
+
+    @property
+    def capacity(self) -> int:
+        """The number of a row's ids that belong to its text."""
+        before, after, *_ = self._frame
+        return self.max_length - len(before) - len(after)
+
+    @cached_property
+    def comma(self) -> int | None:
+        """The id of a comma that is a word."""
+        index: int | None = self.backend.token_to_id(",</w>")
+        return index
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int], list[int], bool]:
+        """What surrounds the ids of a text: bos, eos, one id of padding, and its side."""
+        empty = self._encoding("")
+        ids: dict[int, list[int]] = {0: [], 1: []}  # by the mask: padding, and what counts
+        for index, counts in zip(empty.ids, empty.attention_mask, strict=True):
+            ids[counts].append(index)
+        return ids[1][:1], ids[1][1:], ids[0][:1], not empty.attention_mask[0]
+
+    def _encoding(self, text: str, *, add_special_tokens: bool = True) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair: a terminal's other encoding
@@ -80,8 +130,7 @@ class ClipTokenizer:
                 "type it again, or read it from a UTF-8 file"
             ) from error
         with tokenizers_errors(lambda: "the tokenizer of this bundle fails on the prompt"):
-            encoding = self.backend.encode(text)
-        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
+            return self.backend.encode(text, add_special_tokens=add_special_tokens)
 
 
 @contextmanager
