@@ -16,7 +16,7 @@ from sdrt.images.framing import Size
 from sdrt.request import Request
 from sdrt.resolving import Settings
 from sdrt.scheduling import Steps
-from sdrt.text.encoding import Prompts
+from sdrt.text.prompts import Prompts
 from sdrt.time_ids import TimeIds, time_ids_of
 
 if TYPE_CHECKING:

@@ -35,14 +35,14 @@ def notes_on_prompt(field: str, text: str) -> Iterator[Note]:
             f"{field}: {composed[0].strip()!r} is read as words: A1111 would compose several "
             "prompts, or weigh this one, which sdrt does not do",
         )
-    if bracket := unclosed_bracket(words):
+    if bracket := unclosed_bracket(words, field):
         yield Note(
             "prompt_bracket",
             field,
             f"{field}: a '{bracket}' is not closed, and so weighs all that follows: write "
             f"'\\{bracket}' for the bracket itself",
         )
-    if has_weighted_break(words):
+    if has_weighted_break(words, field):
         yield Note(
             "prompt_break",
             field,

@@ -64,15 +64,15 @@ def segments_from_text(text: str, field: str = "prompt") -> tuple[Segment, ...]:
     ) or (Segment(""),)
 
 
-def unclosed_bracket(text: str) -> str | None:
+def unclosed_bracket(text: str, field: str = "prompt") -> str | None:
     """An opening bracket without its partner: it weighs all that follows."""
-    parts = _Parts.of(text, "prompt")
+    parts = _Parts.of(text, field)
     return next((bracket for bracket, starts in parts.open.items() if starts), None)
 
 
-def has_weighted_break(text: str) -> bool:
+def has_weighted_break(text: str, field: str = "prompt") -> bool:
     """True if a BREAK stands in brackets, where it is a word."""
-    parts = _Parts.of(text, "prompt")
+    parts = _Parts.of(text, field)
     weights = parts.final_weights()
     return any(
         words == BREAK and weight != -1
@@ -117,7 +117,7 @@ class _Parts:
         weights = self.weights[: len(self.texts)].copy()
         for factor, starts in zip((ROUND, SQUARE), self.open.values(), strict=True):
             for start in starts:
-                weights[start:] *= factor
+                _scale(weights[start:], factor)
         return weights
 
     def _add_words(self, piece: str) -> None:
@@ -128,8 +128,12 @@ class _Parts:
             self.texts.append(words)
 
     def _weigh(self, start: int, factor: float) -> None:
-        with np.errstate(over="ignore"):  # which is refused at the end
-            self.weights[start : len(self.texts)] *= factor
+        _scale(self.weights[start : len(self.texts)], factor)
+
+
+def _scale(weights: NDArray[np.float64], factor: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # which are refused at the end
+        weights *= factor
 
 
 def _around_breaks(piece: str) -> Iterator[str]:
