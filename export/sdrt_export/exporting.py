@@ -26,8 +26,15 @@ from sdrt_export.checkpoints.controlnet import (
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
+from sdrt_export.checkpoints.embeddings import (
+    EmbeddingSources,
+    embeddings_from_sources,
+    records_of,
+)
 from sdrt_export.checkpoints.model_folder import Source
+from sdrt_export.checkpoints.new_tokens import write_tokens
 from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
+from sdrt_export.checkpoints.text_encoders import with_embeddings
 from sdrt_export.checkpoints.vae import (
     note_on_other_scale,
     tiny_vae_from_source,
@@ -57,6 +64,7 @@ def export_checkpoint(
     controlnets: Sources = NO_CONTROLNETS,
     vae: Source | None = None,
     tiny_vae: Source | None = None,
+    embeddings: EmbeddingSources = (),
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
@@ -66,6 +74,7 @@ def export_checkpoint(
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
     are folders or Hub ids by name, in addition to those in the checkpoint. `vae` replaces the
     checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders or Hub ids.
+    `embeddings` are safetensors files, or pairs of a name in prompts and such a file.
     Progress is shown if stderr is a terminal. `on_note` is called with each part of the checkpoint
     that is left out, and with what may be wrong with its VAE.
 
@@ -75,6 +84,8 @@ def export_checkpoint(
     """
     own = checkpoint_from_source(source)
     checkpoint = own if vae is None else with_other_vae(own, vae)
+    opened = embeddings_from_sources(embeddings)
+    checkpoint = with_embeddings(checkpoint, opened)
     additions = Additions(
         _controlnets_to_add(checkpoint, controlnets),
         None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
@@ -92,7 +103,8 @@ def export_checkpoint(
             *components_of_additions(additions, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
-        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
+        merged = records_of(opened)
+        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle, merged))
     return Path(output)
 
 
@@ -131,6 +143,9 @@ def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
     folders = checkpoint.kind.copied_folders
     for name in folders:
         shutil.copytree(checkpoint.folder / name, bundle / name)
+    for part in checkpoint.kind.parts_for("text encoder"):
+        if part.tokenizer is not None and part.folder in checkpoint.tokens:
+            write_tokens(bundle / part.tokenizer, checkpoint.tokens[part.folder])
     exported = {*folders, *(part.folder for part in checkpoint.kind.parts)}
     index = fields_from_file(checkpoint.folder / MODEL_INDEX).values
     for name, value in index.items():

@@ -6,7 +6,7 @@ Nothing here imports torch, so bad input is reported at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -22,6 +22,7 @@ from sdrt_export.checkpoints.controlnet import (
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
 from sdrt_export.checkpoints.model_folder import ModelFolder
+from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.weights_files import (
     Weights,
@@ -50,6 +51,8 @@ class Checkpoint:
     weights: Mapping[PartKind, Weights]
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
     vae: ModelFolder | None = None  # in place of its own
+    # Those that embeddings add, by the folder of the text encoder.
+    tokens: Mapping[str, NewTokens] = field(default_factory=dict)
 
 
 @unreadable_as_checkpoint_error()

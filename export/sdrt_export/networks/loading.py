@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -23,11 +26,14 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.families.family import LatentSpace
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
 from sdrt_export.checkpoints.model_folder import ModelFolder
+from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import (
+    CONFIG_NAME,
     CONTROLNET,
     CONTROLNET_XL,
     OTHER_VAE,
@@ -40,12 +46,14 @@ from sdrt_export.checkpoints.parts import (
     VAE,
     PartKind,
 )
+from sdrt_export.checkpoints.text_encoders import options_of_encoder
 from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.empty_model import empty_model
+from sdrt_export.networks.extended_table import ExtendedTable
 from sdrt_export.networks.network import Network
-from sdrt_export.networks.stored_weights import StoredWeights, stored_weights
+from sdrt_export.networks.stored_weights import stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
@@ -61,15 +69,18 @@ class ModelKind:
     networks: tuple[tuple[type[Network], ...], ...]
     derived: tuple[str, ...] = ()  # options that the class itself adds to its configuration
 
-    def from_config(self, folder: Path) -> nn.Module:
-        """The model of the configuration in `folder`, newly initialised."""
+    def from_config(self, folder: Path, options: Mapping[str, Any]) -> nn.Module:
+        """The model of the configuration in `folder` with these options of a text encoder, newly
+        initialised."""
         if issubclass(self.model, ConfigMixin):  # of diffusers
             config = self.model.load_config(folder)
             known = {name: config[name] for name in config.keys() - set(self.derived)}
             model = self.model.from_config(known)
         else:
             # The eager attention has its scale as a number in the graph; the fused one computes it.
-            config = self.model.config_class.from_pretrained(folder, attn_implementation="eager")
+            config = self.model.config_class.from_pretrained(
+                folder, attn_implementation="eager", **options
+            )
             model = self.model(config)
         assert isinstance(model, nn.Module)
         return model
@@ -103,6 +114,8 @@ class Part:
     variants: tuple[Callable[[nn.Module], Network], ...]
     source: str | None = None  # if it is not the checkpoint's own
     latents: LatentSpace | None = None  # of a VAE with a scale of its own
+    options: Mapping[str, Any] = field(default_factory=dict)  # in place of the configuration's
+    tokens: NewTokens | None = None  # of embeddings
 
     @property
     def config(self) -> Path:
@@ -122,13 +135,23 @@ class Part:
         model = self._empty()
         return [variant(model) for variant in self.variants]
 
-    def weights(self) -> StoredWeights:
+    def write_config(self, folder: Path) -> None:
+        """Writes the configuration of the exported model into `folder`."""
+        if not (options := self._options()):
+            shutil.copyfile(self.config, folder / CONFIG_NAME)
+            return
+        config = fields_from_file(self.config).values | options
+        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
         """The weights of the model. CheckpointError as from `networks`."""
         files = [self.root / file for file in self.files.files]
-        weights = self._empty().state_dict()
-        return stored_weights(
-            self.title, files, {name: weight.shape for name, weight in weights.items()}
-        )
+        model = self._model(self.options)
+        shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+        stored = stored_weights(self.title, files, shapes)
+        if self.tokens is None:
+            return stored
+        return ExtendedTable(stored, table_of(model), self.tokens)
 
     def _read(self) -> nn.Module:
         model = self._empty()
@@ -137,9 +160,18 @@ class Part:
         return model
 
     def _empty(self) -> nn.Module:
+        return self._model(self._options())
+
+    def _model(self, options: Mapping[str, Any]) -> nn.Module:
         model, folder = MODELS[self.kind], self.config.parent
         with _failures_of_libraries(self.title):
-            return empty_model(lambda: model.from_config(folder))
+            return empty_model(lambda: model.from_config(folder, options))
+
+    def _options(self) -> dict[str, Any]:
+        if self.tokens is None:
+            return dict(self.options)
+        before = fields_from_file(self.config).integer("vocab_size")
+        return {**self.options, "vocab_size": self.tokens.num_rows(before)}
 
 
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
@@ -159,9 +191,17 @@ def _parts_of_kind(checkpoint: Checkpoint, kind: PartKind) -> list[Part]:
             root=checkpoint.folder,
             files=checkpoint.weights[kind],
             variants=variants,
+            options=options_of_encoder(checkpoint, kind),
+            tokens=checkpoint.tokens.get(kind.folder),
         )
         for variants in MODELS[kind].networks
     ]
+
+
+def table_of(encoder: nn.Module) -> str:
+    """The name of a text encoder's table of tokens."""
+    table = encoder.get_input_embeddings().weight
+    return next(name for name, weight in encoder.named_parameters() if weight is table)
 
 
 def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list[Part]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.text.clip_tokenizer import ClipTokenizer, Ids
 from sdrt.text.emphasis import Segment
 
 BACKTRACK = 20  # A1111's default: a full chunk ends at a comma that is at most so many tokens back
@@ -28,7 +28,7 @@ def chunks_from_segments(
     """The chunks of a prompt, at least one.
 
     Source: A1111's `tokenize_line`. The words after a comma near the end of a full chunk move into
-    the next one.
+    the next one. The vectors of an embedding stay together.
     """
     size, comma = tokenizer.capacity, tokenizer.comma
     chunks: list[list[_Token]] = []
@@ -39,19 +39,26 @@ def chunks_from_segments(
             chunks.append(row)
             row, last_comma = [], None
             continue
-        for index in tokenizer.token_ids(segment.text):
-            if index == comma:
+        for ids in _fitting(tokenizer.token_ids(segment.text), size):
+            if ids == (comma,):
                 last_comma = len(row)
-            if len(row) == size:
-                end = size
-                if last_comma is not None and last_comma < size <= last_comma + BACKTRACK:
+            while len(row) + len(ids) > size:
+                end = len(row)
+                if last_comma is not None and last_comma < size == end <= last_comma + BACKTRACK:
                     end = last_comma + 1
                 chunks.append(row[:end])
                 row, last_comma = row[end:], None
-            row.append((index, segment.weight))
+            row += ((index, segment.weight) for index in ids)
     if row or not chunks:
         chunks.append(row)
     return tuple(_chunk(tokens, tokenizer) for tokens in chunks)
+
+
+def _fitting(tokens: Iterable[Ids], size: int) -> Iterator[Ids]:
+    """The ids of each token, which stay in one chunk unless they are more than it holds."""
+    for ids in tokens:
+        for start in range(0, len(ids), size):
+            yield ids[start : start + size]
 
 
 def empty_chunk(tokenizer: ClipTokenizer) -> Chunk:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+Ids: TypeAlias = tuple[int, ...]
+Span: TypeAlias = tuple[int, int]  # of a token in its text
 
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -38,11 +42,12 @@ class Tokens:
 class ClipTokenizer:
     """Tokenizes like `CLIPTokenizerFast(text, padding="max_length", truncation=True)`.
 
-    Safe to share between threads.
+    A token of an embedding with several vectors becomes several ids. Safe to share between threads.
     """
 
     backend: Tokenizer
     max_length: int
+    vectors: Mapping[int, Ids] = field(default_factory=dict)  # see `ids_of_vectors`
 
     @classmethod
     def open(cls, folder: str | Path) -> ClipTokenizer:
@@ -66,28 +71,48 @@ class ClipTokenizer:
             pad_token=pad_token,
             pad_id=backend.token_to_id(pad_token),
         )
-        return cls(backend, config.max_length)
+        return cls(backend, config.max_length, ids_of_vectors(backend))
 
     def encode(self, text: str) -> Tokens:
         """The ids of one prompt, int64 (max_length,).
 
         Raises RequestError for a string that cannot be written as UTF-8.
         """
+        if self.vectors:
+            return self._cut(text)
         encoding = self._encoding(text)
         return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
 
-    def token_ids(self, text: str) -> tuple[int, ...]:
-        """The ids of a text of any length, without bos, eos and padding. Raises as `encode`."""
+    def token_ids(self, text: str) -> tuple[Ids, ...]:
+        """The ids of each token of a text of any length, without bos, eos and padding: one, or
+        those of an embedding's vectors. Raises as `encode`."""
+        return tuple(ids for ids, _ in self._tokens(text))
+
+    def _cut(self, text: str) -> Tokens:
+        """The same as `encode`, for tokens of several ids."""
+        placed = [(index, span) for ids, span in self._tokens(text) for index in ids]
+        first = 0
+        if self.backend.truncation["direction"] == "left":
+            first = max(len(placed) - self.capacity, 0)
+        last = first + self.capacity
+        row = self.row([index for index, _ in placed[first:last]])
+        dropped = [span for _, span in (*placed[:first], *placed[last:])]
+        return Tokens(np.array(row, np.int64), _text_of(text, dropped))
+
+    def _tokens(self, text: str) -> list[tuple[Ids, Span]]:
+        """The ids of each token, with its place in the text."""
         encoding = self._encoding(text, add_special_tokens=False)
         parts = sorted([encoding, *encoding.overflowing], key=lambda part: part.offsets[0])
-        return tuple(
-            index
+        return [
+            (self.vectors.get(index, (index,)), span)
             for part in parts
-            for index, is_token in zip(part.ids, part.attention_mask, strict=True)
+            for index, span, is_token in zip(
+                part.ids, part.offsets, part.attention_mask, strict=True
+            )
             if is_token
-        )
+        ]
 
-    def row(self, ids: Sequence[int]) -> tuple[int, ...]:
+    def row(self, ids: Sequence[int]) -> Ids:
         """A row of `max_length` ids: these, `capacity` at most, with bos, eos and padding."""
         before, after, padding, pads_left = self._frame
         marked = (*before, *ids, *after)
@@ -154,9 +179,35 @@ def dropped_text(text: str, encoding: Encoding) -> str:
         for span, is_special in zip(part.offsets, part.special_tokens_mask, strict=True)
         if not is_special  # bos, eos and padding have no position in the text
     ]
+    return _text_of(text, spans)
+
+
+def _text_of(text: str, spans: Sequence[Span]) -> str:
+    """The part of a text from its first span to its last."""
     if not spans:
         return ""
     return text[min(start for start, _ in spans) : max(end for _, end in spans)]
+
+
+def ids_of_vectors(backend: Tokenizer) -> dict[int, Ids]:
+    """The ids of all vectors of each token that has several: the tokens `name`, `name_1`, `name_2`…
+
+    Source: `maybe_convert_prompt` of diffusers' `TextualInversionLoaderMixin`, which takes tokens
+    of these names for the vectors of one embedding.
+    """
+    added = {
+        token.content: index
+        for index, token in backend.get_added_tokens_decoder().items()
+        if not token.special
+    }
+    vectors = {}
+    for name, index in added.items():
+        others = tuple(
+            takewhile(lambda i: i is not None, (added.get(f"{name}_{n}") for n in count(1)))
+        )
+        if others:
+            vectors[index] = (index, *others)
+    return vectors
 
 
 def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:

@@ -61,7 +61,7 @@ def test_other_tokenizers_have_other_rows(config: dict[str, object], tmp_path: P
         weighted.weights[chunk.ids.index(RED)] == 2 and sum(weighted.weights) == len(chunk.ids) + 1
     )
     long = "red blue " * 150
-    np.testing.assert_array_equal(tokenizer.token_ids(long), [RED, BLUE] * 150)
+    np.testing.assert_array_equal(tokenizer.token_ids(long), [(RED,), (BLUE,)] * 150)
     assert sizes(chunks_of(long, tokenizer))[0] == tokenizer.capacity
 
 
