@@ -103,7 +103,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--into",
         type=Path,
         metavar="BUNDLE",
-        help="add ControlNets or a tiny VAE to this bundle instead",
+        help="add ControlNets, a tiny VAE or embeddings to this bundle instead",
     )
     parser.add_argument(
         "--controlnet",
@@ -113,6 +113,16 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         dest="controlnets",
         help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
+    )
+    parser.add_argument(
+        "--embedding",
+        type=_maybe_named_path,
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        dest="embeddings",
+        help="also export a textual inversion, a safetensors file, for prompts that contain NAME "
+        "(if not given: the file's name without suffix); may be repeated",
     )
     parser.add_argument(
         "--vae",
@@ -151,6 +161,14 @@ def _name_and_path(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(
             f"got {quoted(text)}, expected NAME=PATH, as in canny=folder"
         )
+    return name, path
+
+
+def _maybe_named_path(text: str) -> str | tuple[str, str]:
+    """A path, with the name before an equals sign, if there is one. Paths may contain them, too."""
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
+        return text
     return name, path
 
 
