@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sdrt.adapters.found import Prediction
 from sdrt.bundle.manifest import MANIFEST_NAME, write_manifest
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.bundle.writing import only_writer
@@ -46,25 +47,28 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    prediction_type: Prediction | None = None,
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
-    """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
+    """Exports `source` (a diffusers folder, a file, a Hub id, or "demo") to a bundle at `output`.
 
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders or Hub ids by name, in addition to those in the checkpoint. Progress is shown if
-    stderr is a terminal. `on_note` is called with each part of the checkpoint that is left out.
+    are folders, files or Hub ids by name, in addition to those in the checkpoint.
+    `prediction_type` overrides what a single file records or seems to be. Progress is shown if
+    stderr is a terminal. `on_note` is called with each part of the checkpoint that is left out, and
+    with what is assumed about a file.
 
     Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
     missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
     a network whose outputs differ from torch's; SdrtError if `output` exists (unless `replace`) or
     cannot be written.
     """
-    checkpoint = checkpoint_from_source(source)
+    checkpoint = checkpoint_from_source(source, prediction=prediction_type)
     added = _controlnets_to_add(checkpoint, controlnets)
     defaults = _defaults_of(checkpoint)
-    for note in notes_on_folder(checkpoint.folder, checkpoint.kind):
+    for note in (*checkpoint.notes, *notes_on_folder(checkpoint.folder, checkpoint.kind)):
         on_note(note)
     with (
         shown_progress() as report,

@@ -12,15 +12,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
+from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.tensor_names import controlnet as network_name
+from sdrt_export.checkpoints.clip_vocabulary import write_json
 from sdrt_export.checkpoints.controlnet_compatibility import Host, complaints_about_controlnet
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.model_files import controlnet_in_file
 from sdrt_export.checkpoints.parts import CONFIG_NAME, PartKind
+from sdrt_export.checkpoints.small_files import TemporaryFolder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
-    advice_on_file,
     check_weights,
     file_names,
     find_weights,
@@ -30,24 +33,25 @@ from sdrt_export.checkpoints.weights_files import (
 )
 from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
-Sources: TypeAlias = Mapping[str, str | PathLike[str]]  # name → folder or Hub id
+Sources: TypeAlias = Mapping[str, str | PathLike[str]]  # name → folder, file or Hub id
 
 PREFIX = network_name("")  # of the folders of ControlNets in checkpoints
 
 
 @dataclass(frozen=True)
 class ControlNetCheckpoint:
-    """A checked folder in diffusers' layout, and the name by which users ask for it."""
+    """A checked ControlNet in diffusers' layout, and the name by which users ask for it."""
 
     name: str
     folder: Path
     source: str
     kind: PartKind
     weights: Weights
+    temporary: TemporaryFolder | None = None  # `folder`, if it was written for a single file
 
 
 def controlnets_from_sources(sources: Sources, host: Host) -> tuple[ControlNetCheckpoint, ...]:
-    """The ControlNets at folders' paths or Hub ids, downloaded if necessary.
+    """The ControlNets at paths of folders and files, or Hub ids, downloaded if necessary.
 
     CheckpointError if one is missing, incomplete, pickled, not a ControlNet, or made for another
     UNet than that of `host`.
@@ -88,15 +92,16 @@ def weights_from_names(files: Collection[str], source: str, kind: PartKind) -> W
 
 @unreadable_as_checkpoint_error()
 def _from_source(name: str, source: str | PathLike[str], host: Host) -> ControlNetCheckpoint:
-    folder, text, kind = Path(source), str(source), host.controlnet
+    folder, text = Path(source), str(source)
     if folder.is_dir():
         return _from_folder(name, folder, text, host)
-    if folder.exists():
-        raise CheckpointError(advice_on_file(folder, kind.class_name))
+    if folder.is_file():
+        return _from_file(name, folder, text, host)
     if is_hub_id(text):
         return _from_folder(name, *folder_from_hub(text, _files_wanted(text, host)), host)
     raise CheckpointError(
-        f"no ControlNet at '{text}': expected a diffusers folder, or a Hub id such as 'owner/name'"
+        f"no ControlNet at '{text}': expected a diffusers folder, a safetensors file, or a Hub id "
+        "such as 'owner/name'"
     )
 
 
@@ -121,6 +126,17 @@ def _from_folder(name: str, folder: Path, source: str, host: Host) -> ControlNet
     weights = weights_from_names(file_names(folder), source, kind)
     check_weights(folder, weights)
     return ControlNetCheckpoint(name, folder, source, kind, weights)
+
+
+def _from_file(name: str, path: Path, source: str, host: Host) -> ControlNetCheckpoint:
+    """Its configuration is in a temporary folder."""
+    model = controlnet_in_file(SafetensorsFile.open(path), host.unet.values)
+    temporary = TemporaryFolder()
+    write_json(temporary.path / host.controlnet.config, model.config)
+    _check_config(temporary.path, source, host)
+    return ControlNetCheckpoint(
+        name, temporary.path, source, host.controlnet, model.weights, temporary
+    )
 
 
 def _check_config(folder: Path, source: str, host: Host) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
+from sdrt_export.checkpoints.original.names import Names
 from sdrt_export.errors import CheckpointError
 
 VARIANTS = (None, "fp16")  # the first that exists is read, as float32
@@ -18,11 +19,16 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 @dataclass(frozen=True)
 class Weights:
-    """The safetensors files of one model, relative to the checkpoint; several if it is sharded."""
+    """The safetensors files of one model; several if it is sharded.
+
+    Paths are relative to the checkpoint's folder, or absolute: a single file lies elsewhere.
+    """
 
     variant: str | None
     files: tuple[str, ...]
     index: str | None = None  # of shards: which of them holds which tensor
+    # Of a file whose keys are not the model's names, or which holds other models, too.
+    names: Names | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:

@@ -107,9 +107,8 @@ class Part:
         """The weights of the model. CheckpointError as from `networks`."""
         files = [self.root / file for file in self.files.files]
         weights = self._empty().state_dict()
-        return stored_weights(
-            self.title, files, {name: weight.shape for name, weight in weights.items()}
-        )
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        return stored_weights(self.title, files, shapes, self.files.names)
 
     def _read(self) -> nn.Module:
         model = self._empty()

@@ -41,6 +41,7 @@ def export(options: argparse.Namespace) -> None:
                 options.source,
                 options.output,
                 controlnets=controlnets,
+                prediction_type=options.prediction_type,
                 on_note=_print_note,
                 **given,
             )

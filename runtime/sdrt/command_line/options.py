@@ -95,7 +95,9 @@ def help_with_default(action: argparse.Action) -> str:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", help='a checkpoint: diffusers folder, Hub id, or "demo"'
+        "source",
+        nargs="?",
+        help='a checkpoint: diffusers folder, safetensors file, Hub id, or "demo"',
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
@@ -109,7 +111,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PATH",
         dest="controlnets",
-        help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
+        help="also export a ControlNet, from a diffusers folder, a safetensors file or a Hub id; "
+        "may be repeated",
+    )
+    parser.add_argument(
+        "--prediction-type",
+        choices=["epsilon", "v_prediction"],
+        help="what the UNet of a single file predicts (default: what the file records, or seems "
+        "to be)",
     )
     parser.add_argument(
         "--weights",
