@@ -12,7 +12,6 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.adapters.found import Prediction
-from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.bundle.optimum_folder import MODEL_INDEX, MODEL_NAME
 from sdrt.families.family import Family
 from sdrt.notes import Note
@@ -115,9 +114,7 @@ def checkpoint_from_file(
 
     Errors as in `single_file`, and if CLIP's vocabulary is not installed.
     """
-    contents = single_file(
-        SafetensorsFile.open(path), source, prediction, vae_elsewhere=vae_elsewhere
-    )
+    contents = single_file(path, source, prediction, vae_elsewhere=vae_elsewhere)
     merges = clip_merges(vocabulary_file())
     temporary = TemporaryFolder()
     folder = temporary.path

@@ -12,7 +12,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.tensor_names import controlnet as network_name
@@ -130,7 +129,7 @@ def _from_folder(name: str, folder: Path, source: str, host: Host) -> ControlNet
 
 def _from_file(name: str, path: Path, source: str, host: Host) -> ControlNetCheckpoint:
     """Its configuration is in a temporary folder."""
-    model = controlnet_in_file(SafetensorsFile.open(path), host.unet.values)
+    model = controlnet_in_file(path, host.unet.values)
     temporary = TemporaryFolder()
     write_json(temporary.path / host.controlnet.config, model.config)
     _check_config(temporary.path, source, host)

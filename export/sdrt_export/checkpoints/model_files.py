@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdrt.adapters.found import CheckpointFile, ControlNetFile, EncoderKeys, Found, VaeFile
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.errors import FileError
 from sdrt_export.architectures import Config
 from sdrt_export.checkpoints.derived_configs import Shapes, controlnet_config, vae_config
 from sdrt_export.checkpoints.original.clip import clip_names, open_clip_names
@@ -28,13 +30,22 @@ class ModelFile:
     weights: Weights
 
 
-def vae_in_file(file: SafetensorsFile, known: Config) -> ModelFile:
-    """The VAE that a file is or contains; `known` is the configuration of one of its family, which
-    has its scaling factor.
+def recognised_file(path: Path) -> tuple[SafetensorsFile, Found]:
+    """The file at `path`, and what it is. CheckpointError if it is damaged or nothing known."""
+    try:
+        file = SafetensorsFile.open(path)
+        return file, recognised(file)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
-    CheckpointError if there is none.
+
+def vae_in_file(path: Path, known: Config) -> ModelFile:
+    """The VAE that a file is or contains.
+
+    `known` is the configuration of one of its family: files lack the scaling factor.
+    CheckpointError if there is no VAE.
     """
-    found = recognised(file)
+    file, found = recognised_file(path)
     vae = getattr(found, "vae", found)
     if not isinstance(vae, VaeFile):
         raise CheckpointError(f"'{file.path}' {refusal_as(found)}, expected a VAE")
@@ -42,12 +53,12 @@ def vae_in_file(file: SafetensorsFile, known: Config) -> ModelFile:
     return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
 
 
-def controlnet_in_file(file: SafetensorsFile, unet: Config) -> ModelFile:
-    """The ControlNet that a file is; `unet` is the configuration of the UNet that it controls.
+def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
+    """The ControlNet in a file; `unet` is the configuration of the UNet that it controls.
 
-    CheckpointError if it is none.
+    CheckpointError if there is none.
     """
-    found = recognised(file)
+    file, found = recognised_file(path)
     if not isinstance(found, ControlNetFile):
         raise CheckpointError(f"'{file.path}' {refusal_as(found)}, expected a ControlNet")
     read = controlnet_names if found.layout == "ldm" else same_names

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sdrt.adapters.found import CheckpointFile, Prediction
-from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.notes import Note
 from sdrt_export.architectures import Architecture, Config
@@ -22,6 +22,7 @@ from sdrt_export.checkpoints.model_files import (
     names_of_encoder,
     names_of_unet,
     names_of_vae,
+    recognised_file,
     refusal_as,
     shapes_of,
     weights_of,
@@ -44,18 +45,18 @@ class SingleFile:
 
 
 def single_file(
-    file: SafetensorsFile,
+    path: Path,
     source: str,
     prediction: Prediction | None = None,
     *,
     vae_elsewhere: bool = False,
 ) -> SingleFile:
-    """The checkpoint in a file.
+    """The checkpoint in the file at `path`.
 
     `prediction` overrides what the file says that its UNet predicts. With `vae_elsewhere` the file
     may lack a VAE. CheckpointError if it lacks another model, or is something else.
     """
-    found = recognised(file)
+    file, found = recognised_file(path)
     if not isinstance(found, CheckpointFile):
         raise CheckpointError(f"'{source}' {refusal_as(found)}, expected a checkpoint")
     kind = kind_of_family(found.family)

@@ -127,7 +127,7 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     return (
         f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
         "they are loaded, so sdrt refuses them. If you trust them, convert them: "
-        f"{_conversion(kind, 'from_pretrained', source)}, and export 'converted'"
+        f"{_conversion(kind, source)}, and export 'converted'"
     )
 
 
@@ -143,23 +143,11 @@ def refusal_of_incomplete(
     )
 
 
-def advice_on_file(file: Path, kind: str) -> str:
-    """The message for a file instead of a folder; `kind` reads such files in diffusers."""
-    reason = (
-        "is a pickle, which runs code when it is loaded, so sdrt refuses it. If you trust it,"
-        if file.suffix in PICKLES
-        else "is a file, expected a diffusers folder. If it is a checkpoint,"
-    )
-    return (
-        f"'{file}' {reason} convert it: "
-        f"{_conversion(kind, 'from_single_file', str(file))}, and export 'converted'"
-    )
-
-
-def _conversion(kind: str, method: str, source: str) -> str:
+def _conversion(kind: str, source: str) -> str:
     """The shell command that saves a model as a folder of safetensors, `converted`."""
     program = (
-        f"from diffusers import {kind} as M; M.{method}({source!r}).save_pretrained('converted')"
+        f"from diffusers import {kind} as M; "
+        f"M.from_pretrained({source!r}).save_pretrained('converted')"
     )
     plain = not set(program) & set('"$`\\!')
     return f'python -c "{program}"' if plain else f"python -c {shlex.quote(program)}"
