@@ -59,6 +59,9 @@ def export_part(
             files=tuple(records[path] for path in paths),
             parity=checked_parity(network.name, paths[0], expected, rounded=weights == "fp16"),
             takes=network.takes,
+            variant=network.variant,
+            latents=part.latents,
+            source=part.source,
         )
         for network, expected, paths in zip(networks, cases, files, strict=True)
     )

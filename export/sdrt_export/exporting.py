@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sdrt.adapters.found import Prediction
@@ -22,13 +21,24 @@ from sdrt.notes import Note
 from sdrt.parameters import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
+    NO_CONTROLNETS,
     ControlNetCheckpoint,
     Sources,
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
-from sdrt_export.checkpoints.notes import notes_on_folder
-from sdrt_export.components import components_of_checkpoint, components_of_controlnets
+from sdrt_export.checkpoints.model_folder import Source
+from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
+from sdrt_export.checkpoints.vae import (
+    note_on_other_scale,
+    tiny_vae_from_source,
+    with_other_vae,
+)
+from sdrt_export.components import (
+    Additions,
+    components_of_additions,
+    components_of_checkpoint,
+)
 from sdrt_export.errors import CheckpointError
 from sdrt_export.manifests import manifest_of
 from sdrt_export.options import Report, WeightStorage
@@ -37,7 +47,6 @@ from sdrt_export.progress import WAITING, shown_progress
 # A checkpoint may hold its author's recommended settings in a file of this name, next to
 # model_index.json: {"guidance_scale": 5.0, "num_inference_steps": 20}
 DEFAULTS_NAME = "sdrt_defaults.json"
-NO_CONTROLNETS: Sources = MappingProxyType({})
 
 
 def export_checkpoint(
@@ -47,6 +56,8 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    vae: Source | None = None,
+    tiny_vae: Source | None = None,
     prediction_type: Prediction | None = None,
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
@@ -55,20 +66,24 @@ def export_checkpoint(
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders, files or Hub ids by name, in addition to those in the checkpoint.
-    `prediction_type` overrides what a single file records or seems to be. Progress is shown if
-    stderr is a terminal. `on_note` is called with each part of the checkpoint that is left out, and
-    with what is assumed about a file.
+    are folders, files or Hub ids by name, in addition to those in the checkpoint. `vae` replaces
+    the checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders, files or
+    Hub ids. `prediction_type` overrides what a single file records or seems to be. Progress is
+    shown if stderr is a terminal. `on_note` is called with each part of the checkpoint that is left
+    out, what may be wrong with its VAE, and what is assumed about a file.
 
-    Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
-    missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
-    a network whose outputs differ from torch's; SdrtError if `output` exists (unless `replace`) or
-    cannot be written.
+    Returns the bundle's path. Raises CheckpointError for a model that is missing, broken, of a kind
+    that sdrt does not export, or does not fit the others; ExportError for a network whose outputs
+    differ from torch's; SdrtError if `output` exists (unless `replace`) or cannot be written.
     """
-    checkpoint = checkpoint_from_source(source, prediction=prediction_type)
-    added = _controlnets_to_add(checkpoint, controlnets)
+    own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
+    checkpoint = own if vae is None else with_other_vae(own, vae)
+    additions = Additions(
+        _controlnets_to_add(checkpoint, controlnets),
+        None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
+    )
     defaults = _defaults_of(checkpoint)
-    for note in (*checkpoint.notes, *notes_on_folder(checkpoint.folder, checkpoint.kind)):
+    for note in _notes_on(checkpoint, own):
         on_note(note)
     with (
         shown_progress() as report,
@@ -77,11 +92,21 @@ def export_checkpoint(
     ):
         components = (
             *components_of_checkpoint(checkpoint, bundle, weights, report),
-            *components_of_controlnets(added, bundle, weights, report),
+            *components_of_additions(additions, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
         write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
+
+
+def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
+    """`own` is the checkpoint with its own VAE."""
+    yield from checkpoint.notes
+    yield from notes_on_folder(checkpoint.folder, checkpoint.kind)
+    if checkpoint.vae is None:
+        yield from notes_on_vae(checkpoint.folder, checkpoint.kind)
+    elif checkpoint.family.latents != own.family.latents:
+        yield note_on_other_scale(checkpoint.vae, checkpoint.family.latents, own.family.latents)
 
 
 def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[None]:

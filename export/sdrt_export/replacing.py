@@ -1,4 +1,4 @@
-"""The files of a ControlNet that is replaced, and the folder of its successor.
+"""The files of a network that is replaced, and the folder of its successor.
 
 The new one has another folder, so that a bundle changes at the moment when its manifest does.
 """
@@ -10,13 +10,12 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from sdrt import tensor_names as names
 from sdrt.bundle.manifest import Component, FileRecord, Manifest
 
 
-def files_of_controlnets(manifest: Manifest, controlnets: Iterable[str]) -> tuple[str, ...]:
-    """The recorded files that belong to these ControlNets alone; none for new names."""
-    wanted = {names.controlnet(name) for name in controlnets}
+def files_of_networks(manifest: Manifest, names: Iterable[str]) -> tuple[str, ...]:
+    """The recorded files that belong to these networks alone; none for new names."""
+    wanted = set(names)
     replaced = [each for each in manifest.components if each.name in wanted]
     others = [each for each in manifest.components if each.name not in wanted]
     kept = {file.path for component in others for file in component.files}

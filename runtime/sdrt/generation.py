@@ -158,7 +158,7 @@ class Generation:
 
     def _preview(self, stage: Stage, call: Call, prediction: Array, index: int) -> Images:
         denoised = stage.schedule.denoised(call.sample, prediction, index)
-        return answered(self.job.autoencoder.decode(denoised), self._run)
+        return answered(self.job.preview.decode(denoised), self._run)
 
 
 def run_alone(events: Events, run: Run) -> Generator[Step, None, Result]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdrt import tensor_names as names
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.manifest import TINY
 from sdrt.control import Control
 from sdrt.denoising.controlnets import ControlNet
 from sdrt.denoising.start import FromImage, FromNoise, Inpaint, StartKind
@@ -46,6 +47,7 @@ class Job:
     base: Stage
     refiner: Stage | None  # continues from the latents of `base`
     autoencoder: Autoencoder
+    preview: Autoencoder  # the tiny VAE if there is one
     finish: Callable[[Image], Image]  # applied to each generated image
     notes: tuple[Note, ...]
     parameters: tuple[Mapping[str, Any], ...]  # of each image, enough to generate it again
@@ -90,7 +92,8 @@ def job_from_request(
         start=_start(request, settings, frame, bundle.family),
         base=replace(base, controlnets=_controlnets(request, bundle, signatures, frame)),
         refiner=refiner,
-        autoencoder=_autoencoder(bundle, work.tile, refined=refiner is not None),
+        autoencoder=_autoencoder(request, bundle, work.tile, refined=refiner is not None),
+        preview=_preview(request, bundle, work.tile, refined=refiner is not None),
         finish=_finish(request, frame),
         notes=tuple(dict.fromkeys(_notes(given, settings, bundle, work))),
         parameters=_parameters(request, seeds, bundle),
@@ -115,7 +118,7 @@ def _works(
     size: Size,
 ) -> Sequence[Work]:
     """The ways to run the request, in order of preference."""
-    vae = _autoencoder(bundle, refined=refiner is not None)
+    vae = _autoencoder(request, bundle, refined=refiner is not None)
     rows: dict[str, int] = {}
     for stage in filter(None, (base, refiner)):
         rows |= dict.fromkeys(_text_encoders(stage.family, bundle, signatures), 1)
@@ -124,7 +127,8 @@ def _works(
     if request.input_image is not None:
         rows[vae.encoder] = 1
     nets = {names.controlnet(name): rows[base.denoiser] for name in request.controls}
-    whole = Work(rows | nets, size, bundle.family.latents, vae=(vae.encoder, vae.decoder))
+    tiled = (vae.encoder, vae.decoder) if vae.variational else ()
+    whole = Work(rows | nets, size, bundle.family.latents, vae=tiled)
     return works_of(request, whole, bundle)
 
 
@@ -137,6 +141,7 @@ def _parameters(
         bundle=_recorded(bundle),
         refiner=None if bundle.refiner is None else _recorded(bundle.refiner),
         scheduler=scheduler_of(request, bundle),
+        merged=bundle.manifest.merged,
     )
 
 
@@ -160,8 +165,13 @@ def _text_encoders(
             bundle.component(encoder.component)
 
 
-def _autoencoder(bundle: Bundle, tile: int | None = None, *, refined: bool) -> Autoencoder:
-    """The VAE; the decoder of refined images is the refiner's, as in diffusers."""
+def _autoencoder(
+    request: Request, bundle: Bundle, tile: int | None = None, *, refined: bool
+) -> Autoencoder:
+    """The VAE; the decoder of refined images is the refiner's, as in diffusers, unless the request
+    names a variant."""
+    if request.vae is not None:
+        return _variant_of_vae(request.vae, bundle)
     found = bundle.find("vae encoder")
     encoder = names.VAE_ENCODER if found is None else found.name  # needed only for input images
     if refined and bundle.refiner is not None:
@@ -170,6 +180,23 @@ def _autoencoder(bundle: Bundle, tile: int | None = None, *, refined: bool) -> A
         decoder = bundle.name_of("vae decoder")
     tiling = None if tile is None else Tiling.of(tile)
     return Autoencoder(encoder, decoder, bundle.family.latents, tiling)
+
+
+def _variant_of_vae(variant: str, bundle: Bundle) -> Autoencoder:
+    encoder, decoder = (
+        bundle.component(bundle.name_of(role, variant=variant))
+        for role in ("vae encoder", "vae decoder")
+    )
+    variational = names.LATENT_PARAMETERS in (spec.name for spec in encoder.signature.outputs)
+    latents = decoder.latents or bundle.family.latents
+    return Autoencoder(encoder.name, decoder.name, latents, variational=variational)
+
+
+def _preview(request: Request, bundle: Bundle, tile: int | None, *, refined: bool) -> Autoencoder:
+    """The VAE for images of single steps."""
+    if bundle.find("vae decoder", variant=TINY) is not None:
+        return _variant_of_vae(TINY, bundle)
+    return _autoencoder(request, bundle, tile, refined=refined)
 
 
 def _start(request: Request, settings: Settings, frame: Frame, family: Family) -> StartKind:

@@ -14,6 +14,7 @@ MAX_STATED_SIDE = 65536  # pixels of an image that is only stated, as in origina
 MAX_SEED = 2**64 - 1
 MAX_IMAGES = 1024  # in one request
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
+VaeVariant: TypeAlias = Literal["tiny"]
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,12 @@ PARAMETERS = (
         "let the control images decide whatever the prompt leaves open",
         "False",
         needs="control",
+    ),
+    Parameter(
+        "vae",
+        OneOf(get_args(VaeVariant)),
+        "use another VAE of the bundle than the model's own: the tiny one is faster and less exact",
+        "the model's own",
     ),
     Parameter(
         "vae_tiling",

@@ -20,6 +20,7 @@ from sdrt.parameters import (
     PARAMETER,
     PARAMETERS,
     Resize,
+    VaeVariant,
 )
 from sdrt.parameters_text import parameters_text
 
@@ -74,6 +75,7 @@ class Request:
     negative_aesthetic_score: float | None = None
     control: Mapping[str, Control | ImageSource] = field(default_factory=dict)
     guess_mode: bool = False
+    vae: VaeVariant | None = None
     vae_tiling: bool | None = None
     vae_tile_size: int | None = None
 
@@ -251,6 +253,7 @@ class RequestOptions(TypedDict, total=False):
     negative_aesthetic_score: float | None
     control: Mapping[str, Control | ImageSource]
     guess_mode: bool
+    vae: VaeVariant | None
     vae_tiling: bool | None
     vae_tile_size: int | None
 

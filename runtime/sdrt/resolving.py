@@ -86,6 +86,7 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
         refiner_steps=refiner_steps,
     )
     _check_size(settings, bundle)
+    _check_vae(request, bundle)
     _check_kind(request, bundle)
     _check_texts(request, bundle)
     require_time_ids(request, *(each.family.denoiser for each in _bundles(bundle)))
@@ -146,7 +147,7 @@ def _check_kind(request: Request, bundle: Bundle) -> None:
             "this bundle's UNet is made for inpainting: give image and mask_image, or use another "
             "bundle"
         )
-    if request.input_image:
+    if request.input_image and request.vae is None:
         _check_vae_encoder(bundle)
 
 
@@ -158,6 +159,14 @@ def _check_texts(request: Request, bundle: Bundle) -> None:
                 f"{name}: this bundle's model has one text encoder, which reads "
                 f"{name.removesuffix('_2')}: leave {name} out"
             )
+
+
+def _check_vae(request: Request, bundle: Bundle) -> None:
+    if request.vae is not None and bundle.find("vae decoder", variant=request.vae) is None:
+        raise RequestError(
+            f"vae: got '{request.vae}', but this bundle has no {request.vae} VAE: add one with "
+            f"`sdrt export --{request.vae}-vae PATH --into {bundle.root}`"
+        )
 
 
 def _check_vae_encoder(bundle: Bundle) -> None:

@@ -14,6 +14,8 @@ TEXT_ENCODER_2: Final = "text_encoder_2"
 UNET: Final = "unet"
 VAE_DECODER: Final = "vae_decoder"
 VAE_ENCODER: Final = "vae_encoder"
+TINY_VAE_DECODER: Final = "vae_decoder_tiny"
+TINY_VAE_ENCODER: Final = "vae_encoder_tiny"
 # The same UNet with the same weights, and with the residuals of ControlNets as inputs.
 UNET_CONTROLLED: Final = "unet_controlled"
 
@@ -34,6 +36,7 @@ OUT_SAMPLE: Final = "out_sample"  # (B, C, h, w)
 # VAE
 LATENT_SAMPLE: Final = "latent_sample"  # (B, C, h, w), already divided by the scaling factor
 LATENT_PARAMETERS: Final = "latent_parameters"  # (B, 2C, h, w): mean and log-variance
+LATENTS: Final = "latents"  # (B, C, h, w), from an encoder without a distribution (TAESD)
 
 # ControlNet: takes the UNet's inputs, and an image in 0..1. Its N outputs are the controlled UNet's
 # inputs of the same names: its residuals, scaled, and added to those of the nets before it.

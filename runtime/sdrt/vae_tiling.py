@@ -18,8 +18,10 @@ from sdrt.targets.forecast import Work
 def works_of(request: Request, whole: Work, bundle: Bundle) -> tuple[Work, ...]:
     """The ways to run a request, in order of preference: those that it leaves open.
 
-    RequestError for tiles that this VAE cannot run.
+    RequestError for tiles that this VAE cannot run. A tiny VAE runs on whole images only.
     """
+    if not whole.vae:
+        return (whole,)
     if request.vae_tiling:
         tile = _given_tile(request, bundle) or _own_tile(bundle)
         return (replace(whole, tile=tile, smaller_tiles=_smaller_than(tile, whole, bundle)),)
@@ -32,11 +34,18 @@ def works_of(request: Request, whole: Work, bundle: Bundle) -> tuple[Work, ...]:
 def request_with_tiling(request: Request, work: Work) -> Request:
     """The request with the tiles that will run."""
     if work.tile is None:
-        return replace(request, vae_tiling=False)
+        return replace(request, vae_tiling=False, vae_tile_size=None)
     return replace(request, vae_tiling=True, vae_tile_size=_pixels(work.tile, work))
 
 
 def notes_on_tiling(request: Request, work: Work) -> Iterator[Note]:
+    if request.vae_tiling and not work.vae:
+        yield Note(
+            "vae_not_tiled",
+            "vae_tiling",
+            f"vae_tiling: has no effect with vae={request.vae}: it runs on the whole image, and "
+            "takes a fraction of the memory",
+        )
     if request.vae_tiling is None and work.tile is not None:
         size = size_text((_pixels(work.tile, work),) * 2)
         yield Note(

@@ -189,6 +189,7 @@ def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) ->
         "kind": kind,
         "num_images": 2,
         "num_threads": 1,
+        "decode": True,
         "size": 64,
         "prompt": "a large red circle on a white background",
         "guidance_scale": 3.0,

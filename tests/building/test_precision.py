@@ -197,6 +197,12 @@ def test_the_vae_of_sdxl_stays_float32(tmp_path: Path, role: Role) -> None:
     assert set(types_of(tmp_path / "model.onnx").values()) == {FLOAT}
 
 
+@pytest.mark.parametrize("role", ["vae decoder", "vae encoder"])
+def test_a_tiny_vae_computes_in_half_precision(role: Role) -> None:
+    config = {"_class_name": "AutoencoderTiny"}
+    assert rules_for("stable-diffusion-xl", role, config) == PLAIN
+
+
 def test_what_overflows_is_promoted_and_ends_finite(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", "x w", "a"),

@@ -61,8 +61,15 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
             ["export", "-o", "x", "--into", "y"],
             "argument --into: not allowed with argument -o/--ou",
         ),
-        (["export", "--into", "x"], "--into adds ControlNets to a bundle: it goes with --control"),
-        ([*NET, "e=p", "demo", "--into", "x"], "and without a checkpoint (see sdrt export --help)"),
+        (["export", "--into", "x"], "--into adds to a bundle: it goes with --controlnet NAME=PATH"),
+        (
+            [*NET, "e=p", "demo", "--into", "x"],
+            ", and without a checkpoint (see sdrt export --help)",
+        ),
+        (
+            ["export", "--vae", "v", "--tiny-vae", "t", "--into", "x"],
+            "--vae replaces a checkpoint's",
+        ),
         ([*NET, "edges", "--into", "x"], "got 'edges', expected NAME=PATH, as in canny=folder"),
         ([*NET, "=path", "--into", "x"], "got '=path', expected NAME=PATH, as in canny=folder"),
         ([*NET, "edges=", "--into", "x"], "got 'edges=', expected NAME=PATH, as in canny=folder"),

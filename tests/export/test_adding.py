@@ -19,10 +19,13 @@ from sdrt.bundle.manifest import Manifest, sealed
 from sdrt.bundle.writing import only_writer
 from sdrt.command_line.main import main
 from sdrt.errors import BundleError, SdrtError
+from sdrt.families.family import LatentSpace, Role
 from sdrt_engines import signature_from_onnx
-from sdrt_export.adding import add_controlnets
+from sdrt_export.adding import add_to_bundle
 from sdrt_export.errors import CheckpointError, ExportError
 from sdrt_export.exporting import export_checkpoint
+from support.manifest_edits import remove_component
+from support.other_vaes import tiny_vae
 
 pytestmark = pytest.mark.export
 
@@ -54,7 +57,7 @@ def with_edges(
 ) -> Path:
     """The same with one ControlNet added."""
     bundle = Path(shutil.copytree(without_nets, tmp_path_factory.mktemp("edges") / "bundle"))
-    add_controlnets(bundle, {"edges": nets["edges"]})
+    add_to_bundle(bundle, controlnets={"edges": nets["edges"]})
     return bundle
 
 
@@ -183,7 +186,7 @@ def test_a_net_of_other_tools_says_so(plain: Path, nets: dict[str, Path]) -> Non
     document = json.loads((plain / "sdrt.json").read_text())
     document["tools"]["torch"] = "1.13.0"
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
-    add_controlnets(plain, {"edges": nets["edges"]})
+    add_to_bundle(plain, controlnets={"edges": nets["edges"]})
     manifest = Bundle.open(plain).manifest
     assert manifest.tools["torch"] == "1.13.0"
     assert Bundle.open(plain).component("controlnet_edges").tools["torch"] == torch.__version__
@@ -195,10 +198,10 @@ def test_a_name_that_is_taken_is_reported_and_replaced_if_asked(
 ) -> None:
     before = contents(controlled)
     with pytest.raises(ExportError, match="already has a ControlNet 'edges': choose another name"):
-        add_controlnets(controlled, {"edges": nets["depth"]})
+        add_to_bundle(controlled, controlnets={"edges": nets["depth"]})
     assert contents(controlled) == before
 
-    add_controlnets(controlled, {"edges": nets["depth"]}, replace=True)
+    add_to_bundle(controlled, controlnets={"edges": nets["depth"]}, replace=True)
     component = Bundle.open(controlled).component("controlnet_edges")
     assert component.source == str(nets["depth"])
     assert component.signature.input("controlnet_cond").shape[1] == 1
@@ -223,7 +226,7 @@ def test_a_failure_leaves_the_bundle_as_it_was(
 ) -> None:
     before = contents(controlled)
     with pytest.raises(ExportError, match=f"controlnet_{name}: torch itself gives NaN"):
-        add_controlnets(controlled, {"first": nets["edges"], name: broken}, replace=True)
+        add_to_bundle(controlled, controlnets={"first": nets["edges"], name: broken}, replace=True)
     assert contents(controlled) == before
 
 
@@ -237,7 +240,7 @@ def test_weights_that_are_missing_are_never_made_up(
     del weights[first]
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="lacks 1 weights, the first is ") as caught:
-        add_controlnets(plain, {"edges": folder})
+        add_to_bundle(plain, controlnets={"edges": folder})
     assert f"the ControlNet '{folder}' lacks" in str(caught.value)
     assert first in str(caught.value)
 
@@ -248,7 +251,7 @@ def test_a_bundle_without_a_controlled_unet_is_reported(plain: Path, nets: dict[
     (plain / "sdrt.json").write_text(json.dumps(sealed(document)))
     before = contents(plain)
     with pytest.raises(ExportError, match="has no UNet for ControlNets"):
-        add_controlnets(plain, nets)
+        add_to_bundle(plain, controlnets=nets)
     assert contents(plain) == before
 
 
@@ -259,7 +262,7 @@ def test_a_folder_without_a_manifest_is_reported(plain: Path, nets: dict[str, Pa
     with pytest.raises(
         BundleError, match=r"has the output normed_hidden_states\.0 of text_encoder"
     ):
-        add_controlnets(plain, nets)
+        add_to_bundle(plain, controlnets=nets)
 
 
 def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None:
@@ -268,7 +271,7 @@ def test_a_net_for_another_unet_is_reported(plain: Path, tmp_path: Path) -> None
     with pytest.raises(
         CheckpointError, match="cannot be exported: it takes text vectors of 8, the"
     ):
-        add_controlnets(plain, {"edges": net})
+        add_to_bundle(plain, controlnets={"edges": net})
     assert contents(plain) == before
 
 
@@ -279,12 +282,12 @@ def test_where_there_is_no_bundle_nothing_is_added(
     """The built-in demo must not change: "demo" is a folder here."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match=f"no bundle at '{path}'"):
-        add_controlnets(path, nets)
+        add_to_bundle(path, controlnets=nets)
 
 
 def test_nothing_is_added_to_the_built_in_bundle(nets: dict[str, Path]) -> None:
     with pytest.raises(ExportError, match=f"^'{DEMO_FOLDER}' is the built-in bundle and stays"):
-        add_controlnets(DEMO_FOLDER, nets)
+        add_to_bundle(DEMO_FOLDER, controlnets=nets)
 
 
 def test_a_bundle_is_not_exported_over_by_mistake(whole: Path, nets: dict[str, Path]) -> None:
@@ -296,7 +299,9 @@ def test_two_exports_into_one_bundle_take_turns(plain: Path, nets: dict[str, Pat
     before = (plain / "sdrt.json").read_bytes()
     with ThreadPoolExecutor() as pool:
         with only_writer(plain, lambda: pytest.fail("nobody writes")):  # as a build does
-            exports = [pool.submit(add_controlnets, plain, {name: nets[name]}) for name in nets]
+            exports = [
+                pool.submit(add_to_bundle, plain, controlnets={name: nets[name]}) for name in nets
+            ]
             assert not wait(exports, timeout=0.2).done
             assert (plain / "sdrt.json").read_bytes() == before
         for export in exports:
@@ -307,3 +312,58 @@ def test_two_exports_into_one_bundle_take_turns(plain: Path, nets: dict[str, Pat
 
 def names_of(nets: Iterable[str]) -> list[str]:
     return [f"controlnet_{name}" for name in nets]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_vae(tmp_path_factory.mktemp("tiny"), num_levels=3)
+
+
+def test_a_tiny_vae_is_added_and_replaced_if_asked(
+    plain: Path, nets: dict[str, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(plain)
+    given = ["--tiny-vae", str(tiny), "--controlnet", f"edges={nets['edges']}"]
+    assert main(["export", *given, "--into", str(plain)]) == 0
+    after = contents(plain)
+    assert {path: after[path] for path in before} | {"sdrt.json": None} == {
+        **before,
+        "sdrt.json": None,
+    }
+    assert_recorded(plain)
+    bundle = Bundle.open(plain)
+    assert names(plain)[-3:] == ["controlnet_edges", "vae_decoder_tiny", "vae_encoder_tiny"]
+    roles: tuple[Role, ...] = ("vae decoder", "vae encoder")
+    for role in roles:
+        own, added = bundle.find(role), bundle.find(role, variant="tiny")
+        assert own is not None
+        assert own.variant is None
+        assert added is not None
+        assert (added.source, added.latents) == (str(tiny), LatentSpace(4, 4, 1.0))
+        assert added.parity is not None
+        assert added.parity.psnr > 110
+
+    changed = contents(plain)
+    assert main(["export", "--tiny-vae", str(tiny), "--into", str(plain)]) == 1
+    error = f"'{plain}' already has a tiny VAE: replace it (--replace)"
+    assert error in capsys.readouterr().err
+    assert contents(plain) == changed
+    add_to_bundle(plain, tiny_vae=tiny, replace=True)
+    assert names(plain)[-2:] == ["vae_decoder_tiny", "vae_encoder_tiny"]
+    assert_recorded(plain)
+
+
+def test_a_tiny_vae_needs_no_controlled_unet(plain: Path, tiny: Path) -> None:
+    remove_component(plain, "unet_controlled")
+    add_to_bundle(plain, tiny_vae=tiny)
+    assert Bundle.open(plain).has("vae_decoder_tiny")
+
+
+def test_a_tiny_vae_of_other_latents_leaves_the_bundle_as_it_was(
+    plain: Path, nets: dict[str, Path], tmp_path: Path
+) -> None:
+    before = contents(plain)
+    wide = tiny_vae(tmp_path / "wide", num_levels=3, latent_channels=16)
+    with pytest.raises(CheckpointError, match="it has 16 latent channels, the UNet has 4"):
+        add_to_bundle(plain, controlnets=nets, tiny_vae=wide)
+    assert contents(plain) == before

@@ -11,7 +11,7 @@ import pytest
 from sdrt.bundle.file_records import verify_file
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.writing import only_writer
-from sdrt_export.adding import add_controlnets
+from sdrt_export.adding import add_to_bundle
 from sdrt_export.exporting import export_checkpoint
 from support.kill_points import killed_at_each_step
 
@@ -74,5 +74,5 @@ def test_an_export_into_a_bundle(
 ) -> None:
     sources = {name: tiny_controlnets(RECIPE)["depth"]}
     assert_old_or_new(
-        folder, tmp_path, lambda: add_controlnets(folder / "b", sources, replace=True)
+        folder, tmp_path, lambda: add_to_bundle(folder / "b", controlnets=sources, replace=True)
     )

@@ -24,6 +24,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.single_file import single_file
 from sdrt_export.checkpoints.small_files import TemporaryFolder, write_small_files
@@ -52,6 +53,7 @@ class Checkpoint:
     family: Family
     weights: Mapping[PartKind, Weights]
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
+    vae: ModelFolder | None = None  # in place of its own
     notes: tuple[Note, ...] = ()  # on a single file
     temporary: TemporaryFolder | None = None  # `folder`, if it was written for a single file
 

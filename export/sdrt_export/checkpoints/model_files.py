@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdrt.adapters.found import CheckpointFile, ControlNetFile, EncoderKeys, Found, VaeFile
+from sdrt.adapters.found import (
+    CheckpointFile,
+    ControlNetFile,
+    EncoderKeys,
+    Found,
+    TinyVaeFile,
+    VaeFile,
+)
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.errors import FileError
 from sdrt_export.architectures import Config
 from sdrt_export.checkpoints.derived_configs import Shapes, controlnet_config, vae_config
 from sdrt_export.checkpoints.original.clip import clip_names, open_clip_names
-from sdrt_export.checkpoints.original.names import Names, Reading, names_after, same_names
+from sdrt_export.checkpoints.original.names import Key, Names, Reading, names_after, same_names
+from sdrt_export.checkpoints.original.taesd import taesd_decoder_names, taesd_encoder_names
 from sdrt_export.checkpoints.original.unet import controlnet_names, unet_names
 from sdrt_export.checkpoints.original.vae import vae_names
 from sdrt_export.checkpoints.weights_files import Weights
@@ -51,6 +59,34 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
         raise CheckpointError(f"'{file.path}' {refusal_as(found)}, expected a VAE")
     names = names_of_vae(file, vae)
     return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
+
+
+def tiny_vae_in_file(path: Path) -> ModelFile:
+    """The tiny autoencoder in a file that holds both halves.
+
+    CheckpointError if there is none, or half of one.
+    """
+    file, found = recognised_file(path)
+    if not isinstance(found, TinyVaeFile):
+        raise CheckpointError(f"'{path}' {refusal_as(found)}, expected a tiny VAE")
+    if found.encoder is None or found.decoder is None:
+        raise CheckpointError(
+            f"'{path}' is {found.title}, expected both halves in one file: give a diffusers folder "
+            "or Hub id, such as 'madebyollin/taesd'"
+        )
+    names = dict(_names_of_tiny_vae(file, found.layout, found.encoder, found.decoder))
+    config = {"_class_name": "AutoencoderTiny", "latent_channels": found.latent_channels}
+    return ModelFile(config, weights_of(file, names))
+
+
+def _names_of_tiny_vae(
+    file: SafetensorsFile, layout: str, encoder: str, decoder: str
+) -> Iterator[tuple[str, Key]]:
+    if layout == "diffusers":
+        yield from same_names(file.tensors).items()
+    else:
+        yield from names_after(encoder, file.tensors, taesd_encoder_names).items()
+        yield from names_after(decoder, file.tensors, taesd_decoder_names).items()
 
 
 def controlnet_in_file(path: Path, unet: Config) -> ModelFile:

@@ -28,7 +28,7 @@ _SCALING_FACTORS: Mapping[CheckpointKind, float] = {
 
 
 def notes_on_folder(folder: Path, kind: CheckpointKind) -> Iterator[Note]:
-    """The notes on the checkpoint in `folder`, which has been checked."""
+    """The notes on the parts of the checkpoint in `folder`, which has been checked."""
     index = fields_from_file(folder / MODEL_INDEX)
     for name in (SAFETY_CHECKER, IMAGE_ENCODER):
         if has_part(index, name) or index.values.get(f"requires_{name}") is True:
@@ -37,10 +37,9 @@ def notes_on_folder(folder: Path, kind: CheckpointKind) -> Iterator[Note]:
                 field=name,
                 message=f"{name}: not exported, sdrt runs without it",
             )
-    yield from _notes_on_vae(folder, kind)
 
 
-def _notes_on_vae(folder: Path, kind: CheckpointKind) -> Iterator[Note]:
+def notes_on_vae(folder: Path, kind: CheckpointKind) -> Iterator[Note]:
     """A note if the scaling factor is that of the VAE of another family: the latents would fit."""
     default = _SCALING_FACTORS[STABLE_DIFFUSION]
     vae = fields_from_file(folder / VAE.config)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final, Literal, TypeAlias
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
-from sdrt.families.known import has_part
+from sdrt.families.known import TINY_VAE_CLASS, has_part
 from sdrt.files.json_fields import JsonFields
 from sdrt_export.errors import CheckpointError
 
@@ -128,6 +128,19 @@ VAE: Final = PartKind(
     library=DIFFUSERS,
     class_name="AutoencoderKL",
     sizes=("in_channels", "out_channels", "latent_channels", "block_out_channels"),
+)
+OTHER_VAE: Final = replace(VAE, folder="")  # which takes the place of a checkpoint's own
+TINY_VAE: Final = PartKind(
+    purpose="vae",
+    title="tiny VAE",
+    folder="",
+    library=DIFFUSERS,
+    class_name=TINY_VAE_CLASS,
+    sizes=(
+        *("in_channels", "out_channels", "latent_channels", "upsampling_scaling_factor"),
+        *("encoder_block_out_channels", "decoder_block_out_channels"),
+        *("num_encoder_blocks", "num_decoder_blocks"),
+    ),
 )
 CONTROLNET: Final = PartKind(
     purpose="controlnet",

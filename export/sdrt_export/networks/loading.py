@@ -12,19 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, ConfigMixin, ControlNetModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ConfigMixin,
+    ControlNetModel,
+    UNet2DConditionModel,
+)
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.families.family import LatentSpace
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.parts import (
     CONTROLNET,
     CONTROLNET_XL,
+    OTHER_VAE,
     REFINER_UNET,
     TEXT_ENCODER,
     TEXT_ENCODER_2,
+    TINY_VAE,
     UNET,
     UNET_XL,
     VAE,
@@ -38,7 +48,7 @@ from sdrt_export.networks.network import Network
 from sdrt_export.networks.stored_weights import StoredWeights, stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
-from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
+from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
 
 
 @dataclass(frozen=True)
@@ -49,11 +59,14 @@ class ModelKind:
     # One tuple for each folder of the bundle: the variants of one network, each with more inputs
     # than the one before it.
     networks: tuple[tuple[type[Network], ...], ...]
+    derived: tuple[str, ...] = ()  # options that the class itself adds to its configuration
 
     def from_config(self, folder: Path) -> nn.Module:
         """The model of the configuration in `folder`, newly initialised."""
         if issubclass(self.model, ConfigMixin):  # of diffusers
-            model = self.model.from_config(self.model.load_config(folder))
+            config = self.model.load_config(folder)
+            known = {name: config[name] for name in config.keys() - set(self.derived)}
+            model = self.model.from_config(known)
         else:
             # The eager attention has its scale as a number in the graph; the fused one computes it.
             config = self.model.config_class.from_pretrained(folder, attn_implementation="eager")
@@ -69,6 +82,10 @@ MODELS: Mapping[PartKind, ModelKind] = {
     UNET_XL: ModelKind(UNet2DConditionModel, ((UNet, ControlledUNet),)),
     REFINER_UNET: ModelKind(UNet2DConditionModel, ((RefinerUNet,),)),
     VAE: ModelKind(AutoencoderKL, ((VaeDecoder,), (VaeEncoder,))),
+    OTHER_VAE: ModelKind(AutoencoderKL, ((VaeDecoder,), (VaeEncoder,))),
+    TINY_VAE: ModelKind(
+        AutoencoderTiny, ((TinyVaeDecoder,), (TinyVaeEncoder,)), derived=("block_out_channels",)
+    ),
     CONTROLNET: ModelKind(ControlNetModel, ()),  # `ControlNet` also takes a name
     CONTROLNET_XL: ModelKind(ControlNetModel, ()),
 }
@@ -84,6 +101,8 @@ class Part:
     root: Path  # of the checkpoint
     files: Weights
     variants: tuple[Callable[[nn.Module], Network], ...]
+    source: str | None = None  # if it is not the checkpoint's own
+    latents: LatentSpace | None = None  # of a VAE with a scale of its own
 
     @property
     def config(self) -> Path:
@@ -124,7 +143,14 @@ class Part:
 
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
     """The parts of a checkpoint, followed by the ControlNets in it."""
-    parts = [
+    parts = [part for kind in checkpoint.kind.parts for part in _parts_of_kind(checkpoint, kind)]
+    return [*parts, *(part_from_controlnet(each) for each in checkpoint.controlnets)]
+
+
+def _parts_of_kind(checkpoint: Checkpoint, kind: PartKind) -> list[Part]:
+    if kind.purpose == "vae" and checkpoint.vae is not None:
+        return parts_from_vae(checkpoint.vae)
+    return [
         Part(
             name=variants[0].name,
             title=f"the {kind.folder} of '{checkpoint.source}'",
@@ -133,14 +159,29 @@ def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
             files=checkpoint.weights[kind],
             variants=variants,
         )
-        for kind in checkpoint.kind.parts
         for variants in MODELS[kind].networks
     ]
-    return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
 
 
-def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
-    """The part of a bundle that holds a ControlNet."""
+def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list[Part]:
+    """The two parts of a bundle that hold a VAE from elsewhere."""
+    return [
+        Part(
+            name=variants[0].name,
+            title=f"the {vae.kind.title} '{vae.source}'",
+            kind=vae.kind,
+            root=vae.folder,
+            files=vae.weights,
+            variants=variants,
+            source=vae.source,
+            latents=latents,
+        )
+        for variants in MODELS[vae.kind].networks
+    ]
+
+
+def part_from_controlnet(controlnet: ControlNetCheckpoint, *, added: bool = False) -> Part:
+    """The part of a bundle that holds a ControlNet, which may be `added` to the checkpoint."""
     return Part(
         name=names.controlnet(controlnet.name),
         title=f"the ControlNet '{controlnet.source}'",
@@ -148,6 +189,7 @@ def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
         root=controlnet.folder,
         files=controlnet.weights,
         variants=(partial(ControlNet, name=controlnet.name),),
+        source=controlnet.source if added else None,
     )
 
 

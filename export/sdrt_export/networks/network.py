@@ -32,7 +32,8 @@ class Network(nn.Module, ABC):
 
     name: str
     role: Role
-    takes: frozenset[str] = frozenset()  # the variant of a denoiser, see `Component`
+    takes: frozenset[str] = frozenset()  # see `Component`, as for `variant`
+    variant: str | None = None
     file_name = MODEL_NAME
     signature: Signature
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from sdrt import tensor_names as names
+from sdrt.bundle.manifest import TINY
 from sdrt_engines import Signature
 from sdrt_export.networks.attention import PlainAttention
 from sdrt_export.networks.network import Network, TraceSize, float32
@@ -73,6 +76,72 @@ class VaeEncoder(Network):
 
     def simplify(self) -> None:
         self.model.set_attn_processor(PlainAttention())
+
+
+class TinyVaeDecoder(Network):
+    """Latents as the denoiser has them to images in -1..1.
+
+    Source: `AutoencoderTiny.decode` of diffusers; https://github.com/madebyollin/taesd.
+    """
+
+    name = names.TINY_VAE_DECODER
+    role = "vae decoder"
+    variant = TINY
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.model.encoder = None
+        config, scale = model.config, _scale_of_tiny(model.config.decoder_block_out_channels)
+        latents = ("batch", config.latent_channels, "height", "width")
+        image = ("batch", config.out_channels, f"{scale}*height", f"{scale}*width")
+        self.signature = Signature(
+            (float32(names.LATENT_SAMPLE, *latents),), (float32(names.SAMPLE, *image),)
+        )
+
+    def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
+        image: torch.Tensor = self.model.decoder(latent_sample)
+        return image
+
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        shape = (size.batch, self.model.config.latent_channels, size.height, size.width)
+        return (torch.randn(shape, generator=random),)
+
+
+class TinyVaeEncoder(Network):
+    """Images in -1..1 to their latents, which have no distribution.
+
+    Source: `AutoencoderTiny.encode` of diffusers.
+    """
+
+    name = names.TINY_VAE_ENCODER
+    role = "vae encoder"
+    variant = TINY
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.model.decoder = None
+        config = model.config
+        self.scale = _scale_of_tiny(config.encoder_block_out_channels)
+        image = ("batch", config.in_channels, "height", "width")
+        sizes = (f"height/{self.scale}", f"width/{self.scale}")
+        self.signature = Signature(
+            (float32(names.SAMPLE, *image),),
+            (float32(names.LATENTS, "batch", config.latent_channels, *sizes),),
+        )
+
+    def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        latents: torch.Tensor = self.model.encoder(sample)
+        return latents
+
+    def inputs_at(self, size: TraceSize, random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        height, width = self.scale * size.height, self.scale * size.width
+        shape = (size.batch, self.model.config.in_channels, height, width)
+        return (2 * torch.rand(shape, generator=random) - 1,)
+
+
+def _scale_of_tiny(levels: Sequence[int]) -> int:
+    """The number of image pixels per latent pixel, in each direction."""
+    return 1 << (len(levels) - 1)
 
 
 def _scale_of_vae(model: nn.Module) -> int:

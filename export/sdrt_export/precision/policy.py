@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from sdrt.families.family import Role
+from sdrt.families.known import TINY_VAE_CLASS
 
 HalfType: TypeAlias = Literal["fp16", "bf16"]
 Precision: TypeAlias = Literal["fp16", "bf16", "fp32"]
@@ -52,6 +53,8 @@ def rules_for(family: str, role: Role, config: Mapping[str, Any]) -> Rules:
     if role in ("denoiser", "controlnet"):
         upcast = family in _LOUD_ATTENTION or config.get("upcast_attention")
         return _SCORES if upcast else _PLAIN
+    if config.get("_class_name") == TINY_VAE_CLASS:
+        return _PLAIN  # its authors run it in half precision, whatever the family
     if role in ("vae decoder", "vae encoder") and family in _LOUD_VAE:
         return _PLAIN if config.get("force_upcast") is False else _UPCAST
     return _PLAIN

@@ -167,19 +167,20 @@ class Bundle:
             if component.role == "controlnet"
         )
 
-    def find(self, role: Role, *takes: str) -> Component | None:
-        """The component with that role and exactly these inputs in `takes`, or None."""
-        wanted = role, frozenset(takes)
+    def find(self, role: Role, *takes: str, variant: str | None = None) -> Component | None:
+        """The component of that role and variant with exactly these inputs in `takes`, or None."""
+        wanted = role, frozenset(takes), variant
         for component in self.manifest.components:
-            if (component.role, component.takes) == wanted:
+            if (component.role, component.takes, component.variant) == wanted:
                 return component
         return None
 
-    def name_of(self, role: Role, *takes: str) -> str:
+    def name_of(self, role: Role, *takes: str, variant: str | None = None) -> str:
         """The name of the component that `find` returns; BundleError if it is missing."""
-        component = self.find(role, *takes)
+        component = self.find(role, *takes, variant=variant)
         if component is None:
-            kind = f"{role} that takes {' and '.join(takes)}" if takes else role
+            kind = f"{variant} {role}" if variant else role
+            kind = f"{kind} that takes {' and '.join(takes)}" if takes else kind
             raise BundleError(f"{self.root}: no {kind} (found: {self._known}): export it again")
         return component.name
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
-from sdrt.families.family import Family, Role, require_plain_name
+from sdrt.families.family import Family, LatentSpace, Role, require_plain_name
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
 from sdrt.parameters import check_recommended
@@ -25,6 +25,7 @@ ENGINES = "engines"  # the folder for files built for a target
 MANIFEST_NAME = "sdrt.json"
 FORMAT_VERSION = 2
 RESIDUALS = "residuals"  # the `takes` of a denoiser for ControlNets
+TINY = "tiny"  # the `variant` of a tiny VAE
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class FileRecord:
             raise BundleError(
                 f"path: got '{self.path}', expected a path inside the bundle, with slashes"
             )
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise BundleError(f"sha256: got '{self.sha256}', expected 64 hexadecimal digits")
+        if self.sha256 is not None:
+            _require_sha256(self.sha256)
         if self.size < 0:
             raise BundleError(f"size: got {self.size}, expected a number of bytes")
 
@@ -72,8 +73,10 @@ class Parity:
 class Component:
     """One network of the bundle. `model` is its ONNX file, one of `files`; two may share a file.
 
-    `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets. A
-    network that was added later has its own `source` and `tools`.
+    `takes` names the inputs that make it a variant of a denoiser: `residuals` of ControlNets.
+    `variant` is the word by which a request chooses it in place of the network without one: `tiny`
+    of a VAE, which has `latents` of its own scale. A network that was added later, or that is not
+    the checkpoint's, has its own `source` and `tools`.
     """
 
     name: str
@@ -84,6 +87,8 @@ class Component:
     files: tuple[FileRecord, ...]
     parity: Parity | None = None
     takes: frozenset[str] = frozenset()
+    variant: str | None = None
+    latents: LatentSpace | None = None  # None: the family's
     source: str | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,6 +99,31 @@ class Component:
             raise BundleError(f"name: got '{self.name}', expected '{expected}' for a ControlNet")
         if self.model not in (file.path for file in self.files):
             raise BundleError(f"model: got '{self.model}', expected one of the component's files")
+
+
+MergedKind: TypeAlias = Literal["lora", "embedding"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A file that was merged into the networks of the checkpoint.
+
+    `name` is that of the file, without folders and suffix. `short_hash` is what A1111 and Civitai
+    know it by: the first 12 digits, for a LoRA of the hash of its tensors alone.
+    """
+
+    kind: MergedKind
+    name: str
+    sha256: str  # of the whole file
+    short_hash: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_sha256(self.sha256)
+        if not re.fullmatch(r"[0-9a-f]{12}", self.short_hash):
+            raise BundleError(
+                f"short_hash: got '{self.short_hash}', expected 12 hexadecimal digits"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,6 +137,7 @@ class Manifest:
     tools: Mapping[str, str]  # library → version, at export
     created: str  # ISO 8601
     defaults: Mapping[str, Any] = field(default_factory=dict)  # {"guidance_scale": 5.0}
+    merged: tuple[Merged, ...] = ()  # in the order in which they were applied
 
     def __post_init__(self) -> None:
         all_names = [component.name for component in self.components]
@@ -163,6 +194,11 @@ class Manifest:
         for record in self.all_files:
             if record.sha256 is None:
                 raise BundleError(f"'{record.path}' has no sha256: export it again")
+
+
+def _require_sha256(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise BundleError(f"sha256: got '{text}', expected 64 hexadecimal digits")
 
 
 def file_from_fields(fields: JsonFields) -> FileRecord:

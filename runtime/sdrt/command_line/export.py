@@ -19,29 +19,23 @@ from sdrt_export.building.builders import builder_of
 
 
 def export(options: argparse.Namespace) -> None:
-    """Exports a checkpoint and builds the bundle for targets, or adds ControlNets to a bundle."""
-    controlnets = _each_once(options.controlnets)
-    if options.into is not None and (options.source is not None or not controlnets):
-        raise UsageError(
-            "--into adds ControlNets to a bundle: it goes with --controlnet NAME=PATH and without "
-            "a checkpoint (see sdrt export --help)"
-        )
-    if options.into is None and options.source is None:
-        raise UsageError("the checkpoint to export is missing (see sdrt export --help)")
+    """Exports a checkpoint and builds the bundle for targets, or adds models to a bundle."""
+    additions = {"controlnets": _each_once(options.controlnets), "tiny_vae": options.tiny_vae}
+    _check_place(options, any(additions.values()))
     targets = _targets_to_build(options.targets)
-    given = {"weights": options.weights, "replace": options.replace}
+    given = {"weights": options.weights, "replace": options.replace, **additions}
     try:  # the exporter checks the checkpoint before it imports slow libraries
-        from sdrt_export.adding import add_controlnets
+        from sdrt_export.adding import add_to_bundle
         from sdrt_export.exporting import export_checkpoint
 
         if options.into is not None:
-            add_controlnets(options.into, controlnets, **given)
+            add_to_bundle(options.into, **given)
         else:
             export_checkpoint(
                 options.source,
                 options.output,
-                controlnets=controlnets,
                 prediction_type=options.prediction_type,
+                vae=options.vae,
                 on_note=_print_note,
                 **given,
             )
@@ -53,6 +47,22 @@ def export(options: argparse.Namespace) -> None:
     for target in targets:
         _build(path, target, BuildOptions())
     sys.stdout.write(f"{printable(_summary(path))}\n")
+
+
+def _check_place(options: argparse.Namespace, adds: bool) -> None:
+    """UsageError unless there is a checkpoint to export, or something to add to a bundle."""
+    if options.into is not None and (options.source is not None or not adds):
+        raise UsageError(
+            "--into adds to a bundle: it goes with --controlnet NAME=PATH or --tiny-vae PATH, and "
+            "without a checkpoint (see sdrt export --help)"
+        )
+    if options.into is not None and options.vae is not None:
+        raise UsageError(
+            "--vae replaces a checkpoint's VAE, which a bundle cannot exchange: export the "
+            "checkpoint again with it"
+        )
+    if options.into is None and options.source is None:
+        raise UsageError("the checkpoint to export is missing (see sdrt export --help)")
 
 
 def _print_note(note: Note) -> None:

@@ -102,7 +102,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
     place.add_argument(
-        "--into", type=Path, metavar="BUNDLE", help="add ControlNets to this bundle instead"
+        "--into",
+        type=Path,
+        metavar="BUNDLE",
+        help="add ControlNets or a tiny VAE to this bundle instead",
     )
     parser.add_argument(
         "--controlnet",
@@ -121,6 +124,16 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "to be)",
     )
     parser.add_argument(
+        "--vae",
+        metavar="PATH",
+        help="export this VAE in place of the checkpoint's: a diffusers folder or Hub id",
+    )
+    parser.add_argument(
+        "--tiny-vae",
+        metavar="PATH",
+        help="also export a tiny VAE (TAESD), for previews and `sdrt run --vae tiny`",
+    )
+    parser.add_argument(
         "--weights",
         choices=["auto", "fp32", "fp16"],
         default="auto",
@@ -137,7 +150,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace an existing bundle or, with --into, ControlNets of the same names",
+        help="replace an existing bundle or, with --into, what it has of the same names",
     )
 
 

@@ -36,6 +36,7 @@ _OPTIONS = (
     "clip_skip",
     "timesteps",
     "sigmas",
+    "vae",
     "vae_tiling",
     "vae_tile_size",
 )

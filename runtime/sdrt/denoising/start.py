@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from sdrt.ask import Asks
-from sdrt.denoising.vae import Autoencoder
+from sdrt.denoising.vae import Autoencoder, Draw
 from sdrt.images.masks import latent_mask
 from sdrt_engines import Array
 
 if TYPE_CHECKING:
     from sdrt.samplers.schedule import Schedule
 
-Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), one stream per image
 # (latents, index of the next timestep, or None after the last one) -> latents
 Blend: TypeAlias = Callable[[Array, int | None], Array]
 
@@ -108,7 +107,7 @@ def start_from_image(
 ) -> Asks[Start]:
     """Source: `StableDiffusionImg2ImgPipeline`."""
     posterior = yield from vae.encode(kind.pixels)
-    latents = posterior.sample(draw())
+    latents = posterior.sample(draw)
     return Start(schedule.add_noise(latents, draw(), kind.index), kind.index)
 
 
@@ -120,8 +119,8 @@ def start_with_blending(
     After each step, the part to keep is replaced by the image with that step's noise.
     """
     posterior = yield from vae.encode(kind.pixels)
-    latents, noise = posterior.sample(draw()), draw()
-    draw()  # diffusers also samples the masked image, without using it
+    latents, noise = posterior.sample(draw), draw()
+    posterior.sample(draw)  # diffusers also samples the masked image, without using it
     blend = _blend(kind, schedule, latents, noise, vae)
     return Start(_first_latents(kind, schedule, latents, noise), kind.index, blend=blend)
 
@@ -150,9 +149,9 @@ def start_with_mask_channels(
     posterior = None if kind.from_noise else (yield from vae.encode(kind.pixels))
     grey = np.float32(0.5)  # 0 in the VAE's range of -1 to 1
     masked_posterior = yield from vae.encode(np.where(kind.mask < 0.5, kind.pixels, grey))
-    latents = None if posterior is None else posterior.sample(draw())
+    latents = None if posterior is None else posterior.sample(draw)
     noise = draw()
-    masked = masked_posterior.sample(draw())
+    masked = np.broadcast_to(masked_posterior.sample(draw), noise.shape)
     mask = latent_mask(kind.mask, vae.latents.vae_scale_factor)
     extra = np.concatenate([np.repeat(mask, len(masked), axis=0), masked], axis=1)
     return Start(_first_latents(kind, schedule, latents, noise), kind.index, extra=extra)

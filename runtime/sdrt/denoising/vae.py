@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+Draw: TypeAlias = Callable[[], Array]  # standard normals (B, C, h, w), one stream per image
+
+
 @dataclass(frozen=True)
 class Posterior:
     """The normal distribution of an image's latents, each (1, C, h, w), scaled for the denoiser.
@@ -26,11 +29,13 @@ class Posterior:
     """
 
     mean: Array
-    std: Array
+    std: Array | None  # None: the mean is certain, and no noise is drawn
 
-    def sample(self, noise: Array) -> Array:
-        """One sample for each image of the noise (B, C, h, w)."""
-        drawn: Array = self.mean + self.std * noise
+    def sample(self, draw: Draw) -> Array:
+        """One sample for each image, (B, C, h, w); (1, C, h, w) if all are equal."""
+        if self.std is None:
+            return self.mean
+        drawn: Array = self.mean + self.std * draw()
         return drawn
 
 
@@ -38,20 +43,25 @@ class Posterior:
 class Autoencoder:
     """A VAE's networks by their names in the bundle, and the latent space between them.
 
-    With `tiling`, images larger than a tile are encoded and decoded tile by tile.
+    With `tiling`, images larger than a tile are encoded and decoded tile by tile. The encoder of
+    one that is not `variational` (TAESD) gives latents instead of their distribution.
     """
 
     encoder: str
     decoder: str
     latents: LatentSpace
     tiling: Tiling | None = None
+    variational: bool = True
 
     def encode(self, pixels: Array) -> Asks[Posterior]:
         """The posterior of one image, (1, 3, H, W) in 0..1."""
+        shift, factor = _shift_and_factor(self.latents)
+        if not self.variational:
+            latents = yield from self._run_encoder(pixels, names.LATENTS)
+            return Posterior((latents - shift) * factor, None)
         parameters = yield from self._parameters(pixels)  # (1, 2C, h, w)
         mean, log_variance = np.split(parameters, 2, axis=1)
         std = np.exp(log_variance.clip(-30, 20) / 2)
-        shift, factor = _shift_and_factor(self.latents)
         return Posterior((mean - shift) * factor, std * factor)
 
     def decode(self, latents: Array) -> Asks[tuple[Image, ...]]:
@@ -89,10 +99,10 @@ class Autoencoder:
             image.paste(part, (tile.left * factor, tile.top * factor))
         return image
 
-    def _run_encoder(self, pixels: Array) -> Asks[Array]:
+    def _run_encoder(self, pixels: Array, output: str = names.LATENT_PARAMETERS) -> Asks[Array]:
         link = Link(self.encoder, (0,), {names.SAMPLE: 2 * pixels - 1})
-        answer = yield Ask((link,), (names.LATENT_PARAMETERS,))
-        return answer.outputs[names.LATENT_PARAMETERS]  # (1, 2C, h, w)
+        answer = yield Ask((link,), (output,))
+        return answer.outputs[output]  # (1, 2C, h, w), or (1, C, h, w) of latents
 
     def _run_decoder(self, latent: Array) -> Asks[Array]:
         link = Link(self.decoder, (0,), {names.LATENT_SAMPLE: latent})

@@ -3,7 +3,8 @@
 They decide how much memory a run takes, and grow with the size of the image. Each is an array of
 one layer, for one row, in float32.
 
-Source: diffusers 0.39, `UNet2DConditionModel`, `ControlNetModel`, `AutoencoderKL`.
+Source: diffusers 0.39, `UNet2DConditionModel`, `ControlNetModel`, `AutoencoderKL`,
+`AutoencoderTiny`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from sdrt.errors import BundleError, quoted
 from sdrt.families.family import Role
+from sdrt.families.known import TINY_VAE_CLASS
 from sdrt.files.json_fields import JsonFields
 
 _FLOAT = 4  # bytes
@@ -56,9 +58,14 @@ def _of_unet(config: JsonFields) -> Activations:
 def _of_vae(config: JsonFields, full: int) -> Activations:
     """The widest map at full resolution: `full` is the level whose channels it has. The block in
     the middle attends with one head."""
-    channels = _channels(config)
+    if config.values.get("_class_name") == TINY_VAE_CLASS:
+        half = "encoder" if full == 0 else "decoder"
+        channels = _channels(config, f"{half}_block_out_channels")
+        attends = False
+    else:
+        channels = _channels(config)
+        attends = config.values.get("mid_block_add_attention", True)
     per_latent = 4 ** (len(channels) - 1)  # pixels
-    attends = config.values.get("mid_block_add_attention", True)
     width = channels[min(full, len(channels) - 1)]
     return Activations(_FLOAT * per_latent * width, _FLOAT if attends else 0)
 
@@ -73,10 +80,10 @@ def _heads(config: JsonFields, num_levels: int) -> Iterator[tuple[int, int]]:
             yield level, _count("attention_head_dim", heads[level])
 
 
-def _channels(config: JsonFields) -> Sequence[int]:
-    channels = [_count("block_out_channels", each) for each in config.array("block_out_channels")]
+def _channels(config: JsonFields, name: str = "block_out_channels") -> Sequence[int]:
+    channels = [_count(name, each) for each in config.array(name)]
     if not channels:
-        raise BundleError("block_out_channels: got [], expected a number for each level")
+        raise BundleError(f"{name}: got [], expected a number for each level")
     return channels
 
 

@@ -26,6 +26,7 @@ ROLES: Mapping[str, Role] = {
     names.VAE_ENCODER: "vae encoder",
 }
 
+TINY_VAE_CLASS = "AutoencoderTiny"  # TAESD: the class in diffusers
 _SD1_SCALING_FACTOR = 0.18215  # AutoencoderKL's default
 _MAX_TOKENS = 77  # CLIPTextConfig's default
 _PENULTIMATE: Mapping[str, Any] = {"layer": -2, "normed": False}
@@ -234,6 +235,30 @@ def latents_from_config(vae: JsonFields) -> LatentSpace:
         scaling_factor=vae.number("scaling_factor", default=_SD1_SCALING_FACTOR),
         shift_factor=vae.number("shift_factor", default=0),
     )
+
+
+def latents_from_tiny_config(vae: JsonFields) -> LatentSpace:
+    """The latent space of an `AutoencoderTiny`: as a rule, that of the denoiser, unscaled."""
+    return LatentSpace(
+        channels=vae.integer("latent_channels", 4),
+        vae_scale_factor=1 << max(len(vae.array("decoder_block_out_channels")) - 1, 0),
+        scaling_factor=vae.number("scaling_factor", default=1),
+        shift_factor=vae.number("shift_factor", default=0),
+    )
+
+
+def latents_with_vae(family: Family, vae: JsonFields) -> LatentSpace:
+    """The latent space of a family with another `AutoencoderKL`. What its configuration leaves out
+    of the scale stays as it is."""
+    own = family.latents
+    space = replace(
+        latents_from_config(vae),
+        scaling_factor=vae.number("scaling_factor", default=own.scaling_factor),
+        shift_factor=vae.number("shift_factor", default=own.shift_factor),
+        mean=own.mean,
+        std=own.std,
+    )
+    return _latents_of_xl(space, vae) if family.name.startswith("stable-diffusion-xl") else space
 
 
 def _latents_of_xl(latents: LatentSpace, vae: JsonFields) -> LatentSpace:

@@ -13,6 +13,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.denoising.vae import unscaled_latents
 from sdrt.errors import BundleError
+from sdrt.families.family import LatentSpace
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, TensorSpec, size_of
 
@@ -56,9 +57,12 @@ def _noise(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) 
     return random.standard_normal(shape)
 
 
-def _encoded(random: np.random.Generator, shape: tuple[int, ...], bundle: Bundle) -> Array:
-    """Latents in the range of the VAE, which is several times that of the denoiser."""
-    return unscaled_latents(random.standard_normal(shape), bundle.family.latents)
+def _encoded(own: LatentSpace | None = None) -> Sample:
+    """Latents in the range of the VAE, which is several times that of the denoiser unless the VAE
+    has a latent space of its own."""
+    return lambda random, shape, bundle: unscaled_latents(
+        random.standard_normal(shape), own or bundle.family.latents
+    )
 
 
 def _uniform(low: float, high: float) -> Sample:
@@ -85,7 +89,7 @@ INPUTS: Mapping[str, Input] = {
     names.TIMESTEP_COND: Input(("rows", "guidance_width"), _noise),
     names.TEXT_EMBEDS: Input(("rows",), _noise),
     names.TIME_IDS: Input(("rows",), _uniform(0, 1024)),  # sizes in pixels
-    names.LATENT_SAMPLE: Input(_LATENTS, _encoded),
+    names.LATENT_SAMPLE: Input(_LATENTS, _encoded()),
     names.CONTROLNET_COND: Input(_IMAGES, _uniform(0, 1)),
     names.CONDITIONING_SCALE: Input(("rows",), lambda random, shape, bundle: np.ones(shape)),
 }
@@ -98,6 +102,8 @@ def input_of(component: Component, name: str) -> Input:
     """The meaning of the input `name` of a network."""
     if component.role == "vae encoder":
         return _ENCODED_IMAGE
+    if component.role == "vae decoder":
+        return Input(_LATENTS, _encoded(component.latents))
     if component.role == "controlnet" and names.is_residual(name):
         return _NO_RESIDUAL  # so the outputs are this ControlNet's own
     return INPUTS.get(name, _OTHER)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sdrt.notes import Note
-from sdrt_export.checkpoints.notes import notes_on_folder
+from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
 from sdrt_export.checkpoints.parts import (
     REFINER,
     STABLE_DIFFUSION,
@@ -32,7 +32,7 @@ def notes_on(
     (folder / "vae").mkdir()
     (folder / "model_index.json").write_text(json.dumps(index or {}))
     (folder / "vae/config.json").write_text(json.dumps(vae or {}))
-    return [*notes_on_folder(folder, kind)]
+    return [*notes_on_folder(folder, kind), *notes_on_vae(folder, kind)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 import pytest
 
@@ -73,15 +75,18 @@ def test_strength_is_the_share_of_the_steps(
     assert first_index(schedule_of(scheduler, num_steps), num_steps, strength) == index
 
 
+@dataclass(frozen=True)
 class Vae(Autoencoder):
     """An autoencoder with fixed encodings: `posterior(0)` for the image, `posterior(1)` for a
     masked one."""
 
-    def __init__(self) -> None:
-        super().__init__("vae_encoder", "vae_decoder", LatentSpace(4, 1, 1.0))
+    encoder: str = "vae_encoder"
+    decoder: str = "vae_decoder"
+    latents: LatentSpace = field(default_factory=lambda: LatentSpace(4, 1, 1.0))
 
     def encode(self, pixels: Array) -> Asks[Posterior]:
-        return posterior(int(not np.array_equal(pixels, PIXELS)))
+        found = posterior(int(not np.array_equal(pixels, PIXELS)))
+        return found if self.variational else replace(found, std=None)
         yield
 
 
@@ -95,8 +100,8 @@ def no_run(ask: Ask) -> Answer:
     raise AssertionError("this VAE asks nothing")
 
 
-def start(kind: StartKind, schedule: Schedule, draw: Draws) -> Start:
-    return answered(start_of(kind, schedule, draw, Vae()), no_run)
+def start(kind: StartKind, schedule: Schedule, draw: Draws, *, variational: bool = True) -> Start:
+    return answered(start_of(kind, schedule, draw, Vae(variational=variational)), no_run)
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
@@ -113,7 +118,7 @@ def test_image_to_image_begins_at_the_image_with_noise(scheduler: str, draw: Dra
     begun = start(FromImage(PIXELS, 4), schedule, draw)
     sampled, noise = draw.drawn
     np.testing.assert_array_equal(
-        begun.latents, schedule.add_noise(image.sample(sampled), noise, 4)
+        begun.latents, schedule.add_noise(image.sample(lambda: sampled), noise, 4)
     )
     assert begun.latents.dtype == np.float32
     assert begun.index == 4
@@ -123,7 +128,7 @@ def test_blending_keeps_the_image_at_the_next_step_s_noise(draw: Draws) -> None:
     schedule, image = schedule_of("ddim"), posterior(0)
     begun = start(inpaint(4), schedule, draw)
     sampled, noise, _ = draw.drawn
-    latents = image.sample(sampled)
+    latents = image.sample(lambda: sampled)
     np.testing.assert_array_equal(begun.latents, schedule.add_noise(latents, noise, 4))
     painted = np.full(SHAPE, 7, np.float32)
     assert begun.blend is not None
@@ -146,7 +151,7 @@ def test_black_and_white_masks(white: int, draw: Draws) -> None:
     begun = start(inpaint(0, np.full_like(MASK, white), from_noise=True), schedule_of("ddim"), draw)
     assert begun.blend is not None
     painted = np.full(SHAPE, 7, np.float32)
-    expected = painted if white else posterior(0).sample(draw.drawn[0])
+    expected = painted if white else posterior(0).sample(lambda: draw.drawn[0])
     np.testing.assert_array_equal(begun.blend(painted, None), expected)
 
 
@@ -154,12 +159,12 @@ def test_an_inpainting_denoiser_sees_mask_and_masked_image(draw: Draws) -> None:
     schedule = schedule_of("ddim")
     begun = start(inpaint(4, sees_mask=True), schedule, draw)
     sampled, noise, sampled_masked = draw.drawn
-    expected = schedule.add_noise(posterior(0).sample(sampled), noise, 4)
+    expected = schedule.add_noise(posterior(0).sample(lambda: sampled), noise, 4)
     np.testing.assert_array_equal(begun.latents, expected)
     assert begun.extra is not None
     assert begun.extra.shape == (2, 5, 3, 5)
     np.testing.assert_array_equal(begun.extra[:, :1], MASK.repeat(2, axis=0))
-    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(sampled_masked))
+    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(lambda: sampled_masked))
     assert begun.blend is None
 
 
@@ -169,4 +174,26 @@ def test_an_inpainting_denoiser_at_strength_one_needs_no_image(draw: Draws) -> N
     noise, sampled_masked = draw.drawn
     np.testing.assert_array_equal(begun.latents, noise * schedule.init_noise_sigma)
     assert begun.extra is not None
-    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(sampled_masked))
+    np.testing.assert_array_equal(begun.extra[:, 1:], posterior(1).sample(lambda: sampled_masked))
+
+
+def test_certain_latents_draw_no_noise(draw: Draws) -> None:
+    schedule, image = schedule_of("ddim"), posterior(0).mean
+    begun = start(FromImage(PIXELS, 4), schedule, draw, variational=False)
+    (noise,) = draw.drawn
+    np.testing.assert_array_equal(begun.latents, schedule.add_noise(image, noise, 4))
+
+    draw.drawn.clear()
+    begun = start(inpaint(4), schedule, draw, variational=False)
+    (noise,) = draw.drawn
+    np.testing.assert_array_equal(begun.latents, schedule.add_noise(image, noise, 4))
+    assert begun.blend is not None
+    blended = begun.blend(np.zeros(SHAPE, np.float32), None)
+    np.testing.assert_array_equal(blended, np.where(MASK == 1, 0, image.repeat(2, axis=0)))
+
+    draw.drawn.clear()
+    begun = start(inpaint(4, sees_mask=True), schedule, draw, variational=False)
+    assert len(draw.drawn) == 1
+    assert begun.extra is not None
+    masked = posterior(1).mean.repeat(2, axis=0)
+    np.testing.assert_array_equal(begun.extra, np.concatenate([MASK.repeat(2, 0), masked], 1))

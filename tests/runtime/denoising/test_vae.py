@@ -53,7 +53,9 @@ def test_the_posterior_is_scaled_for_the_denoiser() -> None:
     posterior = encoded(pixels, LatentSpace(3, 1, 0.5, shift_factor=0.25), np.log(4))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - 0.25) * 0.5, atol=1e-6)
     np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # without the shift
-    assert posterior.mean.dtype == posterior.std.dtype == np.float32
+    assert posterior.mean.dtype == np.float32
+    assert posterior.std is not None
+    assert posterior.std.dtype == np.float32
 
 
 def test_channels_may_have_scales_of_their_own() -> None:
@@ -76,9 +78,20 @@ def test_variances_are_kept_in_bounds(given: float, used: float) -> None:
 def test_each_image_of_a_batch_has_its_own_sample() -> None:
     posterior = Posterior(np.ones((1, 3, 2, 2), np.float32), np.full((1, 3, 2, 2), 2, np.float32))
     noise = np.random.default_rng(0).standard_normal((4, 3, 2, 2), np.float32)
-    sample = posterior.sample(noise)
+    sample = posterior.sample(lambda: noise)
     assert sample.dtype == np.float32
     np.testing.assert_allclose(sample, 1 + 2 * noise)
+
+
+def test_latents_without_a_distribution_are_certain() -> None:
+    signature = Signature(ENCODER.inputs, (spec("latents", "float32", "B", 3, "H", "W"),))
+    engine = FunctionEngine(signature, lambda feeds: {"latents": feeds["sample"]})
+    vae = Autoencoder("tiny", "vae_decoder", LatentSpace(3, 1, 2.0, 0.25), variational=False)
+    pixels = array_from_image(sample_image(6, 4))
+    posterior = answered(vae.encode(pixels), run_on(tiny=engine))
+    sample = posterior.sample(lambda: pytest.fail("noise was drawn"))
+    np.testing.assert_allclose(sample, (2 * pixels - 1 - 0.25) * 2, atol=1e-6)
+    assert sample.dtype == np.float32
 
 
 def test_decoding_undoes_encoding() -> None:

@@ -24,6 +24,11 @@ SDXL: dict[str, Any] = {
     "attention_head_dim": [5, 10, 20],
 }
 VAE: dict[str, Any] = {"block_out_channels": [128, 256, 512, 512]}
+TAESD: dict[str, Any] = {
+    "_class_name": "AutoencoderTiny",
+    "encoder_block_out_channels": [32, 64, 64, 64],
+    "decoder_block_out_channels": [64, 64, 64, 64],
+}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,8 @@ VAE: dict[str, Any] = {"block_out_channels": [128, 256, 512, 512]}
         ("vae encoder", VAE, Activations(128 * 64 * 4, 4)),
         ("vae decoder", VAE | {"mid_block_add_attention": False}, Activations(256 * 64 * 4, 0)),
         ("vae decoder", {"block_out_channels": [64]}, Activations(64 * 4, 4)),
+        ("vae decoder", TAESD, Activations(64 * 64 * 4, 0)),
+        ("vae encoder", TAESD, Activations(32 * 64 * 4, 0)),
         ("text encoder", {}, NO_ACTIVATIONS),
     ],
 )
