@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdrt_export.architectures import SD15, SD21, SD21_BASE, SDXL, SDXL_REFINER, Architecture
+from support.original_layout import REFINER, SD1, SD2, XL
 
 _TEXT = {
     "hidden_size": 64,
@@ -82,4 +83,13 @@ NARROW = {
         },
         second=_SECOND,
     ),
+}
+# The prefixes of their text encoders in files.
+ENCODERS = {
+    "sd1": SD1,
+    "sd1_inpaint": SD1,
+    "sd2_v": SD2,
+    "sd2_base": SD2,
+    "xl": XL,
+    "refiner": REFINER,
 }

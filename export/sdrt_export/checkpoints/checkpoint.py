@@ -27,7 +27,8 @@ from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
 from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.single_file import single_file
-from sdrt_export.checkpoints.small_files import TemporaryFolder, write_small_files
+from sdrt_export.checkpoints.small_files import write_small_files
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
     check_weights,
@@ -55,7 +56,6 @@ class Checkpoint:
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
     vae: ModelFolder | None = None  # in place of its own
     notes: tuple[Note, ...] = ()  # on a single file
-    temporary: TemporaryFolder | None = None  # `folder`, if it was written for a single file
 
 
 @unreadable_as_checkpoint_error()
@@ -119,11 +119,17 @@ def checkpoint_from_file(
     contents = single_file(path, source, prediction, vae_elsewhere=vae_elsewhere)
     merges = clip_merges(vocabulary_file())
     temporary = TemporaryFolder()
-    folder = temporary.path
-    write_small_files(folder, contents.architecture, merges)
-    kind = kind_of_folder(folder, source)
-    family = family_of_folder(folder, source, kind)
-    return Checkpoint(folder, source, kind, family, contents.weights, (), contents.notes, temporary)
+    write_small_files(temporary.path, contents.architecture, merges)
+    kind = kind_of_folder(temporary.path, source)
+    return Checkpoint(
+        folder=temporary.path,
+        source=source,
+        kind=kind,
+        family=family_of_folder(temporary.path, source, kind),
+        weights={part: weights.kept_with(temporary) for part, weights in contents.weights.items()},
+        controlnets=(),
+        notes=contents.notes,
+    )
 
 
 def _files_wanted(repo: str) -> FilesWanted:

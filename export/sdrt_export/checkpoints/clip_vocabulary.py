@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from sdrt_export.errors import CheckpointError
 # OpenAI's own and clip-anytorch.
 _PACKAGES: Final = ("open_clip", "clip")
 _FILE: Final = "bpe_simple_vocab_16e6.txt.gz"
-_NUM_MERGES: Final = 48_894  # those after them were not used to train CLIP
+_NUM_MERGES: Final = 48_894  # after a line with the version; CLIP does not use those that follow
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
@@ -44,8 +45,10 @@ def write_tokenizer(folder: Path, merges: Sequence[str], pad_token: str, max_len
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     joined = (merge.replace(" ", "") for merge in merges)
     tokens = [*letters, *(letter + _WORD_END for letter in letters), *joined, START, END]
-    folder.mkdir()
-    write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
+    folder.mkdir(parents=True)
+    numbers = {token: number for number, token in enumerate(tokens)}
+    vocab = json.dumps(numbers, ensure_ascii=False)  # in one line: many times as fast
+    (folder / "vocab.json").write_text(vocab, encoding="utf-8")
     text = "\n".join(["#version: 0.2", *merges, ""])
     (folder / "merges.txt").write_text(text, encoding="utf-8")
     roles = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad_token}
@@ -57,12 +60,12 @@ def write_tokenizer(folder: Path, merges: Sequence[str], pad_token: str, max_len
 def clip_merges(vocabulary: Path) -> list[str]:
     """The merges of CLIP's tokenizer. CheckpointError if the file is damaged."""
     try:
-        lines = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")
+        with gzip.open(vocabulary, "rt", encoding="utf-8") as lines:
+            merges = [line.rstrip("\n") for line in islice(lines, 1, _NUM_MERGES + 1)]
     except (OSError, EOFError, ValueError) as error:
         raise CheckpointError(
             f"{vocabulary}: not CLIP's vocabulary ({error}): install its package again"
         ) from error
-    merges = lines[1 : _NUM_MERGES + 1]  # the first line is a version
     if len(merges) < _NUM_MERGES:
         raise CheckpointError(
             f"{vocabulary}: got {len(merges)} merges, expected {_NUM_MERGES} or more: install its "
@@ -72,4 +75,5 @@ def clip_merges(vocabulary: Path) -> list[str]:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

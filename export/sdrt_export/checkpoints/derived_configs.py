@@ -24,7 +24,6 @@ def unet_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     ups = range(count_of("up_blocks", shapes))
     sizes = _sizes_of_first_half(known, shapes)
     return {
-        "_class_name": "UNet2DConditionModel",
         **known,
         **sizes,
         "out_channels": _shape(shapes, "conv_out.weight")[0],
@@ -54,7 +53,6 @@ def controlnet_config(unet: Config, shapes: Shapes) -> dict[str, Any]:
     blocks = range(0, count_of(f"{_HINT}.blocks", shapes), 2)  # a pair for each level
     levels = (f"{_HINT}.conv_in.weight", *(f"{_HINT}.blocks.{n + 1}.weight" for n in blocks))
     return {
-        "_class_name": "ControlNetModel",
         **shared,
         **_sizes_of_first_half(shared, shapes),
         "conditioning_channels": _shape(shapes, f"{_HINT}.conv_in.weight")[1],
@@ -109,7 +107,6 @@ def vae_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     """The configuration of an `AutoencoderKL`."""
     blocks = [f"encoder.down_blocks.{n}" for n in range(count_of("encoder.down_blocks", shapes))]
     return {
-        "_class_name": "AutoencoderKL",
         **known,
         "in_channels": _shape(shapes, "encoder.conv_in.weight")[1],
         "out_channels": _shape(shapes, "decoder.conv_out.weight")[0],
@@ -129,19 +126,16 @@ def text_encoder_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     """The configuration of a CLIP text encoder."""
     embeddings, layers = "text_model.embeddings", "text_model.encoder.layers"
     vocab_size, width = _shape(shapes, f"{embeddings}.token_embedding.weight")
-    projected = PROJECTION in shapes
-    named = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
+    sizes = {"projection_dim": shapes[PROJECTION][0]} if PROJECTION in shapes else {}
     return {
-        "architectures": [named],
-        "model_type": "clip_text_model",
         **known,
+        **sizes,
         "vocab_size": vocab_size,
         "hidden_size": width,
         "intermediate_size": _shape(shapes, f"{layers}.0.mlp.fc1.weight")[0],
         "max_position_embeddings": _shape(shapes, f"{embeddings}.position_embedding.weight")[0],
         "num_hidden_layers": count_of(layers, shapes),
         "num_attention_heads": max(width // _CHANNELS_PER_HEAD, 1),
-        **({"projection_dim": shapes[PROJECTION][0]} if projected else {}),
     }
 
 

@@ -12,6 +12,7 @@ from sdrt.adapters.found import (
     CheckpointFile,
     ControlNetFile,
     EncoderKeys,
+    ForeignFile,
     Found,
     TinyVaeFile,
     VaeFile,
@@ -56,7 +57,7 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
     file, found = recognised_file(path)
     vae = getattr(found, "vae", found)
     if not isinstance(vae, VaeFile):
-        raise CheckpointError(f"'{file.path}' {refusal_as(found)}, expected a VAE")
+        raise refusal_as(path, found, "a VAE")
     names = names_of_vae(file, vae)
     return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
 
@@ -68,14 +69,14 @@ def tiny_vae_in_file(path: Path) -> ModelFile:
     """
     file, found = recognised_file(path)
     if not isinstance(found, TinyVaeFile):
-        raise CheckpointError(f"'{path}' {refusal_as(found)}, expected a tiny VAE")
+        raise refusal_as(path, found, "a tiny VAE")
     if found.encoder is None or found.decoder is None:
         raise CheckpointError(
             f"'{path}' is {found.title}, expected both halves in one file: give a diffusers folder "
             "or Hub id, such as 'madebyollin/taesd'"
         )
     names = dict(_names_of_tiny_vae(file, found.layout, found.encoder, found.decoder))
-    config = {"_class_name": "AutoencoderTiny", "latent_channels": found.latent_channels}
+    config = {"latent_channels": found.latent_channels}
     return ModelFile(config, weights_of(file, names))
 
 
@@ -96,7 +97,7 @@ def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
     """
     file, found = recognised_file(path)
     if not isinstance(found, ControlNetFile):
-        raise CheckpointError(f"'{file.path}' {refusal_as(found)}, expected a ControlNet")
+        raise refusal_as(path, found, "a ControlNet")
     read = controlnet_names if found.layout == "ldm" else same_names
     names = _all_names(file, found.prefix, read, "ControlNet")
     return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
@@ -133,8 +134,8 @@ def _all_names(file: SafetensorsFile, prefix: str, read: Reading, title: str) ->
             continue
         if not _NOT_WEIGHTS.fullmatch(key.removeprefix(prefix)):
             raise CheckpointError(
-                f"'{file.path}': its {title} has {key}, which that of no model has that sdrt "
-                "exports: it is of another architecture"
+                f"'{file.path}': its {title} has {key}, which no {title} that sdrt exports has: it "
+                "is of another architecture"
             )
     return names
 
@@ -148,7 +149,7 @@ def weights_of(file: SafetensorsFile, names: Names) -> Weights:
 
 
 _OPTIONS = {
-    "checkpoint": "`sdrt export FILE -o BUNDLE`",
+    "checkpoint": "sdrt export FILE -o BUNDLE",
     "VAE": "--vae",
     "tiny VAE": "--tiny-vae",
     "ControlNet": "--controlnet NAME=FILE",
@@ -157,8 +158,9 @@ _OPTIONS = {
 }
 
 
-def refusal_as(found: Found) -> str:
-    """The predicate of a message about a file that is not what it was given as."""
-    if found.kind in _OPTIONS:
-        return f"is {found.title}, which goes with {_OPTIONS[found.kind]}"
-    return f"is {found.title}"
+def refusal_as(path: Path, found: Found, expected: str) -> CheckpointError:
+    """The error for a file that is not what it was given as."""
+    remedy = (
+        found.remedy if isinstance(found, ForeignFile) else f"give it with {_OPTIONS[found.kind]}"
+    )
+    return CheckpointError(f"'{path}' is {found.title}, expected {expected}: {remedy}")

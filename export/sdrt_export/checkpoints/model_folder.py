@@ -6,7 +6,7 @@ Nothing here imports torch, so bad input is reported at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -14,11 +14,11 @@ from typing import TypeAlias
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.files.json_fields import JsonFields
-from sdrt_export.checkpoints.clip_vocabulary import write_json
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
 from sdrt_export.checkpoints.model_files import ModelFile
 from sdrt_export.checkpoints.parts import PartKind
-from sdrt_export.checkpoints.small_files import TemporaryFolder
+from sdrt_export.checkpoints.small_files import write_config
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
     check_weights,
@@ -45,8 +45,6 @@ class ModelFolder:
     source: str  # as the user gave it, with the commit if it is from the Hub
     kind: PartKind
     weights: Weights
-    # `folder`, if it was written for a model in a file
-    temporary: TemporaryFolder | None = field(default=None, kw_only=True)
 
     @property
     def config(self) -> Path:
@@ -87,9 +85,9 @@ def _from_file(
     model: ModelFile, source: str, kind: PartKind, complaints: Complaints
 ) -> ModelFolder:
     temporary = TemporaryFolder()
-    write_json(temporary.path / kind.config, model.config)
+    write_config(temporary.path, kind, model.config)
     _check_config(temporary.path, source, kind, complaints)
-    return ModelFolder(temporary.path, source, kind, model.weights, temporary=temporary)
+    return ModelFolder(temporary.path, source, kind, model.weights.kept_with(temporary))
 
 
 def _files_wanted(repo: str, kind: PartKind, complaints: Complaints) -> FilesWanted:

@@ -18,6 +18,7 @@ from sdrt_export.architectures import (
     SDXL_REFINER,
     Architecture,
 )
+from sdrt_export.checkpoints.original.names import count_of
 
 _PUBLISHED: Mapping[FamilyName, Architecture] = {
     "stable-diffusion-1": SD15,
@@ -26,6 +27,9 @@ _PUBLISHED: Mapping[FamilyName, Architecture] = {
     "stable-diffusion-xl-refiner": SDXL_REFINER,
 }
 _INPAINTING = 9  # channels: the latents, a mask, and the masked image
+# For a model of zero terminal SNR: sampling has to start at the last timestep.
+# Source: Lin et al. 2024, https://arxiv.org/abs/2305.08891.
+_RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,12 @@ def predicted_by(
 
 
 def _prediction_of_sd2(file: SafetensorsFile, found: CheckpointFile) -> Prediction:
-    """A guess from the biases of one norm, which spread more where v is predicted.
+    """A guess from the biases of the last transformer, which spread more where v is predicted.
 
     Source: `SD20.model_type` in ComfyUI. diffusers takes any file for one that predicts v.
     """
-    key = f"{found.prefix}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    last = count_of(f"{found.prefix}output_blocks", file.tensors) - 1
+    key = f"{found.prefix}output_blocks.{last}.1.transformer_blocks.0.norm1.bias"
     if found.in_channels == _INPAINTING or key not in file.tensors:
         return "epsilon"
     return "v_prediction" if np.std(file.read(key)) > 0.09 else "epsilon"
@@ -76,25 +81,15 @@ def _assumed(prediction: Prediction) -> Note:
 
 def published_model(found: CheckpointFile, predicted: Predicted) -> Architecture:
     """The configurations of the published model that the file has the layers of."""
-    if found.family == "stable-diffusion-2" and predicted.prediction == "v_prediction":
-        return _rescaled(SD21) if predicted.zero_terminal_snr else SD21
     published = _PUBLISHED[found.family]
+    if found.family == "stable-diffusion-2" and predicted.prediction == "v_prediction":
+        published = SD21
+    pipeline = published.pipeline
     if found.in_channels == _INPAINTING:
-        inpainting = published.pipeline.replace("Pipeline", "InpaintPipeline")
-        published = replace(published, pipeline=inpainting)
-    if predicted.prediction != "epsilon":
-        scheduler = {**published.scheduler, "prediction_type": predicted.prediction}
-        published = replace(published, scheduler=scheduler)
-    return _rescaled(published) if predicted.zero_terminal_snr else published
-
-
-def _rescaled(published: Architecture) -> Architecture:
-    """For zero terminal SNR: sampling has to start at the last timestep, with the rescaled betas.
-
-    Source: Lin et al. 2024, https://arxiv.org/abs/2305.08891, tables 1 and 2.
-    """
-    rescaled = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    scheduler = {**published.scheduler, **rescaled}
-    if scheduler["_class_name"] == "PNDMScheduler":  # has no such option
-        scheduler |= {"_class_name": "DDIMScheduler", "clip_sample": False}
-    return replace(published, scheduler=scheduler)
+        pipeline = pipeline.replace("Pipeline", "InpaintPipeline")
+    scheduler = {**published.scheduler, "prediction_type": predicted.prediction}
+    if predicted.zero_terminal_snr:
+        scheduler |= _RESCALED
+        if scheduler["_class_name"] == "PNDMScheduler":  # has no such option
+            scheduler |= {"_class_name": "DDIMScheduler", "clip_sample": False}
+    return replace(published, pipeline=pipeline, scheduler=scheduler)

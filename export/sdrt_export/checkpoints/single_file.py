@@ -58,7 +58,7 @@ def single_file(
     """
     file, found = recognised_file(path)
     if not isinstance(found, CheckpointFile):
-        raise CheckpointError(f"'{source}' {refusal_as(found)}, expected a checkpoint")
+        raise refusal_as(path, found, "a checkpoint")
     kind = kind_of_family(found.family)
     _require_models(found, kind, source, vae_elsewhere)
     predicted = predicted_by(file, found, prediction)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import weakref
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
-from sdrt_export.architectures import Architecture
+from sdrt_export.architectures import Architecture, Config
 from sdrt_export.checkpoints.clip_vocabulary import write_json, write_tokenizer
 from sdrt_export.checkpoints.parts import (
     SCHEDULER_CONFIG,
@@ -19,15 +16,8 @@ from sdrt_export.checkpoints.parts import (
     TEXT_ENCODER_2,
     UNET,
     VAE,
+    PartKind,
 )
-
-
-class TemporaryFolder:
-    """A new folder, which is removed with the last reference to this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(mkdtemp(prefix="sdrt-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def write_small_files(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:
@@ -40,12 +30,18 @@ def write_small_files(folder: Path, architecture: Architecture, merges: Sequence
     }
     for part, config in configs.items():
         if config is not None:
-            (folder / part.folder).mkdir()
-            write_json(folder / part.config, config)
+            write_config(folder, part, config)
     write_tokenizers(folder, architecture, merges)
-    (folder / SCHEDULER_CONFIG).parent.mkdir()
     write_json(folder / SCHEDULER_CONFIG, architecture.scheduler)
     write_json(folder / MODEL_INDEX, index_of(architecture))
+
+
+def write_config(folder: Path, part: PartKind, config: Config) -> None:
+    """Writes the configuration of a model, with its class, into a checkpoint's folder."""
+    named = {part.library.class_field: part.class_name}
+    if part.purpose == "text encoder":
+        named |= {"architectures": [part.architecture or "CLIPTextModel"]}
+    write_json(folder / part.config, named | dict(config))
 
 
 def write_tokenizers(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
 from sdrt_export.checkpoints.original.names import Names
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.errors import CheckpointError
 
 VARIANTS = (None, "fp16")  # the first that exists is read, as float32
@@ -27,13 +28,18 @@ class Weights:
     variant: str | None
     files: tuple[str, ...]
     index: str | None = None  # of shards: which of them holds which tensor
-    # Of a file whose keys are not the model's names, or which holds other models, too.
+    # Of a single file: where each weight is, and the folder of its configurations.
     names: Names | None = None
+    small_files: TemporaryFolder | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
         """All files that are read."""
         return self.files if self.index is None else (*self.files, self.index)
+
+    def kept_with(self, folder: TemporaryFolder) -> Weights:
+        """The same, which keeps the folder as long as it is used."""
+        return replace(self, small_files=folder)
 
     def missing(self, files: Collection[str]) -> list[str]:
         """The needed files that are not among `files`."""
