@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 from support.model_layouts import Shape, UnetLayout, clip_shapes, unet_weights
 
 Shapes: TypeAlias = dict[str, Shape]
+Names: TypeAlias = Literal["diffusers", "ldm"]
 
 _TRANSFORMER = re.compile(r".*(to_[qkv]|to_out\.0|ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out)")
 _RESNET = re.compile(r".*(conv1|conv2|conv_shortcut|time_emb_proj)")
@@ -39,10 +40,8 @@ def text_layers(width: int, number: int) -> Iterator[Layer]:
             yield Layer(name, name, shape)
 
 
-def kohya(
-    layers: Iterator[Layer], prefix: str, rank: int, names: Literal["diffusers", "ldm"]
-) -> Shapes:
-    """kohya's LoRA, with an alpha for each layer."""
+def kohya(layers: Iterator[Layer], prefix: str, rank: int, names: Names = "diffusers") -> Shapes:
+    """kohya's LoRA, with an alpha for each layer; that for SDXL has ldm's names."""
     shapes: Shapes = {}
     for layer in layers:
         name = f"{prefix}_{getattr(layer, names).replace('.', '_')}"
@@ -105,8 +104,3 @@ def pair(shape: Shape, rank: int) -> tuple[Shape, Shape]:
     """The matrix that reads, with the kernel of the layer, and the one that writes."""
     out, width, *kernel = shape
     return (rank, width, *kernel), (out, rank, *(1 for _ in kernel))
-
-
-def joined(*parts: Mapping[str, Shape]) -> Shapes:
-    """The parts of one file."""
-    return {name: shape for part in parts for name, shape in part.items()}
