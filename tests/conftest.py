@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here
 OPTIONAL = {
     *("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "optimum", "scipy"),
     *("onnx", "onnxscript", "polygraphy", "tensorrt_rtx", "cuda"),
-    *("openvino", "cv2", "matplotlib"),
+    *("openvino", "cv2", "matplotlib", "open_clip"),
 }
 
 

@@ -113,6 +113,13 @@ SD21 = Architecture(
     },
     pad_token="!",
 )
+# https://huggingface.co/stabilityai/stable-diffusion-2-1-base
+SD21_BASE = replace(
+    SD21,
+    unet={**SD21.unet, "sample_size": 64},
+    vae=_VAE,
+    scheduler={"_class_name": "PNDMScheduler", **_BETAS},
+)
 # https://huggingface.co/stabilityai/sd-turbo
 SD_TURBO = replace(
     SD21,

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from sdrt.adapters.found import Prediction
 from sdrt.bundle.manifest import MANIFEST_NAME, write_manifest
 from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.bundle.writing import only_writer
@@ -65,24 +66,26 @@ def export_checkpoint(
     vae: Source | None = None,
     tiny_vae: Source | None = None,
     embeddings: EmbeddingSources = (),
+    prediction_type: Prediction | None = None,
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
-    """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
+    """Exports `source` (a diffusers folder, a file, a Hub id, or "demo") to a bundle at `output`.
 
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders or Hub ids by name, in addition to those in the checkpoint. `vae` replaces the
-    checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders or Hub ids.
-    `embeddings` are safetensors files, or pairs of a name in prompts and such a file.
-    Progress is shown if stderr is a terminal. `on_note` is called with each part of the checkpoint
-    that is left out, and with what may be wrong with its VAE.
+    are folders, files or Hub ids by name, in addition to those in the checkpoint. `vae` replaces
+    the checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders, files or
+    Hub ids. `embeddings` are files, or pairs of a name in prompts and a file. `prediction_type`
+    overrides what a single file records or seems to be. Progress is shown if stderr is a terminal.
+    `on_note` is called with each part of the checkpoint that is left out, what may be wrong with
+    its VAE, and what is assumed about a file.
 
     Returns the bundle's path. Raises CheckpointError for a model that is missing, broken, of a kind
     that sdrt does not export, or does not fit the others; ExportError for a network whose outputs
     differ from torch's; SdrtError if `output` exists (unless `replace`) or cannot be written.
     """
-    own = checkpoint_from_source(source)
+    own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
     checkpoint = own if vae is None else with_other_vae(own, vae)
     opened = embeddings_from_sources(embeddings)
     checkpoint = with_embeddings(checkpoint, opened)
@@ -110,6 +113,7 @@ def export_checkpoint(
 
 def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
     """`own` is the checkpoint with its own VAE."""
+    yield from checkpoint.notes
     yield from notes_on_folder(checkpoint.folder, checkpoint.kind)
     if checkpoint.vae is None:
         yield from notes_on_vae(checkpoint.folder, checkpoint.kind)

@@ -14,12 +14,12 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt.bundle.optimum_folder import MODEL_INDEX
 from sdrt_export.architectures import SD15, Architecture, Config
+from sdrt_export.checkpoints.clip_vocabulary import write_json
 from sdrt_export.checkpoints.parts import (
     CONTROLNET,
     SCHEDULER,
@@ -29,6 +29,7 @@ from sdrt_export.checkpoints.parts import (
     VAE,
     PartKind,
 )
+from sdrt_export.checkpoints.small_files import index_of, write_tokenizers
 
 
 def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int = 0) -> Path:
@@ -41,14 +42,8 @@ def make_checkpoint(folder: Path, architecture: Architecture = SD15, seed: int =
         _write_model(model, folder / part.folder, folder / f"{part.weights}.safetensors", random)
     scheduler = getattr(diffusers, architecture.scheduler["_class_name"])
     scheduler.from_config(architecture.scheduler).save_pretrained(folder / SCHEDULER)
-    for encoder, config, pad_token in (
-        (TEXT_ENCODER, architecture.text_encoder, architecture.pad_token),
-        (TEXT_ENCODER_2, architecture.text_encoder_2, "!"),
-    ):
-        if config is not None and encoder.tokenizer is not None:
-            length = config["max_position_embeddings"]
-            _write_tokenizer(folder / encoder.tokenizer, length, pad_token)
-    _write_json(folder / MODEL_INDEX, _index_of(architecture))
+    write_tokenizers(folder, architecture, merges=())
+    write_json(folder / MODEL_INDEX, index_of(architecture))
     return folder
 
 
@@ -86,30 +81,6 @@ def _models_of(architecture: Architecture) -> dict[PartKind, nn.Module]:
     return models
 
 
-def _index_of(architecture: Architecture) -> dict[str, Any]:
-    """The contents of model_index.json."""
-    missing = [None, None]
-    first = architecture.text_encoder is not None
-    index: dict[str, Any] = {
-        "_class_name": architecture.pipeline,
-        "_diffusers_version": diffusers.__version__,
-        "feature_extractor": missing,
-        "scheduler": ["diffusers", architecture.scheduler["_class_name"]],
-        "text_encoder": ["transformers", "CLIPTextModel"] if first else missing,
-        "tokenizer": ["transformers", "CLIPTokenizer"] if first else missing,
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        **architecture.options,
-    }
-    if architecture.text_encoder_2 is None:
-        return index | {"safety_checker": missing, "requires_safety_checker": False}
-    return index | {
-        "image_encoder": missing,
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-    }
-
-
 def _write_model(model: Any, folder: Path, weights: Path, random: torch.Generator) -> None:
     """Writes the configuration, and random weights, of a model on the meta device."""
     if isinstance(model, CLIPTextModel | CLIPTextModelWithProjection):
@@ -145,20 +116,3 @@ def _draw(name: str, shape: torch.Size, random: torch.Generator) -> torch.Tensor
         return torch.full(shape, float(name.endswith(".weight")), dtype=torch.float16)
     fan_in = math.prod(shape[1:])
     return torch.randn(shape, generator=random).div_(math.sqrt(fan_in)).half()
-
-
-def _write_tokenizer(folder: Path, max_length: int, pad_token: str) -> None:
-    folder.mkdir()
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), start, end]
-    _write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    roles = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": pad_token}
-    _write_json(folder / "special_tokens_map.json", roles)
-    kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length}
-    _write_json(folder / "tokenizer_config.json", roles | kind)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

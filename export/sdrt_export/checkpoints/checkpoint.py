@@ -11,8 +11,11 @@ from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from sdrt.adapters.found import Prediction
 from sdrt.bundle.optimum_folder import MODEL_INDEX, MODEL_NAME
 from sdrt.families.family import Family
+from sdrt.notes import Note
+from sdrt_export.checkpoints.clip_vocabulary import clip_merges, vocabulary_file
 from sdrt_export.checkpoints.compatibility import family_of_folder, kind_of_folder
 from sdrt_export.checkpoints.controlnet import (
     PREFIX,
@@ -24,9 +27,11 @@ from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
 from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
+from sdrt_export.checkpoints.single_file import single_file
+from sdrt_export.checkpoints.small_files import write_small_files
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
-    advice_on_file,
     check_weights,
     file_names,
     find_weights,
@@ -42,7 +47,7 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo_checkpoint"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder in diffusers' layout."""
+    """A checked checkpoint in diffusers' layout; a single file's weights lie elsewhere."""
 
     folder: Path
     source: str  # as the user gave it, with the commit if it is from the Hub
@@ -51,19 +56,33 @@ class Checkpoint:
     weights: Mapping[PartKind, Weights]
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
     vae: ModelFolder | None = None  # in place of its own
+    notes: tuple[Note, ...] = ()  # on a single file
     # Those that embeddings add, by the folder of the text encoder.
     tokens: Mapping[str, NewTokens] = field(default_factory=dict)
 
 
 @unreadable_as_checkpoint_error()
-def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
-    """The checkpoint at a folder's path or Hub id, or "demo"; downloaded if necessary.
+def checkpoint_from_source(
+    source: str | PathLike[str],
+    *,
+    prediction: Prediction | None = None,
+    vae_elsewhere: bool = False,
+) -> Checkpoint:
+    """The checkpoint at a path or Hub id, or "demo"; downloaded if necessary.
 
-    CheckpointError if it is missing, incomplete, pickled, or of a kind that sdrt does not export.
-    File names, configurations and the headers of the weights files are checked.
+    A path is that of a diffusers folder or a single file; the other parameters are for files, as in
+    `single_file`. CheckpointError if it is missing, incomplete, pickled, or of a kind that sdrt
+    does not export. File names, configurations and the headers of the weights files are checked.
     """
     folder = DEMO_FOLDER if source == DEMO else Path(source)
     text = str(source)
+    if folder.is_file():
+        return checkpoint_from_file(folder, text, prediction, vae_elsewhere=vae_elsewhere)
+    if prediction is not None:
+        raise CheckpointError(
+            f"prediction_type: only a single file does not say what its UNet predicts; '{text}' "
+            f"says so in {SCHEDULER_CONFIG}"
+        )
     if folder.is_dir():
         return checkpoint_from_folder(folder, text)
     if source == DEMO:
@@ -72,13 +91,11 @@ def checkpoint_from_source(source: str | PathLike[str]) -> Checkpoint:
             "the unpacked sdist with `pip install -e '.[export]'`, or train it with "
             "`python -m sdrt_export.demo.train WORK CHECKPOINT` and export CHECKPOINT"
         )
-    if folder.exists():
-        raise CheckpointError(advice_on_file(folder, "StableDiffusionPipeline"))
     if is_hub_id(text):
         return checkpoint_from_folder(*folder_from_hub(text, _files_wanted(text)))
     raise CheckpointError(
-        f"no checkpoint at '{text}': expected a diffusers folder, a Hub id such as 'owner/name', "
-        f"or '{DEMO}'"
+        f"no checkpoint at '{text}': expected a diffusers folder, a safetensors file, a Hub id "
+        f"such as 'owner/name', or '{DEMO}'"
     )
 
 
@@ -93,6 +110,29 @@ def checkpoint_from_folder(folder: Path, source: str) -> Checkpoint:
         check_weights(folder, model)
     controlnets = controlnets_in_checkpoint(folder, host_of_folder(folder, source))
     return Checkpoint(folder, source, kind, family, weights, controlnets)
+
+
+def checkpoint_from_file(
+    path: Path, source: str, prediction: Prediction | None = None, *, vae_elsewhere: bool = False
+) -> Checkpoint:
+    """The checkpoint in a single file. Its configurations and tokenizers are in a temporary folder.
+
+    Errors as in `single_file`, and if CLIP's vocabulary is not installed.
+    """
+    contents = single_file(path, source, prediction, vae_elsewhere=vae_elsewhere)
+    merges = clip_merges(vocabulary_file())
+    temporary = TemporaryFolder()
+    write_small_files(temporary.path, contents.architecture, merges)
+    kind = kind_of_folder(temporary.path, source)
+    return Checkpoint(
+        folder=temporary.path,
+        source=source,
+        kind=kind,
+        family=family_of_folder(temporary.path, source, kind),
+        weights={part: weights.kept_with(temporary) for part, weights in contents.weights.items()},
+        controlnets=(),
+        notes=contents.notes,
+    )
 
 
 def _files_wanted(repo: str) -> FilesWanted:

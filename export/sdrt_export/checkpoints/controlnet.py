@@ -15,6 +15,7 @@ from typing import TypeAlias
 from sdrt.files.json_fields import JsonFields
 from sdrt.tensor_names import controlnet as network_name
 from sdrt_export.checkpoints.controlnet_compatibility import Host, complaints_about_controlnet
+from sdrt_export.checkpoints.model_files import ModelFile, controlnet_in_file
 from sdrt_export.checkpoints.model_folder import ModelFolder, Source, model_from_source
 from sdrt_export.checkpoints.parts import CONFIG_NAME
 from sdrt_export.errors import CheckpointError
@@ -33,7 +34,7 @@ class ControlNetCheckpoint(ModelFolder):
 
 
 def controlnets_from_sources(sources: Sources, host: Host) -> tuple[ControlNetCheckpoint, ...]:
-    """The ControlNets at folders' paths or Hub ids, downloaded if necessary.
+    """The ControlNets at paths of folders and files, or Hub ids, downloaded if necessary.
 
     CheckpointError if one is missing, incomplete, pickled, not a ControlNet, or made for another
     UNet than that of `host`.
@@ -64,5 +65,8 @@ def _from_source(name: str, source: Source, host: Host) -> ControlNetCheckpoint:
     def complaints(config: JsonFields) -> Iterator[str]:
         return complaints_about_controlnet(config, host)
 
-    model = model_from_source(source, host.controlnet, complaints)
+    def in_file(path: Path) -> ModelFile:
+        return controlnet_in_file(path, host.unet.values)
+
+    model = model_from_source(source, host.controlnet, complaints, in_file)
     return ControlNetCheckpoint(**vars(model), name=name)

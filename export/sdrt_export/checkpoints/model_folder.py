@@ -1,4 +1,4 @@
-"""One model of diffusers in a folder of its own, found and checked: a ControlNet, a VAE.
+"""One model of diffusers in a folder or a file of its own, found and checked: a ControlNet, a VAE.
 
 Nothing here imports torch, so bad input is reported at once.
 """
@@ -15,10 +15,12 @@ from sdrt.bundle.optimum_folder import MODEL_INDEX, fields_from_file
 from sdrt.errors import SdrtError
 from sdrt.files.json_fields import JsonFields
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.model_files import ModelFile
 from sdrt_export.checkpoints.parts import PartKind
+from sdrt_export.checkpoints.small_files import write_config
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
-    advice_on_file,
     check_weights,
     file_names,
     find_weights,
@@ -28,14 +30,16 @@ from sdrt_export.checkpoints.weights_files import (
 )
 from sdrt_export.errors import CheckpointError, unreadable_as_checkpoint_error
 
-Source: TypeAlias = str | PathLike[str]  # a folder or a Hub id
+Source: TypeAlias = str | PathLike[str]  # a folder, a file or a Hub id
 # The reasons why a model of that configuration cannot be exported. SdrtError for a malformed field.
 Complaints: TypeAlias = Callable[[JsonFields], Iterator[str]]
+# The model in a file, which has no configuration. CheckpointError if it is another one.
+InFile: TypeAlias = Callable[[Path], ModelFile]
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A checked folder in diffusers' layout that holds one model."""
+    """A checked model in diffusers' layout, whose weights may lie elsewhere, in a single file."""
 
     folder: Path
     source: str  # as the user gave it, with the commit if it is from the Hub
@@ -49,22 +53,24 @@ class ModelFolder:
 
 
 @unreadable_as_checkpoint_error()
-def model_from_source(source: Source, kind: PartKind, complaints: Complaints) -> ModelFolder:
-    """The model at a folder's path or Hub id, downloaded if necessary.
+def model_from_source(
+    source: Source, kind: PartKind, complaints: Complaints, in_file: InFile
+) -> ModelFolder:
+    """The model at the path of a folder or file, or at a Hub id, downloaded if necessary.
 
     CheckpointError if it is missing, incomplete, pickled, not of that kind, or complained about.
     """
     folder, text = Path(source), str(source)
     if folder.is_dir():
         return _from_folder(folder, text, kind, complaints)
-    if folder.exists():
-        raise CheckpointError(advice_on_file(folder, kind.class_name))
+    if folder.is_file():
+        return _from_file(in_file(folder), text, kind, complaints)
     if is_hub_id(text):
         wanted = _files_wanted(text, kind, complaints)
         return _from_folder(*folder_from_hub(text, wanted), kind, complaints)
     raise CheckpointError(
-        f"no {kind.title} at '{text}': expected a diffusers folder, or a Hub id such as "
-        "'owner/name'"
+        f"no {kind.title} at '{text}': expected a diffusers folder, a safetensors file, or a "
+        "Hub id such as 'owner/name'"
     )
 
 
@@ -73,6 +79,15 @@ def _from_folder(folder: Path, source: str, kind: PartKind, complaints: Complain
     weights = _weights_from_names(file_names(folder), source, kind)
     check_weights(folder, weights)
     return ModelFolder(folder, source, kind, weights)
+
+
+def _from_file(
+    model: ModelFile, source: str, kind: PartKind, complaints: Complaints
+) -> ModelFolder:
+    temporary = TemporaryFolder()
+    write_config(temporary.path, kind, model.config)
+    _check_config(temporary.path, source, kind, complaints)
+    return ModelFolder(temporary.path, source, kind, model.weights.kept_with(temporary))
 
 
 def _files_wanted(repo: str, kind: PartKind, complaints: Complaints) -> FilesWanted:

@@ -20,8 +20,9 @@ from sdrt.files.json_fields import JsonFields
 from sdrt.notes import Note
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.compatibility import sizes
+from sdrt_export.checkpoints.model_files import tiny_vae_in_file, vae_in_file
 from sdrt_export.checkpoints.model_folder import ModelFolder, Source, model_from_source
-from sdrt_export.checkpoints.parts import OTHER_VAE, TINY_VAE, PartKind
+from sdrt_export.checkpoints.parts import OTHER_VAE, TINY_VAE, VAE, PartKind
 
 
 @dataclass(frozen=True)
@@ -32,30 +33,34 @@ class TinyVae(ModelFolder):
 
 
 def with_other_vae(checkpoint: Checkpoint, source: Source) -> Checkpoint:
-    """The checkpoint with another VAE, from a diffusers folder or a Hub id.
+    """The checkpoint with another VAE, from a diffusers folder, a file or a Hub id.
+
+    A file has no scaling factor: it is that of the checkpoint's own.
 
     CheckpointError if that is missing, incomplete, pickled, or of other latents.
     """
-    family = checkpoint.family
+    family, own = checkpoint.family, fields_from_file(checkpoint.folder / VAE.config)
 
     def complaints(config: JsonFields) -> Iterator[str]:
         yield from _complaints(OTHER_VAE, config)
         yield from _complaints_about_latents(latents_from_config(config), family.latents)
 
-    vae = model_from_source(source, OTHER_VAE, complaints)
+    vae = model_from_source(
+        source, OTHER_VAE, complaints, lambda path: vae_in_file(path, own.values)
+    )
     latents = latents_with_vae(family, fields_from_file(vae.config))
     return replace(checkpoint, vae=vae, family=replace(family, latents=latents))
 
 
 def tiny_vae_from_source(source: Source, family: Family) -> TinyVae:
-    """The tiny autoencoder in a diffusers folder or at a Hub id. Errors as above."""
+    """The tiny autoencoder in a diffusers folder, a file or at a Hub id. Errors as above."""
 
     def complaints(config: JsonFields) -> Iterator[str]:
         yield from _complaints(TINY_VAE, config)
         yield from _complaints_about_levels(config)
         yield from _complaints_about_latents(latents_from_tiny_config(config), family.latents)
 
-    vae = model_from_source(source, TINY_VAE, complaints)
+    vae = model_from_source(source, TINY_VAE, complaints, tiny_vae_in_file)
     latents = latents_from_tiny_config(fields_from_file(vae.config))
     return TinyVae(**vars(vae), latents=latents)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
+from sdrt_export.checkpoints.original.names import Names
+from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.errors import CheckpointError
 
 VARIANTS = (None, "fp16")  # the first that exists is read, as float32
@@ -18,16 +20,26 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 @dataclass(frozen=True)
 class Weights:
-    """The safetensors files of one model, relative to the checkpoint; several if it is sharded."""
+    """The safetensors files of one model; several if it is sharded.
+
+    Paths are relative to the checkpoint's folder, or absolute: a single file lies elsewhere.
+    """
 
     variant: str | None
     files: tuple[str, ...]
     index: str | None = None  # of shards: which of them holds which tensor
+    # Of a single file: where each weight is, and the folder of its configurations.
+    names: Names | None = None
+    small_files: TemporaryFolder | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
         """All files that are read."""
         return self.files if self.index is None else (*self.files, self.index)
+
+    def kept_with(self, folder: TemporaryFolder) -> Weights:
+        """The same, which keeps the folder as long as it is used."""
+        return replace(self, small_files=folder)
 
     def missing(self, files: Collection[str]) -> list[str]:
         """The needed files that are not among `files`."""
@@ -121,7 +133,7 @@ def refusal_of_pickles(source: str, pickles: list[str], kind: str) -> str:
     return (
         f"'{source}' has pickled weights ({', '.join(pickles[:4])}), which run code when "
         "they are loaded, so sdrt refuses them. If you trust them, convert them: "
-        f"{_conversion(kind, 'from_pretrained', source)}, and export 'converted'"
+        f"{_conversion(kind, source)}, and export 'converted'"
     )
 
 
@@ -137,23 +149,11 @@ def refusal_of_incomplete(
     )
 
 
-def advice_on_file(file: Path, kind: str) -> str:
-    """The message for a file instead of a folder; `kind` reads such files in diffusers."""
-    reason = (
-        "is a pickle, which runs code when it is loaded, so sdrt refuses it. If you trust it,"
-        if file.suffix in PICKLES
-        else "is a file, expected a diffusers folder. If it is a checkpoint,"
-    )
-    return (
-        f"'{file}' {reason} convert it: "
-        f"{_conversion(kind, 'from_single_file', str(file))}, and export 'converted'"
-    )
-
-
-def _conversion(kind: str, method: str, source: str) -> str:
+def _conversion(kind: str, source: str) -> str:
     """The shell command that saves a model as a folder of safetensors, `converted`."""
     program = (
-        f"from diffusers import {kind} as M; M.{method}({source!r}).save_pretrained('converted')"
+        f"from diffusers import {kind} as M; "
+        f"M.from_pretrained({source!r}).save_pretrained('converted')"
     )
     plain = not set(program) & set('"$`\\!')
     return f'python -c "{program}"' if plain else f"python -c {shlex.quote(program)}"

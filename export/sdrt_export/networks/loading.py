@@ -148,7 +148,7 @@ class Part:
         files = [self.root / file for file in self.files.files]
         model = self._model(self.options)
         shapes = {name: weight.shape for name, weight in model.state_dict().items()}
-        stored = stored_weights(self.title, files, shapes)
+        stored = stored_weights(self.title, files, shapes, self.files.names)
         if self.tokens is None:
             return stored
         return ExtendedTable(stored, table_of(model), self.tokens)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from sdrt_export.checkpoints.original.names import Key, Names, same_names
 from sdrt_export.errors import CheckpointError
 
 # Parts of names in old checkpoints, by those of today; diffusers renames them, too.
@@ -25,12 +26,12 @@ _TYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor of a safetensors file."""
+    """A weight in a safetensors file."""
 
     file: Path
-    key: str
+    key: Key
     type: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the weight
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ class StoredWeights(Mapping[str, torch.Tensor]):
         try:
             # Opened for each tensor: a file that stays open keeps what was read in memory.
             with safe_open(place.file, "pt") as file:
-                tensor = file.get_tensor(place.key)
+                tensor = file.get_tensor(place.key.key)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{self.title} does not load: {error}") from error
-        assert isinstance(tensor, torch.Tensor)
-        return tensor
+        return _weight_in(tensor, place)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -58,26 +58,56 @@ class StoredWeights(Mapping[str, torch.Tensor]):
         return len(self.places)
 
 
+def _weight_in(tensor: torch.Tensor, place: Place) -> torch.Tensor:
+    """The weight that a tensor of the file holds: all of it, or one of three parts."""
+    if place.key.third is not None:
+        tensor = tensor.chunk(3)[place.key.third].clone()
+    if place.key.transposed:
+        tensor = tensor.T.contiguous()
+    return tensor.reshape(place.shape)  # the matrix of a 1×1 convolution
+
+
 def stored_weights(
-    title: str, files: Sequence[Path], shapes: Mapping[str, torch.Size]
+    title: str,
+    files: Sequence[Path],
+    shapes: Mapping[str, torch.Size],
+    names: Names | None = None,
 ) -> StoredWeights:
-    """The weights of these names in `files`. Only headers are read.
+    """The weights of these names in `files`, whose keys are `names`. Only headers are read.
 
     CheckpointError, which begins with `title`, if one is missing, is not of that shape, or does not
-    consist of floating-point numbers.
+    consist of floating-point numbers, or if `names` has one that is not among them.
     """
     try:
-        stored = {place.key: place for file in files for place in _places_in(file)}
+        stored = {name: place for file in files for name, place in _places_in(file, names)}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{title} does not load: {error}") from error
     keys = {name: [key for key in _keys(name) if key in stored] for name in shapes}
     missing = sorted(name for name, found in keys.items() if not found)
     if missing:
         raise CheckpointError(lack_of_weights(title, missing))
-    places = {name: stored[found[0]] for name, found in keys.items()}
+    if names is not None:
+        _require_all_used(title, names, {found[0] for found in keys.values()})
+    places = {name: _as_matrix(stored[keys[name][0]], shape) for name, shape in shapes.items()}
     for name, place in places.items():
         _check(title, name, place, shapes[name])
     return StoredWeights(title, places)
+
+
+def _require_all_used(title: str, names: Collection[str], used: Collection[str]) -> None:
+    others = sorted(set(names) - set(used))
+    if others:
+        raise CheckpointError(
+            f"{title} has {len(others)} weights that its configuration has no layers for, the "
+            f"first is {others[0]}: it is of an architecture that sdrt does not export"
+        )
+
+
+def _as_matrix(place: Place, shape: Sequence[int]) -> Place:
+    """A 1×1 convolution as the linear layer that it equals: in the attention of old VAEs."""
+    if place.shape == (*shape, 1, 1):
+        return replace(place, shape=tuple(shape))
+    return place
 
 
 def lack_of_weights(title: str, missing: Sequence[str]) -> str:
@@ -88,11 +118,12 @@ def lack_of_weights(title: str, missing: Sequence[str]) -> str:
     )
 
 
-def _places_in(file: Path) -> Iterator[Place]:
+def _places_in(file: Path, names: Names | None) -> Iterator[tuple[str, Place]]:
     with safe_open(file, "pt") as opened:
-        for key in opened.keys():  # noqa: SIM118 - it is not a dict
-            header = opened.get_slice(key)
-            yield Place(file, key, header.get_dtype(), tuple(header.get_shape()))
+        for name, key in (names or same_names(opened.keys())).items():
+            header = opened.get_slice(key.key)
+            shape = key.shape(tuple(header.get_shape()))
+            yield name, Place(file, key, header.get_dtype(), shape)
 
 
 def _keys(name: str) -> Iterator[str]:

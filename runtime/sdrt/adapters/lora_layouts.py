@@ -22,7 +22,7 @@ from sdrt.errors import quoted
 
 @dataclass(frozen=True)
 class _End:
-    """What a tensor is in its layer, by the end of its key."""
+    """The role of a tensor in its layer, by the end of its key."""
 
     role: str
     method: str | None = "LoRA"  # None: any

@@ -38,6 +38,7 @@ def export(options: argparse.Namespace) -> None:
             export_checkpoint(
                 options.source,
                 options.output,
+                prediction_type=options.prediction_type,
                 vae=options.vae,
                 on_note=_print_note,
                 **given,

@@ -95,7 +95,9 @@ def help_with_default(action: argparse.Action) -> str:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", help='a checkpoint: diffusers folder, Hub id, or "demo"'
+        "source",
+        nargs="?",
+        help='a checkpoint: diffusers folder, safetensors file, Hub id, or "demo"',
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
@@ -112,7 +114,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PATH",
         dest="controlnets",
-        help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
+        help="also export a ControlNet, from a diffusers folder, a safetensors file or a Hub id; "
+        "may be repeated",
+    )
+    parser.add_argument(
+        "--prediction-type",
+        choices=["epsilon", "v_prediction"],
+        help="what the UNet of a single file predicts (default: what the file records, or seems "
+        "to be)",
     )
     parser.add_argument(
         "--embedding",
@@ -215,8 +224,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help='a bundle folder, or "demo"')
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    parser.add_argument(
+        "bundle",
+        help='a bundle folder or "demo", or a safetensors file: checkpoint, VAE, ControlNet, LoRA, '
+        "embedding",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the manifest, or what the file is, as JSON"
+    )
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +264,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "run": (add_run, "generate images with a bundle"),
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
-    "inspect": (_add_inspect, "show the contents of a bundle"),
+    "inspect": (_add_inspect, "show the contents of a bundle, or what a file is"),
     "set": (_add_set, "change the defaults of a bundle"),
     "verify": (_add_verify, "compare a target's results with the CPU's"),
     "tune": (add_tune, "measure which target is the fastest on this machine, for --target auto"),

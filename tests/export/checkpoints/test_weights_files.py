@@ -16,7 +16,6 @@ from sdrt_export.checkpoints.controlnet import controlnets_from_sources
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.weights_files import (
     Weights,
-    advice_on_file,
     check_weights,
     find_weights,
     refusal_of_pickles,
@@ -134,12 +133,9 @@ def test_a_missing_shard_is_named(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["plain", "it's", 'a "b" $HOME', "a\\b`c`!"])
 def test_the_advice_to_convert_is_a_command_for_any_name(source: str) -> None:
-    for message, method in (
-        (refusal_of_pickles(source, ["unet/a.bin"], "DiffusionPipeline"), "from_pretrained"),
-        (advice_on_file(Path(source), "ControlNetModel"), "from_single_file"),
-    ):
-        command = message.partition("convert them: " if "them:" in message else "it: ")[2]
-        _, option, program = shlex.split(command.removesuffix(", and export 'converted'"))
-        assert option == "-c"
-        compile(program, "advice", "exec")
-        assert f".{method}({source!r}).save_pretrained('converted')" in program
+    message = refusal_of_pickles(source, ["unet/a.bin"], "DiffusionPipeline")
+    command = message.partition("convert them: ")[2]
+    _, option, program = shlex.split(command.removesuffix(", and export 'converted'"))
+    assert option == "-c"
+    compile(program, "advice", "exec")
+    assert f".from_pretrained({source!r}).save_pretrained('converted')" in program

@@ -1,0 +1,166 @@
+"""Models in a safetensors file without configurations: their weights' names, and their sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdrt.adapters.found import (
+    CheckpointFile,
+    ControlNetFile,
+    EncoderKeys,
+    ForeignFile,
+    Found,
+    TinyVaeFile,
+    VaeFile,
+)
+from sdrt.adapters.recognition import recognised
+from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.errors import FileError
+from sdrt_export.architectures import Config
+from sdrt_export.checkpoints.derived_configs import Shapes, controlnet_config, vae_config
+from sdrt_export.checkpoints.original.clip import clip_names, open_clip_names
+from sdrt_export.checkpoints.original.names import Key, Names, Reading, names_after, same_names
+from sdrt_export.checkpoints.original.taesd import taesd_decoder_names, taesd_encoder_names
+from sdrt_export.checkpoints.original.unet import controlnet_names, unet_names
+from sdrt_export.checkpoints.original.vae import vae_names
+from sdrt_export.checkpoints.weights_files import Weights
+from sdrt_export.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One model of a file."""
+
+    config: Mapping[str, Any]
+    weights: Weights
+
+
+def recognised_file(path: Path) -> tuple[SafetensorsFile, Found]:
+    """The file at `path`, and what it is. CheckpointError if it is damaged or nothing known."""
+    try:
+        file = SafetensorsFile.open(path)
+        return file, recognised(file)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def vae_in_file(path: Path, known: Config) -> ModelFile:
+    """The VAE that a file is or contains.
+
+    `known` is the configuration of one of its family: files lack the scaling factor.
+    CheckpointError if there is no VAE.
+    """
+    file, found = recognised_file(path)
+    vae = getattr(found, "vae", found)
+    if not isinstance(vae, VaeFile):
+        raise refusal_as(path, found, "a VAE")
+    names = names_of_vae(file, vae)
+    return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
+
+
+def tiny_vae_in_file(path: Path) -> ModelFile:
+    """The tiny autoencoder in a file that holds both halves.
+
+    CheckpointError if there is none, or half of one.
+    """
+    file, found = recognised_file(path)
+    if not isinstance(found, TinyVaeFile):
+        raise refusal_as(path, found, "a tiny VAE")
+    if found.encoder is None or found.decoder is None:
+        raise CheckpointError(
+            f"'{path}' is {found.title}, expected both halves in one file: give a diffusers folder "
+            "or Hub id, such as 'madebyollin/taesd'"
+        )
+    names = dict(_names_of_tiny_vae(file, found.layout, found.encoder, found.decoder))
+    config = {"latent_channels": found.latent_channels}
+    return ModelFile(config, weights_of(file, names))
+
+
+def _names_of_tiny_vae(
+    file: SafetensorsFile, layout: str, encoder: str, decoder: str
+) -> Iterator[tuple[str, Key]]:
+    if layout == "diffusers":
+        yield from same_names(file.tensors).items()
+    else:
+        yield from names_after(encoder, file.tensors, taesd_encoder_names).items()
+        yield from names_after(decoder, file.tensors, taesd_decoder_names).items()
+
+
+def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
+    """The ControlNet in a file; `unet` is the configuration of the UNet that it controls.
+
+    CheckpointError if there is none.
+    """
+    file, found = recognised_file(path)
+    if not isinstance(found, ControlNetFile):
+        raise refusal_as(path, found, "a ControlNet")
+    read = controlnet_names if found.layout == "ldm" else same_names
+    names = _all_names(file, found.prefix, read, "ControlNet")
+    return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
+
+
+def names_of_unet(file: SafetensorsFile, unet: CheckpointFile) -> Names:
+    read = unet_names if unet.layout == "ldm" else same_names
+    return _all_names(file, unet.prefix, read, "UNet")
+
+
+def names_of_vae(file: SafetensorsFile, vae: VaeFile) -> Names:
+    read = vae_names if vae.layout == "ldm" else same_names
+    return _all_names(file, vae.prefix, read, "VAE")
+
+
+def names_of_encoder(file: SafetensorsFile, encoder: EncoderKeys) -> Names:
+    read = open_clip_names if encoder.layout == "open_clip" else clip_names
+    return _all_names(file, encoder.prefix, read, "text encoder")
+
+
+# Keys among those of a model that are not its weights: constants, and what only training needs.
+_NOT_WEIGHTS = re.compile(
+    r"(.*\.)?(position_ids|logit_scale|text_projection(\.weight)?|attn_mask)|"
+    r"(loss|model_ema|visual)\..*"
+)
+
+
+def _all_names(file: SafetensorsFile, prefix: str, read: Reading, title: str) -> Names:
+    """The weights of a model. CheckpointError if a key is not one that the model has."""
+    names = names_after(prefix, file.tensors, read)
+    used = {key.key for key in names.values()}
+    for key in file.tensors:
+        if not key.startswith(prefix) or key in used:
+            continue
+        if not _NOT_WEIGHTS.fullmatch(key.removeprefix(prefix)):
+            raise CheckpointError(
+                f"'{file.path}': its {title} has {key}, which no {title} that sdrt exports has: it "
+                "is of another architecture"
+            )
+    return names
+
+
+def shapes_of(file: SafetensorsFile, names: Names) -> Shapes:
+    return {name: key.shape(file.tensors[key.key].shape) for name, key in names.items()}
+
+
+def weights_of(file: SafetensorsFile, names: Names) -> Weights:
+    return Weights(None, (str(file.path.absolute()),), names=names)
+
+
+_OPTIONS = {
+    "checkpoint": "sdrt export FILE -o BUNDLE",
+    "VAE": "--vae",
+    "tiny VAE": "--tiny-vae",
+    "ControlNet": "--controlnet NAME=FILE",
+    "LoRA": "--lora",
+    "embedding": "--embedding",
+}
+
+
+def refusal_as(path: Path, found: Found, expected: str) -> CheckpointError:
+    """The error for a file that is not what it was given as."""
+    remedy = (
+        found.remedy if isinstance(found, ForeignFile) else f"give it with {_OPTIONS[found.kind]}"
+    )
+    return CheckpointError(f"'{path}' is {found.title}, expected {expected}: {remedy}")

@@ -1,0 +1,1 @@
+"""The original layout of checkpoints, that of ldm and sgm: its keys, by diffusers' names."""

@@ -1,0 +1,25 @@
+"""The tiny autoencoder of TAESD.
+
+Source: https://github.com/madebyollin/taesd, `taesd.py`; diffusers' `AutoencoderTiny`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sdrt_export.checkpoints.original.names import Key
+
+
+def taesd_encoder_names(keys: Collection[str]) -> dict[str, Key]:
+    """The weights of the encoder, from keys without their prefix."""
+    return {f"encoder.layers.{key}": Key(key) for key in keys}
+
+
+def taesd_decoder_names(keys: Collection[str]) -> dict[str, Key]:
+    """The weights of the decoder, whose first layer in the file clamps and has no weights."""
+    layers = {key: key.partition(".") for key in keys}
+    return {
+        f"decoder.layers.{int(number) - 1}.{rest}": Key(key)
+        for key, (number, _, rest) in layers.items()
+        if number.isdecimal()
+    }

@@ -1,0 +1,192 @@
+"""The names of weights at full size: those of the model, from every key of the original layout, as
+diffusers' converters rename them. Nothing has values here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.loaders import single_file_utils as diffusers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from sdrt_export.architectures import (
+    MID,
+    SD15,
+    SD21,
+    SDXL,
+    SDXL_REFINER,
+    SMALL,
+    Architecture,
+    Config,
+)
+from sdrt_export.checkpoints import derived_configs as derived
+from sdrt_export.checkpoints.original.clip import clip_names, first_layers, open_clip_names
+from sdrt_export.checkpoints.original.names import Key, Names
+from sdrt_export.checkpoints.original.unet import controlnet_names, unet_names
+from sdrt_export.checkpoints.original.vae import vae_names
+from support.original_layout import (
+    Weights,
+    original_clip,
+    original_open_clip,
+    original_unet,
+    original_vae,
+)
+
+pytestmark = pytest.mark.export
+
+ARCHITECTURES = {"sd15": SD15, "sd21": SD21, "sdxl": SDXL, "refiner": SDXL_REFINER}
+
+
+def weights_of(make: Callable[[], torch.nn.Module]) -> Weights:
+    with torch.device("meta"):
+        return dict(make().state_dict())
+
+
+def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def assert_all_found(names: Names, original: Weights, expected: Weights) -> None:
+    """Asserts that each weight is found with its shape, and each key belongs to one."""
+    found = {name: key.shape(tuple(original[key.key].shape)) for name, key in names.items()}
+    without_version = {prefixless(name): shape for name, shape in found.items()}
+    squeezed = {
+        name: shape[:2] if "attentions" in name and len(shape) == 4 else shape
+        for name, shape in without_version.items()
+    }
+    plain = {prefixless(name): shape for name, shape in shapes(expected).items()}
+    assert {
+        n: s[:2] if "attentions" in n and len(s) == 4 else s for n, s in plain.items()
+    } == squeezed
+    assert {key.key for key in names.values()} == set(original)
+
+
+def prefixless(name: str) -> str:
+    """transformers 5 has no such prefix."""
+    return name.removeprefix("text_model.")
+
+
+def assert_same_tensors(names: Names, original: Weights, converted: Weights) -> None:
+    assert {name: original[key.key] for name, key in names.items()}.keys() == converted.keys()
+    for name, key in names.items():
+        assert converted[name] is original[key.key], name
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_unets(name: str) -> None:
+    config = ARCHITECTURES[name].unet
+    model = weights_of(lambda: UNet2DConditionModel(**config))
+    original = original_unet(model)
+    names = unet_names(original)
+    assert_all_found(names, original, model)
+    prefixed = {f"model.diffusion_model.{key}": weight for key, weight in original.items()}
+    options = {"layers_per_block": 2, "addition_embed_type": config.get("addition_embed_type")}
+    assert_same_tensors(names, original, diffusers.convert_ldm_unet_checkpoint(prefixed, options))
+    assert_derived(derived.unet_config, config, model, UNet2DConditionModel)
+
+
+@pytest.mark.parametrize("base", ["sd15", "sd21"])
+def test_controlnets(base: str) -> None:
+    unet = ARCHITECTURES[base].unet
+    model = weights_of(lambda: controlnet_of(unet))
+    original = original_unet(model)
+    names = controlnet_names(original)
+    assert_all_found(names, original, model)
+    converted = diffusers.convert_controlnet_checkpoint(dict(original), {"layers_per_block": 2})
+    assert_same_tensors(names, original, converted)
+
+
+def controlnet_of(unet: Config, **differences: Any) -> ControlNetModel:
+    with torch.device("meta"):
+        half = ControlNetModel.from_unet(UNet2DConditionModel(**unet), load_weights_from_unet=False)
+        return ControlNetModel.from_config({**half.config, **differences})
+
+
+@pytest.mark.parametrize(
+    ("base", "differences"),
+    [("sd15", {}), ("sd21", {}), ("sdxl", {}), ("sdxl", MID), ("sdxl", SMALL)],
+)
+def test_the_sizes_of_controlnets(base: str, differences: Config) -> None:
+    expected = controlnet_of(ARCHITECTURES[base].unet, **differences)
+    config = derived.controlnet_config(
+        ARCHITECTURES[base].unet, shapes(dict(expected.state_dict()))
+    )
+    with torch.device("meta"):
+        model = ControlNetModel.from_config(config)
+    assert shapes(dict(model.state_dict())) == shapes(dict(expected.state_dict()))
+
+
+def test_the_vae() -> None:
+    model = weights_of(lambda: AutoencoderKL(**SD15.vae))
+    original = original_vae(model)
+    names = vae_names(original)
+    assert_all_found(names, original, model)
+    options = {name: SD15.vae[name] for name in ("down_block_types", "up_block_types")}
+    converted = diffusers.convert_ldm_vae_checkpoint(
+        {f"first_stage_model.{key}": weight for key, weight in original.items()}, options
+    )
+    assert converted.keys() == names.keys()
+    assert_derived(derived.vae_config, SD15.vae, model, AutoencoderKL)
+
+
+def test_the_text_encoder_of_sd1() -> None:
+    model = weights_of(lambda: CLIPTextModel(CLIPTextConfig(**SD15.text_encoder)))
+    original = original_clip(model)
+    assert_all_found(clip_names(original), original, model)
+    old = {key.removeprefix("text_model."): weight for key, weight in original.items()}
+    assert clip_names(old).keys() == clip_names(original).keys()
+
+
+def test_the_text_encoder_of_sd2() -> None:
+    """Its file has one layer more than the model, and a projection."""
+    assert SD21.text_encoder is not None
+    whole = {**SD21.text_encoder, "num_hidden_layers": 24, "projection_dim": 1024}
+    model = weights_of(lambda: CLIPTextModelWithProjection(CLIPTextConfig(**whole)))
+    original = original_open_clip(model)
+    names = open_clip_names(original)
+    assert_all_found(names, original, model)
+    assert names["text_projection.weight"] == Key("text_projection", transposed=True)
+    assert "transformer.resblocks.23.ln_1.weight" in original
+    used = {key.key for key in first_layers(names, 23).values()}
+    assert {key for key in original if key not in used} == {
+        key for key in original if ".resblocks.23." in key
+    }
+
+
+@pytest.mark.parametrize("architecture", [SDXL, SDXL_REFINER], ids=["sdxl", "refiner"])
+def test_the_second_text_encoder_of_sdxl(architecture: Architecture) -> None:
+    config = CLIPTextConfig(**architecture.text_encoder_2)
+    with torch.device("meta"):
+        model = CLIPTextModelWithProjection(config)
+    weights = dict(model.state_dict())
+    original = original_open_clip(weights)
+    names = open_clip_names(original)
+    assert_all_found(names, original, weights)
+    prefix = "conditioner.embedders.1.model."
+    converted = diffusers.convert_open_clip_checkpoint(
+        model, {prefix + key: weight for key, weight in original.items()}, prefix=prefix
+    )
+    assert {prefixless(name) for name in converted} == {prefixless(name) for name in names}
+    found = derived.text_encoder_config(
+        architecture.text_encoder_2 or {},
+        {name: key.shape(tuple(original[key.key].shape)) for name, key in names.items()},
+    )
+    assert found == architecture.text_encoder_2
+
+
+def assert_derived(derive: Any, published: Config, weights: Weights, model: Any) -> None:
+    """Asserts that the configuration from the shapes equals the published one."""
+    config = derive(published, shapes(weights))
+    with torch.device("meta"):
+        found, expected = (model.from_config(each).config for each in (config, published))
+    for option in expected:
+        if option.startswith("_") or option == "transformer_layers_per_block":
+            continue
+        assert as_list(found[option]) == as_list(expected[option]), option
+    with torch.device("meta"):
+        assert shapes(dict(model.from_config(config).state_dict())) == shapes(weights)
+
+
+def as_list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
