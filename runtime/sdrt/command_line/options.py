@@ -174,11 +174,12 @@ def _name_and_path(text: str) -> tuple[str, str]:
 
 
 def _maybe_named_path(text: str) -> str | tuple[str, str]:
-    """A path, with the name before an equals sign, if there is one. Paths may contain them, too."""
-    name, equals, path = text.partition("=")
-    if not equals or Path(text).exists():
+    """A path, or a name, an equals sign and a path. Names and paths may contain such signs."""
+    if "=" not in text or Path(text).exists():
         return text
-    return name, path
+    parts = text.split("=")
+    pairs = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
+    return next((pair for pair in pairs if Path(pair[1]).exists()), pairs[0])
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:

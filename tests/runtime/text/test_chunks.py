@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -128,5 +129,6 @@ def test_the_vectors_of_an_embedding_stay_in_one_chunk(tmp_path: Path) -> None:
     odd = [first + 100, first + 101, first + 102]
     assert sizes(chunks_of("red " * 73 + "odd blue", tokenizer)) == [73, 4]
     near, far = chunks_of("red " * 70 + ", red red odd blue", tokenizer)  # not moved to the comma
-    assert list(far.ids[1:5]) == [*odd, BLUE] and near.ids[73] == RED
+    assert list(far.ids[1:5]) == [*odd, BLUE]
+    assert near.ids[73] == RED
     assert sizes(chunks_of("red pale blue", tokenizer)) == [1, 75, 6]  # more than a chunk holds
