@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,7 @@ from sdrt_export.checkpoints.controlnet import (
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
-from sdrt_export.checkpoints.embeddings import (
-    EmbeddingSources,
-    embeddings_from_sources,
-    records_of,
-)
+from sdrt_export.checkpoints.embeddings import EmbeddingSources
 from sdrt_export.checkpoints.model_folder import Source
 from sdrt_export.checkpoints.new_tokens import write_tokens
 from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
@@ -73,22 +69,18 @@ def export_checkpoint(
 
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
-    then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders, files or Hub ids by name, in addition to those in the checkpoint. `vae` replaces
-    the checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders, files or
-    Hub ids. `embeddings` are files, or pairs of a name in prompts and a file. `prediction_type`
-    overrides what a single file records or seems to be. Progress is shown if stderr is a terminal.
-    `on_note` is called with each part of the checkpoint that is left out, what may be wrong with
-    its VAE, and what is assumed about a file.
+    then open faster; "auto" does so for networks whose weights it does not change. `controlnets`,
+    by name, and `tiny_vae` (TAESD) are added, `vae` replaces the checkpoint's: each a folder, file
+    or Hub id. `embeddings` are files, or pairs of a name in prompts and a file. `prediction_type`
+    overrides what a single file seems to be. `on_note` is called with what is left out or assumed.
 
-    Returns the bundle's path. Raises CheckpointError for a model that is missing, broken, of a kind
-    that sdrt does not export, or does not fit the others; ExportError for a network whose outputs
-    differ from torch's; SdrtError if `output` exists (unless `replace`) or cannot be written.
+    Raises CheckpointError for a model that is missing, broken, of another kind, or does not fit the
+    others; ExportError for a network whose outputs differ from torch's; SdrtError if `output`
+    exists (unless `replace`) or cannot be written.
     """
     own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
     checkpoint = own if vae is None else with_other_vae(own, vae)
-    opened = embeddings_from_sources(embeddings)
-    checkpoint = with_embeddings(checkpoint, opened)
+    checkpoint = with_embeddings(checkpoint, embeddings)
     additions = Additions(
         _controlnets_to_add(checkpoint, controlnets),
         None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
@@ -96,18 +88,13 @@ def export_checkpoint(
     defaults = _defaults_of(checkpoint)
     for note in _notes_on(checkpoint, own):
         on_note(note)
-    with (
-        shown_progress() as report,
-        _only_writer_of_old(Path(output), report),
-        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
-    ):
+    with _new_bundle(output, replace) as (bundle, report):
         components = (
             *components_of_checkpoint(checkpoint, bundle, weights, report),
             *components_of_additions(additions, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
-        merged = records_of(opened)
-        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle, merged))
+        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
 
 
@@ -119,6 +106,17 @@ def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
         yield from notes_on_vae(checkpoint.folder, checkpoint.kind)
     elif checkpoint.family.latents != own.family.latents:
         yield note_on_other_scale(checkpoint.vae, checkpoint.family.latents, own.family.latents)
+
+
+@contextmanager
+def _new_bundle(output: str | PathLike[str], replace: bool) -> Iterator[tuple[Path, Report]]:
+    """The folder of a new bundle to fill, and the function that shows progress on a terminal."""
+    with (
+        shown_progress() as report,
+        _only_writer_of_old(Path(output), report),
+        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
+    ):
+        yield bundle, report
 
 
 def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.bundle.file_records import record_file
-from sdrt.bundle.manifest import Component, FileRecord, Manifest, Merged
+from sdrt.bundle.manifest import Component, FileRecord, Manifest
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 
 TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
@@ -21,7 +21,6 @@ def manifest_of(
     components: tuple[Component, ...],
     defaults: Mapping[str, Any],
     bundle: Path,
-    merged: tuple[Merged, ...] = (),
 ) -> Manifest:
     return Manifest(
         family=checkpoint.family,
@@ -31,7 +30,7 @@ def manifest_of(
         tools=_tools(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         defaults=defaults,
-        merged=merged,
+        merged=checkpoint.merged,
     )
 
 

@@ -18,7 +18,6 @@ from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, engine_from_onnx
 from sdrt_export.adding import add_to_bundle
 from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
-from sdrt_export.checkpoints.embeddings import embeddings_from_sources
 from sdrt_export.checkpoints.text_encoders import with_embeddings
 from sdrt_export.component import export_part
 from sdrt_export.errors import CheckpointError
@@ -114,7 +113,7 @@ def test_an_embedding_is_added(
 
 
 def test_the_same_numbers_as_at_export(checkpoint: Path, plain: Path, bad: Path) -> None:
-    extended = with_embeddings(checkpoint_from_source(checkpoint), embeddings_from_sources([bad]))
+    extended = with_embeddings(checkpoint_from_source(checkpoint), [bad])
     part = parts_from_checkpoint(extended)[0]
     folder = plain.parent / "exported"
     folder.mkdir()

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 from sdrt.adapters.found import Prediction
+from sdrt.bundle.manifest import Merged
 from sdrt.bundle.optimum_folder import MODEL_INDEX, MODEL_NAME
 from sdrt.families.family import Family
 from sdrt.notes import Note
@@ -59,6 +60,7 @@ class Checkpoint:
     notes: tuple[Note, ...] = ()  # on a single file
     # Those that embeddings add, by the folder of the text encoder.
     tokens: Mapping[str, NewTokens] = field(default_factory=dict)
+    merged: tuple[Merged, ...] = ()  # the files that change its weights
 
 
 @unreadable_as_checkpoint_error()

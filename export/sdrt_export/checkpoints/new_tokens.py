@@ -14,7 +14,8 @@ from typing import Any
 from sdrt.adapters.embeddings import Embedding
 from sdrt.adapters.number_types import Array
 from sdrt.errors import quoted
-from sdrt.text.clip_tokenizer import ClipTokenizer, ids_of_vectors
+from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.text.embedding_tokens import ids_of_vectors
 from sdrt.text.tokenizer_config import read_json_object
 from sdrt_export.errors import CheckpointError
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sdrt.adapters.embeddings import Embedding
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.tokenizer_config import TokenizerConfig
 from sdrt_export.checkpoints.checkpoint import Checkpoint
-from sdrt_export.checkpoints.embeddings import tokens_of_encoders
+from sdrt_export.checkpoints.embeddings import (
+    EmbeddingSources,
+    embeddings_from_sources,
+    records_of,
+    tokens_of_encoders,
+)
 from sdrt_export.checkpoints.parts import PartKind
 
 LEGACY_EOS = 2  # in published configurations: their models take the greatest id of a text
 
 
-def with_embeddings(checkpoint: Checkpoint, embeddings: Sequence[Embedding]) -> Checkpoint:
-    """The checkpoint with the tokens of these embeddings. CheckpointError if one does not fit."""
+def with_embeddings(checkpoint: Checkpoint, sources: EmbeddingSources) -> Checkpoint:
+    """The checkpoint with the tokens of these embeddings. FileError if one is not an embedding,
+    CheckpointError if it does not fit."""
+    embeddings = embeddings_from_sources(sources)
     if not embeddings:
         return checkpoint
     encoders = {}
@@ -26,7 +31,11 @@ def with_embeddings(checkpoint: Checkpoint, embeddings: Sequence[Embedding]) -> 
         width = fields_from_file(checkpoint.folder / part.config).integer("hidden_size", 512)
         assert part.tokenizer is not None, "a text encoder has a tokenizer"
         encoders[part.folder] = checkpoint.folder / part.tokenizer, width
-    return replace(checkpoint, tokens=tokens_of_encoders(embeddings, encoders))
+    return replace(
+        checkpoint,
+        tokens=tokens_of_encoders(embeddings, encoders),
+        merged=(*checkpoint.merged, *records_of(embeddings)),
+    )
 
 
 def options_of_encoder(checkpoint: Checkpoint, kind: PartKind) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sdrt.text.clip_tokenizer import ClipTokenizer, Ids
+from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.text.embedding_tokens import Ids
 from sdrt.text.emphasis import Segment
 
 BACKTRACK = 20  # A1111's default: a full chunk ends at a comma that is at most so many tokens back

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError, quoted
+from sdrt.text.embedding_tokens import Ids, ids_of_vectors
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
 from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Ids: TypeAlias = tuple[int, ...]
 Span: TypeAlias = tuple[int, int]  # of a token in its text
 
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -187,27 +186,6 @@ def _text_of(text: str, spans: Sequence[Span]) -> str:
     if not spans:
         return ""
     return text[min(start for start, _ in spans) : max(end for _, end in spans)]
-
-
-def ids_of_vectors(backend: Tokenizer) -> dict[int, Ids]:
-    """The ids of all vectors of each token that has several: the tokens `name`, `name_1`, `name_2`…
-
-    Source: `maybe_convert_prompt` of diffusers' `TextualInversionLoaderMixin`, which takes tokens
-    of these names for the vectors of one embedding.
-    """
-    added = {
-        token.content: index
-        for index, token in backend.get_added_tokens_decoder().items()
-        if not token.special
-    }
-    vectors = {}
-    for name, index in added.items():
-        others = tuple(
-            takewhile(lambda i: i is not None, (added.get(f"{name}_{n}") for n in count(1)))
-        )
-        if others:
-            vectors[index] = (index, *others)
-    return vectors
 
 
 def backend_from_merges(folder: Path, roles: Mapping[str, str]) -> Tokenizer:

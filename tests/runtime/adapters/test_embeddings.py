@@ -77,7 +77,7 @@ def test_what_is_no_embedding_is_refused(
 def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
     path = tmp_path / "bad.pt"
     path.write_bytes(pickle.dumps({"string_to_param": {"*": [1.0]}}))
-    with pytest.raises(FileError, match="is a pickle, which runs code.*save it as safetensors"):
+    with pytest.raises(FileError, match=r"is a pickle, which runs code.*save it as safetensors"):
         embedding_from_file(path)
 
 
