@@ -79,12 +79,8 @@ def export_checkpoint(
     exists (unless `replace`) or cannot be written.
     """
     own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
-    checkpoint = own if vae is None else with_other_vae(own, vae)
-    checkpoint = with_embeddings(checkpoint, embeddings)
-    additions = Additions(
-        _controlnets_to_add(checkpoint, controlnets),
-        None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
-    )
+    checkpoint = with_embeddings(own if vae is None else with_other_vae(own, vae), embeddings)
+    additions = _additions(checkpoint, controlnets, tiny_vae)
     defaults = _defaults_of(checkpoint)
     for note in _notes_on(checkpoint, own):
         on_note(note)
@@ -124,6 +120,13 @@ def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[
     if not (output / MANIFEST_NAME).is_file():
         return nullcontext()
     return only_writer(output, lambda: report(WAITING))
+
+
+def _additions(checkpoint: Checkpoint, controlnets: Sources, tiny_vae: Source | None) -> Additions:
+    return Additions(
+        _controlnets_to_add(checkpoint, controlnets),
+        None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
+    )
 
 
 def _controlnets_to_add(
