@@ -75,7 +75,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vae",
         metavar="PATH",
-        help="export this VAE in place of the checkpoint's: a diffusers folder or Hub id",
+        help="export this VAE in place of the checkpoint's: a diffusers folder, a file or a Hub id",
     )
     parser.add_argument(
         "--tiny-vae",
