@@ -160,7 +160,12 @@ def test_tokens_and_states(recipe: str, ours: Opened, diffusers_pipe: Callable[[
 
 CASES = [
     case("classic", prompt=f"{DOG} on a white background", negative_prompt=BAD),
-    case("classic", "euler_a", prompt=[f"{STYLE}, {BAD}", CIRCLE], negative_prompt=f"{BAD} {DOG}"),
+    case(
+        "classic",
+        "euler_a",
+        prompt=[f"{STYLE}, {BAD}", CIRCLE],
+        negative_prompt=[f"{BAD} {DOG}", "blurry"],
+    ),
     case("classic", prompt="red " * 73 + BAD, clip_skip=1),
     case("xl_odd", prompt=f"{BAD} {DOG}", negative_prompt=f"{STYLE} blurry"),
     case("xl_odd", prompt=CIRCLE, prompt_2=f"{LONG} {BAD}", negative_prompt=BAD),

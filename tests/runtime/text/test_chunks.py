@@ -122,11 +122,11 @@ def test_a_vocabulary_may_have_no_comma(tmp_path: Path) -> None:
 def test_the_vectors_of_an_embedding_stay_in_one_chunk(tmp_path: Path) -> None:
     folder = write_clip_folder(tmp_path)
     count, first = 80, len(VOCAB)
-    added = {"pale": first, "odd": first + 100} | {f"odd_{i}": first + 100 + i for i in (1, 2)}
-    added |= {f"pale_{number}": first + number for number in range(1, count)}
+    names = ["pale", *(f"pale_{number}" for number in range(1, count)), "odd", "odd_1", "odd_2"]
+    added = {name: first + number for number, name in enumerate(names)}
     (folder / "added_tokens.json").write_text(json.dumps(added))
     tokenizer = ClipTokenizer.open(folder)
-    odd = [first + 100, first + 101, first + 102]
+    odd = [first + count, first + count + 1, first + count + 2]
     assert sizes(chunks_of("red " * 73 + "odd blue", tokenizer)) == [73, 4]
     near, far = chunks_of("red " * 70 + ", red red odd blue", tokenizer)  # not moved to the comma
     assert list(far.ids[1:5]) == [*odd, BLUE]
