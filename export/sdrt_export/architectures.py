@@ -189,6 +189,15 @@ SDXL_TURBO = replace(
     },
 )
 
+# https://huggingface.co/madebyollin/taesd and taesdxl
+TAESD: Config = {
+    "encoder_block_out_channels": (64,) * 4,
+    "decoder_block_out_channels": (64,) * 4,
+    "num_encoder_blocks": (1, 3, 3, 3),
+    "num_decoder_blocks": (3, 3, 3, 1),
+    "scaling_factor": 1.0,
+}
+
 # Differences of smaller ControlNets from the first half of SDXL's UNet, which the full ones are.
 # https://huggingface.co/diffusers/controlnet-canny-sdxl-1.0-mid
 MID: Config = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sdrt.adapters.found import (
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.errors import FileError
-from sdrt_export.architectures import Config
+from sdrt_export.architectures import TAESD, Config
 from sdrt_export.checkpoints.derived_configs import Shapes, controlnet_config, vae_config
 from sdrt_export.checkpoints.original.clip import clip_names, open_clip_names
 from sdrt_export.checkpoints.original.names import Key, Names, Reading, names_after, same_names
@@ -59,7 +60,8 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
     if not isinstance(vae, VaeFile):
         raise refusal_as(path, found, "a VAE")
     names = names_of_vae(file, vae)
-    return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
+    with lacks_of(file, "VAE"):
+        return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
 
 
 def tiny_vae_in_file(path: Path) -> ModelFile:
@@ -76,7 +78,7 @@ def tiny_vae_in_file(path: Path) -> ModelFile:
             "or Hub id, such as 'madebyollin/taesd'"
         )
     names = dict(_names_of_tiny_vae(file, found.layout, found.encoder, found.decoder))
-    config = {"latent_channels": found.latent_channels}
+    config = {**TAESD, "latent_channels": found.latent_channels}
     return ModelFile(config, weights_of(file, names))
 
 
@@ -100,7 +102,8 @@ def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
         raise refusal_as(path, found, "a ControlNet")
     read = controlnet_names if found.layout == "ldm" else same_names
     names = _all_names(file, found.prefix, read, "ControlNet")
-    return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
+    with lacks_of(file, "ControlNet"):
+        return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
 
 
 def names_of_unet(file: SafetensorsFile, unet: CheckpointFile) -> Names:
@@ -138,6 +141,15 @@ def _all_names(file: SafetensorsFile, prefix: str, read: Reading, title: str) ->
                 "is of another architecture"
             )
     return names
+
+
+@contextmanager
+def lacks_of(file: SafetensorsFile, title: str) -> Iterator[None]:
+    """Completes errors about weights that a model of the file lacks."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"'{file.path}': its {title} {error}") from error
 
 
 def shapes_of(file: SafetensorsFile, names: Names) -> Shapes:

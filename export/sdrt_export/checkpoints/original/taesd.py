@@ -5,6 +5,7 @@ Source: https://github.com/madebyollin/taesd, `taesd.py`; diffusers' `Autoencode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from sdrt_export.checkpoints.original.names import Key
@@ -17,9 +18,9 @@ def taesd_encoder_names(keys: Collection[str]) -> dict[str, Key]:
 
 def taesd_decoder_names(keys: Collection[str]) -> dict[str, Key]:
     """The weights of the decoder, whose first layer in the file clamps and has no weights."""
-    layers = {key: key.partition(".") for key in keys}
+    layers = (re.fullmatch(r"(\d{1,6})\.(.*)", key) for key in keys)
     return {
-        f"decoder.layers.{int(number) - 1}.{rest}": Key(key)
-        for key, (number, _, rest) in layers.items()
-        if number.isdecimal()
+        f"decoder.layers.{int(layer[1]) - 1}.{layer[2]}": Key(layer[0])
+        for layer in layers
+        if layer is not None
     }
