@@ -108,28 +108,31 @@ clean:
 
 # The stamps: what stands in an environment is as new as the files that say what belongs there.
 
-.venv/requirements: requirements/check.txt requirements/test.txt requirements/pytest.txt
+.venv/requirements: requirements/check.txt requirements/test.txt requirements/pytest.txt requirements/data.txt
 	rm -rf .venv
 	$(NEW_VENV) .venv
 	@echo "Installing the tools and the libraries that sdrt is tested with, once (1 to 5 GB)"
 	.venv/bin/python -m pip install --quiet --no-compile -r requirements/check.txt -r requirements/test.txt
+	.venv/bin/python -m pip install --quiet --no-compile --no-deps -r requirements/data.txt
 	touch $@
 
 .venv/installed: .venv/requirements pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-.venv-newest/installed: requirements/newest.txt requirements/pytest.txt pyproject.toml
+.venv-newest/installed: requirements/newest.txt requirements/pytest.txt requirements/data.txt pyproject.toml
 	rm -rf .venv-newest
 	$(NEW_VENV) .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --no-compile -r $< --editable '.[export]'
+	.venv-newest/bin/python -m pip install --quiet --no-compile --no-deps -r requirements/data.txt
 	touch $@
 
-.venv-lowest/installed: requirements/lowest.txt requirements/pytest.txt pyproject.toml tools/lowest.py
+.venv-lowest/installed: requirements/lowest.txt requirements/pytest.txt requirements/data.txt pyproject.toml tools/lowest.py
 	rm -rf .venv-lowest
 	$(NEW_VENV) .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --no-compile -r $< --editable . \
 		$$(.venv-lowest/bin/python tools/lowest.py export openvino plot annotate)
+	.venv-lowest/bin/python -m pip install --quiet --no-compile --no-deps -r requirements/data.txt
 	touch $@
 
 $(LEAN)/installed: requirements/pytest.txt pyproject.toml

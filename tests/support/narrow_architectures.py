@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from sdrt_export.architectures import SD15, SD21, SD21_BASE, SDXL, SDXL_REFINER, Architecture
 from support.original_layout import REFINER, SD1, SD2, XL
 
@@ -93,3 +95,5 @@ ENCODERS = {
     "xl": XL,
     "refiner": REFINER,
 }
+# A file of SD2 does not say otherwise what its UNet predicts.
+MARKS = {"sd2_v": {"v_pred": torch.empty(0)}}

@@ -22,11 +22,14 @@ _CHANNELS_PER_HEAD = 64  # of the models whose heads are not counted by `attenti
 def unet_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     """The configuration of a UNet."""
     ups = range(count_of("up_blocks", shapes))
-    sizes = _sizes_of_first_half(known, shapes)
+    sizes = _sizes_of_first_half(shapes)
+    if not isinstance(known["attention_head_dim"], int):  # a number of heads for each level
+        channels = sizes["block_out_channels"]
+        sizes["attention_head_dim"] = [max(width // _CHANNELS_PER_HEAD, 1) for width in channels]
     return {
         **known,
         **sizes,
-        "out_channels": _shape(shapes, "conv_out.weight")[0],
+        "out_channels": _size(shapes, "conv_out.weight"),
         "up_block_types": [
             "CrossAttnUpBlock2D" if _attends(shapes, f"up_blocks.{level}") else "UpBlock2D"
             for level in ups
@@ -54,39 +57,41 @@ def controlnet_config(unet: Config, shapes: Shapes) -> dict[str, Any]:
     levels = (f"{_HINT}.conv_in.weight", *(f"{_HINT}.blocks.{n + 1}.weight" for n in blocks))
     return {
         **shared,
-        **_sizes_of_first_half(shared, shapes),
-        "conditioning_channels": _shape(shapes, f"{_HINT}.conv_in.weight")[1],
-        "conditioning_embedding_out_channels": [_shape(shapes, name)[0] for name in levels],
+        **_sizes_of_first_half(shapes),
+        "conditioning_channels": _size(shapes, f"{_HINT}.conv_in.weight", 1),
+        "conditioning_embedding_out_channels": [_size(shapes, name) for name in levels],
     }
 
 
-def _sizes_of_first_half(known: Config, shapes: Shapes) -> dict[str, Any]:
+def _sizes_of_first_half(shapes: Shapes) -> dict[str, Any]:
     """The options of a UNet's input, down blocks and middle."""
     blocks = [f"down_blocks.{level}" for level in range(count_of("down_blocks", shapes))]
-    channels = [_shape(shapes, f"{block}.resnets.0.conv1.weight")[0] for block in blocks]
+    channels = [_size(shapes, f"{block}.resnets.0.conv1.weight") for block in blocks]
     attended = [_attends(shapes, block) for block in blocks]
     sizes = {
-        "in_channels": _shape(shapes, "conv_in.weight")[1],
+        "in_channels": _size(shapes, "conv_in.weight", 1),
         "block_out_channels": channels,
         "layers_per_block": count_of("down_blocks.0.resnets", shapes),
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended],
         "transformer_layers_per_block": _depths(shapes, blocks),
     }
-    if isinstance(known.get("attention_head_dim"), (list, tuple)):
-        sizes["attention_head_dim"] = [max(width // _CHANNELS_PER_HEAD, 1) for width in channels]
     if "add_embedding.linear_1.weight" in shapes:
-        width = shapes["add_embedding.linear_1.weight"][1]
+        width = _size(shapes, "add_embedding.linear_1.weight", 1)
         sizes["projection_class_embeddings_input_dim"] = width
     return sizes | _sizes_of_attention(shapes)
 
 
 def _sizes_of_attention(shapes: Shapes) -> dict[str, Any]:
     """What any transformer tells about all of them."""
-    context = [shape for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")]
-    inputs = [shape for name, shape in shapes.items() if name.endswith(".proj_in.weight")]
-    if not (context and inputs):
+    contexts = (name for name in shapes if name.endswith(".attn2.to_k.weight"))
+    inputs = (name for name in shapes if name.endswith(".proj_in.weight"))
+    context, first = next(contexts, None), next(inputs, None)
+    if context is None or first is None:
         return {}
-    return {"cross_attention_dim": context[0][1], "use_linear_projection": len(inputs[0]) == 2}
+    return {
+        "cross_attention_dim": _size(shapes, context, 1),
+        "use_linear_projection": len(shapes[first]) == 2,
+    }
 
 
 def _attends(shapes: Shapes, block: str) -> bool:
@@ -108,11 +113,11 @@ def vae_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     blocks = [f"encoder.down_blocks.{n}" for n in range(count_of("encoder.down_blocks", shapes))]
     return {
         **known,
-        "in_channels": _shape(shapes, "encoder.conv_in.weight")[1],
-        "out_channels": _shape(shapes, "decoder.conv_out.weight")[0],
-        "latent_channels": _shape(shapes, "decoder.conv_in.weight")[1],
+        "in_channels": _size(shapes, "encoder.conv_in.weight", 1),
+        "out_channels": _size(shapes, "decoder.conv_out.weight"),
+        "latent_channels": _size(shapes, "decoder.conv_in.weight", 1),
         "block_out_channels": [
-            _shape(shapes, f"{block}.resnets.0.conv1.weight")[0] for block in blocks
+            _size(shapes, f"{block}.resnets.0.conv1.weight") for block in blocks
         ],
         "down_block_types": ["DownEncoderBlock2D"] * len(blocks),
         "up_block_types": ["UpDecoderBlock2D"] * len(blocks),
@@ -125,21 +130,26 @@ def vae_config(known: Config, shapes: Shapes) -> dict[str, Any]:
 def text_encoder_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     """The configuration of a CLIP text encoder."""
     embeddings, layers = "text_model.embeddings", "text_model.encoder.layers"
-    vocab_size, width = _shape(shapes, f"{embeddings}.token_embedding.weight")
-    sizes = {"projection_dim": shapes[PROJECTION][0]} if PROJECTION in shapes else {}
+    tokens, first_layer = f"{embeddings}.token_embedding.weight", f"{layers}.0.mlp.fc1.weight"
+    width = _size(shapes, tokens, 1)
+    sizes = {"projection_dim": _size(shapes, PROJECTION)} if PROJECTION in shapes else {}
     return {
         **known,
         **sizes,
-        "vocab_size": vocab_size,
+        "vocab_size": _size(shapes, tokens),
         "hidden_size": width,
-        "intermediate_size": _shape(shapes, f"{layers}.0.mlp.fc1.weight")[0],
-        "max_position_embeddings": _shape(shapes, f"{embeddings}.position_embedding.weight")[0],
+        "intermediate_size": _size(shapes, first_layer),
+        "max_position_embeddings": _size(shapes, f"{embeddings}.position_embedding.weight"),
         "num_hidden_layers": count_of(layers, shapes),
         "num_attention_heads": max(width // _CHANNELS_PER_HEAD, 1),
     }
 
 
-def _shape(shapes: Shapes, name: str) -> Shape:
+def _size(shapes: Shapes, name: str, axis: int = 0) -> int:
+    """One size of a weight, whose first axis counts outputs and the second inputs."""
     if name not in shapes:
         raise CheckpointError(f"lacks {name}: download or save the file again")
-    return shapes[name]
+    shape = shapes[name]
+    if len(shape) <= axis:
+        raise CheckpointError(f"has {name} of shape {list(shape)}: download or save the file again")
+    return shape[axis]

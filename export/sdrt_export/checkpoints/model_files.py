@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
     if not isinstance(vae, VaeFile):
         raise refusal_as(path, found, "a VAE")
     names = names_of_vae(file, vae)
-    return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
+    with lacks_of(file, "VAE"):
+        return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
 
 
 def tiny_vae_in_file(path: Path) -> ModelFile:
@@ -123,7 +125,8 @@ def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
         raise refusal_as(path, found, "a ControlNet")
     read = controlnet_names if found.layout == "ldm" else same_names
     names = _all_names(file, found.prefix, read, "ControlNet")
-    return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
+    with lacks_of(file, "ControlNet"):
+        return ModelFile(controlnet_config(unet, shapes_of(file, names)), weights_of(file, names))
 
 
 def names_of_unet(file: SafetensorsFile, unet: CheckpointFile) -> Names:
@@ -161,6 +164,15 @@ def _all_names(file: SafetensorsFile, prefix: str, read: Reading, title: str) ->
                 "is of another architecture"
             )
     return names
+
+
+@contextmanager
+def lacks_of(file: SafetensorsFile, title: str) -> Iterator[None]:
+    """Completes errors about weights that a model of the file lacks."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"'{file.path}': its {title} {error}") from error
 
 
 def shapes_of(file: SafetensorsFile, names: Names) -> Shapes:

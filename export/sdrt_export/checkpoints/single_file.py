@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sdrt.adapters.found import CheckpointFile, Prediction
+from sdrt.adapters.found import CheckpointFile, Prediction, VaeFile
 from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.notes import Note
 from sdrt_export.architectures import Architecture, Config
@@ -19,6 +19,7 @@ from sdrt_export.checkpoints.derived_configs import (
     vae_config,
 )
 from sdrt_export.checkpoints.model_files import (
+    lacks_of,
     names_of_encoder,
     names_of_unet,
     names_of_vae,
@@ -64,12 +65,8 @@ def single_file(
     predicted = predicted_by(file, found, prediction)
     published = published_model(found, predicted)
     names = dict(_names_of_models(file, found, kind, published))
-    sized = {
-        part.folder: _config(published, part, shapes_of(file, names[part]), source)
-        for part in names
-    }
     return SingleFile(
-        replace(published, **sized),
+        _sized(published, file, names),
         {part: weights_of(file, names[part]) for part in names},
         (*predicted.notes, *_notes_on_keys(file, found)),
     )
@@ -85,8 +82,7 @@ def _require_models(
             f"'{source}' is {found.title} without its {missing}, expected a checkpoint with "
             "all its models: export the checkpoint that it was taken from"
         )
-    whole = found.vae is not None and found.vae.encoder and found.vae.decoder
-    if not (whole or vae_elsewhere):
+    if _whole_vae(found) is None and not vae_elsewhere:
         raise CheckpointError(
             f"'{source}' is {found.title} without a VAE: give one with --vae, such as the file or "
             "the folder of the VAE that its author names"
@@ -104,8 +100,13 @@ def _names_of_models(
         # The published encoder of SD2 lacks the last layer, whose states are not used.
         yield part, first_layers(names, getattr(published, part.folder)["num_hidden_layers"])
     yield kind.part("denoiser"), names_of_unet(file, found)
-    if found.vae is not None:
-        yield kind.part("vae"), names_of_vae(file, found.vae)
+    if (vae := _whole_vae(found)) is not None:
+        yield kind.part("vae"), names_of_vae(file, vae)
+
+
+def _whole_vae(found: CheckpointFile) -> VaeFile | None:
+    vae = found.vae
+    return vae if vae is not None and vae.encoder and vae.decoder else None
 
 
 _CONFIGS: Mapping[Purpose, Callable[[Config, Shapes], dict[str, Any]]] = {
@@ -115,11 +116,20 @@ _CONFIGS: Mapping[Purpose, Callable[[Config, Shapes], dict[str, Any]]] = {
 }
 
 
-def _config(published: Architecture, part: PartKind, shapes: Shapes, source: str) -> Config:
-    try:
-        return _CONFIGS[part.purpose](getattr(published, part.folder), shapes)
-    except CheckpointError as error:
-        raise CheckpointError(f"'{source}': its {part.title} {error}") from error
+def _sized(
+    published: Architecture,
+    file: SafetensorsFile,
+    names: Mapping[PartKind, Names],
+) -> Architecture:
+    """The published architecture with the sizes of the file's weights."""
+    sized = {}
+    for part in names:
+        with lacks_of(file, part.title):
+            config = _CONFIGS[part.purpose]
+            sized[part.folder] = config(
+                getattr(published, part.folder), shapes_of(file, names[part])
+            )
+    return replace(published, **sized)
 
 
 # What training leaves in a file, and marks.

@@ -62,7 +62,7 @@ def open_clip_names(keys: Collection[str]) -> dict[str, Key]:
 
 def first_layers(names: Names, count: int) -> dict[str, Key]:
     """The names without those of the layers after the first ones."""
-    later = re.compile(rf"{_MODEL}\.encoder\.layers\.(\d+)\.")
+    later = re.compile(_MODEL + r"\.encoder\.layers\.(\d{1,6})\.")
     return {
         name: key
         for name, key in names.items()

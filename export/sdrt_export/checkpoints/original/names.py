@@ -61,7 +61,7 @@ def names_after(prefix: str, keys: Iterable[str], read: Reading) -> dict[str, Ke
 
 
 def count_of(module: str, keys: Collection[str]) -> int:
-    """The number of submodules of `module`, which are numbered from 0."""
+    """The number of submodules of `module` that are called by a number."""
     begin = f"{module}."
-    numbers = (key.removeprefix(begin).split(".")[0] for key in keys if key.startswith(begin))
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    names = (key.removeprefix(begin).partition(".")[0] for key in keys if key.startswith(begin))
+    return len({name for name in names if name.isdecimal()})

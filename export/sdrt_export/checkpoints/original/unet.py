@@ -50,7 +50,7 @@ def controlnet_names(keys: Collection[str]) -> dict[str, Key]:
     modules["middle_block_out.0"] = "controlnet_mid_block"
     for number in range(count_of("zero_convs", keys)):
         modules[f"zero_convs.{number}.0"] = f"controlnet_down_blocks.{number}"
-    last = count_of(_HINT, keys) - 1  # convolutions are the even ones, between activations
+    last = 2 * (count_of(_HINT, keys) - 1)  # every other layer is an activation
     for number in range(2, last, 2):
         modules[f"{_HINT}.{number}"] = f"{_CONDITION}.blocks.{number // 2 - 1}"
     modules[f"{_HINT}.{last}"] = f"{_CONDITION}.conv_out"
