@@ -5,6 +5,7 @@ from sdrt_engines.errors import SdrtError, did_you_mean, nearest, quoted
 __all__ = [
     "BundleError",
     "DeadlineExceeded",
+    "FileError",
     "NonFiniteError",
     "RequestCancelled",
     "RequestError",
@@ -19,6 +20,10 @@ __all__ = [
 
 class BundleError(SdrtError):
     """A bundle is missing, broken, changed, or of a format that this version cannot read."""
+
+
+class FileError(SdrtError):
+    """A file of a model, a LoRA or an embedding is damaged, or not what was expected."""
 
 
 class RequestError(SdrtError):
