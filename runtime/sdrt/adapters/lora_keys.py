@@ -54,7 +54,7 @@ _BEGINNINGS: Final = (
     ("text_encoders.clip_g.transformer.", (TEXT_ENCODER_2,), False),
     ("", PARTS, False),
 )
-_OF_PEFT: Final = "base_model.model."
+PEFT: Final = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def unsupported_kind(text: str) -> str | None:
 
 def spelling_of(layer: str) -> Spelling:
     """The meaning of a layer's key, without what trainers put around names."""
-    text = layer.removeprefix(_OF_PEFT)
+    text = layer.removeprefix(PEFT)
     beginning, parts, flat = next(row for row in _BEGINNINGS if text.startswith(row[0]))
-    name = text.removeprefix(beginning).removeprefix(_OF_PEFT)
+    name = text.removeprefix(beginning).removeprefix(PEFT)
     return Spelling(parts, name.replace(".processor", ""), flat)

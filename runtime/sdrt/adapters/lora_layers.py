@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from sdrt.errors import FileError, quoted
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
+
+DAMAGED: Final = "the file is damaged: get it again, or use another one"
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,29 @@ class StoredTensor:
         return self.file.tensors[self.name].shape
 
     @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def rows(self) -> int:
         """FileError if it is a scalar, or empty."""
-        if math.prod(self.shape) == 0 or not self.shape:
+        if not self.shape or not self.size:
             raise FileError(
                 f"{self.file.path}: {quoted(self.name)} has the shape {list(self.shape)}, expected "
-                "a matrix: get the file again, or another one"
+                f"a matrix: {DAMAGED}"
             )
         return self.shape[0]
 
     @property
     def columns(self) -> int:
-        return math.prod(self.shape) // self.rows
+        return self.size // self.rows
 
     def read(self) -> Array:
         """Its values as float32. FileError if one is NaN or infinite."""
         values = self.file.read(self.name).astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise FileError(
-                f"{self.file.path}: {quoted(self.name)} holds NaN or infinity: the training failed, "
-                "or the file is damaged: use another one"
+                f"{self.file.path}: {quoted(self.name)} holds NaN or infinity: {DAMAGED}"
             )
         return values
 
@@ -208,6 +213,13 @@ class LayerDelta:
     ratio: float = 1.0
     magnitude: Magnitude | None = None
 
+    def fits(self, shape: Shape) -> bool:
+        """True if it can change a weight of that shape; a kernel of 1×1 may be missing."""
+        if _flat(self.update.shape) != _flat(shape):
+            return False
+        lengths = self.magnitude
+        return lengths is None or lengths.lengths.size == shape[int(lengths.of_inputs)]
+
     def merged(self, weight: Array, scale: float) -> Array:
         """The weight with what the LoRA adds at that scale, both float32."""
         change = self.update.values().reshape(weight.shape)
@@ -216,10 +228,13 @@ class LayerDelta:
         return weight + np.float32(scale * self.ratio) * change
 
 
+def _flat(shape: Shape) -> Shape:
+    return shape[0], math.prod(shape[1:])
+
+
 def _disagreement(what: str, *tensors: StoredTensor | None) -> FileError:
     given = [tensor for tensor in tensors if tensor is not None]
     listed = ", ".join(f"{quoted(tensor.name)} {list(tensor.shape)}" for tensor in given)
     return FileError(
-        f"{given[0].file.path}: the {what} of {listed} do not fit each other: the file is damaged: "
-        "get it again, or use another one"
+        f"{given[0].file.path}: the {what} of {listed} do not fit each other: {DAMAGED}"
     )

@@ -109,7 +109,9 @@ def _original_blocks(modules: Iterable[str]) -> dict[str, str]:
             name = f"input_blocks.{row}.{column}"
         else:
             row = before + (sizes[way, number] - 1 if kind == "upsamplers" else int(place))
-            column = {"resnets": 0, "attentions": 1}.get(kind, 1 + ((way, number) in with_attention))
+            column = {"resnets": 0, "attentions": 1}.get(
+                kind, 1 + ((way, number) in with_attention)
+            )
             name = f"output_blocks.{row}.{column}"
         names[f"{way}_blocks.{block}.{kind}.{place}"] = name
     return names
