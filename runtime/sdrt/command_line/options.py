@@ -154,10 +154,12 @@ def _name_and_path(text: str) -> tuple[str, str]:
 
 def _path_and_scale(text: str) -> tuple[str, float]:
     """A path, which may contain colons, and the number after its last one, 1 without one."""
-    path, _, end = text.rpartition(":")
+    path, colon, end = text.rpartition(":")
     try:
-        scale = float(end)
+        scale = float(end) if colon else None
     except ValueError:
+        scale = None
+    if scale is None:
         path, scale = text, 1.0
     if not path:
         raise argparse.ArgumentTypeError(
