@@ -11,6 +11,7 @@ FamilyName: TypeAlias = Literal[
 ]
 Layout: TypeAlias = Literal["ldm", "diffusers"]  # whose names the keys are
 Prediction: TypeAlias = Literal["epsilon", "v_prediction"]
+LoraFormat: TypeAlias = Literal["kohya", "peft", "diffusers", "cloneofsimo", "lycoris"]
 Part: TypeAlias = Literal["unet", "text_encoder", "text_encoder_2"]
 
 FAMILY_TITLES: Mapping[FamilyName | None, str] = {
@@ -20,7 +21,9 @@ FAMILY_TITLES: Mapping[FamilyName | None, str] = {
     "stable-diffusion-xl-refiner": "the Stable Diffusion XL refiner",
     None: "an unknown family",
 }
-SUPPORTED = "sdrt reads checkpoints, VAEs, ControlNets, LoRAs and embeddings of Stable Diffusion 1, 2 and XL"
+SUPPORTED = (
+    "sdrt reads checkpoints, VAEs, ControlNets, LoRAs and embeddings of Stable Diffusion 1, 2, XL"
+)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ class LoraFile:
 
     kind: ClassVar = "LoRA"
     family: FamilyName | None  # None: its shapes fit several families, or none that is known
-    format: Literal["kohya", "peft", "diffusers", "cloneofsimo", "lycoris"]
-    methods: tuple[str, ...]  # "LoRA", "LoHa", "LoKr", "DoRA", "GLoRA", "OFT", "IA3", "full"
+    format: LoraFormat
+    methods: tuple[str, ...]  # that are mixed in it: "LoRA", "DoRA", "LoHa", "LoKr"…
     parts: tuple[Part, ...]
     num_layers: int
     ranks: tuple[int, ...]  # those that occur
@@ -121,7 +124,9 @@ class LoraFile:
 
     @property
     def title(self) -> str:
-        return f"a {' and '.join(self.methods)} for {FAMILY_TITLES[self.family]}"
+        others = [method for method in self.methods if method != "LoRA"]
+        kind = f"LoRA of the kind {', '.join(others)}" if others else "LoRA"
+        return f"a {kind} for {FAMILY_TITLES[self.family]}"
 
 
 @dataclass(frozen=True)

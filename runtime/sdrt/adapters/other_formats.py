@@ -15,6 +15,7 @@ _KINDS = {  # by their first bytes
     b"GGUF": "a GGUF file",
     b"version https://git-lfs": "a pointer of Git LFS",
     b"<": "a web page",
+    b"{": "a JSON file",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
     b"RIFF": "an image",
@@ -23,6 +24,7 @@ _REMEDIES = {
     "a GGUF file": "its weights are quantised for other programs: give the safetensors file of it",
     "a pointer of Git LFS": "`git lfs pull` fetches the file itself",
     "a web page": "the download failed, or needs a login: download the file again",
+    "a JSON file": "give the weights themselves, or the folder that they are in",
     "an image": "embeddings in images are not read: give a safetensors file",
 }
 

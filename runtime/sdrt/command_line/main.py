@@ -98,6 +98,11 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    from sdrt.command_line.inspect_file import inspect_file, is_file
+
+    if is_file(options.bundle):
+        inspect_file(options.bundle, as_json=options.json)
+        return
     from sdrt.command_line.inspect import inspect
 
     inspect(options.bundle, as_json=options.json)

@@ -213,8 +213,14 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help='a bundle folder, or "demo"')
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    parser.add_argument(
+        "bundle",
+        help='a bundle folder or "demo", or a safetensors file: checkpoint, VAE, ControlNet, LoRA, '
+        "embedding",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the manifest, or what the file is, as JSON"
+    )
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -247,7 +253,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     "run": (add_run, "generate images with a bundle"),
     "export": (_add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
-    "inspect": (_add_inspect, "show the contents of a bundle"),
+    "inspect": (_add_inspect, "show the contents of a bundle, or what a file is"),
     "set": (_add_set, "change the defaults of a bundle"),
     "verify": (_add_verify, "compare a target's results with the CPU's"),
     "tune": (add_tune, "measure which target is the fastest on this machine, for --target auto"),
