@@ -16,7 +16,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from sdrt.adapters.lora import LoraFile
+from sdrt.adapters.lora import Lora
 from sdrt.adapters.lora_layers import LowRank
 from sdrt.adapters.lora_on_models import changes_of
 from sdrt.adapters.module_names import spellings
@@ -31,8 +31,8 @@ from support.lora_files import (
     kohya_xl,
     peft,
     write_lora,
-    write_safetensors,
 )
+from support.weights_files import write_weights
 
 pytestmark = pytest.mark.export
 
@@ -89,7 +89,7 @@ def layers_of(name: str, modules: Iterable[tuple[str, str]]) -> list[Layer]:
 
 
 def found_in(path: Path, name: str) -> set[tuple[str, str]]:
-    changes = changes_of(LoraFile.open(path), shapes_of(name))
+    changes = changes_of(Lora.open(path), shapes_of(name))
     return {(part, weight.removesuffix(".weight")) for part in changes for weight in changes[part]}
 
 
@@ -197,7 +197,7 @@ def test_the_numbers_of_cloneofsimo(tmp_path: Path, inner: str) -> None:
         layers = layers_of("SD1.5", [(part, module) for module in modules])
         for number, layer in enumerate(layers):
             tensors |= {f"{part}:{number}:up": layer.up, f"{part}:{number}:down": layer.down}
-    lora = LoraFile.open(write_safetensors(tmp_path / "a.safetensors", tensors))
+    lora = Lora.open(write_weights(tmp_path / "a.safetensors", tensors))
     changes = changes_of(lora, shapes_of("SD1.5"))
     for part, modules in numbered.items():
         updates = [changes[part][f"{module}.weight"].update for module in modules]

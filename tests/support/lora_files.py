@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -12,26 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from support.weights_files import write_weights
+
 Array: TypeAlias = npt.NDArray[Any]
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-
-_TYPES = {"f4": "F32", "f2": "F16", "i8": "I64"}
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
-) -> Path:
-    """Writes a safetensors file, and returns its path."""
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.nbytes
-        kind = _TYPES[tensor.dtype.str[1:]]
-        header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    data = b"".join(np.ascontiguousarray(tensor).tobytes() for tensor in tensors.values())
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return path
 
 
 @dataclass(frozen=True)
@@ -133,4 +116,4 @@ def write_lora(
 ) -> Path:
     """Writes a LoRA file in that layout."""
     tensors = {key: tensor for layer in layers for key, tensor in layout(layer).items()}
-    return write_safetensors(path, tensors, metadata)
+    return write_weights(path, tensors, metadata=metadata)

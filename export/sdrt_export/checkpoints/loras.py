@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sdrt.adapters.hashes import hashes_of
-from sdrt.adapters.lora import LoraFile
+from sdrt.adapters.lora import Lora
 from sdrt.bundle.manifest import Merged
 from sdrt.errors import quoted
 from sdrt_export.errors import CheckpointError
@@ -23,7 +23,7 @@ Loras: TypeAlias = Mapping[Source, float] | Sequence[Source | tuple[Source, floa
 class ScaledLora:
     """A LoRA file that is merged with this strength."""
 
-    lora: LoraFile
+    lora: Lora
     scale: float
     record: Merged
 
@@ -48,7 +48,7 @@ def _scaled(source: Source, scale: Any) -> ScaledLora:
     if not is_number or not math.isfinite(scale):
         raise CheckpointError(f"LoRA '{source}': got the scale {scale!r}, expected a number")
     path = _file_of(Path(source))
-    lora = LoraFile.open(path)
+    lora = Lora.open(path)
     lora.check_values()
     hashes = hashes_of(lora.file)
     record = Merged("lora", path.stem, hashes.sha256, hashes.autov3, float(scale))

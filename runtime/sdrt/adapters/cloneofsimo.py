@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sdrt.tensor_names import TEXT_ENCODER
 
-KEY = re.compile(r"((?:unet|text_encoder):\d+):(up|down)")
+NUMBERED = re.compile(r"((?:unet|text_encoder):\d+):(up|down)")
 
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 _FIRST, _SECOND = ([f"attn{n}.{name}" for name in _ATTENTION] for n in (1, 2))

@@ -28,17 +28,6 @@ _ENDS: Final = (
 )
 _END: Final = tuple((re.compile(f"(.+?){pattern}"), role) for pattern, role in _ENDS)
 
-# Ends of keys of adapters that do not add to weights, or whose formula is not known here.
-_UNSUPPORTED: Final = (
-    (re.compile(r"\.(oft_|boft_|rescale$)"), "OFT or BOFT"),
-    (re.compile(r"\.[ab][12m]\.weight$"), "GLoRA"),
-    (re.compile(r"\.(on_input$|ia3_)"), "IA3"),
-    (re.compile(r"\.(lambda_layer$|[qp]_layer\.weight$)"), "T-LoRA"),
-    (re.compile(r"\.vera_lambda"), "VeRA"),
-    (re.compile(r"\.lora_embedding_[AB]"), "LoRA of token embeddings"),
-    (re.compile(r"^lora_controlnet$"), "Control-LoRA"),
-)
-
 # The beginnings of keys: the models that they may mean, and whether underscores stand for dots.
 _BEGINNINGS: Final = (
     ("lora_unet_", (UNET,), True),
@@ -85,11 +74,6 @@ def key_from_text(text: str) -> Key | None:
         if found := pattern.fullmatch(text):
             return Key(found[1], role or found[2])
     return None
-
-
-def unsupported_kind(text: str) -> str | None:
-    """The kind of adapter that has such a key, if it is one that cannot be merged here."""
-    return next((kind for pattern, kind in _UNSUPPORTED if pattern.search(text)), None)
 
 
 def spelling_of(layer: str) -> Spelling:

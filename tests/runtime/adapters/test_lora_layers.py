@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt.adapters.lora import LoraFile
+from sdrt.adapters.lora import Lora
 from sdrt.adapters.lora_on_models import changes_of
-from support.lora_files import Array, kohya, layer_for, write_safetensors
+from support.lora_files import Array, kohya, layer_for
+from support.weights_files import write_weights
 
 Shape = tuple[int, ...]
 
@@ -21,6 +22,7 @@ SHAPES: dict[str, Shape] = {
     "norm.weight": (8,),
     "norm.bias": (8,),
 }
+BLOCK = "mid_block."
 LAYERS = ("linear", "point", "kernel")
 SCALE = -0.75
 
@@ -36,15 +38,16 @@ def weight(name: str) -> Array:
 
 def merged(folder: Path, tensors: dict[str, Array], scale: float = SCALE) -> dict[str, Array]:
     """The weights that a file with these tensors changes, with the changes."""
-    lora = LoraFile.open(write_safetensors(folder / "a.safetensors", tensors))
-    (deltas,) = changes_of(lora, {"unet": SHAPES}).values()
-    found = {name: delta.merged(weight(name), scale) for name, delta in deltas.items()}
+    lora = Lora.open(write_weights(folder / "a.safetensors", tensors))
+    (deltas,) = changes_of(lora, {"unet": {BLOCK + name: SHAPES[name] for name in SHAPES}}).values()
+    names = {name: name.removeprefix(BLOCK) for name in deltas}
+    found = {names[name]: deltas[name].merged(weight(names[name]), scale) for name in deltas}
     assert all(array.dtype == np.float32 for array in found.values())
     return found
 
 
 def keys(layer: str, **tensors: Array) -> dict[str, Array]:
-    return {f"lora_unet_{layer}.{role}": tensor for role, tensor in tensors.items()}
+    return {f"lora_unet_mid_block_{layer}.{role}": tensor for role, tensor in tensors.items()}
 
 
 def assert_merged(folder: Path, tensors: dict[str, Array], expected: dict[str, Array]) -> None:
@@ -57,20 +60,20 @@ def assert_merged(folder: Path, tensors: dict[str, Array], expected: dict[str, A
 @pytest.mark.parametrize("alpha", [None, 1.0, 6.0])
 @pytest.mark.parametrize("name", LAYERS)
 def test_lora_adds_up_times_down(tmp_path: Path, name: str, alpha: float | None) -> None:
-    layer = layer_for("unet", name, SHAPES[f"{name}.weight"], 3, alpha)
+    layer = layer_for("unet", BLOCK + name, SHAPES[f"{name}.weight"], 3, alpha)
     expected = weight(f"{name}.weight") + SCALE * layer.added()
     assert_merged(tmp_path, kohya(layer), {f"{name}.weight": expected})
 
 
 def test_without_strength_the_weight_stays(tmp_path: Path) -> None:
-    layer = layer_for("unet", "kernel", SHAPES["kernel.weight"], 3)
+    layer = layer_for("unet", BLOCK + "kernel", SHAPES["kernel.weight"], 3)
     found = merged(tmp_path, kohya(layer), scale=0.0)
     assert (found["kernel.weight"] == weight("kernel.weight")).all()
 
 
 @pytest.mark.parametrize(("trained", "name"), [("point", "linear"), ("linear", "point")])
 def test_a_kernel_of_one_is_a_matrix(tmp_path: Path, trained: str, name: str) -> None:
-    layer = layer_for("unet", name, SHAPES[f"{trained}.weight"], 3)
+    layer = layer_for("unet", BLOCK + name, SHAPES[f"{trained}.weight"], 3)
     added = layer.added().reshape(SHAPES[f"{name}.weight"])
     expected = weight(f"{name}.weight") + SCALE * added
     assert_merged(tmp_path, kohya(layer), {f"{name}.weight": expected})
@@ -162,11 +165,11 @@ def test_lokr_is_a_kronecker_product(
 @pytest.mark.parametrize("name", LAYERS)
 def test_dora_of_peft_scales_what_is_added(tmp_path: Path, name: str) -> None:
     shape = SHAPES[f"{name}.weight"]
-    layer, lengths = layer_for("unet", name, shape, 3), np.abs(numbers(12))
+    layer, lengths = layer_for("unet", BLOCK + name, shape, 3), np.abs(numbers(12))
     tensors = {
-        f"unet.{name}.lora_A.weight": layer.down,
-        f"unet.{name}.lora_B.weight": layer.up,
-        f"unet.{name}.lora_magnitude_vector": lengths.reshape(1, 12, *shape[2:])
+        f"unet.{BLOCK}{name}.lora_A.weight": layer.down,
+        f"unet.{BLOCK}{name}.lora_B.weight": layer.up,
+        f"unet.{BLOCK}{name}.lora_magnitude_vector": lengths.reshape(1, 12, *shape[2:])
         if shape[2:] == (1, 1)
         else lengths,
     }
@@ -180,7 +183,7 @@ def test_dora_of_peft_scales_what_is_added(tmp_path: Path, name: str) -> None:
 def test_dora_of_lycoris_goes_a_part_of_the_way(tmp_path: Path, name: str, of_inputs: bool) -> None:
     shape, base = SHAPES[f"{name}.weight"], weight(f"{name}.weight")
     ones = (1,) * (len(shape) - 2)
-    layer = layer_for("unet", name, shape, 3, alpha=1.5)
+    layer = layer_for("unet", BLOCK + name, shape, 3, alpha=1.5)
     lengths = np.abs(numbers(1, 8, *ones) if of_inputs else numbers(12, 1, *ones))
     moved = base + layer.added()
     if of_inputs:
@@ -202,11 +205,11 @@ def test_differences_of_weights_biases_and_norms(tmp_path: Path) -> None:
 
 
 def test_peft_may_train_a_bias(tmp_path: Path) -> None:
-    layer, bias = layer_for("unet", "linear", (12, 8), 3), numbers(12)
+    layer, bias = layer_for("unet", BLOCK + "linear", (12, 8), 3), numbers(12)
     tensors = {
-        "unet.linear.lora_A.weight": layer.down,
-        "unet.linear.lora_B.weight": layer.up,
-        "unet.linear.lora_B.bias": bias,
+        "unet.mid_block.linear.lora_A.weight": layer.down,
+        "unet.mid_block.linear.lora_B.weight": layer.up,
+        "unet.mid_block.linear.lora_B.bias": bias,
     }
     expected = {
         "linear.weight": weight("linear.weight") + SCALE * layer.added(),
@@ -216,9 +219,11 @@ def test_peft_may_train_a_bias(tmp_path: Path) -> None:
 
 
 def test_tensors_of_any_type_are_computed_in_float32(tmp_path: Path) -> None:
-    layer = layer_for("unet", "linear", (12, 8), 3, alpha=2.0)
+    layer = layer_for("unet", BLOCK + "linear", (12, 8), 3, alpha=2.0)
     half = {key: tensor.astype(np.float16) for key, tensor in kohya(layer).items()}
-    half["lora_unet_linear.alpha"] = np.array(2, np.int64)
-    down, up = (half[f"lora_unet_linear.lora_{way}.weight"].astype("f4") for way in ("down", "up"))
+    half["lora_unet_mid_block_linear.alpha"] = np.array(2, np.int64)
+    down, up = (
+        half[f"lora_unet_mid_block_linear.lora_{way}.weight"].astype("f4") for way in ("down", "up")
+    )
     expected = weight("linear.weight") + SCALE * (2 / 3) * (up @ down)
     assert_merged(tmp_path, half, {"linear.weight": expected})
