@@ -67,7 +67,7 @@ def _config(fields: JsonFields) -> PeftConfig:
     alphas = JsonFields(fields.values.get("alpha_pattern") or {})
     for pattern in alphas.values:
         if re.search(r"[\\()\[\]{}*+?|$]", pattern):
-            raise FieldError(f"alpha_pattern: got '{pattern}', expected names of modules")
+            raise FieldError(f"alpha_pattern: got '{pattern}', expected the names of modules")
     return PeftConfig(
         alpha=fields.number(name),
         alphas={pattern: alphas.number(pattern) for pattern in alphas.values},
