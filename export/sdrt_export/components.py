@@ -13,17 +13,22 @@ from pathlib import Path
 from sdrt.bundle.manifest import Component
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.errors import ExportError, missing_library_as
 from sdrt_export.options import Report, WeightStorage
 
 
 def components_of_checkpoint(
-    checkpoint: Checkpoint, bundle: Path, weights: WeightStorage, report: Report
+    checkpoint: Checkpoint,
+    bundle: Path,
+    weights: WeightStorage,
+    report: Report,
+    loras: Iterable[ScaledLora] = (),
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part
-        from sdrt_export.networks.loading import parts_from_checkpoint
-    for part in parts_from_checkpoint(checkpoint):
+        from sdrt_export.networks.loading import parts_from_checkpoint, parts_with_loras
+    for part in parts_with_loras(parts_from_checkpoint(checkpoint), loras):
         yield from export_part(part, bundle, weights, report)
 
 

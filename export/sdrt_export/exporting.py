@@ -26,6 +26,7 @@ from sdrt_export.checkpoints.controlnet import (
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
+from sdrt_export.checkpoints.loras import Loras, loras_from_sources
 from sdrt_export.checkpoints.notes import notes_on_folder
 from sdrt_export.components import components_of_checkpoint, components_of_controlnets
 from sdrt_export.errors import CheckpointError
@@ -46,6 +47,7 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    loras: Loras = (),
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
     """Exports `source` (a diffusers folder, a Hub id, or "demo") to a bundle at `output`.
@@ -53,16 +55,19 @@ def export_checkpoint(
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders or Hub ids by name, in addition to those in the checkpoint. Progress is shown if
-    stderr is a terminal. `on_note` is called with each part of the checkpoint that is left out.
+    are folders or Hub ids by name, in addition to those in the checkpoint. `loras` are safetensors
+    files in the order in which they are merged into UNet and text encoders: paths, pairs of path
+    and scale, or scales by path. Progress is shown if stderr is a terminal. `on_note` is called
+    with each part of the checkpoint that is left out.
 
     Returns the bundle's path. Raises CheckpointError for a checkpoint or a ControlNet that is
-    missing, broken, of a kind that sdrt does not export, or does not fit the other; ExportError for
-    a network whose outputs differ from torch's; SdrtError if `output` exists (unless `replace`) or
-    cannot be written.
+    missing, broken, of a kind that sdrt does not export, or does not fit the other; FileError for a
+    LoRA that is broken or does not fit completely; ExportError for a network whose outputs differ
+    from torch's; SdrtError if `output` exists (unless `replace`) or cannot be written.
     """
     checkpoint = checkpoint_from_source(source)
     added = _controlnets_to_add(checkpoint, controlnets)
+    scaled = loras_from_sources(loras)
     defaults = _defaults_of(checkpoint)
     for note in notes_on_folder(checkpoint.folder, checkpoint.kind):
         on_note(note)
@@ -72,11 +77,12 @@ def export_checkpoint(
         appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
     ):
         components = (
-            *components_of_checkpoint(checkpoint, bundle, weights, report),
+            *components_of_checkpoint(checkpoint, bundle, weights, report, scaled),
             *components_of_controlnets(added, bundle, weights, report),
         )
         _copy_small_files(checkpoint, bundle)
-        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
+        merged = tuple(each.record for each in scaled)
+        write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle, merged))
     return Path(output)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.bundle.file_records import record_file
-from sdrt.bundle.manifest import Component, FileRecord, Manifest
+from sdrt.bundle.manifest import Component, FileRecord, Manifest, Merged
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 
 TOOLS = ("sdrt", "torch", "diffusers", "transformers", "onnx", "onnxruntime")
@@ -21,6 +21,7 @@ def manifest_of(
     components: tuple[Component, ...],
     defaults: Mapping[str, Any],
     bundle: Path,
+    merged: tuple[Merged, ...] = (),
 ) -> Manifest:
     return Manifest(
         family=checkpoint.family,
@@ -30,6 +31,7 @@ def manifest_of(
         tools=_tools(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         defaults=defaults,
+        merged=merged,
     )
 
 

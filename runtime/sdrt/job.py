@@ -137,6 +137,7 @@ def _parameters(
         bundle=_recorded(bundle),
         refiner=None if bundle.refiner is None else _recorded(bundle.refiner),
         scheduler=scheduler_of(request, bundle),
+        merged=bundle.manifest.merged,
     )
 
 

@@ -5,20 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, ConfigMixin, ControlNetModel, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.adapters.lora_on_models import changes_of
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.parts import (
     CONTROLNET,
     CONTROLNET_XL,
@@ -34,8 +37,9 @@ from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.empty_model import empty_model
+from sdrt_export.networks.merged_weights import MergedWeights, ScaledDeltas
 from sdrt_export.networks.network import Network
-from sdrt_export.networks.stored_weights import StoredWeights, stored_weights
+from sdrt_export.networks.stored_weights import stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import VaeDecoder, VaeEncoder
@@ -84,6 +88,7 @@ class Part:
     root: Path  # of the checkpoint
     files: Weights
     variants: tuple[Callable[[nn.Module], Network], ...]
+    loras: ScaledDeltas = ()
 
     @property
     def config(self) -> Path:
@@ -103,13 +108,15 @@ class Part:
         model = self._empty()
         return [variant(model) for variant in self.variants]
 
-    def weights(self) -> StoredWeights:
-        """The weights of the model. CheckpointError as from `networks`."""
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The weights of the model, with its LoRAs. CheckpointError as from `networks`."""
         files = [self.root / file for file in self.files.files]
-        weights = self._empty().state_dict()
-        return stored_weights(
-            self.title, files, {name: weight.shape for name, weight in weights.items()}
-        )
+        stored = stored_weights(self.title, files, self.shapes())
+        return MergedWeights(self.title, stored, self.loras) if self.loras else stored
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shapes of the weights. CheckpointError for a bad configuration."""
+        return {name: weight.shape for name, weight in self._empty().state_dict().items()}
 
     def _read(self) -> nn.Module:
         model = self._empty()
@@ -138,6 +145,24 @@ def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
         for variants in MODELS[kind].networks
     ]
     return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
+
+
+def parts_with_loras(parts: Sequence[Part], loras: Iterable[ScaledLora]) -> list[Part]:
+    """The parts of a checkpoint, into which the LoRAs will be merged in their order.
+
+    FileError if a LoRA does not fit them completely.
+    """
+    models = {
+        part.kind.folder: {name: tuple(shape) for name, shape in part.shapes().items()}
+        for part in parts
+        if part.kind.purpose in ("denoiser", "text encoder")
+    }
+    merged: dict[str, ScaledDeltas] = {}
+    for each in loras:
+        for folder, deltas in changes_of(each.lora, models).items():
+            if each.scale != 0:
+                merged[folder] = (*merged.get(folder, ()), (deltas, each.scale))
+    return [replace(part, loras=merged.get(part.kind.folder, ())) for part in parts]
 
 
 def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:

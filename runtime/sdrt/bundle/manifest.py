@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sdrt import tensor_names as names
 from sdrt.errors import BundleError
@@ -45,8 +45,8 @@ class FileRecord:
             raise BundleError(
                 f"path: got '{self.path}', expected a path inside the bundle, with slashes"
             )
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise BundleError(f"sha256: got '{self.sha256}', expected 64 hexadecimal digits")
+        if self.sha256 is not None:
+            _require_sha256(self.sha256)
         if self.size < 0:
             raise BundleError(f"size: got {self.size}, expected a number of bytes")
 
@@ -96,6 +96,31 @@ class Component:
             raise BundleError(f"model: got '{self.model}', expected one of the component's files")
 
 
+MergedKind: TypeAlias = Literal["lora", "embedding"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A file that was merged into the networks of the checkpoint.
+
+    `name` is that of the file, without folders and suffix. `short_hash` is what A1111 and Civitai
+    know it by: the first 12 digits, for a LoRA of the hash of its tensors alone.
+    """
+
+    kind: MergedKind
+    name: str
+    sha256: str  # of the whole file
+    short_hash: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_sha256(self.sha256)
+        if not re.fullmatch(r"[0-9a-f]{12}", self.short_hash):
+            raise BundleError(
+                f"short_hash: got '{self.short_hash}', expected 12 hexadecimal digits"
+            )
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The contents of `sdrt.json`. `files` belong to no network: tokenizer, scheduler, configs."""
@@ -107,6 +132,7 @@ class Manifest:
     tools: Mapping[str, str]  # library → version, at export
     created: str  # ISO 8601
     defaults: Mapping[str, Any] = field(default_factory=dict)  # {"guidance_scale": 5.0}
+    merged: tuple[Merged, ...] = ()  # in the order in which they were applied
 
     def __post_init__(self) -> None:
         all_names = [component.name for component in self.components]
@@ -163,6 +189,11 @@ class Manifest:
         for record in self.all_files:
             if record.sha256 is None:
                 raise BundleError(f"'{record.path}' has no sha256: export it again")
+
+
+def _require_sha256(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise BundleError(f"sha256: got '{text}', expected 64 hexadecimal digits")
 
 
 def file_from_fields(fields: JsonFields) -> FileRecord:

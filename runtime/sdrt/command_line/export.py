@@ -26,6 +26,11 @@ def export(options: argparse.Namespace) -> None:
             "--into adds ControlNets to a bundle: it goes with --controlnet NAME=PATH and without "
             "a checkpoint (see sdrt export --help)"
         )
+    if options.into is not None and options.loras:
+        raise UsageError(
+            "--lora merges into the weights of a checkpoint: export the checkpoint again, with "
+            "--lora and -o instead of --into"
+        )
     if options.into is None and options.source is None:
         raise UsageError("the checkpoint to export is missing (see sdrt export --help)")
     targets = _targets_to_build(options.targets)
@@ -41,6 +46,7 @@ def export(options: argparse.Namespace) -> None:
                 options.source,
                 options.output,
                 controlnets=controlnets,
+                loras=options.loras,
                 on_note=_print_note,
                 **given,
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdrt.errors import RequestError, quoted
 from sdrt.metadata.parameters import absolute, input_images, recorded_hashes
-from sdrt.metadata.paths import HASHES, absolute_paths
+from sdrt.metadata.paths import HASHES, MERGED, absolute_paths
 from sdrt.metadata.png import read_record
 from sdrt.metadata.record import Record
 from sdrt.notes import Note
@@ -23,6 +23,7 @@ _OTHER_FIELDS = (
     "model",
     "version",
     HASHES,
+    MERGED,
 )  # which do not change pixels by themselves
 _OF_IMAGES = ("strength", "mask_image", "padding_mask_crop")  # which need the image
 

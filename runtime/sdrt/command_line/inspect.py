@@ -38,6 +38,9 @@ def _facts(manifest: Manifest) -> Table:
     table.add_row("created", manifest.created)
     table.add_row("made with", _listed(manifest.tools))
     table.add_row("defaults", _listed(manifest.defaults))
+    for each in manifest.merged:
+        scale = f", scale {each.scale:g}" if each.kind == "lora" else ""
+        table.add_row(each.kind, f"{each.name}{scale}, sha256 {each.sha256[:12]}…")
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -112,6 +113,16 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="also export a ControlNet, from a diffusers folder or Hub id; may be repeated",
     )
     parser.add_argument(
+        "--lora",
+        type=_path_and_scale,
+        action="append",
+        default=[],
+        metavar="PATH[:SCALE]",
+        dest="loras",
+        help="merge a LoRA into the weights, from a safetensors file (SCALE: 1 if not given); may "
+        "be repeated",
+    )
+    parser.add_argument(
         "--weights",
         choices=["auto", "fp32", "fp16"],
         default="auto",
@@ -139,6 +150,24 @@ def _name_and_path(text: str) -> tuple[str, str]:
             f"got {quoted(text)}, expected NAME=PATH, as in canny=folder"
         )
     return name, path
+
+
+def _path_and_scale(text: str) -> tuple[str, float]:
+    """A path, which may contain colons, and the number after its last one, 1 without one."""
+    path, colon, end = text.rpartition(":")
+    try:
+        scale = float(end) if colon else None
+    except ValueError:
+        scale = None
+    if scale is None:
+        path, scale = text, 1.0
+    if not path:
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected PATH or PATH:SCALE, as in style.safetensors:0.8"
+        )
+    if not math.isfinite(scale):
+        raise argparse.ArgumentTypeError(f"got the scale {quoted(end)}, expected a number")
+    return path, scale
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ The format is the one that this program's `create_infotext` writes and
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -24,6 +24,7 @@ from sdrt.metadata.infotext_notes import (
     notes_on_second_pass,
     without_tags,
 )
+from sdrt.metadata.paths import MERGED
 from sdrt.metadata.record import Record
 from sdrt.parameters import PARAMETERS, SIZE, Parameter
 from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
@@ -31,7 +32,7 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     *OF_SDXL,
-    *("Refiner", "Refiner switch at", "Version"),
+    *("Refiner", "Refiner switch at", "Lora hashes", "TI hashes", "Version"),
 )
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
@@ -59,6 +60,8 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     fields["Size"] = "{width}x{height}".format(**given) if {"width", "height"} <= {*given} else None
     fields["Model"] = given.get("model") or PurePath(given.get("bundle", "")).name or None
     fields["Refiner"] = PurePath(given.get("refiner", "")).name or None
+    fields["Lora hashes"] = _hashes(given.get(MERGED, ()), "lora")
+    fields["TI hashes"] = _hashes(given.get(MERGED, ()), "embedding")
     fields["Version"] = given.get("version")
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
@@ -122,6 +125,17 @@ def _written(parameter: Parameter, value: Any) -> Any:
         first, second = value
         return f"{second}x{first}" if parameter.kind == SIZE else f"{first},{second}"
     return value
+
+
+def _hashes(merged: Sequence[Mapping[str, Any]], kind: str) -> str | None:
+    """ "style: 0123456789ab, lcm: 3456789abcde": what was merged, without the signs in names that
+    separate them."""
+    names = {
+        re.sub("[:,]", "", each["name"]): each["short_hash"]
+        for each in merged
+        if each["kind"] == kind
+    }
+    return ", ".join(f"{name}: {value}" for name, value in names.items()) or None
 
 
 def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from sdrt.bundle.manifest import Merged
 from sdrt.control import Control
 from sdrt.errors import RequestError, quoted
 from sdrt.images.reading import InputImage
-from sdrt.metadata.paths import HASHES
+from sdrt.metadata.paths import HASHES, MERGED
 from sdrt.parameters import PARAMETER
 from sdrt.request import Request
 
 
 def parameters_of_images(
-    request: Request, seeds: tuple[int, ...], *, bundle: str, refiner: str | None, scheduler: str
+    request: Request,
+    seeds: tuple[int, ...],
+    *,
+    bundle: str,
+    refiner: str | None,
+    scheduler: str,
+    merged: Sequence[Merged] = (),
 ) -> tuple[dict[str, Any], ...]:
     """The parameters of each image, enough to generate it again alone. Paths are absolute.
 
     `bundle` and `refiner` are their paths or "demo", `scheduler` is the name of the scheduler that
-    runs.
+    runs, `merged` are the bundle's LoRAs and embeddings.
     """
     common = {name: _plain(getattr(request, name)) for name in PARAMETER} | {
         "num_images_per_prompt": 1,
         "scheduler": scheduler,
         "bundle": bundle,
         "refiner": refiner,
+        MERGED: [asdict(each) for each in merged] or None,
         HASHES: dict(_hashes(request)) or None,
     }
     return tuple(

@@ -15,6 +15,7 @@ from sdrt.bundle.demo import DEMO
 _IMAGES = ("image", "mask_image")
 _BUNDLES = ("bundle", "refiner")
 HASHES = "files"  # the parameter that holds the sha256 of each input, by its path
+MERGED = "merged"  # the parameter that lists the LoRAs and embeddings in the bundle
 
 
 def relative_paths(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from sdrt.bundle.manifest import Component, FileRecord, Manifest, Parity, sealed, write_manifest
+from sdrt.bundle.manifest import (
+    Component,
+    FileRecord,
+    Manifest,
+    Merged,
+    Parity,
+    sealed,
+    write_manifest,
+)
 from sdrt.errors import BundleError
 from sdrt.families.family import DenoiserFacts, Encoder, Family, LatentSpace, TextRecipe
 from sdrt_engines import Signature
@@ -50,6 +58,7 @@ MANIFEST = Manifest(
     tools={"torch": "2.13.0", "diffusers": "0.39.0"},
     created="2025-11-20T23:00:00+00:00",
     defaults={"guidance_scale": 5.0},
+    merged=(Merged("lora", "größe v1.1", "a" * 64, "0123456789ab", scale=-0.5),),
 )
 
 
@@ -119,6 +128,7 @@ def test_an_older_format_is_exported_again() -> None:
 
 COMPONENT = ("components", 0)
 FILE = (*COMPONENT, "files", 0)
+MERGED = ("merged", 0)
 TENSOR = (*COMPONENT, "signature", "inputs", 0)
 
 
@@ -182,6 +192,10 @@ TENSOR = (*COMPONENT, "signature", "inputs", 0)
         ),
         ((*COMPONENT, "name"), "..", "components[0]: name: got '..', expected a name of at most"),
         ((*COMPONENT, "role"), "controlnet", "name: got 'unet', expected 'controlnet_unet'"),
+        ((*MERGED, "kind"), "loras", "merged[0].kind: got 'loras', did you mean 'lora'?"),
+        ((*MERGED, "sha256"), "f" * 63, "merged[0]: sha256: got 'fff"),
+        ((*MERGED, "short_hash"), "f" * 10, "short_hash: got 'ffffffffff', expected 12 hexadec"),
+        ((*MERGED, "scale"), None, "merged[0].scale: got null, expected a number"),
         ((*COMPONENT, "takes"), "x", 'components[0].takes: got "x", expected an array'),
         ((*COMPONENT, "later"), 1, "components[0].later: unknown field"),
         ((*COMPONENT, "model"), "x", "components[0]: model: got 'x', expected one of the comp"),
@@ -255,6 +269,7 @@ PATHS = list(paths_into(json.loads(MANIFEST.to_json())))
 REQUIRED = {
     *("format_version", "digest", "family", "components", "files", "created"),
     *("name", "role", "model", "signature", "precision", "path", "sha256", "size"),
+    *("kind", "short_hash"),
     *("inputs", "outputs", "dtype", "shape", "max_abs", "psnr"),
     *("text", "latents", "denoiser", "encoders", "component", "tokenizer"),
     *("channels", "vae_scale_factor", "scaling_factor"),

@@ -263,6 +263,18 @@ def test_the_bundle_s_name_is_the_model() -> None:
     assert text == "a cat\nSeed: 1, Model: sd15"
 
 
+def test_what_was_merged_is_written_as_a1111_writes_it() -> None:
+    merged = [
+        {"kind": "lora", "name": "my style, v1.1: best", "short_hash": "0123456789ab"},
+        {"kind": "embedding", "name": "bad", "short_hash": "456789abcdef"},
+        {"kind": "lora", "name": "lcm", "short_hash": "a" * 12},
+    ]
+    assert text_from_parameters(PARAMETERS | {"merged": merged}).endswith(
+        'Model: demo, Lora hashes: "my style v1.1 best: 0123456789ab, lcm: aaaaaaaaaaaa", '
+        'TI hashes: "bad: 456789abcdef"'
+    )
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
