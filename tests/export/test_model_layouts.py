@@ -25,6 +25,8 @@ from support.model_layouts import (
     vae_shapes,
 )
 
+pytestmark = pytest.mark.export
+
 FAMILIES = pytest.mark.parametrize(
     ("layout", "architecture"),
     [

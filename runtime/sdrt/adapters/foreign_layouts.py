@@ -74,6 +74,7 @@ _ROWS: Sequence[tuple[str, ...]] = (
     # Autoencoders
     ("the VAE of Wan", "decoder.middle.0.residual.0.gamma"),
     ("a deep compression autoencoder", "decoder.stages.1.op_list.0.main.conv.conv.bias"),
+    ("a deep compression autoencoder", "encoder.down_blocks.0.0.conv1.weight"),
     ("a VAE for video", "decoder.conv_in.conv.weight"),
     ("a consistency decoder", "decoder_unet.conv_in.weight"),
     ("a VQ autoencoder", "*quantize.embedding.weight"),
@@ -85,7 +86,7 @@ _ROWS: Sequence[tuple[str, ...]] = (
     ("a T5 text encoder", "encoder.block.0.layer.0.SelfAttention.q.weight"),
     ("a language model", "model.layers.0.self_attn.q_proj.weight"),
 )
-# Beside weights that are no longer the numbers themselves, in a model of any kind.
+# Keys of a model of any kind whose weights have been replaced by codes.
 _QUANTISED = ("*.absmax", "*.qweight", "*.scale_weight", "scaled_fp8")
 
 

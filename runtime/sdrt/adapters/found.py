@@ -1,8 +1,8 @@
-"""What a safetensors file can be found to be. Prefixes are those of its keys."""
+"""The kinds of files that are recognised, with their facts. Prefixes are those of keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -34,6 +34,14 @@ class EncoderKeys:
     layout: Literal["transformers", "open_clip"]
 
 
+def _present(**halves: bool) -> tuple[str, ...]:
+    return tuple(name for name, there in halves.items() if there)
+
+
+def _without_half(halves: Collection[str]) -> str:
+    return "".join(f" without its {name}" for name in ("encoder", "decoder") if name not in halves)
+
+
 @dataclass(frozen=True)
 class VaeFile:
     """An `AutoencoderKL`, alone or in a checkpoint. A file does not record its scaling factor."""
@@ -46,8 +54,13 @@ class VaeFile:
     decoder: bool = True
 
     @property
+    def halves(self) -> tuple[str, ...]:
+        """Those of "encoder" and "decoder" that are there."""
+        return _present(encoder=self.encoder, decoder=self.decoder)
+
+    @property
     def title(self) -> str:
-        return f"a VAE of {self.latent_channels} latent channels"
+        return f"a VAE of {self.latent_channels} latent channels{_without_half(self.halves)}"
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,13 @@ class TinyVaeFile:
     latent_channels: int
 
     @property
+    def halves(self) -> tuple[str, ...]:
+        """Those of "encoder" and "decoder" that are there."""
+        return _present(encoder=self.encoder is not None, decoder=self.decoder is not None)
+
+    @property
     def title(self) -> str:
-        halves = {"encoder": self.encoder, "decoder": self.decoder}
-        missing = [name for name, prefix in halves.items() if prefix is None]
-        without = f" without its {missing[0]}" if missing else ""
-        return f"a tiny VAE of {self.latent_channels} latent channels{without}"
+        return f"a tiny VAE of {self.latent_channels} latent channels{_without_half(self.halves)}"
 
 
 @dataclass(frozen=True)

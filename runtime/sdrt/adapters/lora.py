@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
-from sdrt.adapters.cloneofsimo import NUMBERED
 from sdrt.adapters.found import ForeignFile, LoraFile
 from sdrt.adapters.lora_deltas import Roles
-from sdrt.adapters.lora_keys import Key, key_from_text
+from sdrt.adapters.lora_keys import key_from_text
 from sdrt.adapters.lora_layers import StoredTensor
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
@@ -60,7 +59,7 @@ def _layers_of(file: SafetensorsFile) -> dict[str, dict[str, StoredTensor]]:
     layers: dict[str, dict[str, StoredTensor]] = {}
     others = []
     for text in file.tensors:
-        key = _key(text)
+        key = key_from_text(text)
         if key is None or key.role in layers.setdefault(key.layer, {}):
             others.append(text)
         else:
@@ -71,11 +70,6 @@ def _layers_of(file: SafetensorsFile) -> dict[str, dict[str, StoredTensor]]:
             f"({listed(others)}), so it is not applied at all: use a file without them"
         )
     return layers
-
-
-def _key(text: str) -> Key | None:
-    numbered = NUMBERED.fullmatch(text)
-    return Key(numbered[1], numbered[2]) if numbered else key_from_text(text)
 
 
 def listed(keys: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from sdrt.adapters.cloneofsimo import NUMBERED
 from sdrt.tensor_names import TEXT_ENCODER, TEXT_ENCODER_2, UNET
 
 PARTS: Final = (UNET, TEXT_ENCODER, TEXT_ENCODER_2)  # the models that a LoRA may change
@@ -70,6 +71,8 @@ class Spelling:
 
 def key_from_text(text: str) -> Key | None:
     """The parts of a key; None if it is not one of a LoRA."""
+    if numbered := NUMBERED.fullmatch(text):
+        return Key(numbered[1], numbered[2])
     for pattern, role in _END:
         if found := pattern.fullmatch(text):
             return Key(found[1], role or found[2])

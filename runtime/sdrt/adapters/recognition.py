@@ -27,7 +27,7 @@ _SHOWN = 4  # keys in a message
 
 
 def recognised(file: SafetensorsFile) -> Found:
-    """What the file is. FileError, which lists some of its keys, if sdrt does not know."""
+    """The kind of the file, with its facts; FileError, which lists some keys, if it is unknown."""
     for kind in _KINDS:
         if found := kind(file):
             return found

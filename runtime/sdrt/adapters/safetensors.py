@@ -70,6 +70,11 @@ class SafetensorsFile:
             ) from error
         return cls(path, tensors, metadata, data_begin, stamp)
 
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return self.stamp[_SIZE]
+
     def read(self, name: str) -> Array:
         """One tensor: floating-point numbers as float32, integers as stored.
 

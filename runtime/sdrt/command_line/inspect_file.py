@@ -1,4 +1,4 @@
-"""`sdrt inspect FILE`: what a file of weights is, and what to do with it."""
+"""`sdrt inspect FILE`: the kind of a file of weights, and the command that uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.bundle.demo import DEMO
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
-from sdrt.targets.forecast import memory_text
 
 _SUFFIXES = (".safetensors", *PICKLES)
 _MAX_TEXT = 200  # characters of a text that the file's author wrote
@@ -48,7 +47,6 @@ _RECORDED = {
 }
 _OWNERS = {"ldm": "CompVis (ldm)", "diffusers": "diffusers", "taesd": "TAESD"}
 _NOT_RECORDED = "not recorded (epsilon or v_prediction)"
-_NO_HALF = (None, False)
 _ARGUMENTS = {
     "checkpoint": "{} -o BUNDLE",
     "LoRA": "MODEL --lora {} -o BUNDLE",
@@ -61,7 +59,7 @@ _LABEL = 10  # letters, so that both tables align
 
 
 def is_file(path: str) -> bool:
-    """True for what can only be a file of a model: it is no folder, or is named as one of them."""
+    """True for a file, not a folder, and for a missing one that is named as a file of weights."""
     place = Path(path)
     if path == DEMO or place.is_dir():
         return False
@@ -69,7 +67,7 @@ def is_file(path: str) -> bool:
 
 
 def inspect_file(path: str, *, as_json: bool) -> None:
-    """Prints what the file is. FileError if it is damaged, or no kind of file that sdrt knows."""
+    """Prints the facts about a file. FileError if it is damaged, or of an unknown kind."""
     file = SafetensorsFile.open(path)
     found = recognised(file)
     if as_json:
@@ -105,19 +103,16 @@ def _facts(found: Found) -> dict[str, str]:
         case CheckpointFile():
             return {
                 "contains": _listed(_parts(found)),
-                "keys": f"of {_OWNERS[found.layout]}",
+                "layout": _OWNERS[found.layout],
                 "prediction": found.prediction or _NOT_RECORDED,
             }
         case ControlNetFile():
             return {
-                "keys": f"of {_OWNERS[found.layout]}",
+                "layout": _OWNERS[found.layout],
                 "reads": f"images of {found.conditioning_channels} channels",
             }
         case VaeFile() | TinyVaeFile():
-            halves = [
-                name for name in ("encoder", "decoder") if getattr(found, name) not in _NO_HALF
-            ]
-            return {"contains": _listed(halves), "keys": f"of {_OWNERS[found.layout]}"}
+            return {"contains": _listed(found.halves), "layout": _OWNERS[found.layout]}
         case LoraFile():
             return _facts_of_lora(found)
         case EmbeddingFile():
@@ -141,8 +136,9 @@ def _parts(found: CheckpointFile) -> Iterator[str]:
 
 def _facts_of_lora(found: LoraFile) -> dict[str, str]:
     convolutions = ", some of them 3×3 convolutions" if found.convolutions else ""
+    layers = f"{found.num_layers} layers" if found.num_layers > 1 else "one layer"
     facts = {
-        "changes": f"{_listed(found.parts)}: {found.num_layers} layers{convolutions}",
+        "changes": f"{_listed(found.parts)}: {layers}{convolutions}",
         "format": found.format,
         "rank": _range(found.ranks) or "none",
         "alpha": _range(found.alphas) or "that of the rank",
@@ -153,11 +149,11 @@ def _facts_of_lora(found: LoraFile) -> dict[str, str]:
 def _stored(file: SafetensorsFile) -> dict[str, str]:
     types = Counter(info.dtype for info in file.tensors.values())
     counts = _listed(f"{number} {name}" for name, number in types.most_common())
-    return {"tensors": f"{counts}; {memory_text(file.path.stat().st_size)}"}
+    return {"tensors": f"{counts}; {file.size:,} bytes"}
 
 
 def _recorded(file: SafetensorsFile) -> dict[str, str]:
-    """What the author's program wrote into the file."""
+    """Texts that the author's program wrote into the file."""
     texts = {label: file.metadata.get(name, "") for name, label in _RECORDED.items()}
     return {label: text[:_MAX_TEXT] for label, text in texts.items() if text not in ("", "None")}
 
@@ -169,7 +165,7 @@ def _hashes(file: SafetensorsFile) -> dict[str, str]:
 
 def _next_step(found: Found, path: str) -> str:
     if isinstance(found, ForeignFile):
-        return f"not for sdrt: {found.remedy}"
+        return f"not supported: {found.remedy}"
     if isinstance(found, CheckpointFile) and not found.text_encoders:
         return "not to be exported alone: give the checkpoint with its text encoders"
     return f"sdrt export {_ARGUMENTS[found.kind].format(shlex.quote(path))}"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sdrt.adapters.found import EmbeddingFile
+from sdrt.adapters.found import EmbeddingFile, FamilyName
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
 from support.weights_files import Tensor, write_weights
 
-SD1, SD2, SDXL = "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl"
+SD1: FamilyName = "stable-diffusion-1"
+SD2: FamilyName = "stable-diffusion-2"
+SDXL: FamilyName = "stable-diffusion-xl"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sdrt.adapters.found import FamilyName, ForeignFile, Found, LoraFile
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
 from support.lora_layouts import kohya, loha, lokr, old_diffusers, peft, text_layers, unet_layers
-from support.model_layouts import SD1, SD2, SDXL, UnetLayout, prefixed
+from support.model_layouts import SD1, SD2, SDXL, UnetLayout
 from support.weights_files import Tensor, write_weights
 
 WIDTHS = pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_diffusers_before_peft(layout: UnetLayout, family: FamilyName, path: Pat
 
 
 def test_text_encoders_of_diffusers(path: Path) -> None:
-    """Without a UNet only the second encoder tells the family."""
+    """Without a UNet only the second encoder shows the family."""
     first = peft(text_layers(768, 12), "text_encoder.", 4)
     found = found_in(path, first)
     assert isinstance(found, LoraFile)
@@ -94,6 +94,24 @@ def test_text_encoders_of_diffusers(path: Path) -> None:
         "stable-diffusion-xl",
         ("text_encoder", "text_encoder_2"),
     )
+
+
+def test_names_of_comfyui(path: Path) -> None:
+    shapes = peft(unet_layers(SD1), "diffusion_model.", 4)
+    shapes |= peft(text_layers(768, 12), "text_encoders.clip_l.transformer.", 4)
+    found = found_in(path, shapes)
+    assert isinstance(found, LoraFile)
+    assert (found.family, found.parts) == ("stable-diffusion-1", ("unet", "text_encoder"))
+
+
+def test_an_adapter_that_peft_calls_by_a_name(path: Path) -> None:
+    shapes = {
+        f"base_model.model.{ATTENTION}.lora_A.style.weight": (4, 768),
+        f"base_model.model.{ATTENTION}.lora_B.style.weight": (320, 4),
+    }
+    found = found_in(path, shapes)
+    assert isinstance(found, LoraFile)
+    assert (found.family, found.format) == ("stable-diffusion-1", "peft")
 
 
 @pytest.mark.parametrize("width", [768, 1024])
@@ -125,7 +143,7 @@ def test_alphas_are_read(path: Path) -> None:
     for number, alpha in enumerate((4.0, 0.5, 4.0)):
         name = f"lora_unet_down_blocks_0_attentions_{number}_proj_in"
         tensors |= {f"{name}.lora_down.weight": (4, 320), f"{name}.lora_up.weight": (320, 4)}
-        tensors[f"{name}.alpha"] = np.float32(alpha).reshape(())
+        tensors[f"{name}.alpha"] = np.array(alpha, np.float32)
     found = found_in(path, tensors)
     assert isinstance(found, LoraFile)
     assert found.alphas == (0.5, 4.0)
@@ -158,7 +176,7 @@ PAIR = {f"{KOHYA}.lora_down.weight": (4, 768), f"{KOHYA}.lora_up.weight": (320, 
         ({"lora_unet_mid_block_resnets_0_norm1.w_norm": (1280,)}, ("LoRA", "full weights")),
     ],
 )
-def test_methods_beside_a_lora(
+def test_methods_combined_with_a_lora(
     more: dict[str, Tensor], methods: tuple[str, ...], path: Path
 ) -> None:
     found = found_in(path, PAIR | more)
@@ -209,13 +227,13 @@ def test_embeddings_in_the_same_file(path: Path) -> None:
         ("diffusion_model.layers.0.attention.to_q", "Lumina 2 or Z-Image"),
         ("transformer.transformer_blocks.0.attn1.to_k", "a transformer such as PixArt or SANA"),
         ("lora_prior_unet_down_blocks_0_2_attention_attn_out_proj", "Stable Cascade"),
-        ("head.fc", "an unknown model, with layers such as 'head_fc'"),
+        ("head.fc", "an unknown model, with layers such as 'head.fc'"),
     ],
 )
 def test_loras_for_other_models(layer: str, model: str, path: Path) -> None:
     for ends in (("lora_down", "lora_up"), ("lora_A", "lora_B")):
         shapes = {f"{layer}.{ends[0]}.weight": (4, 64), f"{layer}.{ends[1]}.weight": (64, 4)}
-        found = found_in(path, shapes | prefixed("text_encoder.", {}))
+        found = found_in(path, shapes)
         assert found == ForeignFile(f"a LoRA for {model}")
 
 

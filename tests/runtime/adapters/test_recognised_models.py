@@ -167,7 +167,7 @@ def test_a_checkpoint_without_a_vae_and_with_text_of_old_names(path: Path) -> No
 
 
 def test_a_tiny_checkpoint(path: Path) -> None:
-    """Families are told apart by their layers, so that widths may be any."""
+    """Families differ in their layers, so the widths may be any."""
     for family, (layout, encoders, _) in CHECKPOINTS.items():
         tiny = replace(layout, channels=(32,) * len(layout.channels), context=24)
         if tiny.added:

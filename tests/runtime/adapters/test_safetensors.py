@@ -149,7 +149,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-# --- what is no file
+# --- paths without a file
 
 
 def test_no_file_is_refused(path: Path) -> None:
