@@ -48,21 +48,25 @@ def layers_of(
     pipe: Any, strengths: Sequence[tuple[int, float | None]], names: Sequence[str] = ("",)
 ) -> list[Layer]:
     """A LoRA of every linear layer and convolution that has one of these texts in its name."""
-    return [
-        layer
-        for part, model in models_of(pipe)
-        for layer in layers_for(
-            part,
-            {name: tuple(weight.shape) for name, weight in model.state_dict().items()},
-            [
-                name
-                for name, module in model.named_modules()
-                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-                and any(text in name for text in names)
-            ],
-            strengths,
-        )
-    ]
+    layers = []
+    for part, model in models_of(pipe):
+        modules = {
+            published(part, name): tuple(module.weight.shape)
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+            and any(text in name for text in names)
+        }
+        shapes = {f"{name}.weight": shape for name, shape in modules.items()}
+        layers += layers_for(part, shapes, modules, strengths)
+    return layers
+
+
+def published(part: str, module: str) -> str:
+    """The module's name in files: those of text encoders begin with a module that transformers 5
+    has removed."""
+    if part == "unet" or module.startswith(("text_model.", "text_projection")):
+        return module
+    return f"text_model.{module}"
 
 
 def fused(pipe: Any, *loras: tuple[Path, float]) -> dict[str, Any]:

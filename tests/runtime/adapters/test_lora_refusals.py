@@ -94,7 +94,7 @@ def test_shapes_that_do_not_fit(path: Path, role: str, shape: Any, message: str)
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("role", ["lora_up.weight", "alpha"])
-def test_numbers_that_are_none(path: Path, role: str, value: float) -> None:
+def test_numbers_that_are_not_finite(path: Path, role: str, value: float) -> None:
     tensors = {**kohya(LAYER), f"{KEY}.alpha": np.array(1, np.float32)}
     tensors[f"{KEY}.{role}"] = np.full_like(tensors[f"{KEY}.{role}"], value)
     message = refusal_of_tensors(path, tensors)
