@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.embeddings import EmbeddingSources
+from sdrt_export.checkpoints.loras import Loras, loras_from_sources
 from sdrt_export.checkpoints.model_folder import Source
 from sdrt_export.checkpoints.new_tokens import write_tokens
 from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
@@ -59,9 +61,10 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    loras: Loras = (),
+    embeddings: EmbeddingSources = (),
     vae: Source | None = None,
     tiny_vae: Source | None = None,
-    embeddings: EmbeddingSources = (),
     prediction_type: Prediction | None = None,
     on_note: Callable[[Note], object] = lambda note: None,
 ) -> Path:
@@ -70,16 +73,15 @@ def export_checkpoint(
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`,
-    by name, and `tiny_vae` (TAESD) are added, `vae` replaces the checkpoint's: each a folder, file
-    or Hub id. `embeddings` are files, or pairs of a name in prompts and a file. `prediction_type`
-    overrides what a single file seems to be. `on_note` is called with what is left out or assumed.
+    by name, and `tiny_vae` (TAESD) are added, `vae` replaces the checkpoint's: folders, files or
+    Hub ids. `loras` are files, with scales in pairs or in a dict; `embeddings` files, or pairs of
+    name and file. `prediction_type` is for single files. `on_note` takes what is left out or assumed.
 
-    Raises CheckpointError for a model that is missing, broken, of another kind, or does not fit the
-    others; ExportError for a network whose outputs differ from torch's; SdrtError if `output`
-    exists (unless `replace`) or cannot be written.
+    CheckpointError and FileError for what is broken or does not fit, ExportError for a network that
+    differs from torch, SdrtError if `output` exists (unless `replace`) or cannot be written.
     """
     own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
-    checkpoint = with_embeddings(own if vae is None else with_other_vae(own, vae), embeddings)
+    checkpoint = with_embeddings(_with_loras(_with_vae(own, vae), loras), embeddings)
     additions = _additions(checkpoint, controlnets, tiny_vae)
     defaults = _defaults_of(checkpoint)
     for note in _notes_on(checkpoint, own):
@@ -92,6 +94,16 @@ def export_checkpoint(
         _copy_small_files(checkpoint, bundle)
         write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
+
+
+def _with_vae(checkpoint: Checkpoint, vae: Source | None) -> Checkpoint:
+    return checkpoint if vae is None else with_other_vae(checkpoint, vae)
+
+
+def _with_loras(checkpoint: Checkpoint, sources: Loras) -> Checkpoint:
+    loras = loras_from_sources(sources)
+    records = tuple(each.record for each in loras)
+    return dataclasses.replace(checkpoint, loras=loras, merged=(*checkpoint.merged, *records))
 
 
 def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:

@@ -25,6 +25,7 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
@@ -60,7 +61,8 @@ class Checkpoint:
     notes: tuple[Note, ...] = ()  # on a single file
     # Those that embeddings add, by the folder of the text encoder.
     tokens: Mapping[str, NewTokens] = field(default_factory=dict)
-    merged: tuple[Merged, ...] = ()  # the files that change its weights
+    loras: tuple[ScaledLora, ...] = ()  # in the order in which they are merged
+    merged: tuple[Merged, ...] = ()  # records of its LoRAs and embeddings
 
 
 @unreadable_as_checkpoint_error()

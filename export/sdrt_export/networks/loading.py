@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.adapters.lora_on_models import changes_of
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.families.family import LatentSpace
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.model_folder import ModelFolder
 from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import (
@@ -52,6 +54,7 @@ from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.empty_model import empty_model
 from sdrt_export.networks.extended_table import ExtendedTable
+from sdrt_export.networks.merged_weights import MergedWeights, ScaledDeltas
 from sdrt_export.networks.network import Network
 from sdrt_export.networks.stored_weights import stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
@@ -116,6 +119,7 @@ class Part:
     latents: LatentSpace | None = None  # of a VAE with a scale of its own
     options: Mapping[str, Any] = field(default_factory=dict)  # in place of the configuration's
     tokens: NewTokens | None = None  # of embeddings
+    loras: ScaledDeltas = ()
 
     @property
     def config(self) -> Path:
@@ -144,14 +148,21 @@ class Part:
         (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """The weights of the model. CheckpointError as from `networks`."""
+        """The weights of the model, with its LoRAs and embeddings. CheckpointError as from
+        `networks`."""
         files = [self.root / file for file in self.files.files]
+        weights: Mapping[str, torch.Tensor]
+        weights = stored_weights(self.title, files, self.shapes(), self.files.names)
+        if self.loras:
+            weights = MergedWeights(self.title, weights, self.loras)
+        if self.tokens is not None:
+            weights = ExtendedTable(weights, table_of(self._empty()), self.tokens)
+        return weights
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shapes of the stored weights. CheckpointError for a bad configuration."""
         model = self._model(self.options)
-        shapes = {name: weight.shape for name, weight in model.state_dict().items()}
-        stored = stored_weights(self.title, files, shapes, self.files.names)
-        if self.tokens is None:
-            return stored
-        return ExtendedTable(stored, table_of(model), self.tokens)
+        return {name: weight.shape for name, weight in model.state_dict().items()}
 
     def _read(self) -> nn.Module:
         model = self._empty()
@@ -177,6 +188,7 @@ class Part:
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
     """The parts of a checkpoint, followed by the ControlNets in it."""
     parts = [part for kind in checkpoint.kind.parts for part in _parts_of_kind(checkpoint, kind)]
+    parts = parts_with_loras(parts, checkpoint.loras)
     return [*parts, *(part_from_controlnet(each) for each in checkpoint.controlnets)]
 
 
@@ -219,6 +231,27 @@ def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list
         )
         for variants in MODELS[vae.kind].networks
     ]
+
+
+def parts_with_loras(parts: Sequence[Part], loras: Iterable[ScaledLora]) -> list[Part]:
+    """The parts of a checkpoint, into which the LoRAs will be merged in their order.
+
+    FileError if a LoRA does not fit them completely.
+    """
+    loras = tuple(loras)
+    if not loras:
+        return list(parts)
+    models = {
+        part.kind.folder: {name: tuple(shape) for name, shape in part.shapes().items()}
+        for part in parts
+        if part.kind.purpose in ("denoiser", "text encoder")
+    }
+    merged: dict[str, ScaledDeltas] = {}
+    for each in loras:
+        for folder, deltas in changes_of(each.lora, models).items():
+            if each.scale != 0:
+                merged[folder] = (*merged.get(folder, ()), (deltas, each.scale))
+    return [replace(part, loras=merged.get(part.kind.folder, ())) for part in parts]
 
 
 def part_from_controlnet(controlnet: ControlNetCheckpoint, *, added: bool = False) -> Part:

@@ -39,6 +39,7 @@ def export(options: argparse.Namespace) -> None:
                 options.source,
                 options.output,
                 prediction_type=options.prediction_type,
+                loras=options.loras,
                 vae=options.vae,
                 on_note=_print_note,
                 **given,
@@ -59,6 +60,11 @@ def _check_place(options: argparse.Namespace, adds: bool) -> None:
         raise UsageError(
             "--into adds to a bundle: it goes with --controlnet NAME=PATH, --embedding PATH or "
             "--tiny-vae PATH, and without a checkpoint (see sdrt export --help)"
+        )
+    if options.into is not None and options.loras:
+        raise UsageError(
+            "--lora merges into the weights of a checkpoint: export the checkpoint again, with "
+            "--lora and -o instead of --into"
         )
     if options.into is not None and options.vae is not None:
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from sdrt.errors import quoted
@@ -24,6 +25,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         help="add ControlNets, a tiny VAE or embeddings to this bundle instead",
     )
     _add_models(parser)
+    _add_merged(parser)
     parser.add_argument(
         "--weights",
         choices=["auto", "fp32", "fp16"],
@@ -63,16 +65,6 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "to be)",
     )
     parser.add_argument(
-        "--embedding",
-        type=_maybe_named_path,
-        action="append",
-        default=[],
-        metavar="[NAME=]PATH",
-        dest="embeddings",
-        help="also export a textual inversion, a safetensors file, for prompts that contain NAME "
-        "(if not given: the file's name without suffix); may be repeated",
-    )
-    parser.add_argument(
         "--vae",
         metavar="PATH",
         help="export this VAE in place of the checkpoint's: a diffusers folder, a file or a Hub id",
@@ -84,6 +76,29 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_merged(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora",
+        type=_path_and_scale,
+        action="append",
+        default=[],
+        metavar="PATH[:SCALE]",
+        dest="loras",
+        help="merge a LoRA into the weights, from a safetensors file (SCALE: 1 if not given); may "
+        "be repeated",
+    )
+    parser.add_argument(
+        "--embedding",
+        type=_maybe_named_path,
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        dest="embeddings",
+        help="also export a textual inversion, a safetensors file, for prompts that contain NAME "
+        "(if not given: the file's name without suffix); may be repeated",
+    )
+
+
 def _name_and_path(text: str) -> tuple[str, str]:
     name, _, path = text.partition("=")
     if not name or not path:
@@ -91,6 +106,24 @@ def _name_and_path(text: str) -> tuple[str, str]:
             f"got {quoted(text)}, expected NAME=PATH, as in canny=folder"
         )
     return name, path
+
+
+def _path_and_scale(text: str) -> tuple[str, float]:
+    """A path, which may contain colons, and the number after its last one, 1 without one."""
+    path, colon, end = text.rpartition(":")
+    try:
+        scale = float(end) if colon else None
+    except ValueError:
+        scale = None
+    if scale is None:
+        path, scale = text, 1.0
+    if not path:
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected PATH or PATH:SCALE, as in style.safetensors:0.8"
+        )
+    if not math.isfinite(scale):
+        raise argparse.ArgumentTypeError(f"got the scale {quoted(end)}, expected a number")
+    return path, scale
 
 
 def _maybe_named_path(text: str) -> str | tuple[str, str]:
