@@ -79,20 +79,21 @@ class EncoderPrompts:
     def length_of(self, row: int) -> int:
         return max(len(version.chunks) for version in self.rows[row])
 
-    def of_lengths(self, lengths: Sequence[int], total: int) -> EncoderPrompts:
+    def of_lengths(self, lengths: Sequence[int], totals: Sequence[int]) -> EncoderPrompts:
         rows = tuple(
             tuple(version.of_length(length, total, self.empty) for version in row)
-            for row, length in zip(self.rows, lengths, strict=True)
+            for row, length, total in zip(self.rows, lengths, totals, strict=True)
         )
         return replace(self, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
 class ReadPrompts:
-    """The prompts of a job for all encoders, of one length in each part of the context."""
+    """The prompts of a job for all encoders. Those of one image have one length."""
 
     recipe: TextRecipe
-    num_rows: int
+    num_images: int
+    num_rows: int  # one per image, or two with negative prompts
     encoders: tuple[EncoderPrompts | None, ...]  # None: absent, which means zeros
     notes: tuple[Note, ...] = ()  # on prompts that were cut off
 
@@ -103,20 +104,34 @@ class ReadPrompts:
             for prompts in self.encoders
         )
 
+    @property
+    def images_of_one_length(self) -> tuple[tuple[int, ...], ...]:
+        """The images whose prompts have the same length, and so can share a run."""
+        images: dict[tuple[int, ...], list[int]] = {}
+        for image in range(self.num_images):
+            images.setdefault(tuple(self._num_chunks(image)), []).append(image)
+        return tuple(map(tuple, images.values()))
+
+    def rows_of(self, images: Sequence[int]) -> tuple[int, ...]:
+        """The rows of some images, negative prompts first."""
+        return tuple(
+            start + image for start in range(0, self.num_rows, self.num_images) for image in images
+        )
+
     def require_fitting(self, denoiser: Signature) -> None:
         """RequestError if a denoiser reads contexts of another length only."""
         expected = denoiser.input(names.ENCODER_HIDDEN_STATES).shape[1]
-        num_chunks = max(self._num_chunks(), default=1)
+        num_chunks = max(max(self._num_chunks(i), default=1) for i in range(self.num_images))
         if num_chunks > 1 and isinstance(expected, int):
             raise RequestError(
                 f"prompt: the prompts take {num_chunks} chunks, but this bundle's denoiser was "
                 f"exported for {expected} tokens: shorten them, or export the checkpoint with sdrt"
             )
 
-    def _num_chunks(self) -> Iterator[int]:
-        for prompts in self.encoders:
-            if prompts is not None:
-                yield len(prompts.rows[0][0].chunks)
+    def _num_chunks(self, image: int) -> Iterator[int]:
+        """The chunks of an image's prompts, for each encoder."""
+        for prompts in filter(None, self.encoders):
+            yield len(prompts.rows[image][0].chunks)
 
 
 def read_prompts(
@@ -137,10 +152,11 @@ def read_prompts(
             read.append(reader.read(encoder, signatures[encoder.component]))
         else:
             read.append(None)
+    num_images, num_rows = len(prompts[0].positive), prompts[0].num_rows
     for group in recipe.context:
-        _align(group, read)
+        _align(group, read, num_images)
     _require_few(read)
-    return ReadPrompts(recipe, prompts[0].num_rows, tuple(read), tuple(notes))
+    return ReadPrompts(recipe, num_images, num_rows, tuple(read), tuple(notes))
 
 
 class _Reader:
@@ -202,27 +218,34 @@ def _index_at(call: int, row: Row) -> int:
     return next((i for i, version in enumerate(row) if call <= version.until), len(row) - 1)
 
 
-def _align(group: Sequence[int], read: list[EncoderPrompts | None]) -> None:
-    """Gives all rows of the encoders in a group one length.
+def _align(group: Sequence[int], read: list[EncoderPrompts | None], num_images: int) -> None:
+    """Gives all rows of an image one length, for the encoders of a group.
 
     What is shorter in the same row, as a version of it or for another encoder, is filled up with
-    chunks of the empty prompt, as in A1111. Rows of other lengths, such as a short negative prompt,
-    are repeated: attention to a context that stands twice is attention to that context.
+    chunks of the empty prompt, as in A1111. The shorter of a prompt and its negative prompt is
+    repeated: attention to a context that stands twice is attention to that context, and A1111 does
+    not fill it up either.
     """
     found = [(index, prompts) for index in group if (prompts := read[index]) is not None]
     if not found:
         return
-    num_rows = len(found[0][1].rows)
-    lengths = [max(prompts.length_of(row) for _, prompts in found) for row in range(num_rows)]
+    rows = range(len(found[0][1].rows))
+    lengths = [max(prompts.length_of(row) for _, prompts in found) for row in rows]
+    of_images = [lengths[image::num_images] for image in range(num_images)]
+    totals = [_common(of_images[row % num_images]) for row in rows]
+    for index, prompts in found:
+        read[index] = prompts.of_lengths(lengths, totals)
+
+
+def _common(lengths: Sequence[int]) -> int:
     total = lcm(*lengths)
     if total > MAX_CHUNKS:
-        several = ", ".join(map(str, sorted(set(lengths))))
+        several = " and ".join(map(str, sorted(lengths)))
         raise RequestError(
             f"prompt, negative_prompt: they take {several} chunks, so that together each would "
             f"take {total}, expected {MAX_CHUNKS} at most: make them of similar lengths"
         )
-    for index, prompts in found:
-        read[index] = prompts.of_lengths(lengths, total)
+    return total
 
 
 def _require_few(read: Sequence[EncoderPrompts | None]) -> None:
