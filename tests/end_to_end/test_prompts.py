@@ -14,9 +14,9 @@ from sdrt.command_line.main import main
 
 PROMPT = "a (red:1.4) circle BREAK [dull] <lora:x:1>"
 NEGATIVE = "a [blue:yellow:1] (star)"
-FIELDS = "Steps: 2, Sampler: Euler a, CFG scale: 3, Seed: 5, Size: 64x64"
+FIELDS = "Steps: 2, Sampler: Euler a, CFG scale: 3, Seed: 5, Size: 32x32"
 SAME = ["--steps", "2", "--scheduler", "euler_a", "--guidance-scale", "3", "--seed", "5"]
-RUN = ["run", "demo", PROMPT, "-n", NEGATIVE, "-W", "64", "-H", "64", *SAME, "--target", "cpu"]
+RUN = ["run", "demo", PROMPT, "-n", NEGATIVE, "-W", "32", "-H", "32", *SAME, "--target", "cpu"]
 
 
 @pytest.fixture(autouse=True)

@@ -70,6 +70,7 @@ def as_embeddings(pipe: Any, case: Case, positive: Any, negative: Any) -> dict[s
     length = int(np.lcm(ours.shape[1], theirs.shape[1]))
     texts = {
         "prompt": None,
+        "negative_prompt": None,
         "prompt_embeds": ours.repeat(1, length // ours.shape[1], 1),
         "negative_prompt_embeds": theirs.repeat(1, length // theirs.shape[1], 1),
     }
@@ -93,9 +94,7 @@ def test_same_image(recipe: str, positive: Any, negative: Any, ours: Ours, their
     written = case(recipe, "euler", prompt=positive[0], negative_prompt=negative[0])
     pipe = theirs(recipe, "euler")
     texts = as_embeddings(pipe, written, positive[1], negative[1])
-    expected = generated_by_diffusers(
-        pipe, replace(written, options=texts, theirs={"negative_prompt": None})
-    )
+    expected = generated_by_diffusers(pipe, replace(written, theirs=texts))
     assert_same(
         generated_by_us(ours(recipe), replace(written, ours={"prompt_syntax": "a1111"})), expected
     )
