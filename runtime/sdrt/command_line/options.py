@@ -11,7 +11,7 @@ import sdrt
 from sdrt.command_line.bench_options import add_bench
 from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
-from sdrt.command_line.shared_options import add_num_threads, add_target
+from sdrt.command_line.shared_options import add_num_threads, add_target, whole_number
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean, quoted
 from sdrt.recommended import RECOMMENDED
@@ -162,6 +162,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         default="1",
         metavar="N",
         help="number of images at once, or a range such as 1..4",
+    )
+    parser.add_argument(
+        "--chunks",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="the most chunks of 75 tokens that a prompt takes, for prompts in A1111's syntax",
     )
     parser.add_argument(
         "--precision",
