@@ -47,7 +47,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Version:
-    """What a prompt says up to a call of the denoiser; calls are counted from 0.
+    """The words of a prompt up to a call of the denoiser; calls are counted from 0.
 
     A1111 counts them from 0, too, but the steps of its prompts from 1: the first version of
     `[a:b:3]` has four calls.
