@@ -149,6 +149,29 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="what to build for: cpu (this machine's), cuda, tensorrt (this machine's GPU), "
         "tensorrt-rtx (RTX 30 and later), or tensorrt-rtx:sm86,sm89 (these architectures)",
     )
+    _add_shapes(parser)
+    parser.add_argument(
+        "--precision",
+        choices=["fp16", "bf16"],
+        help="precision to compute in (default: fp16; the target cpu always computes in float32)",
+    )
+    parser.add_argument(
+        "--component",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="build only this component; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove the plans that the same components have for other settings",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    """Adds the options about the shapes of plans."""
     parser.add_argument(
         "--shapes",
         action="append",
@@ -170,24 +193,6 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the most chunks of 75 tokens that a prompt takes, for prompts in A1111's syntax",
     )
-    parser.add_argument(
-        "--precision",
-        choices=["fp16", "bf16"],
-        help="precision to compute in (default: fp16; the target cpu always computes in float32)",
-    )
-    parser.add_argument(
-        "--component",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="build only this component; may be repeated (default: all)",
-    )
-    parser.add_argument(
-        "--prune",
-        action="store_true",
-        help="remove the plans that the same components have for other settings",
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
