@@ -16,9 +16,12 @@ from parity.pipeline_harness import (
     Ours,
     Theirs,
     assert_same,
+    assert_same_images,
     case,
     generated_by_diffusers,
     generated_by_us,
+    generators,
+    pixels,
 )
 
 pytestmark = [pytest.mark.parity, *DIFFUSERS_WARNINGS]
@@ -33,6 +36,7 @@ LONG: tuple[str, Sequence[Chunk]] = (
     [[("red " * 75, 1)], [("blue star", 0.6), (", far away", 1)], [("artist", 1.21)]],
 )
 BLURRY: tuple[str, Sequence[Chunk]] = ("(blurry:-0.5) star", [[("blurry", -0.5), (" star", 1)]])
+SHORT: dict[str, Any] = {"num_inference_steps": 5, "guidance_scale": 5.0}
 NONE: tuple[str, Sequence[Chunk]] = ("", [[("", 1)]])
 
 
@@ -98,3 +102,51 @@ def test_same_image(recipe: str, positive: Any, negative: Any, ours: Ours, their
     assert_same(
         generated_by_us(ours(recipe), replace(written, ours={"prompt_syntax": "a1111"})), expected
     )
+
+
+def test_same_image_of_an_edited_prompt(ours: Ours, theirs: Theirs) -> None:
+    """diffusers gets the other words in a callback. A1111's first version has a call more."""
+    written = case(
+        "classic", "euler", prompt="a [red:blue:2] (star:1.3)", negative_prompt="", **SHORT
+    )
+    drawn = generated_by_us(ours("classic"), replace(written, ours={"prompt_syntax": "a1111"}))
+    pipe = theirs("classic", "euler")
+    embeds = edited(pipe, "red", "blue")
+    negative = embeddings(pipe, NONE[1])[0]
+
+    def exchange(pipe: Any, index: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if index == 2:  # after the third step
+            tensors["prompt_embeds"] = torch.cat([negative, embeds[1]])
+        return tensors
+
+    images = pipe(
+        prompt_embeds=embeds[0],
+        negative_prompt_embeds=negative,
+        generator=generators(1),
+        callback_on_step_end=exchange,
+        callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"],
+        **SHORT,
+    ).images
+    assert_same_images(drawn.images, pixels(images))
+
+
+def edited(pipe: Any, *words: str) -> list[torch.Tensor]:
+    """Versions of "a … (star:1.3)", whose mean is restored together."""
+    tokens = [
+        [
+            pipe.tokenizer(part, add_special_tokens=False)["input_ids"]
+            for part in (f"a {word} ", "star")
+        ]
+        for word in words
+    ]
+    ids, weights = [], []
+    for first, second in tokens:
+        inner = [*first, *second]
+        rest = 76 - len(inner)
+        ids.append([pipe.tokenizer.bos_token_id, *inner, *[pipe.tokenizer.eos_token_id] * rest])
+        weights.append([1.0] * (1 + len(first)) + [1.3] * len(second) + [1.0] * rest)
+    with torch.no_grad():
+        z = pipe.text_encoder(torch.tensor(ids))[0]
+    scaled = z * torch.tensor(weights)[..., None]
+    scaled = scaled * (z.mean() / scaled.mean())
+    return [each[None] for each in scaled]
