@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import docs_faults
+import docs_full_size
 import docs_gpu
 import docs_measured
 import docs_prompts
@@ -29,6 +30,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     **docs_prompts.BLOCKS,
     **docs_ratios.BLOCKS,
     **docs_measured.BLOCKS,
+    **docs_full_size.BLOCKS,
     **docs_gpu.BLOCKS,
     **docs_faults.BLOCKS,
 }

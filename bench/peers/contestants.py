@@ -33,13 +33,14 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Question:
-    """The task of a process: an image of `first_steps`, then a measured one of `steps`."""
+    """The task of a process: an image of `first_steps`, if any, then a measured one of `steps`."""
 
     name: str
     steps: int
     first_steps: int = 1
     kind: Kind = "text"
     num_images: int = 1
+    decode: bool = True  # if not, the process ends with the last step
 
 
 SHORT = Question("4 steps", steps=4)
@@ -94,6 +95,16 @@ CONTESTANTS: Sequence[Contestant] = (
         kinds=("text",),
         time_limit=240.0,
     ),
+)
+SDXL_STEPS = Question("2 steps", steps=2, first_steps=0, decode=False)
+SDXL_CONTESTANTS: Sequence[Contestant] = (
+    on_torch("fp32"),
+    on_torch("bf16"),
+    ours("cpu", "fp32"),
+    ours("openvino", "fp32"),
+    ours("openvino:bf16", "bf16"),
+    genai("f32", "openvino", "fp32", "f32"),
+    genai("bf16", "openvino", "bf16", "bf16"),
 )
 ORACLE = "diffusers fp32"  # the reference for the others' images
 PRECISIONS = {contestant.name: contestant.precision for contestant in CONTESTANTS}

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 at full size with seeded random weights, in each peer's own format.
+"""Stable Diffusion 1.5 and SDXL at full size with seeded random weights, in each peer's own format.
 
 One checkpoint is generated; every other folder is exported from it by the tool of the peer's users.
 A folder appears complete, and is created once.
@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from peers.environments import python_of
@@ -26,6 +26,10 @@ EULER = (
     "config = {**SD15.scheduler, 'timestep_spacing': 'leading'}; "
     "EulerDiscreteScheduler.from_config(config).save_pretrained(folder / 'scheduler')"
 )
+SDXL = (
+    "import sys; from pathlib import Path; from sdrt_export.architectures import SDXL; "
+    "from sdrt_export.synthetic import make_checkpoint; make_checkpoint(Path(sys.argv[1]), SDXL)"
+)
 CONTROLNET = "import sys; from pathlib import Path; " + SD15 + "make_controlnet(Path(sys.argv[1]))"
 
 INPUTS = """
@@ -34,7 +38,8 @@ import numpy as np, torch
 from PIL import Image, ImageDraw
 folder = Path(sys.argv[1])
 folder.mkdir()
-draws = [torch.randn(4, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+side = int(sys.argv[2])
+draws = [torch.randn(4, side, side, generator=torch.Generator().manual_seed(i)) for i in range(8)]
 np.save(folder / "noise.npy", torch.stack(draws).numpy())
 image = Image.new("RGB", (512, 512), "black")
 ImageDraw.Draw(image).rectangle((128, 96, 384, 416), outline="white", width=3)
@@ -44,7 +49,19 @@ image.save(folder / "image.png")
 
 def inputs(work: Path, folder: Path) -> None:
     """The initial noise of image i, and an outline image, for ControlNet and image to image."""
-    run(sys.executable, "-c", INPUTS, folder)
+    run(sys.executable, "-c", INPUTS, folder, 64)
+
+
+def sdxl_inputs(work: Path, folder: Path) -> None:
+    run(sys.executable, "-c", INPUTS, folder, 128)
+
+
+def sdxl_checkpoint(work: Path, folder: Path) -> None:
+    run(sys.executable, "-c", SDXL, folder)
+
+
+def sdxl_bundle(work: Path, folder: Path) -> None:
+    run(sys.executable, "-m", "sdrt", "export", work / "checkpoint", "-o", folder)
 
 
 def checkpoint(work: Path, folder: Path) -> None:
@@ -106,9 +123,18 @@ MODELS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-def make_models(work: Path) -> None:
+SDXL_MODELS: dict[str, Callable[[Path, Path], None]] = {
+    "inputs": sdxl_inputs,
+    "checkpoint": sdxl_checkpoint,
+    "bundle": sdxl_bundle,
+    "openvino": openvino,
+}
+
+
+def make_models(work: Path, models: Mapping[str, Callable[[Path, Path], None]] = MODELS) -> None:
     """Creates the missing ones in `work`."""
-    for name, make in MODELS.items():
+    work.mkdir(exist_ok=True)
+    for name, make in models.items():
         folder, draft = work / name, work / f"{name}.draft"
         if not folder.exists():
             print(f"creating the model {name}", flush=True)

@@ -29,15 +29,15 @@ ROWS = RESULTS / "peers.jsonl"
 Row = Mapping[str, Any]
 
 
-def race_in(work: Path, num_threads: int, *, new: bool) -> Race:
+def race_in(work: Path, num_threads: int, *, new: bool, **facts_of_race: Any) -> Race:
     """The unfinished run of this machine, or a new one."""
-    path = work / "run.json"
+    path = work / f"run-{facts_of_race.get('models', 'models')}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {"machine": machine(), "threads": num_threads}
     if new or {name: known.get(name) for name in facts} != facts:
         known = facts | {"name": f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"}
         path.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    return Race(work, known["name"], num_threads)
+    return Race(work, known["name"], num_threads, **facts_of_race)
 
 
 def run_visits(race: Race, minutes: float, only: Sequence[str] | None) -> None:

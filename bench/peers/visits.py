@@ -23,9 +23,10 @@ from recording import machine
 from peers.contestants import ORACLE, SHORT, Contestant, Question
 from peers.environments import measured_commit, python_of
 from sdrt import arrays
+from sdrt.targets.reservations import VARIABLE
 
 PROGRAMS = Path(__file__).parent / "programs"
-PROMPT, GUIDANCE_SCALE, STRENGTH, SIZE = "a lighthouse on a cliff at dawn", 7.5, 0.5, 512
+PROMPT, GUIDANCE_SCALE, STRENGTH = "a lighthouse on a cliff at dawn", 7.5, 0.5
 INDUCTOR = "inductor"  # the folder of torch.compile's kernels
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -61,6 +62,12 @@ class Race:
     work: Path  # environments, models and images
     name: str
     num_threads: int
+    models: str = "models"  # the folder of the models in `work`
+    size: int = 512  # pixels, height and width
+    memory_limit: float = math.inf  # GiB of a process
+
+    def model(self, name: str) -> Path:
+        return self.work / self.models / name
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Ended:
 
 def visited(visit: Visit, race: Race) -> dict[str, Any]:
     """The row of a visit. A failure is a row too, with its reason."""
-    model = race.work / "models" / visit.contestant.model
+    model = race.model(visit.contestant.model)
     if visit.cold:
         evict(model)
         shutil.rmtree(race.work / INDUCTOR, ignore_errors=True)
@@ -122,19 +129,20 @@ def figures_of(report: Mapping[str, Any], begin: float) -> dict[str, Any]:
 
 def job_of(visit: Visit, race: Race) -> dict[str, Any]:
     """The job for `programs/protocol.py`."""
-    question, models = visit.question, race.work / "models"
+    question = visit.question
     return {
-        "model": str(models / visit.contestant.model),
-        "controlnet": str(models / "controlnet"),
-        "noise": str(models / "inputs" / "noise.npy"),
-        "image": str(models / "inputs" / "image.png"),
+        "model": str(race.model(visit.contestant.model)),
+        "controlnet": str(race.model("controlnet")),
+        "noise": str(race.model("inputs") / "noise.npy"),
+        "image": str(race.model("inputs") / "image.png"),
         "images": str(images_path(visit.contestant.name, question, race)),
         "first_steps": question.first_steps,
         "steps": question.steps,
         "kind": question.kind,
         "num_images": question.num_images,
         "num_threads": race.num_threads,
-        "size": SIZE,
+        "decode": question.decode,
+        "size": race.size,
         "prompt": PROMPT,
         "guidance_scale": GUIDANCE_SCALE,
         "strength": STRENGTH,
@@ -147,12 +155,14 @@ def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
     program = PROGRAMS / visit.contestant.program
     command = [python_of(race.work, visit.contestant.environment), program, json.dumps(job)]
     cache = {"TORCHINDUCTOR_CACHE_DIR": str(race.work / INDUCTOR)}
+    if math.isfinite(race.memory_limit):
+        cache[VARIABLE] = f"{race.memory_limit:g}GiB"
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begin = time.time()
         process = subprocess.Popen(
             command, stdout=out, stderr=err, env={**os.environ, **QUIET, **cache}
         )
-        error, usage = wait(process, begin + visit.contestant.time_limit)
+        error, usage = wait(process, begin + visit.contestant.time_limit, race.memory_limit)
         end = time.time()
         out.seek(0), err.seek(0)
         output, complaint = out.read().decode(), err.read().decode(errors="replace")
@@ -162,7 +172,7 @@ def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
 
 
 def wait(
-    process: subprocess.Popen[bytes], deadline: float
+    process: subprocess.Popen[bytes], deadline: float, most_gib: float = math.inf
 ) -> tuple[str | None, resource.struct_rusage]:
     """The reason why the process was ended early, or None, and its resource usage."""
     error = None
@@ -174,7 +184,19 @@ def wait(
         if error is None and time.time() > deadline:
             error = "it was ended at its time limit"
             process.kill()
+        if error is None and resident_gib(process.pid) > most_gib:
+            error = f"it needed more than {most_gib:g} GiB"
+            process.kill()
         time.sleep(0.05)
+
+
+def resident_gib(pid: int) -> float:
+    """The memory of a process; 0 if it has just ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * resource.getpagesize() / 2**30
 
 
 def evict(folder: Path) -> None:

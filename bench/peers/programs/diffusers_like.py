@@ -10,6 +10,10 @@ from PIL import Image
 from protocol import Generate, Generation, Job, bytes_of
 
 
+class StepsOver(Exception):  # noqa: N818 - it is no failure
+    """Raised after the last step of an image that is not decoded."""
+
+
 def generate_with(pipe: Any, job: Job) -> Generate:
     pipe.set_progress_bar_config(disable=True)
     image = Image.open(job.image).convert("RGB")
@@ -26,17 +30,22 @@ def generate_with(pipe: Any, job: Job) -> Generate:
 
         def on_step_end(pipe: Any, index: int, timestep: Any, values: dict) -> dict:
             generation.end_step()
+            if generation.over:
+                raise StepsOver(values["latents"])
             return values
 
-        images = pipe(
-            job.prompt,
-            num_inference_steps=generation.steps,
-            guidance_scale=job.guidance_scale,
-            num_images_per_prompt=job.num_images,
-            generator=[torch.Generator().manual_seed(i) for i in range(job.num_images)],
-            callback_on_step_end=on_step_end,
-            **inputs,
-        ).images
+        try:
+            images = pipe(
+                job.prompt,
+                num_inference_steps=generation.steps,
+                guidance_scale=job.guidance_scale,
+                num_images_per_prompt=job.num_images,
+                generator=[torch.Generator().manual_seed(i) for i in range(job.num_images)],
+                callback_on_step_end=on_step_end,
+                **inputs,
+            ).images
+        except StepsOver as over:
+            return over.args[0].float().numpy()
         return bytes_of(images)
 
     return generate

@@ -28,6 +28,7 @@ class Job:
     kind: str  # "text", "image" (image to image) or "control" (with a ControlNet)
     num_images: int
     num_threads: int
+    decode: bool  # if not, the last step's latents (B, 4, size/8, size/8) take the images' place
     size: int  # pixels, height and width
     prompt: str
     guidance_scale: float
@@ -44,12 +45,18 @@ class Generation:
     """One call of a pipeline, filled in while it runs."""
 
     steps: int
+    decode: bool = True
     begin: float = field(default_factory=time.time)
     step_ends: list[float] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # seconds, by sdrt's names
 
     def end_step(self, *_: object, **__: object) -> None:
         self.step_ends.append(time.time())
+
+    @property
+    def over(self) -> bool:
+        """True after the last step of an image that is not decoded."""
+        return not self.decode and len(self.step_ends) == self.steps
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with its seconds added to a stage."""
@@ -64,7 +71,7 @@ class Generation:
         return call
 
 
-Generate = Callable[[Generation], np.ndarray]  # images (B, H, W, 3) uint8
+Generate = Callable[[Generation], np.ndarray]  # images (B, H, W, 3) uint8, or latents
 
 
 def race(open_pipeline: Callable[[Job], Generate], packages: tuple[str, ...]) -> None:
@@ -74,7 +81,9 @@ def race(open_pipeline: Callable[[Job], Generate], packages: tuple[str, ...]) ->
     ready = time.time()
     report = {"ready": ready, "versions": versions_of(packages)}
     for name, steps in (("first", job.first_steps), ("warm", job.steps)):
-        generation = Generation(steps)
+        if not steps:
+            continue
+        generation = Generation(steps, job.decode)
         images = generate(generation)
         end = time.time()
         report[name] = {
@@ -83,6 +92,7 @@ def race(open_pipeline: Callable[[Job], Generate], packages: tuple[str, ...]) ->
             "end": end,
             "stages": generation.stages,
         }
+    report.setdefault("first", report["warm"])
     Path(job.images).parent.mkdir(parents=True, exist_ok=True)
     np.save(job.images, images)
     print(json.dumps(report), flush=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from diffusers import (
     ControlNetModel,
+    DiffusionPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
-    StableDiffusionPipeline,
 )
 from diffusers_like import generate_with
 from protocol import Generate, Job, race
 
 PIPELINES = {
-    "text": StableDiffusionPipeline,
+    "text": DiffusionPipeline,  # the class that the checkpoint names
     "image": StableDiffusionImg2ImgPipeline,
     "control": StableDiffusionControlNetPipeline,
 }

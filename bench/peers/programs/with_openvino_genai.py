@@ -54,9 +54,13 @@ def open_pipeline(job: Job) -> Generate:
         keywords = {"strength": job.strength}
 
     def generate(generation: Generation) -> np.ndarray:
+        latents: list[np.ndarray] = []
+
         def on_step_end(step: int, num_steps: int, latent: Any) -> bool:
             generation.end_step()
-            return False
+            if generation.over:
+                latents.append(np.array(latent.data))
+            return generation.over
 
         images = pipe.generate(
             *inputs,
@@ -71,7 +75,7 @@ def open_pipeline(job: Job) -> Generate:
         encoders = metrics.get_text_encoder_infer_duration()
         generation.stages["text_encoder"] = sum(encoders.values()) / 1000
         generation.stages["vae_decoder"] = metrics.get_vae_decoder_infer_duration() / 1000
-        return np.array(images.data)
+        return latents[0] if latents else np.array(images.data)
 
     return generate
 

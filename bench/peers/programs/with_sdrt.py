@@ -29,8 +29,11 @@ def open_pipeline(job: Job) -> Generate:
             num_images_per_prompt=job.num_images,
             **inputs,
         )
-        for _ in stream:
+        for step in stream:
             generation.end_step()
+            if generation.over:
+                stream.close()
+                return step.latents
         generation.stages |= stream.result.timings.seconds
         return bytes_of(stream.result.images)
 
