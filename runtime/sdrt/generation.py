@@ -18,8 +18,9 @@ from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
 from sdrt.stage import Stage
 from sdrt.text.encoding import EncodedPrompts, Indices, TextStates, encode_prompts
-from sdrt.text.prompts import ReadPrompts, TokenizerOf, read_prompts
+from sdrt.text.prompts import TokenizerOf, read_prompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import ReadPrompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
 from sdrt_engines.recent import Recent

@@ -29,7 +29,7 @@ from sdrt.targets.plan_record import (
     records_of,
     write_record,
 )
-from sdrt.text.prompts import MAX_CHUNKS
+from sdrt.text.versions import MAX_CHUNKS
 from sdrt_engines import Backend, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range

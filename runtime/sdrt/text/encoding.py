@@ -14,8 +14,8 @@ from sdrt.ask import Ask, Asks, Link
 from sdrt.errors import BundleError
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.chunks import Chunk
-from sdrt.text.prompts import EncoderPrompts, ReadPrompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import EncoderPrompts, ReadPrompts
 from sdrt_engines import Array
 
 Indices: TypeAlias = tuple[tuple[int, ...], ...]  # of versions, for each encoder and row

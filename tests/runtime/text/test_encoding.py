@@ -13,8 +13,9 @@ from sdrt.errors import RequestError
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.encoding import EncodedPrompts, TextStates, encode_prompts
-from sdrt.text.prompts import MAX_CHUNKS, MAX_ENCODED, Prompts, ReadPrompts, read_prompts
+from sdrt.text.prompts import Prompts, read_prompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import MAX_CHUNKS, MAX_ENCODED, ReadPrompts
 from sdrt_engines import Array, Signature
 from support.clip_folder import clip_vocabulary, write_clip_folder
 from support.onnx_writer import spec
