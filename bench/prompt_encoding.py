@@ -96,11 +96,11 @@ def memory(bundle: Path, target: str) -> Iterator[tuple[str, str, list[float], d
         with sdrt.Pipeline.open(bundle, target, **cache) as pipe:
             for number in range(20):  # what engines keep for their runs
                 seconds_to_encode(pipe, request(f"{number} {number}"))
-            before = resident_memory()
+            before = resident_memory() or 0
             for number in range(PROMPTS_IN_THE_CACHE):
                 seconds_to_encode(pipe, request(f"{number} {WORDS}"))
             gc.collect()
-            grown = (resident_memory() - before) / MIB
+            grown = ((resident_memory() or 0) - before) / MIB
             name = "without the cache" if size == 0 else "the cache"
             more = {"prompts": PROMPTS_IN_THE_CACHE, "bound, MiB": pipe._texts.max_bytes / MIB}
             yield f"memory after many prompts: {name}", "MiB", [grown], more

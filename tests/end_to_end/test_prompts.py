@@ -31,7 +31,7 @@ def pixels(name: str) -> np.ndarray:
 
 def texts(name: str) -> dict[str, str]:
     with Image.open(name) as image:
-        return {key: str(value) for key, value in image.info.items()}
+        return {str(key): str(value) for key, value in image.info.items()}
 
 
 def run(*arguments: str) -> None:
