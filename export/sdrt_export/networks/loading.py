@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -62,6 +63,9 @@ from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
 
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class ModelKind:
     """A part of a checkpoint as torch reads it, and the networks that it becomes."""
@@ -72,7 +76,7 @@ class ModelKind:
     networks: tuple[tuple[type[Network], ...], ...]
     derived: tuple[str, ...] = ()  # options that the class itself adds to its configuration
 
-    def from_config(self, folder: Path, options: Mapping[str, Any]) -> nn.Module:
+    def from_config(self, folder: Path, options: Mapping[str, Any] = NO_OPTIONS) -> nn.Module:
         """The model of the configuration in `folder` with these options of a text encoder, newly
         initialised."""
         if issubclass(self.model, ConfigMixin):  # of diffusers
