@@ -62,7 +62,6 @@ from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
 
-
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -217,7 +216,8 @@ def _parts_of_kind(checkpoint: Checkpoint, kind: PartKind) -> list[Part]:
 def table_of(encoder: nn.Module) -> str:
     """The name of a text encoder's table of tokens."""
     table = encoder.get_input_embeddings().weight
-    return next(name for name, weight in encoder.named_parameters() if weight is table)
+    name: str = next(name for name, weight in encoder.named_parameters() if weight is table)
+    return name
 
 
 def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list[Part]:
