@@ -13,6 +13,7 @@ from fuzzing import (
     of_requests,
     of_stopping,
     of_targets,
+    of_weights,
 )
 from fuzzing.bundles import Place
 from fuzzing.outcomes import Case
@@ -50,6 +51,7 @@ AREAS = (
     Area("configurations made to harm", of_files.configurations),
     Area("files made to harm", of_files.small_files_that_harm),
     Area("networks made to harm", of_files.networks),
+    Area("files of weights", of_weights.weights),
     Area("environments", of_processes.environments),
     Area("closed and full streams", of_processes.streams),
     Area("folders and limits", of_processes.folders),

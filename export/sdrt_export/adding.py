@@ -1,7 +1,8 @@
-"""Models added to an existing bundle: ControlNets and a tiny VAE."""
+"""Models added to an existing bundle: ControlNets, a tiny VAE, embeddings."""
 
 from __future__ import annotations
 
+import dataclasses
 from os import PathLike
 from pathlib import Path
 
@@ -12,8 +13,18 @@ from sdrt.bundle.manifest import MANIFEST_NAME, RESIDUALS, write_manifest
 from sdrt.bundle.writing import only_writer
 from sdrt.files.atomic import changed_folder
 from sdrt.files.json_fields import JsonFields
+from sdrt_export.adding_embeddings import (
+    files_of_encoders,
+    tokens_for_bundle,
+    write_extended_encoders,
+)
 from sdrt_export.checkpoints.controlnet import NO_CONTROLNETS, Sources, controlnets_from_sources
 from sdrt_export.checkpoints.controlnet_compatibility import Host
+from sdrt_export.checkpoints.embeddings import (
+    EmbeddingSources,
+    embeddings_from_sources,
+    records_of,
+)
 from sdrt_export.checkpoints.model_folder import Source
 from sdrt_export.checkpoints.parts import kind_of_family
 from sdrt_export.checkpoints.vae import tiny_vae_from_source
@@ -32,15 +43,18 @@ def add_to_bundle(
     *,
     controlnets: Sources = NO_CONTROLNETS,
     tiny_vae: Source | None = None,
+    embeddings: EmbeddingSources = (),
     replace: bool = False,
     weights: WeightStorage = "auto",
 ) -> Path:
-    """Exports ControlNets and a tiny VAE, folders or Hub ids, into a bundle; its other files stay.
+    """Exports ControlNets and a tiny VAE, folders or Hub ids, and embeddings into a bundle; its
+    other files stay, except those of text encoders, which embeddings extend.
 
     The bundle changes if all of them agree with torch, or not at all. Returns its path. Raises
     CheckpointError and ExportError as `export_checkpoint` does; BundleError if there is no bundle;
     ExportError if it has no controlled UNet, or already has such a model (unless `replace`).
     """
+    opened_embeddings = embeddings_from_sources(embeddings)
     tiny = () if tiny_vae is None else _TINY_VAE
     networks = (*map(names.controlnet, controlnets), *tiny)
     _require_room(Bundle.open(Path(bundle)), networks, replace)
@@ -48,11 +62,21 @@ def add_to_bundle(
         opened = Bundle.open(Path(bundle))  # again: another export may just have changed it
         _require_room(opened, networks, replace)
         additions = _additions(opened, controlnets, tiny_vae)
-        replaced = files_of_networks(opened.manifest, networks)
+        tokens = tokens_for_bundle(opened, opened_embeddings)
+        replaced = (
+            *files_of_networks(opened.manifest, networks),
+            *(files_of_encoders(opened) if tokens else ()),
+        )
         with changed_folder(opened.root, last=MANIFEST_NAME, obsolete=replaced) as draft:
             exported = tuple(components_of_additions(additions, draft, weights, report))
             components = [in_free_folder(component, draft, opened.root) for component in exported]
-            write_manifest(draft, manifest_with(opened.manifest, components, replaced, draft))
+            family, encoders = write_extended_encoders(opened, tokens, draft)
+            manifest = dataclasses.replace(
+                opened.manifest,
+                family=family,
+                merged=(*opened.manifest.merged, *records_of(opened_embeddings)),
+            )
+            write_manifest(draft, manifest_with(manifest, components, replaced, draft, encoders))
     return Path(bundle)
 
 

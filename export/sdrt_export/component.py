@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from sdrt.bundle.file_records import sealed_file
 from sdrt.bundle.manifest import Component
-from sdrt_export.checkpoints.parts import CONFIG_NAME
+from sdrt_export.networks.extended_table import ExtendedTable
 from sdrt_export.networks.loading import Part
 from sdrt_export.networks.network import Network
 from sdrt_export.options import Report, WeightStorage, WeightType
@@ -46,7 +45,7 @@ def export_part(
         values = Rounded(part.name, values)
     stored = _storage(weights, networks[0], values)
     files = write_variants(networks, folder, stored, values)
-    shutil.copyfile(part.config, folder / CONFIG_NAME)
+    part.write_config(folder)
     report(f"{part.name}: comparing with torch")
     records = {path: sealed_file(bundle, path) for paths in files for path in paths}
     return tuple(
@@ -81,4 +80,7 @@ def _storage(
 ) -> WeightType:
     if option != "auto":
         return option
-    return "fp16" if all_fit_half(weights, network.model.state_dict()) else "fp32"
+    names = set(network.model.state_dict())
+    if isinstance(weights, ExtendedTable):
+        names.remove(weights.table)  # new rows do not decide about all other weights
+    return "fp16" if all_fit_half(weights, names) else "fp32"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sdrt.errors import BundleError
 from sdrt.files.atomic import appearing_folder
 from sdrt.files.json_fields import within
 from sdrt.notes import Note
-from sdrt.parameters import check_recommended
+from sdrt.recommended import check_recommended
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
 from sdrt_export.checkpoints.controlnet import (
     NO_CONTROLNETS,
@@ -27,8 +28,12 @@ from sdrt_export.checkpoints.controlnet import (
     controlnets_from_sources,
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
+from sdrt_export.checkpoints.embeddings import EmbeddingSources
+from sdrt_export.checkpoints.loras import Loras, loras_from_sources
 from sdrt_export.checkpoints.model_folder import Source
+from sdrt_export.checkpoints.new_tokens import write_tokens
 from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
+from sdrt_export.checkpoints.text_encoders import with_embeddings
 from sdrt_export.checkpoints.vae import (
     note_on_other_scale,
     tiny_vae_from_source,
@@ -56,6 +61,8 @@ def export_checkpoint(
     replace: bool = False,
     weights: WeightStorage = "auto",
     controlnets: Sources = NO_CONTROLNETS,
+    loras: Loras = (),
+    embeddings: EmbeddingSources = (),
     vae: Source | None = None,
     tiny_vae: Source | None = None,
     prediction_type: Prediction | None = None,
@@ -65,31 +72,21 @@ def export_checkpoint(
 
     Every network is compared with torch; the bundle appears if all of them agree, or not at all.
     `weights` sets how weights are stored; computation is in float32. "fp16" halves the files, which
-    then open faster; "auto" does so for networks whose weights it does not change. `controlnets`
-    are folders, files or Hub ids by name, in addition to those in the checkpoint. `vae` replaces
-    the checkpoint's, `tiny_vae` (TAESD) is one that requests may choose; both are folders, files or
-    Hub ids. `prediction_type` overrides what a single file records or seems to be. Progress is
-    shown if stderr is a terminal. `on_note` is called with each part of the checkpoint that is left
-    out, what may be wrong with its VAE, and what is assumed about a file.
+    then open faster; "auto" does so for networks whose weights it does not change. `controlnets`,
+    by name, and `tiny_vae` (TAESD) are added, `vae` replaces the checkpoint's: folders, files or
+    Hub ids. `loras` are files, with scales in pairs or in a dict; `embeddings` files, or pairs of
+    name and file. `prediction_type` is for single files. `on_note` takes what is left out or assumed.
 
-    Returns the bundle's path. Raises CheckpointError for a model that is missing, broken, of a kind
-    that sdrt does not export, or does not fit the others; ExportError for a network whose outputs
-    differ from torch's; SdrtError if `output` exists (unless `replace`) or cannot be written.
+    CheckpointError and FileError for what is broken or does not fit, ExportError for a network that
+    differs from torch, SdrtError if `output` exists (unless `replace`) or cannot be written.
     """
     own = checkpoint_from_source(source, prediction=prediction_type, vae_elsewhere=vae is not None)
-    checkpoint = own if vae is None else with_other_vae(own, vae)
-    additions = Additions(
-        _controlnets_to_add(checkpoint, controlnets),
-        None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
-    )
+    checkpoint = with_embeddings(_with_loras(_with_vae(own, vae), loras), embeddings)
+    additions = _additions(checkpoint, controlnets, tiny_vae)
     defaults = _defaults_of(checkpoint)
     for note in _notes_on(checkpoint, own):
         on_note(note)
-    with (
-        shown_progress() as report,
-        _only_writer_of_old(Path(output), report),
-        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
-    ):
+    with _new_bundle(output, replace) as (bundle, report):
         components = (
             *components_of_checkpoint(checkpoint, bundle, weights, report),
             *components_of_additions(additions, bundle, weights, report),
@@ -97,6 +94,16 @@ def export_checkpoint(
         _copy_small_files(checkpoint, bundle)
         write_manifest(bundle, manifest_of(checkpoint, components, defaults, bundle))
     return Path(output)
+
+
+def _with_vae(checkpoint: Checkpoint, vae: Source | None) -> Checkpoint:
+    return checkpoint if vae is None else with_other_vae(checkpoint, vae)
+
+
+def _with_loras(checkpoint: Checkpoint, sources: Loras) -> Checkpoint:
+    loras = loras_from_sources(sources)
+    records = tuple(each.record for each in loras)
+    return dataclasses.replace(checkpoint, loras=loras, merged=(*checkpoint.merged, *records))
 
 
 def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
@@ -109,11 +116,29 @@ def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
         yield note_on_other_scale(checkpoint.vae, checkpoint.family.latents, own.family.latents)
 
 
+@contextmanager
+def _new_bundle(output: str | PathLike[str], replace: bool) -> Iterator[tuple[Path, Report]]:
+    """The folder of a new bundle to fill, and the function that shows progress on a terminal."""
+    with (
+        shown_progress() as report,
+        _only_writer_of_old(Path(output), report),
+        appearing_folder(output, replace=replace, proof=MANIFEST_NAME) as bundle,
+    ):
+        yield bundle, report
+
+
 def _only_writer_of_old(output: Path, report: Report) -> AbstractContextManager[None]:
     """Waits for builds in the bundle that is replaced, if there is one."""
     if not (output / MANIFEST_NAME).is_file():
         return nullcontext()
     return only_writer(output, lambda: report(WAITING))
+
+
+def _additions(checkpoint: Checkpoint, controlnets: Sources, tiny_vae: Source | None) -> Additions:
+    return Additions(
+        _controlnets_to_add(checkpoint, controlnets),
+        None if tiny_vae is None else tiny_vae_from_source(tiny_vae, checkpoint.family),
+    )
 
 
 def _controlnets_to_add(
@@ -135,6 +160,9 @@ def _copy_small_files(checkpoint: Checkpoint, bundle: Path) -> None:
     folders = checkpoint.kind.copied_folders
     for name in folders:
         shutil.copytree(checkpoint.folder / name, bundle / name)
+    for part in checkpoint.kind.parts_for("text encoder"):
+        if part.tokenizer is not None and part.folder in checkpoint.tokens:
+            write_tokens(bundle / part.tokenizer, checkpoint.tokens[part.folder])
     exported = {*folders, *(part.folder for part in checkpoint.kind.parts)}
     index = fields_from_file(checkpoint.folder / MODEL_INDEX).values
     for name, value in index.items():

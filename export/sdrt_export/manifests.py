@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -30,26 +30,33 @@ def manifest_of(
         tools=_tools(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         defaults=defaults,
+        merged=checkpoint.merged,
     )
 
 
 def manifest_with(
-    manifest: Manifest, components: Iterable[Component], replaced: Collection[str], draft: Path
+    manifest: Manifest,
+    added: Sequence[Component],
+    replaced: Collection[str],
+    draft: Path,
+    edited: Sequence[Component] = (),
 ) -> Manifest:
-    """The manifest with `components`, whose files are in `draft`.
+    """The manifest with networks whose files are in `draft`: exported ones that are `added`, and
+    `edited` ones, which were exported before.
 
     They replace their namesakes, whose files are `replaced`.
     """
-    tools = _tools()
+    tools = _tools() if added else manifest.tools
     others = {} if tools == manifest.tools else tools
-    added = [dataclasses.replace(component, tools=others) for component in components]
-    taken = {component.name for component in added}
+    written = [*edited, *(dataclasses.replace(each, tools=others) for each in added)]
+    new = {each.name: each for each in written}
+    kept = [new.pop(each.name, each) for each in manifest.components]
     return dataclasses.replace(
         manifest,
-        components=(*(c for c in manifest.components if c.name not in taken), *added),
+        components=(*kept, *new.values()),
         files=(
             *(file for file in manifest.files if file.path not in replaced),
-            *_other_records(added, draft),
+            *_other_records(written, draft),
         ),
     )
 

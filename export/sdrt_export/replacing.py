@@ -28,14 +28,19 @@ def files_of_networks(manifest: Manifest, names: Iterable[str]) -> tuple[str, ..
 def in_free_folder(component: Component, draft: Path, root: Path) -> Component:
     """The component after its folder in `draft` got a name that is free in `root`."""
     old = _folder(component.model)
-    candidates = itertools.chain([old], (f"{old}-{number}" for number in itertools.count(2)))
-    new = next(name for name in candidates if not (root / name).exists())
+    new = free_name(old, root)
     if new == old:
         return component
     (draft / old).rename(draft / new)
     files = tuple(_moved(file, old, new) for file in component.files)
     model = files[[file.path for file in component.files].index(component.model)].path
     return dataclasses.replace(component, model=model, files=files)
+
+
+def free_name(name: str, root: Path) -> str:
+    """A name that no entry of `root` has: this one or, for instance, `name-2`."""
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(each for each in candidates if not (root / each).exists())
 
 
 def _folder(path: str) -> str:

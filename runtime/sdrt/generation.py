@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from sdrt.ask import Answer, Ask, Asks, Run, answered
+from sdrt.ask import Answer, Ask, Run, answered
 from sdrt.denoising.conditioning import conditioning_from_text
 from sdrt.denoising.controlnets import ControlChain
 from sdrt.denoising.denoiser import Denoiser
@@ -17,9 +17,12 @@ from sdrt.notes import Note
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
 from sdrt.stage import Stage
-from sdrt.text.encoding import TokenizerOf, encode_prompts
+from sdrt.text.encoding import EncodedPrompts, TextStates, encode_prompts
+from sdrt.text.prompts import ReadPrompts, TokenizerOf, read_prompts
+from sdrt.text.text_cache import TextCache
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
+from sdrt_engines.recent import Recent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,22 +31,34 @@ Images: TypeAlias = "tuple[Image, ...]"
 # Yields asks and steps, is sent an answer for an ask and None for a step, returns the result.
 Events: TypeAlias = Generator[Ask | Step, Answer | None, Result]
 _Work: TypeAlias = Generator[Ask | Step, Answer | None, tuple[Array, Images]]
+_NUM_DENOISERS = 4  # kept ready for edited prompts, with what they upload
 
 
 class Generation:
     """A job with all of its state. It asks for each network's run without knowing the engines.
 
-    `run` answers the asks of previews, which a caller may want at any time.
+    `run` answers the asks of previews, which a caller may want at any time. RequestError for
+    prompts that cannot be encoded.
     """
 
     def __init__(
-        self, job: Job, signatures: Mapping[str, Signature], tokenizer_of: TokenizerOf, run: Run
+        self,
+        job: Job,
+        signatures: Mapping[str, Signature],
+        tokenizer_of: TokenizerOf,
+        run: Run,
+        texts: TextCache,
     ) -> None:
         self.job = job
         self.clock = Clock()
-        self._signatures, self._tokenizer_of, self._run = signatures, tokenizer_of, run
+        self._signatures, self._run, self._texts = signatures, run, texts
         self._noise = BatchNoise(job.seeds)
-        self._notes = [*job.notes]
+        self._prompts = {
+            stage: _prompts_of(stage, signatures, tokenizer_of)
+            for stage in filter(None, (job.base, job.refiner))
+        }
+        of_prompts = (note for prompts in self._prompts.values() for note in prompts.notes)
+        self._notes = list(dict.fromkeys((*job.notes, *of_prompts)))
         self._ran_on, self._num_steps = "", 0
 
     def add_note(self, note: Note) -> None:
@@ -101,13 +116,23 @@ class Generation:
             job.start, latents, steps.schedule, steps.first, self._draw, job.autoencoder
         )
 
-    def _denoiser(self, stage: Stage, start: Start) -> Asks[Denoiser]:
+    def _denoisers(
+        self, stage: Stage, start: Start, text: EncodedPrompts
+    ) -> Callable[[int], Denoiser]:
+        """The denoiser of each call: edited prompts give it another text."""
+        made = Recent[Denoiser](_NUM_DENOISERS)
+
+        def denoiser_at(call: int) -> Denoiser:
+            versions = text.versions_at(stage.first_call + call)
+            return made.get_or_make(
+                versions, lambda: self._denoiser(stage, start, text.states_of(versions))
+            )
+
+        return denoiser_at
+
+    def _denoiser(self, stage: Stage, start: Start, text: TextStates) -> Denoiser:
         """The denoiser with its text, guidance, control and mask."""
         request = self.job.request
-        text = yield from encode_prompts(
-            stage.prompts, stage.family.text, self._signatures, self._tokenizer_of
-        )
-        self._notes += [note for note in text.notes if note not in self._notes]
         signature = self._signatures[stage.denoiser]
         conditioning = conditioning_from_text(
             text,
@@ -134,13 +159,14 @@ class Generation:
 
     def _denoised(self, stage: Stage, start: Start) -> Generator[Ask | Step, Answer | None, Array]:
         """Answers the sampler's calls with the model's predictions; returns the last latents."""
-        denoiser = yield from self._denoiser(stage, start)
+        text = yield from encode_prompts(self._prompts[stage], self._texts)
+        denoiser_at = self._denoisers(stage, start, text)
         stop, num_calls = stage.steps.stop, 0
         sampler = stage.schedule.run(start.latents, self._draw, start.index, stop)
         event = next(sampler)
         while True:
             if isinstance(event, Call):
-                call, reply = event, (yield from denoiser.predict(event, num_calls))
+                call, reply = event, (yield from denoiser_at(num_calls).predict(event, num_calls))
                 prediction = reply
                 num_calls += 1
             else:
@@ -159,6 +185,14 @@ class Generation:
     def _preview(self, stage: Stage, call: Call, prediction: Array, index: int) -> Images:
         denoised = stage.schedule.denoised(call.sample, prediction, index)
         return answered(self.job.preview.decode(denoised), self._run)
+
+
+def _prompts_of(
+    stage: Stage, signatures: Mapping[str, Signature], tokenizer_of: TokenizerOf
+) -> ReadPrompts:
+    prompts = read_prompts(stage.prompts, stage.family.text, signatures, tokenizer_of)
+    prompts.require_fitting(signatures[stage.denoiser])
+    return prompts
 
 
 def run_alone(events: Events, run: Run) -> Generator[Step, None, Result]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-from sdrt.errors import BundleError, did_you_mean, quoted
 from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
 
 MAX_SIDE = 8192  # pixels
@@ -15,6 +14,7 @@ MAX_SEED = 2**64 - 1
 MAX_IMAGES = 1024  # in one request
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 VaeVariant: TypeAlias = Literal["tiny"]
+PromptSyntax: TypeAlias = Literal["plain", "a1111"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,15 @@ PARAMETERS = (
         "what the images should not show, for the second text encoder",
         "the negative prompt",
         a1111="SDXL negative prompt 2",
+    ),
+    Parameter(
+        "prompt_syntax",
+        OneOf(get_args(PromptSyntax)),
+        "how prompts are read: as words only, cut to the text encoder's length, or in A1111's "
+        "language, with weights, edits and any length",
+        "plain",
+        a1111="Prompt syntax",
+        aliases=("syntax", "prompt_parser"),
     ),
     Parameter(
         "num_inference_steps",
@@ -289,17 +298,3 @@ ALIASES: Mapping[str, str | tuple[str, ...]] = {  # words of other programs
     "size": ("width", "height"),
     **{alias: parameter.name for parameter in PARAMETERS for alias in parameter.aliases},
 }
-RECOMMENDED: Mapping[str, Between] = {  # parameters that a bundle may hold defaults for
-    parameter.name: parameter.kind
-    for parameter in PARAMETERS
-    if parameter.recommended and isinstance(parameter.kind, Between)
-}
-
-
-def check_recommended(defaults: Mapping[str, Any]) -> None:
-    """Raises `BundleError` for a default that no bundle may hold, or that is out of its range."""
-    for name, value in defaults.items():
-        if name not in RECOMMENDED:
-            raise BundleError(f"defaults.{name}: unknown, {did_you_mean(name, RECOMMENDED)}")
-        if value not in RECOMMENDED[name]:
-            raise BundleError(f"defaults.{name}: got {quoted(value)}, expected {RECOMMENDED[name]}")

@@ -35,6 +35,7 @@ from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
+from sdrt.text.text_cache import MAX_BYTES, TextCache
 from sdrt.timings import LOADING
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
@@ -64,9 +65,13 @@ class Pipeline(Inherited):
     """
 
     def __init__(
-        self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
+        self,
+        bundle: Bundle,
+        resolution: Resolution,
+        engines: Mapping[str, Engine] | None = None,
+        text_cache: int = MAX_BYTES,
     ) -> None:
-        """`engines` replace the bundle's own, by component name."""
+        """`engines` replace the bundle's own, by component name; `text_cache` as in `open`."""
         super().__init__()
         self.bundle = bundle
         self._resolution = resolution
@@ -75,6 +80,7 @@ class Pipeline(Inherited):
             name: component.signature for name, component in bundle.components.items()
         } | {name: engine.signature for name, engine in (engines or {}).items()}
         self._tokenizers: dict[str, ClipTokenizer] = {}
+        self._texts = TextCache(text_cache)
         self._changing = threading.Lock()
         self._closed = False
 
@@ -85,23 +91,25 @@ class Pipeline(Inherited):
         target: str = "auto",
         num_threads: int | None = None,
         refiner: str | PathLike[str] | None = None,
+        text_cache: int = MAX_BYTES,
     ) -> Pipeline:
         """Opens a bundle folder, or `"demo"`; engines are loaded when a request first needs them.
 
         Under "auto" a request whose target fails continues on the next fastest, as do later
         requests. `num_threads` is for targets on the CPU, which by default use every physical core,
         or under "auto" as many as `sdrt tune` found best. `refiner` is a second bundle on the same
-        target: it takes the last steps of each image, from `refiner_start` on. Warns if `sdrt tune`
-        found the target slower than the same one in float32. Raises `BundleError` for a missing or
-        broken bundle or a refiner of other latents, `TargetError` for a target that does not open
-        or cannot use `num_threads`.
+        target: it takes the last steps of each image, from `refiner_start` on. `text_cache` bounds
+        the bytes that are kept of recent prompts, which are not encoded again; 0 keeps none. Warns
+        if `sdrt tune` found the target slower than the same one in float32. Raises `BundleError`
+        for a missing or broken bundle or a refiner of other latents, `TargetError` for a target
+        that does not open or cannot use `num_threads`.
         """
         opened = Bundle.open(bundle)
         if refiner is not None:
             opened = opened.refined_by(Bundle.open(refiner))
         resolution = resolve(opened, target, num_threads=num_threads)
         warn_if_slower(opened, resolution.target)
-        return cls(opened, resolution)
+        return cls(opened, resolution, text_cache=text_cache)
 
     @property
     def target(self) -> Target:
@@ -168,7 +176,7 @@ class Pipeline(Inherited):
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
         job = job_from_request(request, self.bundle, self._signatures, self._require_fitting)
-        return Generation(job, self._signatures, self._tokenizer, self._answer)
+        return Generation(job, self._signatures, self._tokenizer, self._answer, self._texts)
 
     @property
     def engines(self) -> Engines:
@@ -253,9 +261,11 @@ class Pipeline(Inherited):
                 failed.give_up()  # first: the next target may need the memory
             finally:
                 self._resolution, self._engines = resolution, Engines(self.bundle, resolution)
+                self._texts = TextCache(self._texts.max_bytes)
 
     def _begin_in_child(self) -> None:
         self._changing = threading.Lock()
+        self._texts = TextCache(self._texts.max_bytes)
 
     def __reduce__(self) -> NoReturn:
         raise SdrtError(

@@ -19,6 +19,7 @@ from sdrt.parameters import (
     MAX_SEED,
     PARAMETER,
     PARAMETERS,
+    PromptSyntax,
     Resize,
     VaeVariant,
 )
@@ -47,6 +48,7 @@ class Request:
     prompt_2: str | Sequence[str] | None = None
     negative_prompt: str | Sequence[str] | None = None
     negative_prompt_2: str | Sequence[str] | None = None
+    prompt_syntax: PromptSyntax = "plain"
     height: int | None = None
     width: int | None = None
     num_inference_steps: int | None = None
@@ -225,6 +227,7 @@ class RequestOptions(TypedDict, total=False):
     prompt_2: str | Sequence[str] | None
     negative_prompt: str | Sequence[str] | None
     negative_prompt_2: str | Sequence[str] | None
+    prompt_syntax: PromptSyntax
     height: int | None
     width: int | None
     num_inference_steps: int | None

@@ -12,6 +12,7 @@ from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, size_of_input
+from sdrt.text.a1111 import notes_on_prompt
 from sdrt.time_ids import NEGATIVE_FIELDS, without_effect
 
 _SYNTAX = re.compile(r"<\w+:[^<>\n]*>|\([^()\n]*:\s*\d[\d.]*\s*\)")  # <lora:a:0.8>, (red:1.5)
@@ -98,20 +99,24 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
 
 
 def _prompt_syntax(request: Request) -> Iterator[Note]:
-    """Tags and weights of A1111's, which diffusers reads as words, too."""
+    """Tags and weights of A1111's, which diffusers reads as words, too; in A1111's syntax what
+    sdrt does not do of it."""
     for name, prompts in (
         ("prompt", request.prompts),
         ("prompt_2", request.prompts_2 if request.prompt_2 else ()),
         ("negative_prompt", request.negative_prompts),
         ("negative_prompt_2", request.negative_prompts_2 if request.negative_prompt_2 else ()),
     ):
-        texts = filter(None, prompts)
-        found = next(filter(None, map(_SYNTAX.search, texts)), None)
-        if found is not None:
+        texts = dict.fromkeys(filter(None, prompts))
+        if request.prompt_syntax == "a1111":
+            for text in texts:
+                yield from notes_on_prompt(name, text)
+        elif found := next(filter(None, map(_SYNTAX.search, texts)), None):
             yield Note(
                 "prompt_syntax",
                 name,
-                f"{name}: {found[0][:_LONG]!r} is read as words: weights and tags have no meaning",
+                f"{name}: {found[0][:_LONG]!r} is read as words: weights and tags have no meaning "
+                "(prompt_syntax 'a1111' reads weights)",
             )
 
 

@@ -79,7 +79,8 @@ class Step:
     _preview: Callable[[], tuple[Image, ...]] = field(repr=False)
 
     def preview(self) -> tuple[Image, ...]:
-        """The images as the model currently predicts them; each call runs the VAE decoder once."""
+        """The images as the model currently predicts them; each call runs a VAE decoder once: the
+        tiny one if the bundle has one."""
         return self._preview()
 
 

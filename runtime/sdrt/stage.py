@@ -16,7 +16,7 @@ from sdrt.images.framing import Size
 from sdrt.request import Request
 from sdrt.resolving import Settings
 from sdrt.scheduling import Steps
-from sdrt.text.encoding import Prompts
+from sdrt.text.prompts import Prompts
 from sdrt.time_ids import TimeIds, time_ids_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Stage:
     guidance_scale: float
     denoiser: str
     controlnets: tuple[ControlNet, ...] = ()
+    first_call: int = 0  # the calls of an earlier stage, which edited prompts count
 
     @property
     def schedule(self) -> Schedule:
@@ -52,7 +53,7 @@ def stage_of(
     return Stage(
         family=family,
         steps=settings.steps,
-        prompts=_prompts(request, family.text, branches),
+        prompts=_prompts(request, family.text, branches, settings.steps),
         branches=branches,
         time_ids=time_ids_of(request, size, family.denoiser, task),
         guidance_scale=settings.guidance_scale,
@@ -74,6 +75,7 @@ def refiner_stage(request: Request, settings: Settings, size: Size, bundle: Bund
         family=replace(stage.family, text=stage.family.text.renamed(names.of_refiner)),
         steps=settings.refiner_steps,
         denoiser=names.of_refiner(stage.denoiser),
+        first_call=settings.steps.num_calls,
     )
 
 
@@ -87,16 +89,20 @@ def require_supported(family: Family) -> None:
 
 
 def _prompts(
-    request: Request, text: TextRecipe, branches: tuple[Branch, ...]
+    request: Request, text: TextRecipe, branches: tuple[Branch, ...], steps: Steps
 ) -> tuple[Prompts, ...]:
     """The texts of each encoder: the second one may have its own."""
     negative = "negative" in branches
+    clip_skip = request.clip_skip or 0
     if request.negative_prompt is None and text.missing_negative == "encode":
         request = replace(request, negative_prompt="")
     first = Prompts(
         request.prompts,
         request.negative_prompts if negative else (),
-        clip_skip=request.clip_skip or 0,
+        clip_skip=clip_skip,
+        negative_clip_skip=clip_skip if request.prompt_syntax == "a1111" else 0,
+        syntax=request.prompt_syntax,
+        num_steps=steps.num_inference_steps * steps.schedule.calls_per_step,
     )
     second = replace(
         first,

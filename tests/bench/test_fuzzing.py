@@ -74,7 +74,9 @@ def test_a_manifest_is_sealed_again_with_the_hashes_of_changed_files(place: Plac
     assert Bundle.open(bundle).manifest.source == "me"
 
 
-@pytest.mark.parametrize("name", ["every bit of its defaults", "keywords next to a Request"])
+@pytest.mark.parametrize(
+    "name", ["every bit of its defaults", "keywords next to a Request", "files of weights"]
+)
 def test_an_area_has_no_bad_case(name: str, place: Place) -> None:
     (area,) = (area for area in AREAS if area.name == name)
     kinds = Counter(case.kind for case in area.cases(place))

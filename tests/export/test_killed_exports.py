@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdrt.bundle.file_records import verify_file
@@ -14,6 +15,7 @@ from sdrt.bundle.writing import only_writer
 from sdrt_export.adding import add_to_bundle
 from sdrt_export.exporting import export_checkpoint
 from support.kill_points import killed_at_each_step
+from support.weights_files import write_weights
 
 pytestmark = pytest.mark.export
 
@@ -66,6 +68,12 @@ def test_a_replacing_export(
     assert_old_or_new(
         folder, tmp_path, lambda: export_checkpoint(checkpoint, folder / "b", replace=True)
     )
+
+
+def test_embeddings_into_a_bundle(folder: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((2, 8), np.float32)
+    bad = write_weights(tmp_path / "bad.safetensors", {"emb_params": values})
+    assert_old_or_new(folder, tmp_path, lambda: add_to_bundle(folder / "b", embeddings=[bad]))
 
 
 @pytest.mark.parametrize("name", ["more", "edges"])

@@ -80,7 +80,7 @@ def image_case(recipe: str, scheduler: str | None, masked: bool = False, **optio
 CASES = [
     case("classic"),
     case("classic", "euler_a", prompt=[CIRCLE, STAR], width=48, height=24),
-    case("deep", width=72, height=40),
+    pytest.param(case("deep", width=72, height=40), marks=pytest.mark.full),  # TAESD's own size
     case("xl"),
     # diffusers draws no noise for latents without a distribution: later draws would differ
     image_case("classic", "euler_a", strength=0.6, num_images_per_prompt=2),

@@ -107,7 +107,7 @@ def test_a_truncated_prompt_is_noted_with_what_was_cut_off(pipe: sdrt.Pipeline, 
         "prompt_truncated",
         field,
         f"{field}: longer than the 77 tokens that the text encoder reads: this part has no "
-        "influence on the image: 'on a blue ground'",
+        "influence on the image: 'on a blue ground' (prompt_syntax 'a1111' reads all of it)",
     )
 
 
@@ -155,7 +155,10 @@ def test_weights_and_tags_are_read_as_words(
 ) -> None:
     (note,) = notes(pipe, prompt, negative_prompt=negative)
     assert (note.code, note.field) == ("prompt_syntax", field)
-    assert note.message == (f"{field}: {quoted} is read as words: weights and tags have no meaning")
+    assert note.message == (
+        f"{field}: {quoted} is read as words: weights and tags have no meaning "
+        "(prompt_syntax 'a1111' reads weights)"
+    )
 
 
 def test_brackets_alone_are_words(pipe: sdrt.Pipeline) -> None:

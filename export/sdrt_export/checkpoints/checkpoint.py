@@ -6,12 +6,13 @@ Nothing here imports torch, so bad input is reported at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from os import PathLike
 from pathlib import Path
 
 from sdrt.adapters.found import Prediction
+from sdrt.bundle.manifest import Merged
 from sdrt.bundle.optimum_folder import MODEL_INDEX, MODEL_NAME
 from sdrt.families.family import Family
 from sdrt.notes import Note
@@ -24,7 +25,9 @@ from sdrt_export.checkpoints.controlnet import (
 )
 from sdrt_export.checkpoints.controlnet_compatibility import host_of_folder
 from sdrt_export.checkpoints.hub import FilesWanted, folder_from_hub, is_hub_id
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.model_folder import ModelFolder
+from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import KINDS, SCHEDULER_CONFIG, CheckpointKind, PartKind
 from sdrt_export.checkpoints.single_file import single_file
 from sdrt_export.checkpoints.small_files import write_small_files
@@ -56,6 +59,10 @@ class Checkpoint:
     controlnets: tuple[ControlNetCheckpoint, ...]  # in its folders
     vae: ModelFolder | None = None  # in place of its own
     notes: tuple[Note, ...] = ()  # on a single file
+    # Those that embeddings add, by the folder of the text encoder.
+    tokens: Mapping[str, NewTokens] = field(default_factory=dict)
+    loras: tuple[ScaledLora, ...] = ()  # in the order in which they are merged
+    merged: tuple[Merged, ...] = ()  # records of its LoRAs and embeddings
 
 
 @unreadable_as_checkpoint_error()

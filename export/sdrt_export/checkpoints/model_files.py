@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,31 +65,54 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
 
 
 def tiny_vae_in_file(path: Path) -> ModelFile:
-    """The tiny autoencoder in a file that holds both halves.
+    """The tiny autoencoder in a file with both halves, or in TAESD's two files, of which this is
+    one.
 
-    CheckpointError if there is none, or half of one.
+    CheckpointError if there is none, or only half of one.
     """
+    _, found = first = _tiny_vae_in(path)
+    halves = [first]
+    if found.encoder is None or found.decoder is None:
+        halves.append(_tiny_vae_in(_file_of_other_half(path, found)))
+    names: dict[str, Key] = {}
+    for file, half in halves:
+        names |= _names_of_tiny_vae(file, half)
+    files = tuple(str(file.path.absolute()) for file, _ in halves)
+    config = {**TAESD, "latent_channels": found.latent_channels}
+    return ModelFile(config, Weights(None, files, names=names))
+
+
+def _tiny_vae_in(path: Path) -> tuple[SafetensorsFile, TinyVaeFile]:
     file, found = recognised_file(path)
     if not isinstance(found, TinyVaeFile):
         raise refusal_as(path, found, "a tiny VAE")
-    if found.encoder is None or found.decoder is None:
+    return file, found
+
+
+def _file_of_other_half(path: Path, found: TinyVaeFile) -> Path:
+    """The file next to `path` that is called "encoder" where that is called "decoder"."""
+    half, other = ("decoder", "encoder") if found.encoder is None else ("encoder", "decoder")
+    sibling = path.with_name(path.name.replace(half, other))
+    if sibling == path or not sibling.is_file():
         raise CheckpointError(
-            f"'{path}' is {found.title}, expected both halves in one file: give a diffusers folder "
+            f"'{path}' is {found.title}: put its {other} next to it, in a file such as "
+            f"taesd_{other}.safetensors for taesd_{half}.safetensors, or give a diffusers folder "
             "or Hub id, such as 'madebyollin/taesd'"
         )
-    names = dict(_names_of_tiny_vae(file, found.layout, found.encoder, found.decoder))
-    config = {**TAESD, "latent_channels": found.latent_channels}
-    return ModelFile(config, weights_of(file, names))
+    return sibling
 
 
-def _names_of_tiny_vae(
-    file: SafetensorsFile, layout: str, encoder: str, decoder: str
-) -> Iterator[tuple[str, Key]]:
-    if layout == "diffusers":
-        yield from same_names(file.tensors).items()
-    else:
-        yield from names_after(encoder, file.tensors, taesd_encoder_names).items()
-        yield from names_after(decoder, file.tensors, taesd_decoder_names).items()
+def _names_of_tiny_vae(file: SafetensorsFile, half: TinyVaeFile) -> dict[str, Key]:
+    """The weights in that file: of both halves, or of one."""
+    names: dict[str, Key] = {}
+    if half.layout == "diffusers":
+        names |= same_names(file.tensors)
+    elif half.encoder is not None:
+        names |= names_after(half.encoder, file.tensors, taesd_encoder_names)
+    if half.layout == "taesd" and half.decoder is not None:
+        names |= names_after(half.decoder, file.tensors, taesd_decoder_names)
+    path = str(file.path.absolute())
+    return {name: replace(key, file=path) for name, key in names.items()}
 
 
 def controlnet_in_file(path: Path, unet: Config) -> ModelFile:

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -23,11 +26,16 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.adapters.lora_on_models import changes_of
+from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.families.family import LatentSpace
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.model_folder import ModelFolder
+from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.checkpoints.parts import (
+    CONFIG_NAME,
     CONTROLNET,
     CONTROLNET_XL,
     OTHER_VAE,
@@ -40,12 +48,15 @@ from sdrt_export.checkpoints.parts import (
     VAE,
     PartKind,
 )
+from sdrt_export.checkpoints.text_encoders import options_of_encoder
 from sdrt_export.checkpoints.weights_files import Weights
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.controlnet import ControlledUNet, ControlNet
 from sdrt_export.networks.empty_model import empty_model
+from sdrt_export.networks.extended_table import ExtendedTable
+from sdrt_export.networks.merged_weights import MergedWeights, ScaledDeltas
 from sdrt_export.networks.network import Network
-from sdrt_export.networks.stored_weights import StoredWeights, stored_weights
+from sdrt_export.networks.stored_weights import stored_weights
 from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
@@ -61,15 +72,18 @@ class ModelKind:
     networks: tuple[tuple[type[Network], ...], ...]
     derived: tuple[str, ...] = ()  # options that the class itself adds to its configuration
 
-    def from_config(self, folder: Path) -> nn.Module:
-        """The model of the configuration in `folder`, newly initialised."""
+    def from_config(self, folder: Path, options: Mapping[str, Any]) -> nn.Module:
+        """The model of the configuration in `folder` with these options of a text encoder, newly
+        initialised."""
         if issubclass(self.model, ConfigMixin):  # of diffusers
             config = self.model.load_config(folder)
             known = {name: config[name] for name in config.keys() - set(self.derived)}
             model = self.model.from_config(known)
         else:
             # The eager attention has its scale as a number in the graph; the fused one computes it.
-            config = self.model.config_class.from_pretrained(folder, attn_implementation="eager")
+            config = self.model.config_class.from_pretrained(
+                folder, attn_implementation="eager", **options
+            )
             model = self.model(config)
         assert isinstance(model, nn.Module)
         return model
@@ -103,6 +117,9 @@ class Part:
     variants: tuple[Callable[[nn.Module], Network], ...]
     source: str | None = None  # if it is not the checkpoint's own
     latents: LatentSpace | None = None  # of a VAE with a scale of its own
+    options: Mapping[str, Any] = field(default_factory=dict)  # in place of the configuration's
+    tokens: NewTokens | None = None  # of embeddings
+    loras: ScaledDeltas = ()
 
     @property
     def config(self) -> Path:
@@ -122,12 +139,30 @@ class Part:
         model = self._empty()
         return [variant(model) for variant in self.variants]
 
-    def weights(self) -> StoredWeights:
-        """The weights of the model. CheckpointError as from `networks`."""
+    def write_config(self, folder: Path) -> None:
+        """Writes the configuration of the exported model into `folder`."""
+        if not (options := self._options()):
+            shutil.copyfile(self.config, folder / CONFIG_NAME)
+            return
+        config = fields_from_file(self.config).values | options
+        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The weights of the model, with its LoRAs and embeddings. CheckpointError as from
+        `networks`."""
         files = [self.root / file for file in self.files.files]
-        weights = self._empty().state_dict()
-        shapes = {name: weight.shape for name, weight in weights.items()}
-        return stored_weights(self.title, files, shapes, self.files.names)
+        weights: Mapping[str, torch.Tensor]
+        weights = stored_weights(self.title, files, self.shapes(), self.files.names)
+        if self.loras:
+            weights = MergedWeights(self.title, weights, self.loras)
+        if self.tokens is not None:
+            weights = ExtendedTable(weights, table_of(self._empty()), self.tokens)
+        return weights
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shapes of the stored weights. CheckpointError for a bad configuration."""
+        model = self._model(self.options)
+        return {name: weight.shape for name, weight in model.state_dict().items()}
 
     def _read(self) -> nn.Module:
         model = self._empty()
@@ -136,14 +171,24 @@ class Part:
         return model
 
     def _empty(self) -> nn.Module:
+        return self._model(self._options())
+
+    def _model(self, options: Mapping[str, Any]) -> nn.Module:
         model, folder = MODELS[self.kind], self.config.parent
         with _failures_of_libraries(self.title):
-            return empty_model(lambda: model.from_config(folder))
+            return empty_model(lambda: model.from_config(folder, options))
+
+    def _options(self) -> dict[str, Any]:
+        if self.tokens is None:
+            return dict(self.options)
+        before = fields_from_file(self.config).integer("vocab_size")
+        return {**self.options, "vocab_size": self.tokens.num_rows(before)}
 
 
 def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
     """The parts of a checkpoint, followed by the ControlNets in it."""
     parts = [part for kind in checkpoint.kind.parts for part in _parts_of_kind(checkpoint, kind)]
+    parts = parts_with_loras(parts, checkpoint.loras)
     return [*parts, *(part_from_controlnet(each) for each in checkpoint.controlnets)]
 
 
@@ -158,9 +203,17 @@ def _parts_of_kind(checkpoint: Checkpoint, kind: PartKind) -> list[Part]:
             root=checkpoint.folder,
             files=checkpoint.weights[kind],
             variants=variants,
+            options=options_of_encoder(checkpoint, kind),
+            tokens=checkpoint.tokens.get(kind.folder),
         )
         for variants in MODELS[kind].networks
     ]
+
+
+def table_of(encoder: nn.Module) -> str:
+    """The name of a text encoder's table of tokens."""
+    table = encoder.get_input_embeddings().weight
+    return next(name for name, weight in encoder.named_parameters() if weight is table)
 
 
 def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list[Part]:
@@ -178,6 +231,27 @@ def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list
         )
         for variants in MODELS[vae.kind].networks
     ]
+
+
+def parts_with_loras(parts: Sequence[Part], loras: Iterable[ScaledLora]) -> list[Part]:
+    """The parts of a checkpoint, into which the LoRAs will be merged in their order.
+
+    FileError if a LoRA does not fit them completely.
+    """
+    loras = tuple(loras)
+    if not loras:
+        return list(parts)
+    models = {
+        part.kind.folder: {name: tuple(shape) for name, shape in part.shapes().items()}
+        for part in parts
+        if part.kind.purpose in ("denoiser", "text encoder")
+    }
+    merged: dict[str, ScaledDeltas] = {}
+    for each in loras:
+        for folder, deltas in changes_of(each.lora, models).items():
+            if each.scale != 0:
+                merged[folder] = (*merged.get(folder, ()), (deltas, each.scale))
+    return [replace(part, loras=merged.get(part.kind.folder, ())) for part in parts]
 
 
 def part_from_controlnet(controlnet: ControlNetCheckpoint, *, added: bool = False) -> Part:

@@ -121,6 +121,8 @@ def lack_of_weights(title: str, missing: Sequence[str]) -> str:
 def _places_in(file: Path, names: Names | None) -> Iterator[tuple[str, Place]]:
     with safe_open(file, "pt") as opened:
         for name, key in (names or same_names(opened.keys())).items():
+            if key.file not in (None, str(file)):
+                continue
             header = opened.get_slice(key.key)
             shape = key.shape(tuple(header.get_shape()))
             yield name, Place(file, key, header.get_dtype(), shape)

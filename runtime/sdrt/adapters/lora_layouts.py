@@ -1,4 +1,4 @@
-"""LoRAs and their relatives, recognised by the ends of their keys; the rest of a key names a layer.
+"""LoRAs and their relatives, recognised by the roles and layers in their keys.
 
 Sources: kohya's `networks/lora.py` and `oft.py`, the weights that each class in LyCORIS' `modules/`
 lists, diffusers' and peft's `save_lora_weights`, cloneofsimo's `lora.py`, AUTOMATIC1111's
@@ -11,59 +11,34 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-from typing import TypeAlias
+from functools import cached_property
 
 from sdrt.adapters.found import FamilyName, ForeignFile, LoraFile, LoraFormat, Part
+from sdrt.adapters.lora_keys import PARTS, Key, key_from_text, spelling_of
 from sdrt.adapters.safetensors import SafetensorsFile
 from sdrt.errors import quoted
 
-
-@dataclass(frozen=True)
-class _End:
-    """The role of a tensor in its layer, by the end of its key."""
-
-    role: str
-    method: str | None = "LoRA"  # None: any
-    format: LoraFormat | None = None  # None: any
-
-
-def _ends_of(method: str, *roles: str) -> dict[str, _End]:
-    return {f".{role}": _End(role, method) for role in roles}
-
-
-_ENDS: Mapping[str, _End] = {
-    ".alpha": _End("alpha", method=None),
-    ".lora_down.weight": _End("down", format="kohya"),
-    ".lora_up.weight": _End("up", format="kohya"),
-    ".lora_mid.weight": _End("mid", format="kohya"),
-    ".lora_A.weight": _End("down", format="peft"),
-    ".lora_B.weight": _End("up", format="peft"),
-    ".lora_A.default.weight": _End("down", format="peft"),
-    ".lora_B.default.weight": _End("up", format="peft"),
-    "_lora.down.weight": _End("down", format="diffusers"),
-    "_lora.up.weight": _End("up", format="diffusers"),
-    ".lora.down.weight": _End("down", format="diffusers"),
-    ".lora.up.weight": _End("up", format="diffusers"),
-    ".lora_linear_layer.down.weight": _End("down", format="diffusers"),
-    ".lora_linear_layer.up.weight": _End("up", format="diffusers"),
-    ":down": _End("down", format="cloneofsimo"),
-    ":up": _End("up", format="cloneofsimo"),
-    **_ends_of("DoRA", "dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight"),
-    **_ends_of("LoHa", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
-    **_ends_of("LoKr", "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_t1"),
-    **_ends_of("LoKr", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-    **_ends_of("GLoRA", "a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
-    **_ends_of("OFT", "oft_blocks", "oft_r", "oft_R.weight", "boft_R", "boft_s", "rescale"),
-    **_ends_of("IA3", "on_input", "ia3_l"),
-    **_ends_of("full weights", "diff", "diff_b", "w_norm", "b_norm"),
+_METHODS = {  # by the roles of their tensors
+    "LoRA": re.compile("down|up|mid"),
+    "DoRA": re.compile("magnitude|dora_scale"),
+    "LoHa": re.compile("hada_.*"),
+    "LoKr": re.compile("lokr_.*"),
+    "full weights": re.compile("diff|diff_b|w_norm|b_norm"),
 }
-_Found: TypeAlias = tuple[str, _End, str]  # a layer's name, what a tensor is in it, its key
-_KEY = re.compile(f"(.+?)({'|'.join(map(re.escape, _ENDS))})")
+_OTHER_METHODS = {  # whose keys sdrt only knows by sight
+    "GLoRA": re.compile(r"(.+)\.([ab][12]|bm)\.weight"),
+    "OFT": re.compile(r"(.+)\.(oft_blocks|oft_r|oft_R\.weight|boft_R|boft_s|rescale)"),
+    "IA3": re.compile(r"(.+)\.(on_input|ia3_l)"),
+}
+_FORMATS: Mapping[LoraFormat, re.Pattern[str]] = {  # by the names of the two matrices of a LoRA
+    "kohya": re.compile(r".*\.lora_(down|up)\.weight"),
+    "peft": re.compile(r".*\.lora_[AB](\.\w+)?\.weight"),
+    "diffusers": re.compile(r".*lora(_linear_layer)?\.(down|up)\.weight"),
+    "cloneofsimo": re.compile(r".*:(down|up)"),
+}
 _BUNDLED = "bundle_emb."  # and the name of an embedding
 
-# The numbers that a layer reads are as many as one axis of these, or of two of them multiplied.
+# The width of what a layer reads is one axis of these tensors, or of two of them multiplied.
 _INPUTS = (
     (("down",),),
     (("hada_w1_b",),),
@@ -73,46 +48,56 @@ _INPUTS = (
 _RANKS = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
 _KERNELS = ("down", "mid", "hada_t1", "lokr_w2", "lokr_t2", "diff")
 
-# Layers by their names, in which a point counts as an underscore, as kohya writes it.
-_OWNER = "^(?:base_model_model_|diffusion_model_|lora_|lycoris_|oft_|unet_|model_)*"
-_PARTS: Mapping[Part, re.Pattern[str]] = {
-    "unet": re.compile(
-        f"{_OWNER}(?:unet:|(?:down|up|input|output)_blocks_|mid(?:dle)?_block_|conv_(?:in|out)$|"
-        "time_embed|add_embedding_|label_emb_|out_)"
+# The names of layers below have underscores in place of points, as kohya writes them.
+_UNET = re.compile(
+    "(oft_)?(unet_)?(unet:|(down|up|input|output)_blocks_|mid(dle)?_block_|conv_(in|out)$|"
+    "time_embed|add_embedding_|label_emb_|out_)"
+)
+_TEXT = re.compile("text_encoder:|text_model_|encoder_layers_|text_projection")
+_OTHER_MODELS = {
+    "AnimateDiff": re.compile(".*motion_modules_"),
+    "Stable Cascade": re.compile("lora_prior_"),
+    "Flux or HunyuanVideo": re.compile(
+        ".*(double_blocks|single_blocks|single_transformer_blocks)_"
     ),
-    "text_encoder": re.compile(f"{_OWNER}(?:te1?_|text_encoder[_:](?!2)|text_model_)"),
-    "text_encoder_2": re.compile(f"{_OWNER}(?:te2_|text_encoder_2_)"),
+    "SD3": re.compile("joint_blocks_|transformer_transformer_blocks_[0-9]+_attn_add_[qkv]_proj"),
+    "Qwen-Image": re.compile(".*transformer_blocks_[0-9]+_(img|txt)_m"),
+    "Wan": re.compile("blocks_[0-9]+_(self_attn|cross_attn|attn1|attn2|ffn)"),
+    "Lumina 2 or Z-Image": re.compile("layers_[0-9]+_(attention|feed_forward)"),
+    "a transformer such as PixArt or SANA": re.compile("(transformer_)*blocks_[0-9]"),
 }
-_OTHERS = {
-    "AnimateDiff": "motion_modules_",
-    "Stable Cascade": "^lora_prior_",
-    "Flux or HunyuanVideo": "double_blocks_|single_blocks_|single_transformer_blocks_",
-    "SD3": "joint_blocks_|^transformer_transformer_blocks_[0-9]+_attn_add_[qkv]_proj",
-    "Qwen-Image": "transformer_blocks_[0-9]+_(?:img|txt)_m",
-    "Wan": f"{_OWNER}blocks_[0-9]+_(?:self_attn|cross_attn|attn1|attn2|ffn)",
-    "Lumina 2 or Z-Image": f"{_OWNER}layers_[0-9]+_(?:attention|feed_forward)",
-    "a transformer such as PixArt or SANA": f"{_OWNER}(?:transformer_)*blocks_[0-9]",
-}
-_PROMPT_LAYER = re.compile("attn2_(?:processor_)?to_[kv]$")
-_FAMILIES: Mapping[int, FamilyName] = {  # by the width of the text that a UNet reads
+_PROMPT_LAYER = re.compile(".*attn2_to_[kv]")
+_FAMILIES: Mapping[int | None, FamilyName] = {  # by the width of the text that a UNet reads
     768: "stable-diffusion-1",
     1024: "stable-diffusion-2",
     1280: "stable-diffusion-xl-refiner",
     2048: "stable-diffusion-xl",
 }
-# Blocks of several transformers, kohya's names for it, and two text encoders: only SDXL has them.
-_XL = re.compile(
-    "transformer_blocks_[1-9]|^lora_unet_(?:(?:in|out)put_blocks|middle_block)_|"
-    "^lora_te2_|^text_encoder_2_"
-)
+# Several transformers in a block, and kohya's names for blocks: only SDXL's UNet has them.
+_XL = re.compile(r".*transformer_blocks[_.][1-9]|lora_unet_((in|out)put_blocks|middle_block)_")
 
 
 @dataclass(frozen=True)
 class _Layer:
     """The shapes of a layer's tensors, by their roles."""
 
-    name: str  # with underscores in place of points
+    key: str  # what its keys have in common
     shapes: dict[str, tuple[int, ...]]
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in its model."""
+        return spelling_of(self.key).name.replace(".", "_")
+
+    @cached_property
+    def part(self) -> Part | None:
+        """The model that it is in; None if it is in none of Stable Diffusion's."""
+        if _UNET.match(self.name):
+            return "unet"
+        if not _TEXT.match(self.name):
+            return None
+        second = spelling_of(self.key).parts == ("text_encoder_2",)
+        return "text_encoder_2" if second else "text_encoder"
 
     def axis(self, roles: Iterable[str], axis: int) -> int | None:
         """The size of an axis of the first of these tensors that is there."""
@@ -136,59 +121,83 @@ class _Layer:
 
 def lora_file(file: SafetensorsFile) -> LoraFile | ForeignFile | None:
     """The LoRA that the file is, or None; a LoRA for another kind of model is a foreign file."""
-    keys = [key for key in file.tensors if not key.startswith(_BUNDLED)]
-    found = [(match[1], _ENDS[match[2]], key) for key in keys if (match := _KEY.fullmatch(key))]
-    methods = tuple(dict.fromkeys(end.method for _, end, _ in found if end.method))
+    keys = {text: key for text in file.tensors if (key := _key(text))}
+    methods = _methods(keys)
     if not methods:
         return None
-    layers = list(_layers(file, found))
+    layers = list(_layers(file, keys))
     if other := _other_model(layers):
         return ForeignFile(f"a LoRA for {other}")
-    formats = (end.format for _, end, _ in found if end.format)
     ranks = {rank for layer in layers if (rank := layer.axis(_RANKS, 0)) is not None}
+    parts = {layer.part for layer in layers}
     return LoraFile(
         family=_family(layers),
-        format=next(formats, "lycoris"),
+        format=_format(keys),
         methods=methods,
-        parts=tuple(part for part in _PARTS if any(_PARTS[part].search(it.name) for it in layers)),
+        parts=tuple(part for part in PARTS if part in parts),
         num_layers=len(layers),
         ranks=tuple(sorted(ranks)),
-        alphas=tuple(sorted(_alphas(file, found))),
+        alphas=tuple(sorted(_alphas(file, keys))),
         convolutions=any(layer.is_convolution for layer in layers),
         embeddings=tuple(sorted(_bundled(file))),
     )
 
 
-def _layers(file: SafetensorsFile, found: Sequence[_Found]) -> Iterator[_Layer]:
-    for name, same in groupby(sorted(found, key=itemgetter(0)), key=itemgetter(0)):
-        shapes = {end.role: file.tensors[key].shape for _, end, key in same}
-        yield _Layer(name.replace(".", "_"), shapes)
+def _key(text: str) -> Key | None:
+    """The parts of a key of a LoRA or of one of its relatives."""
+    if text.startswith(_BUNDLED):
+        return None
+    others = (pattern.fullmatch(text) for pattern in _OTHER_METHODS.values())
+    other = next((Key(match[1], match[2]) for match in others if match), None)
+    return key_from_text(text) or other
+
+
+def _methods(keys: Mapping[str, Key]) -> tuple[str, ...]:
+    """The methods that are mixed in a file, in the order in which they are known."""
+    roles = {key.role for key in keys.values()}
+    known = (name for name, of in _METHODS.items() if any(map(of.fullmatch, roles)))
+    others = (name for name, of in _OTHER_METHODS.items() if any(map(of.fullmatch, keys)))
+    return (*known, *others)
+
+
+def _format(keys: Iterable[str]) -> LoraFormat:
+    for name, pattern in _FORMATS.items():
+        if any(map(pattern.fullmatch, keys)):
+            return name
+    return "lycoris"
+
+
+def _layers(file: SafetensorsFile, keys: Mapping[str, Key]) -> Iterator[_Layer]:
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for text, key in keys.items():
+        layers.setdefault(key.layer, {})[key.role] = file.tensors[text].shape
+    return (_Layer(key, shapes) for key, shapes in layers.items())
 
 
 def _other_model(layers: Sequence[_Layer]) -> str | None:
     """The kind of model that has such layers, if it is not one that sdrt reads."""
-    for title, pattern in _OTHERS.items():
-        if any(re.search(pattern, layer.name) for layer in layers):
+    for title, pattern in _OTHER_MODELS.items():
+        if any(pattern.match(layer.name) for layer in layers):
             return title
-    known = any(pattern.search(layer.name) for pattern in _PARTS.values() for layer in layers)
-    return None if known else f"an unknown model, with layers such as {quoted(layers[0].name)}"
+    known = any(layer.part for layer in layers)
+    return None if known else f"an unknown model, with layers such as {quoted(layers[0].key)}"
 
 
 def _family(layers: Sequence[_Layer]) -> FamilyName | None:
     """The family by the width of the text that a UNet reads, else by the names of its layers."""
-    widths = {layer.inputs for layer in layers if _PROMPT_LAYER.search(layer.name)}
+    widths = {layer.inputs for layer in layers if _PROMPT_LAYER.fullmatch(layer.name)}
     if not widths:  # cloneofsimo's layers have numbers in place of names
         numbered = {layer.inputs for layer in layers if layer.name.startswith("unet:")}
         widths = numbered & {768, 1024}  # no other layer of SD1 or SD2 is that wide
-    if len(widths) == 1:
-        return _FAMILIES.get(widths.pop() or 0)
-    is_xl = not widths and any(_XL.search(layer.name) for layer in layers)
+    if widths:
+        return _FAMILIES.get(widths.pop()) if len(widths) == 1 else None
+    is_xl = any(layer.part == "text_encoder_2" or _XL.match(layer.key) for layer in layers)
     return "stable-diffusion-xl" if is_xl else None
 
 
-def _alphas(file: SafetensorsFile, found: Sequence[_Found]) -> set[float]:
-    keys = (key for _, end, key in found if end.role == "alpha")
-    return {float(number) for key in keys for number in file.read(key).reshape(-1)}
+def _alphas(file: SafetensorsFile, keys: Mapping[str, Key]) -> set[float]:
+    texts = (text for text, key in keys.items() if key.role == "alpha")
+    return {float(number) for text in texts for number in file.read(text).reshape(-1)}
 
 
 def _bundled(file: SafetensorsFile) -> set[str]:

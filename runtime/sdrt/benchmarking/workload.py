@@ -41,8 +41,8 @@ class Workload:
     warmup: int = 1  # uncounted runs before the measured ones
 
     def open(self) -> Pipeline:
-        """A new pipeline."""
-        return Pipeline.open(self.bundle, self.target, self.num_threads)
+        """A new pipeline, which encodes the prompt in each run."""
+        return Pipeline.open(self.bundle, self.target, self.num_threads, text_cache=0)
 
     def on(self, target: Target) -> Workload:
         """The same workload on a named target, which "auto" does not replace."""

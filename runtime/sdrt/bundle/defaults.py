@@ -13,7 +13,8 @@ from sdrt.bundle.manifest import MANIFEST_NAME, Manifest
 from sdrt.bundle.writing import only_writer
 from sdrt.errors import BundleError, RequestError, did_you_mean
 from sdrt.files.atomic import appearing_file
-from sdrt.parameters import ALIASES, RECOMMENDED
+from sdrt.parameters import ALIASES
+from sdrt.recommended import RECOMMENDED
 
 Change = int | float | None  # None: the family's default
 

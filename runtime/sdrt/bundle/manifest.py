@@ -18,7 +18,7 @@ from sdrt.errors import BundleError
 from sdrt.families.family import Family, LatentSpace, Role, require_plain_name
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.files.records import MaybeInfinite, json_from_record, record_from_json
-from sdrt.parameters import check_recommended
+from sdrt.recommended import check_recommended
 from sdrt_engines import Signature
 
 ENGINES = "engines"  # the folder for files built for a target

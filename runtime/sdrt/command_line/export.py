@@ -20,7 +20,11 @@ from sdrt_export.building.builders import builder_of
 
 def export(options: argparse.Namespace) -> None:
     """Exports a checkpoint and builds the bundle for targets, or adds models to a bundle."""
-    additions = {"controlnets": _each_once(options.controlnets), "tiny_vae": options.tiny_vae}
+    additions = {
+        "controlnets": _each_once(options.controlnets),
+        "tiny_vae": options.tiny_vae,
+        "embeddings": options.embeddings,
+    }
     _check_place(options, any(additions.values()))
     targets = _targets_to_build(options.targets)
     given = {"weights": options.weights, "replace": options.replace, **additions}
@@ -35,6 +39,7 @@ def export(options: argparse.Namespace) -> None:
                 options.source,
                 options.output,
                 prediction_type=options.prediction_type,
+                loras=options.loras,
                 vae=options.vae,
                 on_note=_print_note,
                 **given,
@@ -53,8 +58,13 @@ def _check_place(options: argparse.Namespace, adds: bool) -> None:
     """UsageError unless there is a checkpoint to export, or something to add to a bundle."""
     if options.into is not None and (options.source is not None or not adds):
         raise UsageError(
-            "--into adds to a bundle: it goes with --controlnet NAME=PATH or --tiny-vae PATH, and "
-            "without a checkpoint (see sdrt export --help)"
+            "--into adds to a bundle: it goes with --controlnet NAME=PATH, --embedding PATH or "
+            "--tiny-vae PATH, and without a checkpoint (see sdrt export --help)"
+        )
+    if options.into is not None and options.loras:
+        raise UsageError(
+            "--lora merges into the weights of a checkpoint: export the checkpoint again, with "
+            "--lora and -o instead of --into"
         )
     if options.into is not None and options.vae is not None:
         raise UsageError(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import sdrt
 from sdrt.command_line.bench_options import add_bench
+from sdrt.command_line.export_options import add_export
 from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
 from sdrt.command_line.shared_options import add_num_threads, add_target
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean, quoted
-from sdrt.parameters import RECOMMENDED
+from sdrt.recommended import RECOMMENDED
 
 Command: TypeAlias = Callable[[argparse.Namespace], None]
 
@@ -91,76 +91,6 @@ def help_with_default(action: argparse.Action) -> str:
         return text
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     return f"{text} (default: {shown})"
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        nargs="?",
-        help='a checkpoint: diffusers folder, safetensors file, Hub id, or "demo"',
-    )
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the folder to write")
-    place.add_argument(
-        "--into",
-        type=Path,
-        metavar="BUNDLE",
-        help="add ControlNets or a tiny VAE to this bundle instead",
-    )
-    parser.add_argument(
-        "--controlnet",
-        type=_name_and_path,
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        dest="controlnets",
-        help="also export a ControlNet, from a diffusers folder, a safetensors file or a Hub id; "
-        "may be repeated",
-    )
-    parser.add_argument(
-        "--prediction-type",
-        choices=["epsilon", "v_prediction"],
-        help="what the UNet of a single file predicts (default: what the file records, or seems "
-        "to be)",
-    )
-    parser.add_argument(
-        "--vae",
-        metavar="PATH",
-        help="export this VAE in place of the checkpoint's: a diffusers folder or Hub id",
-    )
-    parser.add_argument(
-        "--tiny-vae",
-        metavar="PATH",
-        help="also export a tiny VAE (TAESD), for previews and `sdrt run --vae tiny`",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=["auto", "fp32", "fp16"],
-        default="auto",
-        help="how to store weights; auto means float16 if that changes none of them, else float32",
-    )
-    parser.add_argument(
-        "--target",
-        action="append",
-        default=[],
-        dest="targets",
-        metavar="TARGET",
-        help="also build for this target, as `sdrt build` does; may be repeated",
-    )
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="replace an existing bundle or, with --into, what it has of the same names",
-    )
-
-
-def _name_and_path(text: str) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    if not name or not path:
-        raise argparse.ArgumentTypeError(
-            f"got {quoted(text)}, expected NAME=PATH, as in canny=folder"
-        )
-    return name, path
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -244,7 +174,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "run": (add_run, "generate images with a bundle"),
-    "export": (_add_export, "compile a checkpoint into a bundle"),
+    "export": (add_export, "compile a checkpoint into a bundle"),
     "build": (_add_build, "compile a bundle for a target"),
     "inspect": (_add_inspect, "show the contents of a bundle, or what a file is"),
     "set": (_add_set, "change the defaults of a bundle"),

@@ -24,6 +24,7 @@ from sdrt.scheduler_names import schedulers_help
 _IMAGE_OPTIONS = ("image", "mask_image", "strength", "padding_mask_crop", "resize")
 _OPTIONS = (
     "negative_prompt",
+    "prompt_syntax",
     "num_inference_steps",
     "scheduler",
     "guidance_scale",

@@ -11,7 +11,7 @@ from sdrt.bundle.demo import DEMO
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.printable import printable
 from sdrt.errors import UsageError
-from sdrt.parameters import RECOMMENDED
+from sdrt.recommended import RECOMMENDED
 
 
 def set_(options: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 from sdrt.errors import BundleError, quoted
 from sdrt.files.json_fields import within
-from sdrt.parameters import PARAMETER, RECOMMENDED, check_recommended
+from sdrt.parameters import PARAMETER
+from sdrt.recommended import RECOMMENDED, check_recommended
 
 MAX_NAME = 100  # letters of a component's name, which begins names of files
 

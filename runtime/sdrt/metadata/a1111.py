@@ -16,14 +16,9 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.kinds import Between, Pair, Texts
-from sdrt.metadata.infotext import NEGATIVE, OF_SDXL, infotext_from_text, quoted
-from sdrt.metadata.infotext_notes import (
-    has_second_pass,
-    notes_on_rest,
-    notes_on_second_pass,
-    without_tags,
-)
+from sdrt.kinds import Between, OneOf, Pair, Texts
+from sdrt.metadata.infotext import NEGATIVE, OF_SDXL, SYNTAX, infotext_from_text, quoted
+from sdrt.metadata.infotext_notes import has_second_pass, notes_on_rest, notes_on_second_pass
 from sdrt.metadata.paths import MERGED
 from sdrt.metadata.record import Record
 from sdrt.parameters import PARAMETERS, SIZE, Parameter
@@ -32,7 +27,7 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     *OF_SDXL,
-    *("Refiner", "Refiner switch at", "Lora hashes", "TI hashes", "Version"),
+    *(SYNTAX, "Refiner", "Refiner switch at", "Lora hashes", "TI hashes", "Version"),
 )
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
@@ -78,9 +73,9 @@ def record_from_text(text: str) -> Record:
     """
     read = infotext_from_text(text)
     fields = read.fields
-    parameters: dict[str, Any] = {"prompt": without_tags(read.prompt)}
-    if negative := without_tags(read.negative_prompt):
-        parameters["negative_prompt"] = negative  # A1111, too, gives SDXL zeros for an empty one
+    parameters: dict[str, Any] = {"prompt": read.prompt, "prompt_syntax": "a1111"}
+    if read.negative_prompt:  # A1111, too, gives SDXL zeros for an empty one
+        parameters["negative_prompt"] = read.negative_prompt
     for parameter in PARAMETERS:
         if parameter.a1111 in fields:
             parameters[parameter.name] = _read(parameter, fields)
@@ -121,6 +116,8 @@ def _written(parameter: Parameter, value: Any) -> Any:
         return _sampler_name(value)
     if parameter.name == "clip_skip":  # 1 is the last layer in A1111, but skips one in diffusers
         return value + 1 if value else None
+    if parameter.name == "prompt_syntax":  # A1111's goes without saying
+        return None if value == "a1111" else value
     if isinstance(parameter.kind, Pair):
         first, second = value
         return f"{second}x{first}" if parameter.kind == SIZE else f"{first},{second}"
@@ -144,7 +141,7 @@ def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
     text = fields[parameter.a1111]
     if parameter.name == "scheduler":
         return _short_name(text, fields.get("Schedule type"))
-    if isinstance(parameter.kind, Texts):
+    if isinstance(parameter.kind, Texts | OneOf):
         return text
     if isinstance(parameter.kind, Pair):
         return _pair_of(parameter, text)

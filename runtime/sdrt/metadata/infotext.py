@@ -20,10 +20,12 @@ OF_SDXL = (
     *("SDXL negative original size", "SDXL negative crop", "SDXL negative target size"),
     *("SDXL aesthetic score", "SDXL negative aesthetic score"),
 )
+SYNTAX = "Prompt syntax"  # of sdrt, too: other programs write A1111's
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
     *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
     *OF_SDXL,
+    SYNTAX,
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {
     "guidance scale": "CFG scale",  # Draw Things

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from sdrt.metadata.infotext import KNOWN, Infotext
 from sdrt.notes import Note
 
-_TAG = re.compile(r"<\w+:[^<>\n]*>")  # <lora:name:0.8>, <hypernet:name:1>
-_EMPHASIS = re.compile(r"(?<!\\)(?:\([^()\n]*\)|\[[^\[\]\n]*\])")
-_KEYWORD = re.compile(r"\b(?:BREAK|AND)\b")
 _SECOND_PASS = "Hires "
 _GROUPS = ("ADetailer", "ControlNet", "Hires", "Refiner", "Tiled")  # extensions with many fields
 _MAX_NAMES = 10
@@ -38,9 +35,8 @@ def notes_on_second_pass(read: Infotext) -> Iterator[Note]:
 
 
 def notes_on_rest(read: Infotext) -> Iterator[Note]:
-    """One note that names tags, weights and fields."""
+    """One note that names all fields."""
     names = [
-        *_syntax(read),
         *_grouped(_unknown(read)),
         *(f"'{_short(text)}'" for text in read.rest),
     ]
@@ -57,29 +53,12 @@ def notes_on_rest(read: Infotext) -> Iterator[Note]:
         )
 
 
-def without_tags(prompt: str) -> str:
-    """The prompt without `<lora:name:1>`, which A1111 does not give to the text encoder."""
-    return _TAG.sub("", prompt).strip()
-
-
 def _larger_size(read: Infotext) -> str:
     upscale = read.fields.get("Hires upscale", "")
     size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", read.fields.get("Size", ""))
     if size is None or not re.fullmatch(r"\d{1,2}(\.\d{1,4})?", upscale):
         return ""
     return " at {}×{}".format(*(int(int(side) * float(upscale)) for side in size.groups()))
-
-
-def _syntax(read: Infotext) -> Iterator[str]:
-    """Parts of the prompts that are more than words to A1111."""
-    prompts = f"{read.prompt}\n{read.negative_prompt}"
-    for tag in dict.fromkeys(_TAG.findall(prompts)):
-        yield _short(tag)
-    words = _TAG.sub("", prompts)
-    if emphasis := _EMPHASIS.search(words):
-        yield f"weights such as {_short(emphasis[0])}"
-    if keyword := _KEYWORD.search(words):
-        yield keyword[0]
 
 
 def _unknown(read: Infotext) -> Iterator[str]:

@@ -6,21 +6,25 @@ checkpoint's files, like transformers' `CLIPConverter` (convert_slow_tokenizer.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import BundleError, RequestError, quoted
+from sdrt.text.embedding_tokens import Ids, ids_of_vectors
 from sdrt.text.tokenizer_config import COPY_AGAIN, TokenizerConfig, read_json_object
 from sdrt_engines.regular_file import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+Span: TypeAlias = tuple[int, int]  # of a token in its text
 
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -37,11 +41,12 @@ class Tokens:
 class ClipTokenizer:
     """Tokenizes like `CLIPTokenizerFast(text, padding="max_length", truncation=True)`.
 
-    Safe to share between threads.
+    A token of an embedding with several vectors becomes several ids. Safe to share between threads.
     """
 
     backend: Tokenizer
     max_length: int
+    vectors: Mapping[int, Ids] = field(default_factory=dict)  # see `ids_of_vectors`
 
     @classmethod
     def open(cls, folder: str | Path) -> ClipTokenizer:
@@ -65,13 +70,82 @@ class ClipTokenizer:
             pad_token=pad_token,
             pad_id=backend.token_to_id(pad_token),
         )
-        return cls(backend, config.max_length)
+        return cls(backend, config.max_length, ids_of_vectors(backend))
 
     def encode(self, text: str) -> Tokens:
         """The ids of one prompt, int64 (max_length,).
 
         Raises RequestError for a string that cannot be written as UTF-8.
         """
+        if self.vectors:
+            return self._cut(text)
+        encoding = self._encoding(text)
+        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
+
+    def token_ids(self, text: str) -> tuple[Ids, ...]:
+        """The ids of each token of a text of any length, without bos, eos and padding: one, or
+        those of an embedding's vectors. Raises as `encode`."""
+        return tuple(ids for ids, _ in self._tokens(text))
+
+    def _cut(self, text: str) -> Tokens:
+        """The same as `encode`, for tokens of several ids."""
+        placed = [(index, span) for ids, span in self._tokens(text) for index in ids]
+        first = 0
+        if self.backend.truncation["direction"] == "left":
+            first = max(len(placed) - self.capacity, 0)
+        last = first + self.capacity
+        row = self.row([index for index, _ in placed[first:last]])
+        dropped = [span for _, span in (*placed[:first], *placed[last:])]
+        return Tokens(np.array(row, np.int64), _text_of(text, dropped))
+
+    def _tokens(self, text: str) -> list[tuple[Ids, Span]]:
+        """The ids of each token, with its place in the text."""
+        encoding = self._encoding(text, add_special_tokens=False)
+        parts = sorted([encoding, *encoding.overflowing], key=lambda part: part.offsets[0])
+        return [
+            (self.vectors.get(index, (index,)), span)
+            for part in parts
+            for index, span, is_token in zip(
+                part.ids, part.offsets, part.attention_mask, strict=True
+            )
+            if is_token
+        ]
+
+    def row(self, ids: Sequence[int]) -> Ids:
+        """A row of `max_length` ids: these, `capacity` at most, with bos, eos and padding."""
+        before, after, padding, pads_left = self._frame
+        marked = (*before, *ids, *after)
+        padding = padding * (self.max_length - len(marked))
+        return (*padding, *marked) if pads_left else (*marked, *padding)
+
+    def place(self, num_ids: int) -> slice:
+        """Where `row` puts so many ids."""
+        before, _, _, pads_left = self._frame
+        start = len(before) + (self.capacity - num_ids if pads_left else 0)
+        return slice(start, start + num_ids)
+
+    @property
+    def capacity(self) -> int:
+        """The number of a row's ids that belong to its text."""
+        before, after, *_ = self._frame
+        return self.max_length - len(before) - len(after)
+
+    @cached_property
+    def comma(self) -> int | None:
+        """The id of a comma that is a word."""
+        index: int | None = self.backend.token_to_id(",</w>")
+        return index
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int], list[int], bool]:
+        """What surrounds the ids of a text: bos, eos, one id of padding, and its side."""
+        empty = self._encoding("")
+        ids: dict[int, list[int]] = {0: [], 1: []}  # by the mask: padding, and what counts
+        for index, counts in zip(empty.ids, empty.attention_mask, strict=True):
+            ids[counts].append(index)
+        return ids[1][:1], ids[1][1:], ids[0][:1], not empty.attention_mask[0]
+
+    def _encoding(self, text: str, *, add_special_tokens: bool = True) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair: a terminal's other encoding
@@ -80,8 +154,7 @@ class ClipTokenizer:
                 "type it again, or read it from a UTF-8 file"
             ) from error
         with tokenizers_errors(lambda: "the tokenizer of this bundle fails on the prompt"):
-            encoding = self.backend.encode(text)
-        return Tokens(np.asarray(encoding.ids, dtype=np.int64), dropped_text(text, encoding))
+            return self.backend.encode(text, add_special_tokens=add_special_tokens)
 
 
 @contextmanager
@@ -105,6 +178,11 @@ def dropped_text(text: str, encoding: Encoding) -> str:
         for span, is_special in zip(part.offsets, part.special_tokens_mask, strict=True)
         if not is_special  # bos, eos and padding have no position in the text
     ]
+    return _text_of(text, spans)
+
+
+def _text_of(text: str, spans: Sequence[Span]) -> str:
+    """The part of a text from its first span to its last."""
     if not spans:
         return ""
     return text[min(start for start, _ in spans) : max(end for _, end in spans)]

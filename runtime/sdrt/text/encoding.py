@@ -1,39 +1,24 @@
-"""Prompts to the states that a denoiser reads: tokenized, encoded, joined as the family
-requires."""
+"""Prompts to the states that a denoiser reads: encoded, weighted, joined as the family requires."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from sdrt import tensor_names as names
 from sdrt.ask import Ask, Asks, Link
-from sdrt.errors import BundleError, RequestError, quoted
+from sdrt.errors import BundleError
 from sdrt.families.family import Encoder, TextRecipe
-from sdrt.notes import Note
-from sdrt.text.clip_tokenizer import ClipTokenizer, Tokens
-from sdrt_engines import Array, Signature
+from sdrt.text.chunks import Chunk
+from sdrt.text.prompts import EncoderPrompts, ReadPrompts
+from sdrt.text.text_cache import TextCache
+from sdrt_engines import Array
 
-TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's folder
-
-
-@dataclass(frozen=True, eq=False)
-class Prompts:
-    """The texts of a job for one encoder, one per row, and the number of its last layers to skip
-    for the prompts; negative prompts always use all layers, as in diffusers.
-    """
-
-    positive: tuple[str, ...]  # B
-    negative: tuple[str | None, ...] = ()  # B, or none if guidance needs none; None means zeros
-    clip_skip: int = 0
-    fields: tuple[str, str] = ("prompt", "negative_prompt")  # of the request, for notes
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.negative) + len(self.positive)
+Indices: TypeAlias = tuple[tuple[int, ...], ...]  # of versions, for each encoder and row
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +27,149 @@ class TextStates:
 
     context: Array  # (R, L, D)
     pooled: Array | None  # (R, D)
-    notes: tuple[Note, ...] = ()  # on prompts that were cut off
 
 
-def encode_prompts(
-    prompts: Sequence[Prompts],
-    recipe: TextRecipe,
-    signatures: Mapping[str, Signature],
-    tokenizer_of: TokenizerOf,
-) -> Asks[TextStates]:
-    """The text states of all rows; `prompts` are those of each encoder. Each encoder runs once, on
-    the distinct texts.
+@dataclass(frozen=True, eq=False)
+class EncodedPrompts:
+    """The prompts of a job with the states of all their versions."""
 
-    Source: `encode_prompt` of diffusers' pipelines.
-    """
-    encoded: list[TextStates] = []
-    for texts, encoder in zip(prompts, recipe.encoders, strict=True):
-        if encoder.component in signatures:
-            signature, tokenizer = signatures[encoder.component], tokenizer_of(encoder.tokenizer)
-            encoded.append((yield from _encode(texts, encoder, signature, tokenizer)))
-        else:
-            encoded.append(_absent(texts, encoder, recipe))
-    return _joined(encoded, recipe)
+    prompts: ReadPrompts
+    encoders: tuple[_EncodedRows | None, ...]
+
+    def versions_at(self, call: int) -> Indices:
+        """The versions of all prompts at a call of the denoiser, counted from 0."""
+        return self.prompts.versions_at(call)
+
+    def states_of(self, versions: Indices) -> TextStates:
+        """The states that the denoiser reads.
+
+        Source: `encode_prompt` of diffusers' pipelines.
+        """
+        recipe = self.prompts.recipe
+        encoded = [
+            _absent(encoder, self.prompts) if rows is None else rows.states_of(indices)
+            for encoder, rows, indices in zip(recipe.encoders, self.encoders, versions, strict=True)
+        ]
+        return _joined(encoded, recipe)
+
+
+def encode_prompts(prompts: ReadPrompts, cache: TextCache) -> Asks[EncodedPrompts]:
+    """Runs each encoder on the different chunks that are not in the cache."""
+    encoded: list[_EncodedRows | None] = []
+    for each in prompts.encoders:
+        encoded.append(None if each is None else (yield from _encode(each, cache)))
+    return EncodedPrompts(prompts, tuple(encoded))
+
+
+class _Key(NamedTuple):
+    """A row of an output: weights are not in it, as they come later."""
+
+    component: str
+    output: str
+    ids: tuple[int, ...]
+
+
+def _encode(prompts: EncoderPrompts, cache: TextCache) -> Asks[_EncodedRows]:
+    keys = list(dict.fromkeys(_keys(prompts)))
+    states = {key: row for key in keys if (row := cache.get(key)) is not None}
+    missing = [key for key in keys if key not in states]
+    outputs = tuple(dict.fromkeys(key.output for key in missing))
+    rows = list(dict.fromkeys(key.ids for key in missing))
+    size = len(prompts.rows)  # engines built for the images of a request run so many texts
+    for start in range(0, len(rows), size):
+        places = {ids: place for place, ids in enumerate(rows[start : start + size])}
+        answer = yield Ask((_link(prompts, list(places)),), outputs)
+        for key in missing:
+            if key.ids in places:
+                states[key] = answer.outputs[key.output][places[key.ids]]
+                cache.put(key, states[key])
+    return _EncodedRows(prompts, states)
+
+
+def _keys(prompts: EncoderPrompts) -> Iterator[_Key]:
+    """The rows of outputs that the prompts need."""
+    component, pooled = prompts.encoder.component, prompts.encoder.pooled
+    for row, output in zip(prompts.rows, prompts.outputs, strict=True):
+        for version in row:
+            for chunk in filter(None, version.chunks):
+                yield _Key(component, output, chunk.ids)
+            if pooled and (first := version.chunks[0]):
+                yield _Key(component, pooled, first.ids)
+
+
+def _link(prompts: EncoderPrompts, ids: Sequence[tuple[int, ...]]) -> Link:
+    dtype = prompts.signature.input(names.INPUT_IDS).dtype
+    changing = {names.INPUT_IDS: np.array(ids, dtype)}  # (U, L)
+    return Link(prompts.encoder.component, tuple(range(len(ids))), changing)
+
+
+@dataclass(frozen=True, eq=False)
+class _EncodedRows:
+    """The rows of one encoder with the states of their chunks."""
+
+    prompts: EncoderPrompts
+    states: Mapping[_Key, Array]  # of a chunk (L, D), of a pooled output (D,)
+    factors: dict[tuple[int, int], float] = field(default_factory=dict)  # by row and chunk
+
+    def states_of(self, versions: Sequence[int]) -> TextStates:
+        contexts, pooled = [], []
+        for number, version in enumerate(versions):
+            chunks = self.prompts.rows[number][version].chunks
+            parts = [self._weighted(number, place, chunk) for place, chunk in enumerate(chunks)]
+            contexts.append(np.concatenate(parts))
+            if self.prompts.encoder.pooled is not None:
+                # Of the first chunk and without weights, as in A1111.
+                pooled.append(self._state(chunks[0], self.prompts.encoder.pooled))
+        return TextStates(np.stack(contexts), np.stack(pooled) if pooled else None)
+
+    def _weighted(self, number: int, place: int, chunk: Chunk | None) -> Array:
+        """A chunk's states (L, D) times the weights of its tokens, with the mean that they had
+        before, as A1111's emphasis "Original" restores it."""
+        states = self._state(chunk, self.prompts.outputs[number])
+        factor = self._factor(number, place)
+        if chunk is not None and chunk.weights is not None:
+            states = states * _column(chunk.weights)
+        return states if factor == 1 else states * np.float32(factor)
+
+    def _factor(self, number: int, place: int) -> float:
+        """The factor that restores the mean, which is that of all versions together."""
+        if (number, place) not in self.factors:
+            chunks = Counter(version.chunks[place] for version in self.prompts.rows[number])
+            self.factors[number, place] = self._restoring(chunks, self.prompts.outputs[number])
+        return self.factors[number, place]
+
+    def _restoring(self, chunks: Mapping[Chunk | None, int], output: str) -> float:
+        if not any(chunk is not None and chunk.weights for chunk in chunks):
+            return 1.0
+        before = after = 0.0
+        for chunk, count in chunks.items():
+            states = self._state(chunk, output)
+            mean = count * float(states.mean(dtype=np.float64))
+            before += mean
+            if chunk is not None and chunk.weights is not None:
+                weighted = states * _column(chunk.weights)
+                mean = count * float(weighted.mean(dtype=np.float64))
+            after += mean
+        return before / after if after else 1.0
+
+    def _state(self, chunk: Chunk | None, output: str) -> Array:
+        """The states of a chunk, zeros for None."""
+        component, pooled = self.prompts.encoder.component, self.prompts.encoder.pooled
+        if chunk is not None:
+            return self.states[_Key(component, output, chunk.ids)]
+        is_pooled = output == pooled
+        alike = (row for key, row in self.states.items() if (key.output == pooled) is is_pooled)
+        return np.zeros_like(next(alike))
+
+
+def _column(weights: Sequence[float]) -> Array:
+    return np.array(weights, np.float32)[:, None]  # (L, 1)
+
+
+def _absent(encoder: Encoder, prompts: ReadPrompts) -> TextStates:
+    """Zeros in place of an encoder that the family does not require."""
+    shape = (prompts.num_rows, encoder.max_tokens, prompts.recipe.width or 0)
+    return TextStates(np.zeros(shape, np.float32), None)
 
 
 def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
@@ -76,77 +182,7 @@ def _joined(encoded: Sequence[TextStates], recipe: TextRecipe) -> TextStates:
     return TextStates(
         context=np.concatenate(parts, axis=1),
         pooled=np.concatenate(vectors, axis=-1) if vectors else None,
-        notes=tuple(dict.fromkeys(note for states in encoded for note in states.notes)),
     )
-
-
-def _encode(
-    prompts: Prompts, encoder: Encoder, signature: Signature, tokenizer: ClipTokenizer
-) -> Asks[TextStates]:
-    """The states of one encoder; equal texts are encoded once."""
-    plain, skipped = (_state_name(encoder, signature, skip) for skip in (0, prompts.clip_skip))
-    wanted = [*((plain, text) for text in prompts.negative)]
-    wanted += [(skipped, text) for text in prompts.positive]
-    outputs = [*(output for output, _ in wanted), *filter(None, [encoder.pooled])]
-    texts = list(dict.fromkeys(text for _, text in wanted if text is not None))
-    dtype = signature.input(names.INPUT_IDS).dtype
-    tokens = [tokenizer.encode(text) for text in texts]
-    ids = np.stack([row.ids for row in tokens]).astype(dtype)  # (U, L)
-    link = Link(encoder.component, tuple(range(len(texts))), {names.INPUT_IDS: ids})
-    answer = yield Ask((link,), tuple(dict.fromkeys(outputs)))
-
-    def row_of(output: str, text: str | None) -> Array:
-        states = answer.outputs[output]  # (U, …)
-        return np.zeros_like(states[0]) if text is None else states[texts.index(text)]
-
-    pooled = encoder.pooled
-    return TextStates(
-        context=np.stack([row_of(output, text) for output, text in wanted]),
-        pooled=None if pooled is None else np.stack([row_of(pooled, text) for _, text in wanted]),
-        notes=tuple(
-            _truncated(text, row, prompts)
-            for text, row in zip(texts, tokens, strict=True)
-            if row.dropped
-        ),
-    )
-
-
-def _truncated(text: str, tokens: Tokens, prompts: Prompts) -> Note:
-    positive, negative = prompts.fields
-    field = positive if text in prompts.positive else negative
-    return Note(
-        "prompt_truncated",
-        field,
-        f"{field}: longer than the {len(tokens.ids)} tokens that the text encoder reads: this part "
-        f"has no influence on the image: {quoted(tokens.dropped)}",
-    )
-
-
-def _state_name(encoder: Encoder, signature: Signature, clip_skip: int) -> str:
-    """The output that holds an encoder's states without its `clip_skip` last layers."""
-    if encoder.layer is None and not clip_skip:
-        return names.LAST_HIDDEN_STATE
-    name_of = names.normed_hidden_state if encoder.normed else names.hidden_state
-    available = {spec.name for spec in signature.outputs}
-    num_layers = sum(name_of(i) in available for i in range(len(available))) - 1
-    if num_layers < 0:
-        raise RequestError(
-            "clip_skip: this bundle's text encoder has no hidden states among its outputs (optimum "
-            "does not export them): leave clip_skip out, or export with 'sdrt export'"
-        )
-    layer = num_layers - clip_skip + (0 if encoder.layer is None else encoder.layer + 1)
-    if layer < 0:
-        raise RequestError(
-            f"clip_skip: got {clip_skip}, but this text encoder has only {num_layers} layers: "
-            f"give at most {num_layers}"
-        )
-    return name_of(layer)
-
-
-def _absent(prompts: Prompts, encoder: Encoder, recipe: TextRecipe) -> TextStates:
-    """Zeros in place of an encoder that the family does not require."""
-    shape = (prompts.num_rows, encoder.max_tokens, recipe.width or 0)
-    return TextStates(np.zeros(shape, np.float32), None)
 
 
 def _padded(states: Array, width: int | None) -> Array:

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
 
+from sdrt.families.family import LatentSpace
 from sdrt.families.known import latents_with_vae
 from sdrt.files.json_fields import JsonFields
 from sdrt_export.checkpoints.checkpoint import Checkpoint, checkpoint_from_source
@@ -20,6 +24,7 @@ from sdrt_export.checkpoints.vae import (
     with_other_vae,
 )
 from sdrt_export.errors import CheckpointError
+from sdrt_export.networks.loading import parts_from_vae
 from support.other_vaes import other_vae, tiny_vae
 
 pytestmark = pytest.mark.export
@@ -179,3 +184,32 @@ def test_only_sdxl_scales_each_channel(tiny_checkpoint: Callable[[str], Path]) -
         xl.latents, mean=(1.0, 2.0, 3.0, 4.0), std=(1.0, 1.0, 1.0, 2.0)
     )
     assert latents_with_vae(classic, vae) == classic.latents
+
+
+def original_half(weights: dict[str, torch.Tensor], half: str) -> dict[str, torch.Tensor]:
+    """The names in TAESD's file of one half; the decoder begins with a layer without weights."""
+    originals = {}
+    for name, weight in weights.items():
+        owner, _, number, rest = name.split(".", 3)
+        if owner == half:
+            originals[f"{int(number) + (half == 'decoder')}.{rest}"] = weight
+    return originals
+
+
+@pytest.mark.parametrize("given", ["encoder", "decoder"])
+def test_taesd_s_two_files(given: str, classic: Checkpoint, tmp_path: Path) -> None:
+    weights = AutoencoderTiny().state_dict()
+    family = replace(classic.family, latents=LatentSpace(4, 8, 0.18215))
+    paths = {half: tmp_path / f"taesd_{half}.safetensors" for half in ("encoder", "decoder")}
+    save_file(original_half(weights, given), paths[given])
+    other = "decoder" if given == "encoder" else "encoder"
+    with pytest.raises(
+        CheckpointError, match=f"4 latent channels without its {other}: put its {other} next to it"
+    ):
+        tiny_vae_from_source(paths[given], family)
+    save_file(original_half(weights, other), paths[other])
+    for part in parts_from_vae(tiny_vae_from_source(paths[given], family)):
+        found = part.weights()
+        assert found.keys() == weights.keys()
+        for name, weight in weights.items():
+            assert torch.equal(found[name], weight), name

@@ -96,6 +96,24 @@ def test_text_encoders_of_diffusers(path: Path) -> None:
     )
 
 
+def test_names_of_comfyui(path: Path) -> None:
+    shapes = peft(unet_layers(SD1), "diffusion_model.", 4)
+    shapes |= peft(text_layers(768, 12), "text_encoders.clip_l.transformer.", 4)
+    found = found_in(path, shapes)
+    assert isinstance(found, LoraFile)
+    assert (found.family, found.parts) == ("stable-diffusion-1", ("unet", "text_encoder"))
+
+
+def test_an_adapter_that_peft_calls_by_a_name(path: Path) -> None:
+    shapes = {
+        f"base_model.model.{ATTENTION}.lora_A.style.weight": (4, 768),
+        f"base_model.model.{ATTENTION}.lora_B.style.weight": (320, 4),
+    }
+    found = found_in(path, shapes)
+    assert isinstance(found, LoraFile)
+    assert (found.family, found.format) == ("stable-diffusion-1", "peft")
+
+
 @pytest.mark.parametrize("width", [768, 1024])
 def test_cloneofsimo(width: int, path: Path) -> None:
     """Its layers are numbered: attention of a level, and of the text."""
@@ -209,7 +227,7 @@ def test_embeddings_in_the_same_file(path: Path) -> None:
         ("diffusion_model.layers.0.attention.to_q", "Lumina 2 or Z-Image"),
         ("transformer.transformer_blocks.0.attn1.to_k", "a transformer such as PixArt or SANA"),
         ("lora_prior_unet_down_blocks_0_2_attention_attn_out_proj", "Stable Cascade"),
-        ("head.fc", "an unknown model, with layers such as 'head_fc'"),
+        ("head.fc", "an unknown model, with layers such as 'head.fc'"),
     ],
 )
 def test_loras_for_other_models(layer: str, model: str, path: Path) -> None:

@@ -50,7 +50,7 @@ MANIFEST = Manifest(
     family=FAMILY,
     components=(
         UNET,
-        replace(UNET, name="vae_decoder", parity=None),
+        replace(UNET, name="vae", variant="tiny", latents=LatentSpace(4, 8, 1.0), parity=None),
         replace(UNET, name="controlnet_edges", source="edges", tools={"torch": "2.14.0"}),
     ),
     files=(FileRecord("tokenizer/größe.json", "0" * 64, 0),),

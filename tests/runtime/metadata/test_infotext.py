@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdrt.errors import RequestError
-from sdrt.metadata.a1111 import record_from_text
+from sdrt.metadata.a1111 import record_from_text, text_from_parameters
 
 FIELDS = "Steps: 3, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64"
 PARAMETERS = {
+    "prompt_syntax": "a1111",
     "num_inference_steps": 3,
     "scheduler": "euler_a",
     "guidance_scale": 5.0,
@@ -20,6 +21,7 @@ PARAMETERS = {
     "width": 64,
     "height": 64,
 }
+STEPS = {"num_inference_steps": 3}
 
 
 def parameters_of(text: str) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def notes_of(text: str) -> list[str]:
     ],
 )
 def test_colons_alone_make_no_fields(prompt: str) -> None:
-    assert parameters_of(prompt) == {"prompt": prompt}
+    assert parameters_of(prompt) == {"prompt": prompt, "prompt_syntax": "a1111"}
 
 
 @pytest.mark.parametrize(
@@ -122,24 +124,39 @@ def test_what_is_not_honoured_is_named_once() -> None:
     ).notes
     assert note.code == "not_honoured"
     assert note.message == (
-        "the original was made with <lora:foo:0.8>, weights such as (white:1.3), Variation seed, "
-        "Variation seed strength, ENSD and RNG, which sdrt does not honour: the image will differ"
+        "the original was made with Variation seed, Variation seed strength, ENSD and RNG, which "
+        "sdrt does not honour: the image will differ"
     )
 
 
-def test_tags_do_not_reach_the_text_encoder() -> None:
-    text = f"<lora:my lora v1.1:0.8>a cat <hypernet:x:1>\nNegative prompt: <lora:b:1> dog\n{FIELDS}"
-    parameters = parameters_of(text)
-    assert (parameters["prompt"], parameters["negative_prompt"]) == ("a cat", "dog")
-    assert "<lora:my lora v1.1:0.8>, <hypernet:x:1> and <lora:b:1>" in notes_of(text)[0]
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "<lora:my lora v1.1:0.8>a cat <hypernet:x:1>",
+        "a ((cat)) and a [cat:dog:0.5] BREAK (white:1.3) [red|blue]",
+    ],
+)
+def test_prompts_are_read_as_a1111_wrote_them(prompt: str) -> None:
+    text = f"{prompt}\nNegative prompt: {prompt}\n{FIELDS}"
+    read = parameters_of(text)
+    assert (read["prompt"], read["negative_prompt"]) == (prompt, prompt)
+    assert read["prompt_syntax"] == "a1111"
+    assert notes_of(text) == []  # the request has notes on what of it has no effect
+    assert text_from_parameters(read) == text.replace("CFG scale: 5,", "CFG scale: 5.0,")
+
+
+def test_a_plain_prompt_stays_one() -> None:
+    plain = {"prompt": "a (red) cat", "prompt_syntax": "plain", "seed": 7, **STEPS}
+    text = text_from_parameters(plain)
+    assert text == "a (red) cat\nSteps: 3, Seed: 7, Prompt syntax: plain"
+    assert parameters_of(text) == plain
 
 
 @pytest.mark.parametrize(
     ("prompt", "more", "named"),
     [
-        ("a [cat:dog:0.5]", "", "weights such as [cat:dog:0.5],"),
-        ("a ((cat))", "", "weights such as (cat),"),
-        ("a cat BREAK a dog", "", "BREAK,"),
+        ("a (cat:1.2)", ", Emphasis: No norm", "Emphasis,"),
+        ("a cat", ", Pad conds: True", "Pad conds,"),
         ("a cat", ", Face restoration: CodeFormer", "Face restoration,"),
         ("a cat", ", ADetailer model: face, ADetailer confidence: 0.3", "ADetailer,"),
         ("a cat", "\nmore words, and more", "'more words' and 'and more',"),
@@ -147,9 +164,7 @@ def test_tags_do_not_reach_the_text_encoder() -> None:
         ("a cat", "".join(f", Field {letter}: 1" for letter in "abcdefghijklm"), "and 3 more,"),
     ],
 )
-def test_syntax_and_fields_that_change_the_image_are_named(
-    prompt: str, more: str, named: str
-) -> None:
+def test_fields_that_change_the_image_are_named(prompt: str, more: str, named: str) -> None:
     (message,) = notes_of(f"{prompt}\n{FIELDS}{more}")
     assert f"{named} which sdrt does not honour" in message
 
@@ -167,8 +182,8 @@ def test_what_changes_nothing_is_not_named(prompt: str, more: str) -> None:
 
 
 def test_control_characters_of_strangers_are_not_printed() -> None:
-    (message,) = notes_of(f"a <lora:\x1b]0;x\x07:1>\n{FIELDS}")
-    assert "<lora:?]0;x?:1>" in message
+    (message,) = notes_of(f"a\n{FIELDS}, Ward \x1b: 1, \x1b]0;x\x07")
+    assert "'?]0;x?'" in message
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ PARAMETERS = {
     "height": 768,
     "scheduler": "dpmpp_2m_karras",
     "model": "demo",
+    "prompt_syntax": "a1111",  # which goes without saying in that text
 }
 TEXT = """a large red circle, on a white background
 Negative prompt: blurry
@@ -117,6 +118,7 @@ names = st.text(alphabet=st.characters(exclude_categories=["Cs"])).filter(
     scheduler=st.tuples(st.sampled_from(WRITTEN), st.sampled_from(["", *SUFFIXES])),
     model=names,
     clip_skip=st.none() | st.integers(1, 12),
+    syntax=st.sampled_from(["plain", "a1111"]),
 )
 def test_a1111s_text_is_read_back(
     prompt: str,
@@ -127,6 +129,7 @@ def test_a1111s_text_is_read_back(
     scheduler: tuple[str, str],
     model: str,
     clip_skip: int | None,
+    syntax: str,
 ) -> None:
     parameters: dict[str, Any] = {
         "prompt": prompt,
@@ -137,6 +140,7 @@ def test_a1111s_text_is_read_back(
         "height": 768,
         "scheduler": "".join(scheduler),
         "model": model,
+        "prompt_syntax": syntax,
     }
     if negative:
         parameters["negative_prompt"] = negative
@@ -203,6 +207,7 @@ def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
         "model": "v1-5-pruned",
         "strength": 0.75,
         "clip_skip": 1,
+        "prompt_syntax": "a1111",
     }
 
 
@@ -250,7 +255,7 @@ def test_schedulers_are_written_as_a1111_knows_them(scheduler: str, sampler: str
 
 @pytest.mark.parametrize("text", ["a cat", "a cat\nin: a, hat", "", "Steps: 3"])
 def test_a_text_without_fields_is_a_prompt(text: str) -> None:
-    assert parameters_from_text(text) == {"prompt": text}
+    assert parameters_from_text(text) == {"prompt": text, "prompt_syntax": "a1111"}
 
 
 def test_json_counts_more_than_the_text(tmp_path: Path) -> None:

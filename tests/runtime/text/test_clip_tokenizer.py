@@ -217,3 +217,89 @@ def test_a_special_token_that_is_not_a_text_is_reported(tmp_path: Path) -> None:
     write_clip_folder(tmp_path, dict(SD1_CONFIG) | {"bos_token": "\ud800"})
     with pytest.raises(BundleError):
         ClipTokenizer.open(tmp_path)
+
+
+# --- embeddings: tokens that stand for several vectors
+
+FIRST = len(VOCAB)  # the first id after the vocabulary
+BAD = [FIRST, FIRST + 1, FIRST + 2, FIRST + 3]  # bad_quality and its further vectors
+STYLE = FIRST + 4
+EMBEDDED = {"bad_quality": BAD[0], "Style v1.5:x": STYLE} | {
+    f"bad_quality_{number}": BAD[number] for number in (1, 2, 3)
+}
+
+
+def with_embeddings(folder: Path, **config: object) -> ClipTokenizer:
+    write_clip_folder(folder, {**SD1_CONFIG, **config})
+    write_json(folder / "added_tokens.json", EMBEDDED)
+    return ClipTokenizer.open(folder)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> ClipTokenizer:
+    return with_embeddings(tmp_path / "embedded")
+
+
+def ids_of(word: str) -> list[int]:
+    return [VOCAB[f"{word}</w>"]]
+
+
+RED, COMMA = ids_of("red"), ids_of(",")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("bad_quality", BAD),
+        ("bad_quality, red", [*BAD, *COMMA, *RED]),
+        ("red bad_quality red", [*RED, *BAD, *RED]),
+        ("redbad_qualityred", [*RED, *BAD, *RED]),
+        ("bad_quality bad_quality", [*BAD, *BAD]),
+        ("bad_qualitybad_quality", [*BAD, *BAD]),
+        ("bad_quality bad_quality_1", [*BAD, BAD[1]]),  # diffusers breaks the latter up
+        ("bad_quality_2", [BAD[2]]),
+        ("BAD_Quality", BAD),
+        ("red style  V1.5:X,", [*RED, STYLE, *COMMA]),
+        ("", []),
+    ],
+)
+def test_each_occurrence_of_an_embedding_becomes_all_of_its_ids(
+    text: str, ids: list[int], embedded: ClipTokenizer
+) -> None:
+    tokens = embedded.encode(text)
+    padding = [VOCAB[EOS]] * (76 - len(ids))
+    np.testing.assert_array_equal(tokens.ids, [VOCAB[BOS], *ids, *padding])
+    assert tokens.dropped == ""
+
+
+@pytest.mark.parametrize(
+    ("num_words", "kept", "dropped"),
+    [(71, BAD, ""), (73, BAD[:2], "bad_quality"), (75, [], "bad_quality"), (76, [], "red bad_qu")],
+)
+def test_a_cut_embedding_is_reported(
+    num_words: int, kept: list[int], dropped: str, embedded: ClipTokenizer
+) -> None:
+    tokens = embedded.encode("red " * num_words + "bad_quality")
+    words = RED * min(num_words, 75)
+    np.testing.assert_array_equal(tokens.ids, [VOCAB[BOS], *words, *kept, VOCAB[EOS]])
+    assert tokens.dropped.startswith(dropped)
+    assert bool(tokens.dropped) == bool(dropped)
+
+
+def test_a_prompt_may_be_cut_on_the_left(tmp_path: Path) -> None:
+    left = with_embeddings(tmp_path / "left", truncation_side="left")
+    tokens = left.encode("bad_quality" + " red" * 73)
+    np.testing.assert_array_equal(tokens.ids, [VOCAB[BOS], *BAD[2:], *RED * 73, VOCAB[EOS]])
+    assert tokens.dropped == "bad_quality"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_other_prompts_are_tokenized_as_without_embeddings(side: str, tmp_path: Path) -> None:
+    config: dict[str, object] = {"truncation_side": side, "padding_side": side}
+    plain = ClipTokenizer.open(write_clip_folder(tmp_path / "plain", {**SD1_CONFIG, **config}))
+    embedded = with_embeddings(tmp_path / "embedded", **config)
+    assert embedded.vectors and not plain.vectors
+    for text in ("", "a red circle", "Red " * 75 + "a Blue Circle", "<|endoftext|> café", "bad qu"):
+        expected, got = plain.encode(text), embedded.encode(text)
+        np.testing.assert_array_equal(got.ids, expected.ids)
+        assert (got.ids.dtype, got.dropped) == (np.int64, expected.dropped)

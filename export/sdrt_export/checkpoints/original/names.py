@@ -16,6 +16,7 @@ class Key:
     key: str
     third: int | None = None  # of a tensor that joins the projections to queries, keys and values
     transposed: bool = False
+    file: str | None = None  # the one of several files that holds it
 
     def shape(self, stored: Shape) -> Shape:
         """The shape of the weight, from that of the tensor."""
