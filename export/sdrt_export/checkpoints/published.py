@@ -44,7 +44,7 @@ class Predicted:
 def predicted_by(
     file: SafetensorsFile, found: CheckpointFile, given: Prediction | None
 ) -> Predicted:
-    """What the UNet of a file predicts; `given` is the user's choice, which overrides it.
+    """The prediction of a file's UNet; `given` is the user's choice, which overrides it.
 
     An empty tensor `v_pred`, or the metadata, says so, and `ztsnr` that it was trained with zero
     terminal SNR. UNets of SD2 are published with both predictions, and older files say nothing.

@@ -140,7 +140,7 @@ _NOT_MODELS = re.compile(
 
 
 def _notes_on_keys(file: SafetensorsFile, found: CheckpointFile) -> Iterator[Note]:
-    """Notes on the tensors that are no weights of the models."""
+    """Notes on the tensors that belong to no model."""
     if found.ema:
         yield Note(
             code="ema_left_out",

@@ -22,14 +22,8 @@ from sdrt_export.checkpoints.parts import (
 
 def write_small_files(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:
     """Writes the configurations of a checkpoint and its tokenizers, whose merges are CLIP's."""
-    configs = {
-        TEXT_ENCODER: architecture.text_encoder,
-        TEXT_ENCODER_2: architecture.text_encoder_2,
-        UNET: architecture.unet,
-        VAE: architecture.vae,
-    }
-    for part, config in configs.items():
-        if config is not None:
+    for part in (TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE):
+        if (config := getattr(architecture, part.folder)) is not None:
             write_config(folder, part, config)
     write_tokenizers(folder, architecture, merges)
     write_json(folder / SCHEDULER_CONFIG, architecture.scheduler)

@@ -163,7 +163,6 @@ def test_vaes(
 
 
 def test_a_vae_in_a_checkpoint(classic: Checkpoint, sd1: Weights, tmp_path: Path) -> None:
-    """Which has other models, too."""
     path = save(sd1, tmp_path / "model.safetensors")
     other = with_other_vae(classic, path)
     assert other.vae is not None and other.vae.weights.names is not None

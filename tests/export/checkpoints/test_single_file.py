@@ -72,7 +72,7 @@ def config_of(checkpoint: Checkpoint, kind: PartKind) -> dict[str, Any]:
 
 
 def assert_equal_weights(file: Checkpoint, folder: Checkpoint, *names: str) -> None:
-    """Of these parts, or of all; both halves of a VAE have the same."""
+    """Compares these parts, or all; both halves of a VAE have the same weights."""
     given, expected = parts_of(file), parts_of(folder)
     assert given.keys() == expected.keys()
     for name in names or set(expected) - {"vae_encoder"}:
