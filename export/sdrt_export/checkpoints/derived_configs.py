@@ -1,7 +1,7 @@
 """Configurations of models, from the shapes of their weights: a single file has none.
 
-Options that shapes do not show are taken from a known configuration: that of the published model, or of the
-model that the file belongs to.
+Options that shapes do not show are taken from a known configuration: that of the published model,
+or of the model that the file belongs to.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def controlnet(source: Path, checkpoint: Path) -> Part:
 def config_of(part: Part) -> dict[str, Any]:
     """Its configuration as torch reads it, without what depths mean on levels without attention."""
     with torch.device("meta"):
-        config = dict(MODELS[part.kind].from_config(part.config.parent).config)
+        config = dict(MODELS[part.kind].from_config(part.config.parent, {}).config)
     config.pop("transformer_layers_per_block", None)
     public = {name: value for name, value in config.items() if not name.startswith("_")}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in public.items()}

@@ -61,7 +61,7 @@ def config_of(checkpoint: Checkpoint, kind: PartKind) -> dict[str, Any]:
     Heads and depths of levels without attention do not count, so these lists may differ.
     """
     with torch.device("meta"):
-        config = MODELS[kind].from_config((checkpoint.folder / kind.config).parent).config
+        config = MODELS[kind].from_config((checkpoint.folder / kind.config).parent, {}).config
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     ignored = {"transformer_layers_per_block", "transformers_version"}
     return {
