@@ -32,10 +32,10 @@ def write_small_files(folder: Path, architecture: Architecture, merges: Sequence
 
 def write_config(folder: Path, part: PartKind, config: Config) -> None:
     """Writes the configuration of a model, with its class, into a checkpoint's folder."""
-    named = {part.library.class_field: part.class_name}
+    named: dict[str, Any] = {part.library.class_field: part.class_name}
     if part.purpose == "text encoder":
-        named |= {"architectures": [part.architecture or "CLIPTextModel"]}
-    write_json(folder / part.config, named | dict(config))
+        named["architectures"] = [part.architecture or "CLIPTextModel"]
+    write_json(folder / part.config, {**named, **config})
 
 
 def write_tokenizers(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:
