@@ -58,7 +58,7 @@ def measure(model: str, work: Path) -> None:
 
 
 def hashes_in(bundle: Path) -> set[tuple[str, str | None]]:
-    """Of the networks' files."""
+    """The hashes of the networks' files, by path."""
     components = Bundle.open(bundle).manifest.components
     files = {(file.path, file.sha256) for each in components for file in each.files}
     return {(path, sha256) for path, sha256 in files if not path.endswith(".json")}

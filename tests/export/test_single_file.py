@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,12 @@ from support.original_layout import Weights, save
 
 pytestmark = [pytest.mark.export, pytest.mark.needs("open_clip")]
 
-REQUEST = {"prompt": "a photo of a cat", "width": 64, "height": 64, "num_inference_steps": 3}
+REQUEST: dict[str, Any] = {
+    "prompt": "a photo of a cat",
+    "width": 64,
+    "height": 64,
+    "num_inference_steps": 3,
+}
 
 
 def test_the_images_of_a_file(

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sdrt_export.architectures import SD15, SD21, SD21_BASE, SDXL, SDXL_REFINER, Architecture
+from sdrt_export.architectures import SD15, SD21, SDXL, SDXL_REFINER, Architecture
 from support.original_layout import REFINER, SD1, SD2, XL
 
 _TEXT = {
@@ -55,12 +55,7 @@ _SECOND = {"projection_dim": 48}
 
 NARROW = {
     "sd1": _narrow(SD15, {"cross_attention_dim": 64}),
-    "sd1_inpaint": replace(
-        _narrow(SD15, {"cross_attention_dim": 64, "in_channels": 9}),
-        pipeline="StableDiffusionInpaintPipeline",
-    ),
     "sd2_v": _narrow(SD21, _PER_HEAD, _WIDE),
-    "sd2_base": _narrow(SD21_BASE, _PER_HEAD, _WIDE),
     "xl": _narrow(
         SDXL,
         {
@@ -89,9 +84,7 @@ NARROW = {
 # The prefixes of their text encoders in files.
 ENCODERS = {
     "sd1": SD1,
-    "sd1_inpaint": SD1,
     "sd2_v": SD2,
-    "sd2_base": SD2,
     "xl": XL,
     "refiner": REFINER,
 }

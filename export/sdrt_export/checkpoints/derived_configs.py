@@ -1,7 +1,7 @@
 """Configurations of models, from the shapes of their weights: a single file has none.
 
-What shapes cannot tell is taken from a known configuration: that of the published model, or of the
-model that the file belongs to.
+Options that shapes do not show are taken from a known configuration: that of the published model,
+or of the model that the file belongs to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def unet_config(known: Config, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-# Options of a UNet that its ControlNets share, and shapes do not tell.
+# Options of a UNet that its ControlNets share, and shapes do not show.
 _SHARED = (
     *("flip_sin_to_cos", "freq_shift", "only_cross_attention", "downsample_padding"),
     *("mid_block_scale_factor", "act_fn", "norm_num_groups", "norm_eps", "attention_head_dim"),
@@ -82,7 +82,7 @@ def _sizes_of_first_half(shapes: Shapes) -> dict[str, Any]:
 
 
 def _sizes_of_attention(shapes: Shapes) -> dict[str, Any]:
-    """What any transformer tells about all of them."""
+    """The options that any one of the transformers shows for all of them."""
     contexts = (name for name in shapes if name.endswith(".attn2.to_k.weight"))
     inputs = (name for name in shapes if name.endswith(".proj_in.weight"))
     context, first = next(contexts, None), next(inputs, None)
@@ -99,7 +99,7 @@ def _attends(shapes: Shapes, block: str) -> bool:
 
 
 def _depths(shapes: Shapes, blocks: list[str]) -> list[int]:
-    """The transformer layers of each level; 1 where there is none.
+    """The transformer layers of each level; 1 for a level without a transformer.
 
     The last number is also that of the middle.
     """

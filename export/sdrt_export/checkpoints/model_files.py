@@ -68,7 +68,7 @@ def tiny_vae_in_file(path: Path) -> ModelFile:
     """The tiny autoencoder in a file with both halves, or in TAESD's two files, of which this is
     one.
 
-    CheckpointError if there is none, or only half of one.
+    CheckpointError for another kind of file, or only half of one.
     """
     _, found = first = _tiny_vae_in(path)
     halves = [first]
@@ -118,7 +118,7 @@ def _names_of_tiny_vae(file: SafetensorsFile, half: TinyVaeFile) -> dict[str, Ke
 def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
     """The ControlNet in a file; `unet` is the configuration of the UNet that it controls.
 
-    CheckpointError if there is none.
+    CheckpointError for another kind of file.
     """
     file, found = recognised_file(path)
     if not isinstance(found, ControlNetFile):

@@ -44,17 +44,17 @@ class Predicted:
 def predicted_by(
     file: SafetensorsFile, found: CheckpointFile, given: Prediction | None
 ) -> Predicted:
-    """What the UNet of a file predicts; `given` is the user's choice, which overrides it.
+    """The prediction of a file's UNet; `given` is the user's choice, which overrides it.
 
     An empty tensor `v_pred`, or the metadata, says so, and `ztsnr` that it was trained with zero
     terminal SNR. UNets of SD2 are published with both predictions, and older files say nothing.
     """
-    prediction, notes = given or found.prediction, ()
+    prediction, notes = given or found.prediction, list[Note]()
     if prediction is None and found.family == "stable-diffusion-2":
         prediction = _prediction_of_sd2(file, found)
-        notes = (_assumed(prediction),)
+        notes.append(_assumed(prediction))
     prediction = prediction or "epsilon"
-    return Predicted(prediction, found.zero_terminal_snr and prediction != "epsilon", notes)
+    return Predicted(prediction, found.zero_terminal_snr and prediction != "epsilon", tuple(notes))
 
 
 def _prediction_of_sd2(file: SafetensorsFile, found: CheckpointFile) -> Prediction:

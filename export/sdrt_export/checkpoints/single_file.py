@@ -122,7 +122,7 @@ def _sized(
     names: Mapping[PartKind, Names],
 ) -> Architecture:
     """The published architecture with the sizes of the file's weights."""
-    sized = {}
+    sized: dict[str, Any] = {}
     for part in names:
         with lacks_of(file, part.title):
             config = _CONFIGS[part.purpose]
@@ -140,15 +140,16 @@ _NOT_MODELS = re.compile(
 
 
 def _notes_on_keys(file: SafetensorsFile, found: CheckpointFile) -> Iterator[Note]:
-    """Notes on the tensors that are no weights of the models."""
+    """Notes on the tensors that belong to no model."""
     if found.ema:
         yield Note(
             code="ema_left_out",
             field="unet",
             message="unet: the file also has averaged (EMA) weights, which are left out",
         )
-    models = [found, *found.text_encoders, *([found.vae] if found.vae else [])]
-    prefixes = tuple(model.prefix for model in models)
+    prefixes = found.prefix, *(encoder.prefix for encoder in found.text_encoders)
+    if found.vae is not None:
+        prefixes = *prefixes, found.vae.prefix
     unknown = [key for key in file.tensors if not key.startswith(prefixes)]
     unknown = [key for key in unknown if not _NOT_MODELS.fullmatch(key)]
     if unknown:

@@ -22,14 +22,8 @@ from sdrt_export.checkpoints.parts import (
 
 def write_small_files(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:
     """Writes the configurations of a checkpoint and its tokenizers, whose merges are CLIP's."""
-    configs = {
-        TEXT_ENCODER: architecture.text_encoder,
-        TEXT_ENCODER_2: architecture.text_encoder_2,
-        UNET: architecture.unet,
-        VAE: architecture.vae,
-    }
-    for part, config in configs.items():
-        if config is not None:
+    for part in (TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE):
+        if (config := getattr(architecture, part.folder)) is not None:
             write_config(folder, part, config)
     write_tokenizers(folder, architecture, merges)
     write_json(folder / SCHEDULER_CONFIG, architecture.scheduler)
@@ -38,10 +32,10 @@ def write_small_files(folder: Path, architecture: Architecture, merges: Sequence
 
 def write_config(folder: Path, part: PartKind, config: Config) -> None:
     """Writes the configuration of a model, with its class, into a checkpoint's folder."""
-    named = {part.library.class_field: part.class_name}
+    named: dict[str, Any] = {part.library.class_field: part.class_name}
     if part.purpose == "text encoder":
-        named |= {"architectures": [part.architecture or "CLIPTextModel"]}
-    write_json(folder / part.config, named | dict(config))
+        named["architectures"] = [part.architecture or "CLIPTextModel"]
+    write_json(folder / part.config, {**named, **config})
 
 
 def write_tokenizers(folder: Path, architecture: Architecture, merges: Sequence[str]) -> None:

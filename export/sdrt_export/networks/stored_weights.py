@@ -120,7 +120,7 @@ def lack_of_weights(title: str, missing: Sequence[str]) -> str:
 
 def _places_in(file: Path, names: Names | None) -> Iterator[tuple[str, Place]]:
     with safe_open(file, "pt") as opened:
-        for name, key in (names or same_names(opened.keys())).items():
+        for name, key in (same_names(opened.keys()) if names is None else names).items():
             if key.file not in (None, str(file)):
                 continue
             header = opened.get_slice(key.key)

@@ -129,7 +129,7 @@ def test_the_vae() -> None:
 
 
 def test_the_text_encoder_of_sd1() -> None:
-    model = weights_of(lambda: CLIPTextModel(CLIPTextConfig(**SD15.text_encoder)))
+    model = weights_of(lambda: CLIPTextModel(CLIPTextConfig(**(SD15.text_encoder or {}))))
     original = original_clip(model)
     assert_all_found(clip_names(original), original, model)
     old = {key.removeprefix("text_model."): weight for key, weight in original.items()}
@@ -154,7 +154,7 @@ def test_the_text_encoder_of_sd2() -> None:
 
 @pytest.mark.parametrize("architecture", [SDXL, SDXL_REFINER], ids=["sdxl", "refiner"])
 def test_the_second_text_encoder_of_sdxl(architecture: Architecture) -> None:
-    config = CLIPTextConfig(**architecture.text_encoder_2)
+    config = CLIPTextConfig(**(architecture.text_encoder_2 or {}))
     with torch.device("meta"):
         model = CLIPTextModelWithProjection(config)
     weights = dict(model.state_dict())

@@ -20,7 +20,7 @@ class Key:
 
     def shape(self, stored: Shape) -> Shape:
         """The shape of the weight, from that of the tensor."""
-        if self.third is not None:
+        if self.third is not None and stored and stored[0] % 3 == 0:
             stored = (stored[0] // 3, *stored[1:])
         return stored[::-1] if self.transposed else stored
 
