@@ -73,7 +73,7 @@ def test_a_builder_takes_known_options(builder: Builder) -> None:
     assert builder.refusal(BuildOptions(components=("unet",))) is None
 
 
-WHOLE = "runs every shape with one graph: leave out --shapes, --batch and --prune"
+WHOLE = "runs every shape with one graph: leave out --shapes, --batch, --chunks and --prune"
 
 
 @pytest.mark.parametrize(

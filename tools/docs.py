@@ -17,16 +17,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import docs_faults
+import docs_full_size
 import docs_gpu
 import docs_measured
+import docs_prompts
 import docs_ratios
 import docs_reference
 
 ROOT = Path(__file__).parent.parent
 BLOCKS: Mapping[str, Callable[[], str]] = {
     **docs_reference.BLOCKS,
+    **docs_prompts.BLOCKS,
     **docs_ratios.BLOCKS,
     **docs_measured.BLOCKS,
+    **docs_full_size.BLOCKS,
     **docs_gpu.BLOCKS,
     **docs_faults.BLOCKS,
 }

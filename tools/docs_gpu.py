@@ -12,6 +12,8 @@ def plans_at_full_size() -> str:
     rows = newest("build_full_size")
     lines = []
     for name, title in NETWORKS.items():
+        if f"{name}, plan" not in rows:
+            continue
         time, plan = rows[f"{name}, precision and build"], rows[f"{name}, plan"]
         memory = max(
             (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from docs_reference import table
 from docs_rows import (
-    NETWORKS,
     decibels,
     figure,
     newest,
@@ -87,18 +86,6 @@ def demo_control() -> str:
 
 
 # --- full size on the CPU
-
-
-def export_at_full_size() -> str:
-    rows = newest("export_full_size")
-    lines = []
-    for name, title in {**NETWORKS, "whole export": "`sdrt export`, everything"}.items():
-        if f"{name}, time" in rows:
-            time, memory = rows[f"{name}, time"], rows[f"{name}, peak memory"]
-            written = f"{time['notes']['MB written']:,} MB"
-            lines.append((title, figure(time), figure(memory), written, time["notes"]["PSNR"]))
-    headings = ("network", "time", "peak memory", "size on disk", "PSNR against torch")
-    return f"{where(rows.values())}\n\n{table(headings, lines)}"
 
 
 def weight_storage() -> str:
@@ -185,51 +172,14 @@ def tuning() -> str:
     return f"{where(rows.values())}\n\n{table(('', 'median', 'PSNR against float32'), lines)}"
 
 
-def memory() -> str:
-    """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
-    rows = newest("memory")
-    lines = [
-        (
-            row["notes"]["target"],
-            f"{row['notes']['size']}×{row['notes']['size']}",
-            row["notes"]["batch"],
-            f"{row['notes']['rows']} of {row['notes']['num_rows']}",
-            f"{number(row['notes']['forecast'])} GiB",
-            "refused" if row["median"] is None else figure(row),
-            "" if row["median"] is None else f"{row['notes']['forecast'] / row['median']:.2f}",
-        )
-        for row in rows.values()
-    ]
-    headings = ("target", "size", "images", "rows per run", "forecast", "peak", "forecast / peak")
-    return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
-
-
-def loading_memory() -> str:
-    rows = newest("loading_memory")
-    lines = [
-        (
-            *name.split(", "),
-            f"{row['median']:.2f}",
-            f"{row['notes']['after']:.2f}",
-            f"{row['notes']['in convolutions']:.0%}",
-        )
-        for name, row in rows.items()
-    ]
-    headings = ("weights stored as", "", "peak", "once open", "weights of convolutions")
-    return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
-
-
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "starting": starting,
     "demo quality": demo_quality,
     "demo control": demo_control,
-    "export at full size": export_at_full_size,
     "weight storage": weight_storage,
     "prepared graphs": prepared_graphs,
     "control cost": control_cost,
     "openvino": openvino,
     "shapes in turn": shapes_in_turn,
     "tuning": tuning,
-    "memory": memory,
-    "loading memory": loading_memory,
 }

@@ -14,6 +14,7 @@ Row: TypeAlias = Mapping[str, Any]
 # The networks of the full-size bundle, in the order in which an image passes through them.
 NETWORKS = {
     "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
     "unet": "UNet",
     "unet_controlled": "UNet that takes residuals",
     "vae_decoder": "VAE decoder",

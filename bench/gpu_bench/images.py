@@ -72,7 +72,8 @@ def sdrt_pipeline(context: Context, variant: Variant) -> Any:
         name: open_variant(context.work, variant, name, context.device)
         for name in ("text_encoder", "unet", "vae_decoder")
     }
-    return sdrt.Pipeline(sdrt.Bundle.open(context.work), resolve_target("cpu"), engines)
+    bundle = sdrt.Bundle.open(context.work)
+    return sdrt.Pipeline(bundle, resolve_target("cpu"), engines, text_cache=0)
 
 
 def generate_images(context: Context, name: str, pipeline: Any, batch: int, steps: int) -> Any:

@@ -31,20 +31,21 @@ def main() -> None:
     parser.add_argument("--run", help="default: the newest")
     options = parser.parse_args()
     rows = rows_of(options.run)
-    (DOCS / "peers.md").write_text(page(rows), encoding="utf-8")
+    (DOCS / "peers.md").write_text(page(rows, rows_of(None, "sdxl_steps")), encoding="utf-8")
     draw(rows, DOCS / "peers.png")
 
 
-def rows_of(run: str | None) -> list[Row]:
-    lines = (RESULTS / "peers.jsonl").read_text(encoding="utf-8").splitlines()
+def rows_of(run: str | None, bench: str = "peers") -> list[Row]:
+    lines = (RESULTS / f"{bench}.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     newest = max(row["run"] for row in rows)
     return [row for row in rows if row["run"] == (run or newest)]
 
 
-def page(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[Row], sdxl: Sequence[Row] = ()) -> str:
     """The page, with its tables made from the rows."""
-    sections = [introduction(rows), "![Seconds of a step](peers.png)", *tables(rows), losses(rows)]
+    picture = "![Seconds of a step](peers.png)"
+    sections = [introduction(rows), picture, *tables(rows), losses(rows), sdxl_section(sdxl)]
     return "# sdrt and its peers\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -110,6 +111,40 @@ def short_table(rows: Sequence[Row]) -> str:
         f"PSNR against {ORACLE}, dB",
     )
     return table(headings, lines)
+
+
+def sdxl_section(rows: Sequence[Row]) -> str:
+    """SDXL's steps; "" without rows."""
+    if not rows:
+        return ""
+    baseline = figure(answered(rows, ORACLE), step_of)
+    lines = []
+    for name in fastest_first(rows):
+        mine = answered(rows, name)
+        lines.append(
+            (
+                name,
+                f"{figure(mine, step_of):.1f} ({spread(mine, step_of)})",
+                f"{figure(mine, step_of) / baseline:.2f}" if baseline else "",
+                seconds(mine, "first_step"),
+                f"{figure(mine, lambda row: row['peak_mib']):,.0f}",
+                decibels(mine),
+            )
+        )
+    lines += [(name, f"does not fit: {reason}", *[""] * 4) for name, reason in failures(rows)]
+    headings = (
+        "",
+        "one step, s (range)",
+        f"relative to {ORACLE}",
+        "start to end of first step, s",
+        "peak memory, MiB",
+        f"PSNR of the latents against {ORACLE}, dB",
+    )
+    return (
+        f"## SDXL at 1024×1024\n\nThe second of two steps with guidance, three rounds, without "
+        f"the VAE (`bench/peers/sdxl.py`), run `{rows[0]['run']}`, sdrt at commit "
+        f"`{rows[-1]['sdrt_commit']}`. A process may take 18 GiB.\n\n{table(headings, lines)}"
+    )
 
 
 def stage_table(rows: Sequence[Row]) -> str:

@@ -91,10 +91,22 @@ def _prompts(random: Random) -> Options:
     return {"prompt": [_prompt(random) for _ in range(random.randint(1, 3))], **SIZE}
 
 
+def _syntax(random: Random) -> Options:
+    """Weights, edits and prompts of several lengths in one request."""
+    words = [f"({_prompt(random)}:{random.uniform(0.5, 1.5):.1f})" for _ in range(3)]
+    prompts = [words[0], f"[{words[0]}|{words[1]}]", " BREAK ".join(words)]
+    return {
+        "prompt": random.sample(prompts, random.randint(1, 3)),
+        "negative_prompt": f"[{_prompt(random)}:0.5]",
+        "prompt_syntax": "a1111",
+        **SIZE,
+    }
+
+
 _TASKS: tuple[Callable[[Random], Options], ...] = (
     *(_text, _text, _image, _image),
     *(_inpainting, _inpainting, _control, _control),
-    *(_batch, _prompts),
+    *(_batch, _prompts, _syntax),
 )
 
 
@@ -130,5 +142,6 @@ BAD: tuple[Options, ...] = (
     {"control": {CONTROLNET: np.full((SIDE, SIDE, 3), np.nan)}},
     {"negative_prompt": ["one", "two"]},
     {"num_images_per_prompt": 10**4},
+    {"prompt": "a (red:9999) circle", "prompt_syntax": "a1111"},
     {"stepz": 4},
 )

@@ -124,7 +124,7 @@ def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, 
     known = "; ".join(map(str, profiles))
     raise TensorError(
         f"{name}: no profile of this engine covers {got}; it has: {known}: "
-        "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N`"
+        "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N --chunks N`"
     )
 
 

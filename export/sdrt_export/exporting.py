@@ -75,7 +75,7 @@ def export_checkpoint(
     then open faster; "auto" does so for networks whose weights it does not change. `controlnets`,
     by name, and `tiny_vae` (TAESD) are added, `vae` replaces the checkpoint's: folders, files or
     Hub ids. `loras` are files, with scales in pairs or in a dict; `embeddings` files, or pairs of
-    name and file. `prediction_type` is for single files, `on_note` takes what is assumed.
+    name and file. `prediction_type` is for single files. `on_note` takes what is left out.
 
     CheckpointError and FileError for what is broken or does not fit, ExportError for a network that
     differs from torch, SdrtError if `output` exists (unless `replace`) or cannot be written.

@@ -3,10 +3,10 @@ weights copied piece by piece. No tensor as large as the table is in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -20,7 +20,10 @@ from sdrt_export.external_data import DATA_NAME, PAGE, initializer
 
 _CHUNK = 1 << 22  # bytes
 _SAME_IDS = ("Cast", "Identity", "Reshape", "Unsqueeze")  # give the ids that they take
-_TYPES = {TensorProto.FLOAT: np.dtype(np.float32), TensorProto.FLOAT16: np.dtype(np.float16)}
+_TYPES: Mapping[int, np.dtype[Any]] = {
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.FLOAT16: np.dtype(np.float16),
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _write_table(
         graph.node.remove(table.cast)
 
 
-def _fit(tokens: NewTokens, dtype: np.dtype[np.generic]) -> bool:
+def _fit(tokens: NewTokens, dtype: np.dtype[Any]) -> bool:
     """True if a type represents the rows of the tokens exactly."""
     with np.errstate(over="ignore"):
         return all((row.astype(dtype) == row).all() for row in tokens.rows.values())

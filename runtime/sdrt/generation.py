@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from sdrt.ask import Answer, Ask, Run, answered
 from sdrt.denoising.conditioning import conditioning_from_text
 from sdrt.denoising.controlnets import ControlChain
-from sdrt.denoising.denoiser import Denoiser
+from sdrt.denoising.denoiser import Denoiser, DenoiserOfGroups
 from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of, start_of_refiner
 from sdrt.job import Job
@@ -17,9 +17,10 @@ from sdrt.notes import Note
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
 from sdrt.stage import Stage
-from sdrt.text.encoding import EncodedPrompts, TextStates, encode_prompts
-from sdrt.text.prompts import ReadPrompts, TokenizerOf, read_prompts
+from sdrt.text.encoding import EncodedPrompts, Indices, TextStates, encode_prompts
+from sdrt.text.prompts import TokenizerOf, read_prompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import ReadPrompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
 from sdrt_engines.recent import Recent
@@ -118,20 +119,33 @@ class Generation:
 
     def _denoisers(
         self, stage: Stage, start: Start, text: EncodedPrompts
-    ) -> Callable[[int], Denoiser]:
+    ) -> Callable[[int], Denoiser | DenoiserOfGroups]:
         """The denoiser of each call: edited prompts give it another text."""
-        made = Recent[Denoiser](_NUM_DENOISERS)
+        made = Recent[Denoiser | DenoiserOfGroups](_NUM_DENOISERS)
 
-        def denoiser_at(call: int) -> Denoiser:
+        def denoiser_at(call: int) -> Denoiser | DenoiserOfGroups:
             versions = text.versions_at(stage.first_call + call)
-            return made.get_or_make(
-                versions, lambda: self._denoiser(stage, start, text.states_of(versions))
-            )
+            return made.get_or_make(versions, lambda: self._denoiser(stage, start, text, versions))
 
         return denoiser_at
 
-    def _denoiser(self, stage: Stage, start: Start, text: TextStates) -> Denoiser:
-        """The denoiser with its text, guidance, control and mask."""
+    def _denoiser(
+        self, stage: Stage, start: Start, text: EncodedPrompts, versions: Indices
+    ) -> Denoiser | DenoiserOfGroups:
+        """The denoiser of all images: in groups, if the lengths of their texts differ."""
+        groups = text.prompts.images_of_one_length
+        denoisers = [
+            self._denoiser_of(stage, start.extra, text.states_of(versions, images), images)
+            for images in groups
+        ]
+        if len(groups) == 1:
+            return denoisers[0]
+        return DenoiserOfGroups(list(zip(groups, denoisers, strict=True)))
+
+    def _denoiser_of(
+        self, stage: Stage, extra: Array | None, text: TextStates, images: Sequence[int]
+    ) -> Denoiser:
+        """The denoiser of some images with its text, guidance, control and mask."""
         request = self.job.request
         signature = self._signatures[stage.denoiser]
         conditioning = conditioning_from_text(
@@ -154,7 +168,7 @@ class Generation:
                 num_steps=stage.steps.num_calls,
                 guess_mode=request.guess_mode,
             ),
-            extra=start.extra,
+            extra=None if extra is None else extra[list(images)],
         )
 
     def _denoised(self, stage: Stage, start: Start) -> Generator[Ask | Step, Answer | None, Array]:

@@ -30,6 +30,7 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     yield from _mask_notes(request, settings, bundle)
     yield from _latents_note(request, bundle)
     yield from _prompt_syntax(request)
+    yield from _ignored_clip_skip(request, bundle)
 
 
 def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:
@@ -118,6 +119,17 @@ def _prompt_syntax(request: Request) -> Iterator[Note]:
                 f"{name}: {found[0][:_LONG]!r} is read as words: weights and tags have no meaning "
                 "(prompt_syntax 'a1111' reads weights)",
             )
+
+
+def _ignored_clip_skip(request: Request, bundle: Bundle) -> Iterator[Note]:
+    own = any(encoder.has_own_layer for encoder in bundle.family.text.encoders)
+    if request.prompt_syntax == "a1111" and request.clip_skip and own:
+        yield Note(
+            "clip_skip_ignored",
+            "clip_skip",
+            "clip_skip: has no effect on this model in A1111's syntax, as in A1111 itself: its "
+            "text encoders end at a layer of their own",
+        )
 
 
 def _mask_notes(request: Request, settings: Settings, bundle: Bundle) -> Iterator[Note]:

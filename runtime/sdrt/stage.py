@@ -93,14 +93,14 @@ def _prompts(
 ) -> tuple[Prompts, ...]:
     """The texts of each encoder: the second one may have its own."""
     negative = "negative" in branches
-    clip_skip = request.clip_skip or 0
+    as_a1111 = request.prompt_syntax == "a1111"
     if request.negative_prompt is None and text.missing_negative == "encode":
         request = replace(request, negative_prompt="")
     first = Prompts(
         request.prompts,
         request.negative_prompts if negative else (),
-        clip_skip=clip_skip,
-        negative_clip_skip=clip_skip if request.prompt_syntax == "a1111" else 0,
+        clip_skip=request.clip_skip or 0,
+        negative_clip_skip=(request.clip_skip or 0) if as_a1111 else 0,
         syntax=request.prompt_syntax,
         num_steps=steps.num_inference_steps * steps.schedule.calls_per_step,
     )
@@ -113,7 +113,13 @@ def _prompts(
             "negative_prompt_2" if request.negative_prompt_2 else "negative_prompt",
         ),
     )
-    return tuple(second if i == 1 else first for i in range(len(text.encoders)))
+    each = [second if i == 1 else first for i in range(len(text.encoders))]
+    return tuple(
+        replace(prompts, clip_skip=0, negative_clip_skip=0)
+        if as_a1111 and encoder.has_own_layer
+        else prompts
+        for prompts, encoder in zip(each, text.encoders, strict=True)
+    )
 
 
 def _denoiser(request: Request, bundle: Bundle) -> str:

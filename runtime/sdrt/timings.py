@@ -17,8 +17,9 @@ class Timings:
 
     Fields:
         seconds: the time of each stage that the request has: `loading` (opening engines),
-            `text_encoder`, `vae_encoder`, `controlnet`, `denoiser`, `vae_decoder`. On a GPU only
-            the denoiser waits for ControlNets, so its seconds include theirs.
+            `text_encoder` (unless the pipeline has kept all prompts), `vae_encoder`, `controlnet`,
+            `denoiser`, `vae_decoder`. On a GPU only the denoiser waits for ControlNets, so its
+            seconds include theirs.
         host: the time outside the stages
         total: the sum of all of these
     """

@@ -6,12 +6,24 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from peers.contestants import CONTESTANTS, FURTHER, LONG, ORACLE, SHORT, Question
+from peers import sdxl
+from peers.contestants import (
+    CONTESTANTS,
+    FURTHER,
+    LONG,
+    NUM_ROUNDS,
+    ORACLE,
+    SDXL_CONTESTANTS,
+    SDXL_STEPS,
+    SHORT,
+    Question,
+)
 from peers.report import page, step_of
 from peers.schedule import fastest_first, missing_visits
 from peers.visits import PROGRAMS, figures_of, wait
@@ -145,6 +157,40 @@ def test_a_process_is_ended_at_its_time_limit() -> None:
     assert usage.ru_maxrss > 0
 
 
+def test_a_process_is_ended_when_it_needs_too_much_memory() -> None:
+    program = "import time; numbers = bytearray(300 << 20); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", program])
+    error, _ = wait(process, time.time() + 60, most_gib=0.2)
+    assert error == "it needed more than 0.2 GiB"
+    assert process.returncode != 0
+
+
+def test_sdxl_s_rounds_alternate_and_leave_out_what_does_not_fit() -> None:
+    visits = list(sdxl.missing_visits([]))
+    assert visits[0].contestant.name == ORACLE
+    assert len(visits) == NUM_ROUNDS * len(SDXL_CONTESTANTS)
+    rows = [
+        row("sdrt cpu", SDXL_STEPS, error="it needed more than 18 GiB"),
+        row(ORACLE, SDXL_STEPS),
+    ]
+    keys = [visit.key for visit in sdxl.missing_visits(rows)]
+    assert not [name for name, _, _ in keys if name == "sdrt cpu"]
+    assert (ORACLE, SDXL_STEPS.name, 1) not in keys
+    assert (ORACLE, SDXL_STEPS.name, 2) in keys
+
+
+def test_sdxl_has_a_table_on_the_page() -> None:
+    rows = [
+        row(ORACLE, SDXL_STEPS, steps=[80.0]),
+        row("sdrt openvino:bf16", SDXL_STEPS, steps=[40.0]),
+        row("sdrt cpu", SDXL_STEPS, error="it needed more than 18 GiB"),
+    ]
+    text = page(all_short(), rows).partition("## SDXL at 1024×1024")[2]
+    assert "| sdrt openvino:bf16 | 40.0 (40.00 to 40.00) | 0.50 |" in text
+    assert "| sdrt cpu | does not fit: it needed more than 18 GiB |" in text
+    assert "SDXL" not in page(all_short())
+
+
 def test_the_page_holds_losses_as_well_as_wins() -> None:
     text = page(all_short())
     assert (
@@ -174,9 +220,7 @@ def test_a_step_is_the_median_of_a_row() -> None:
     assert step_of({"steps": [1.0, 9.0, 2.0]}) == 2.0
 
 
-@pytest.mark.parametrize("kind", ["text", "image", "control"])
-def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) -> None:
-    """The program that the peers' programs resemble, with the real bundle and protocol."""
+def job_of(tmp_path: Path, **facts: object) -> dict[str, object]:
     image = Path(__file__).parents[2] / "docs" / "square_outline.png"
     job = {
         "model": "demo",
@@ -186,7 +230,7 @@ def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) ->
         "images": str(tmp_path / "images.npy"),
         "first_steps": 2,
         "steps": 4,
-        "kind": kind,
+        "kind": "text",
         "num_images": 2,
         "num_threads": 1,
         "decode": True,
@@ -196,12 +240,29 @@ def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) ->
         "strength": 0.5,
         "options": {"target": "cpu"},
     }
+    return job | facts
+
+
+def figures_of_our_program(job: Mapping[str, object]) -> dict[str, Any]:
     command = [sys.executable, str(PROGRAMS / "with_sdrt.py"), json.dumps(job)]
     start = time.time()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures = figures_of(json.loads(done.stdout.splitlines()[-1]), start)
+    return figures_of(json.loads(done.stdout.splitlines()[-1]), start)
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "control"])
+def test_our_program_generates_with_the_demo_model(kind: str, tmp_path: Path) -> None:
+    """The program that the peers' programs resemble, with the real bundle and protocol."""
+    figures = figures_of_our_program(job_of(tmp_path, kind=kind))
     num_steps = 2 if kind == "image" else 4  # at strength 0.5
     assert len(figures["steps"]) == num_steps - 1
     assert 0 < figures["ready"] < figures["first_step"] < figures["first_image"]
     assert figures["versions"]["sdrt"] == sdrt.__version__
     assert np.load(tmp_path / "images.npy").shape == (2, 64, 64, 3)
+
+
+def test_our_program_ends_with_the_last_step(tmp_path: Path) -> None:
+    job = job_of(tmp_path, first_steps=0, steps=3, decode=False, num_images=1)
+    figures = figures_of_our_program(job)
+    assert len(figures["steps"]) == 2
+    assert np.load(tmp_path / "images.npy").shape == (1, 4, 8, 8)

@@ -81,7 +81,9 @@ def test_what_is_there_stays_and_what_was_spoilt_is_built_again(root: Path, tmp_
         build()
 
 
-@pytest.mark.parametrize("options", [("--shapes", "64x64"), ("--batch", "2"), ("--prune",)])
+@pytest.mark.parametrize(
+    "options", [("--shapes", "64x64"), ("--batch", "2"), ("--chunks", "2"), ("--prune",)]
+)
 def test_options_of_plans_are_refused(root: Path, options: tuple[str, ...]) -> None:
     outcome = run_sdrt("build", root, "--target", "cuda", *options, folder=root.parent)
     assert outcome.code == 2

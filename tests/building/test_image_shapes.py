@@ -25,8 +25,8 @@ def component(name: str, *inputs: TensorSpec) -> Component:
     return Component(name, role, path, Signature(inputs, ()), "float32", files)
 
 
-def wanted(*shapes: str, batch: str = "1") -> ShapesWanted:
-    return ShapesWanted(tuple(map(ImageShapes.parse, shapes)), Range.parse(batch), 77, 8)
+def wanted(*shapes: str, batch: str = "1", chunks: int = 1) -> ShapesWanted:
+    return ShapesWanted(tuple(map(ImageShapes.parse, shapes)), Range.parse(batch), 77, 8, chunks)
 
 
 def samples(name: str, *inputs: TensorSpec, of: ShapesWanted) -> list[list[str]]:
@@ -49,6 +49,16 @@ def test_a_range_of_batches_holds_both() -> None:
 def test_the_text_has_the_length_of_a_prompt() -> None:
     (profile, _) = profiles_of_component(component("unet", *UNET), wanted("512x512"))
     assert profile.to_json()["encoder_hidden_states"] == ["2", "77", "96"]
+
+
+@pytest.mark.parametrize(("chunks", "longer"), [(2, "154"), (4, "154..308")])
+def test_longer_prompts_have_profiles_of_their_own(chunks: int, longer: str) -> None:
+    of = wanted("512x512", chunks=chunks)
+    profiles = profiles_of_component(component("unet", *UNET), of)
+    texts = [profile.to_json()["encoder_hidden_states"] for profile in profiles]
+    assert texts == [["2", "77", "96"], ["1", "77", "96"], ["2", longer, "96"], ["1", longer, "96"]]
+    ids = spec("input_ids", "int64", "batch", 77)
+    assert samples("text_encoder", ids, of=of) == [["1..2..2", "77"]]
 
 
 def test_texts_are_encoded_once_each() -> None:

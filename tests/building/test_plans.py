@@ -238,6 +238,8 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
         (("--shapes", "128x128..64x64"), "--shapes 128x128..64x64: range"),
         (("--batch", "4..1"), "--batch 4..1: range 4..1: expected MIN..MAX"),
         (("--batch", "many"), "--batch many: got 'many', expected a size"),
+        (("--chunks", "0"), "--chunks: got 0, expected 1 to 64"),
+        (("--chunks", "65"), "--chunks: got 65, expected 1 to 64"),
         (("--component", "unet2"), "no component 'unet2' (found: "),
         (("--target", "tensorrt-rtx:sm99"), "tensorrt-rtx does not know 'sm99'"),
         (

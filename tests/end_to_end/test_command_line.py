@@ -40,7 +40,12 @@ BATCH = {
     "clip_skip": 1,
 }
 OPTIONS = {"num_inference_steps": "steps"}  # the others have diffusers' names
-RECORDED = BATCH | {"num_images_per_prompt": 1, "eta": 0.0, "bundle": "demo"}
+RECORDED = BATCH | {
+    "num_images_per_prompt": 1,
+    "eta": 0.0,
+    "bundle": "demo",
+    "prompt_syntax": "plain",
+}
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -118,7 +123,7 @@ def test_every_image_says_how_it_was_made(
             f"{PROMPT}\n"
             "Negative prompt: a small blue star\n"
             f"Steps: 2, Sampler: DPM++ 2M Karras, CFG scale: 4.5, Seed: {seed}, Size: 64x96, "
-            "Model: demo, Clip skip: 2"
+            "Model: demo, Clip skip: 2, Prompt syntax: plain"
         )
 
 

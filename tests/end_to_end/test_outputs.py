@@ -231,14 +231,14 @@ def test_a_bundle_of_ones_own_replaces_a_wrong_one(capsys: pytest.CaptureFixture
 def test_what_a1111_did_and_sdrt_does_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     fields = "Steps: 2, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64"
     png_with(parameters=f"a circle <lora:foo:0.8>\nNegative prompt: blurry\n{fields}\nTemplate: x")
-    first = notes_of([*FROM_IMAGE[:1], "bundle", *FROM_IMAGE[1:], "-o", "out.png"], capsys)[0]
-    assert first == (
-        "one.png: the original was made with <lora:foo:0.8>, which sdrt does not honour: the image "
-        "will differ"
+    notes = notes_of([*FROM_IMAGE[:1], "bundle", *FROM_IMAGE[1:], "-o", "out.png"], capsys)
+    assert notes[-1] == (
+        "prompt: <lora:foo:0.8> is left out: add a LoRA to the bundle at export, with "
+        "`sdrt export --lora FILE:SCALE`"
     )
     with Image.open("out.png") as image:
         record = json.loads(image.info["sdrt"])
     assert (record["prompt"], record["negative_prompt"], record["seed"], record["width"]) == (
-        *("a circle", "blurry"),
+        *("a circle <lora:foo:0.8>", "blurry"),
         *(7, 64),
     )

@@ -79,7 +79,7 @@ def test_shapes_outside_all_plans_are_reported_with_the_known_ones() -> None:
     assert str(raised.value) == (
         "net: no profile of this engine covers x (1, 12), scale (1,); it has: "
         "x (1..2, 8), scale (1..2,); x (1..2, 16..32), scale (1..2,): "
-        "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N`"
+        "build one with `sdrt build --shapes WIDTHxHEIGHT --batch N --chunks N`"
     )
 
 

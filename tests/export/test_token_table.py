@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ def tokens_of(rows: dict[int, Array]) -> NewTokens:
     return NewTokens({f"token{index}": index for index in rows}, rows)
 
 
-def node(operator: str, inputs: str, output: str, **attributes: object) -> NodeProto:
+def node(operator: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(operator, inputs.split(), [output], **attributes)
 
 

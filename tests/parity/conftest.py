@@ -38,6 +38,8 @@ def theirs(tiny_checkpoint: Callable[[str], Path]) -> Theirs:
             name, options = THEIR_SCHEDULERS[scheduler]
             schedule = getattr(diffusers, name)
         config = schedule.load_config(tiny_checkpoint(recipe), subfolder="scheduler")
+        if scheduler and "use_karras_sigmas" in config:  # our names say which sigmas are meant
+            config = config | {"use_karras_sigmas": False}
         return pipeline_with(pipe, kind, scheduler=schedule.from_config(config, **options), **parts)
 
     return opened

@@ -9,7 +9,15 @@ import torch
 from PIL import Image
 
 from parity.parity_images import sample_image
-from parity.pipeline_harness import Case, case
+from parity.pipeline_harness import (
+    Case,
+    Ours,
+    Theirs,
+    assert_same,
+    case,
+    generated_by_diffusers,
+    generated_by_us,
+)
 from sdrt import Control
 from sdrt.images.reading import array_from_image
 
@@ -37,6 +45,21 @@ def controlled(
         "control_guidance_end": listed([control.end for control in controls]),
     }
     return drawn.together_with({"control": dict(nets)}, theirs)
+
+
+def assert_alike(
+    case: Case,
+    kind: Any,
+    ours: Ours,
+    theirs: Theirs,
+    nets: Nets,
+    correct: Callable[[Any], None] = lambda pipe: None,
+) -> None:
+    """Compares a case with a pipeline of diffusers, once that is `correct`ed."""
+    net = nets(case.recipe, tuple(case.ours["control"]))
+    pipe = theirs(case.recipe, case.scheduler, kind, controlnet=net)
+    correct(pipe)
+    assert_same(generated_by_us(ours(case.recipe), case), generated_by_diffusers(pipe, case))
 
 
 def as_theirs(name: str, control: Control) -> Image.Image | torch.Tensor:

@@ -11,7 +11,7 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
 )
 
-from parity.control_harness import Nets, controlled, depth, edges
+from parity.control_harness import Nets, assert_alike, controlled, depth, edges
 from parity.parity_images import mask, sample_image
 from parity.pipeline_harness import (
     BLURRY,
@@ -21,9 +21,6 @@ from parity.pipeline_harness import (
     Case,
     Ours,
     Theirs,
-    assert_same,
-    generated_by_diffusers,
-    generated_by_us,
 )
 from sdrt import Control
 
@@ -89,24 +86,21 @@ WITH_MASK = [
 
 @pytest.mark.parametrize("case", TEXT_TO_IMAGE, ids=str)
 def test_text_to_image(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetPipeline, ours, theirs, nets)
+    assert_alike(case, StableDiffusionControlNetPipeline, ours, theirs, nets, correct_schedule)
 
 
 @pytest.mark.parametrize("case", WITH_IMAGE, ids=str)
 def test_image_to_image(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetImg2ImgPipeline, ours, theirs, nets)
+    assert_alike(
+        case, StableDiffusionControlNetImg2ImgPipeline, ours, theirs, nets, correct_schedule
+    )
 
 
 @pytest.mark.parametrize("case", WITH_MASK, ids=str)
 def test_inpainting(case: Case, ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    assert_alike(case, StableDiffusionControlNetInpaintPipeline, ours, theirs, nets)
-
-
-def assert_alike(case: Case, kind: Any, ours: Ours, theirs: Theirs, nets: Nets) -> None:
-    net = nets(case.recipe, tuple(case.ours["control"]))
-    pipe = theirs(case.recipe, case.scheduler, kind, controlnet=net)
-    correct_schedule(pipe)
-    assert_same(generated_by_us(ours(case.recipe), case), generated_by_diffusers(pipe, case))
+    assert_alike(
+        case, StableDiffusionControlNetInpaintPipeline, ours, theirs, nets, correct_schedule
+    )
 
 
 def correct_schedule(pipe: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def ours(
     tiny_bundle: Callable[[str], Path],
     files: Callable[[str], Mapping[str, Path]],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Opened]:
+) -> Opened:
     """A recipe's bundle to which the embeddings were added."""
     root = tmp_path_factory.mktemp("bundles")
 

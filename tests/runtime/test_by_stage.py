@@ -83,13 +83,13 @@ def test_the_networks_of_other_stages_are_closed(
 ) -> None:
     limit(REQUEST)
     assert pipe.forecast(REQUEST).by_stage
-    for _ in range(2):  # the next request opens them again
+    for kept in (set[str](), {"text_encoder"}):  # the next request opens the others again
         stream = pipe.stream(REQUEST)
         for _ in stream:
             assert opened(pipe) == {"unet"}
         assert opened(pipe) == {"vae_decoder"}
         require_same(stream.result, expected)
-        assert stream.result.timings.seconds.keys() == expected.timings.seconds.keys()
+        assert stream.result.timings.seconds.keys() == expected.timings.seconds.keys() - kept
         assert stream.result.timings.seconds["loading"] > 0.001
 
 

@@ -19,13 +19,15 @@ from support.function_networks import (
     NETWORKS,
     STAR,
     UNET,
+    VAE_ENCODER,
     Networks,
     control,
     controlnet,
     encode,
+    encode_image,
     predict_controlled,
 )
-from support.images import sample_image
+from support.images import mask, sample_image
 from support.toy_bundle import write_toy_bundle
 
 SHORT: dict[str, Any] = {"num_inference_steps": 4, "seed": 0, "width": 96, "height": 88}
@@ -42,6 +44,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def networks() -> Networks:
     return Networks(
         unet=(UNET, predict),
+        vae_encoder=(VAE_ENCODER, encode_image),
         unet_controlled=(CONTROLLED_UNET, predict_controlled),
         controlnet_edges=(controlnet(3), control),
     )
@@ -64,7 +67,8 @@ def predict(feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def states_of(text: str, tokenizer: ClipTokenizer) -> Array:
-    return encode({"input_ids": tokenizer.encode(text).ids[None]})["last_hidden_state"][0]
+    states = encode({"input_ids": tokenizer.encode(text).ids[None]})["last_hidden_state"]
+    return np.asarray(states[0])
 
 
 def positives(networks: Networks, name: str = "unet") -> list[Array]:
@@ -182,13 +186,26 @@ def test_requests_of_all_lengths_give_in_common_runs_what_each_gives_alone(pipe:
     }
 
 
-def test_prompts_of_different_lengths_in_one_request(pipe: Pipeline) -> None:
-    """A short prompt is repeated: its sums are taken in another order."""
-    prompts = [CIRCLE, LONG, LONG * 2]
-    batch = pipe(prompts, negative_prompt=STAR, **A1111)
+def test_prompts_of_different_lengths_in_one_request(pipe: Pipeline, networks: Networks) -> None:
+    """Those of one length share a run."""
+    prompts = [CIRCLE, LONG, f"{LONG} [a|b]", STAR, LONG * 2]
+    options = A1111 | {"scheduler": "euler_a", "control": {"edges": sample_image(96, 88)}}
+    batch = pipe(prompts, negative_prompt=STAR, **options)
+    shapes = [feeds["encoder_hidden_states"].shape for feeds in networks.feeds["unet_controlled"]]
+    assert shapes == [(4, 77, 3), (4, 154, 3), (2, 231, 3)] * 4
     for index, prompt in enumerate(prompts):
-        alone = pipe(prompt, negative_prompt=STAR, **A1111 | {"seed": index})
-        np.testing.assert_allclose(batch.latents[index], alone.latents[0], rtol=0, atol=1e-5)
+        alone = pipe(prompt, negative_prompt=STAR, **options | {"seed": index})
+        np.testing.assert_array_equal(batch.latents[index], alone.latents[0])
+
+
+def test_masked_images_have_prompts_of_different_lengths(pipe: Pipeline) -> None:
+    masked: dict[str, Any] = {
+        "image": sample_image(96, 88),
+        "mask_image": mask(96, 88, (16, 8, 40, 32)),
+    }
+    batch = pipe([LONG, STAR], **masked, **A1111)
+    alone = pipe(STAR, **masked, **A1111 | {"seed": 1})
+    np.testing.assert_array_equal(batch.latents[1], alone.latents[0])
 
 
 # --- the cache
@@ -302,12 +319,13 @@ def test_tags_do_not_reach_the_text_encoder(
 
 
 def test_what_cannot_be_read_is_refused_before_any_work(pipe: Pipeline, networks: Networks) -> None:
-    for options, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"prompt": "(a:5000)"}, "prompt: the brackets give a weight of 5000"),
         ({"prompt": "a", "negative_prompt": "(a:1.2.3)"}, "negative_prompt: got the weight"),
         ({"prompt": "BREAK " * 100}, "prompt: it takes 100 chunks of 75 tokens"),
         ({"prompt": "a \ud800"}, "which cannot be encoded as UTF-8"),
-    ]:
+    ]
+    for options, message in cases:
         with pytest.raises(RequestError, match=message):
             pipe.stream(**options, **A1111)
     assert set(networks.num_runs.values()) == {0}

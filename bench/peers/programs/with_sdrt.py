@@ -9,7 +9,9 @@ import sdrt
 
 
 def open_pipeline(job: Job) -> Generate:
-    pipeline = sdrt.Pipeline.open(job.model, job.options["target"], num_threads=job.num_threads)
+    pipeline = sdrt.Pipeline.open(  # the peers encode the prompt each time, too
+        job.model, job.options["target"], num_threads=job.num_threads, text_cache=0
+    )
     inputs = {
         "text": {},
         "image": {"image": job.image, "strength": job.strength},

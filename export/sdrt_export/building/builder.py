@@ -23,6 +23,7 @@ class BuildOptions:
     precision: HalfType | None = None  # None: fp16, if the builder takes a precision
     shapes: tuple[str, ...] = ()  # as `ImageShapes.parse` reads them; empty: the model's own size
     batch: str = "1"  # as `Range.parse` reads it
+    chunks: int = 1  # of tokens, the most that a prompt may take
     prune: bool = False  # remove other plans of these networks for the target
 
     @property
@@ -54,6 +55,6 @@ class Builder:
         if unused:
             return (
                 f"target {self.backend.name} runs every shape with one graph: leave out --shapes, "
-                "--batch and --prune"
+                "--batch, --chunks and --prune"
             )
         return None

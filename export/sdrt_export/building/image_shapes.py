@@ -8,6 +8,8 @@ A user asks for `512x512` and `--batch 1..4`; networks count latents and rows:
   2·OPT.
 * Text encoder: each different text once, so 1 to 2B rows.
 * VAE: one image at a time.
+
+Prompts of up to `--chunks` chunks get profiles of their own, so that shorter ones keep theirs.
 """
 
 from __future__ import annotations
@@ -73,8 +75,17 @@ class ShapesWanted:
 
     shapes: tuple[ImageShapes, ...]
     batch: Range
-    tokens: int  # of a prompt
+    tokens: int  # of a prompt of one chunk
     pixels_per_latent: int
+    chunks: int = 1  # the most of a prompt
+
+    @property
+    def lengths(self) -> tuple[Range, ...]:
+        """The lengths of prompts in tokens: of one chunk, of more."""
+        one = Range.of(self.tokens)
+        if self.chunks == 1:
+            return (one,)
+        return one, Range(2 * self.tokens, 2 * self.tokens, self.chunks * self.tokens)
 
 
 def profiles_of_component(component: Component, wanted: ShapesWanted) -> tuple[Profile, ...]:
@@ -86,10 +97,11 @@ def profiles_of_component(component: Component, wanted: ShapesWanted) -> tuple[P
                 "batch": rows,
                 "height": _measured(component.role, shapes.height, wanted.pixels_per_latent),
                 "width": _measured(component.role, shapes.width, wanted.pixels_per_latent),
-                "sequence": Range.of(wanted.tokens),
+                "sequence": length,
             },
         )
         for shapes in wanted.shapes
+        for length in wanted.lengths
         for rows in _rows(component.role, wanted.batch)
     ]
     return tuple(p for index, p in enumerate(profiles) if p not in profiles[:index])

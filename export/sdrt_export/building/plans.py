@@ -29,6 +29,7 @@ from sdrt.targets.plan_record import (
     records_of,
     write_record,
 )
+from sdrt.text.versions import MAX_CHUNKS
 from sdrt_engines import Backend, Target
 from sdrt_engines.cuda_device import gpu_architecture
 from sdrt_engines.shape_profiles import Range
@@ -93,7 +94,7 @@ def _build_plans(
     BuildError, and the errors of a broken bundle.
     """
     chosen = [bundle.component(name) for name in options.components] or bundle.manifest.components
-    wanted = _wanted(bundle, options.shapes, options.batch)
+    wanted = _wanted(bundle, options)
     for component in chosen:  # refuses impossible shapes before the first build
         profiles_of_component(component, wanted)
     architectures = _require_buildable(compiler, target)
@@ -215,16 +216,19 @@ def _architectures(compiler: _Compiler, target: Target) -> tuple[str, ...]:
     return (own,)
 
 
-def _wanted(bundle: Bundle, shapes: Sequence[str], batch: str) -> ShapesWanted:
+def _wanted(bundle: Bundle, options: BuildOptions) -> ShapesWanted:
     factor = bundle.family.latents.vae_scale_factor
     width, height = bundle.family.native_size
-    parsed = tuple(map(ImageShapes.parse, shapes or [f"{width}x{height}"]))
+    parsed = tuple(map(ImageShapes.parse, options.shapes or [f"{width}x{height}"]))
     for shape in parsed:
         shape.require_multiple(factor)
+    if not 1 <= options.chunks <= MAX_CHUNKS:
+        raise BuildError(f"--chunks: got {options.chunks}, expected 1 to {MAX_CHUNKS}")
     try:
-        return ShapesWanted(parsed, Range.parse(batch), bundle.family.text.num_tokens, factor)
+        batch = Range.parse(options.batch)
     except SdrtError as error:
-        raise BuildError(f"--batch {batch}: {error}") from error
+        raise BuildError(f"--batch {options.batch}: {error}") from error
+    return ShapesWanted(parsed, batch, bundle.family.text.num_tokens, factor, options.chunks)
 
 
 def _require_room(site: _Site, missing: Sequence[Component]) -> None:
@@ -251,7 +255,7 @@ def _prune(site: _Site, kept: Sequence[PlanRecord]) -> None:
 def _builder(compiler: _Compiler) -> Builder:
     return Builder(
         backend=compiler.backend,
-        takes=frozenset({"components", "precision", "shapes", "batch", "prune"}),
+        takes=frozenset({"components", "precision", "shapes", "batch", "chunks", "prune"}),
         require=partial(_require_buildable, compiler),
         build=partial(_build_plans, compiler),
     )

@@ -74,7 +74,7 @@ def write_tokens(folder: Path, tokens: NewTokens) -> None:
         config["added_tokens_decoder"] |= entries
         _write_json(path, config)
     path = folder / "added_tokens.json"
-    _write_json(path, read_json_object(path, optional=True) | tokens.ids)
+    _write_json(path, {**read_json_object(path, optional=True), **tokens.ids})
 
 
 def _check_name(embedding: Embedding) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -61,6 +62,8 @@ from sdrt_export.networks.text_encoder import ProjectedTextEncoder, TextEncoder
 from sdrt_export.networks.unet import RefinerUNet, UNet
 from sdrt_export.networks.vae import TinyVaeDecoder, TinyVaeEncoder, VaeDecoder, VaeEncoder
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class ModelKind:
@@ -72,7 +75,7 @@ class ModelKind:
     networks: tuple[tuple[type[Network], ...], ...]
     derived: tuple[str, ...] = ()  # options that the class itself adds to its configuration
 
-    def from_config(self, folder: Path, options: Mapping[str, Any]) -> nn.Module:
+    def from_config(self, folder: Path, options: Mapping[str, Any] = NO_OPTIONS) -> nn.Module:
         """The model of the configuration in `folder` with these options of a text encoder, newly
         initialised."""
         if issubclass(self.model, ConfigMixin):  # of diffusers
@@ -213,7 +216,8 @@ def _parts_of_kind(checkpoint: Checkpoint, kind: PartKind) -> list[Part]:
 def table_of(encoder: nn.Module) -> str:
     """The name of a text encoder's table of tokens."""
     table = encoder.get_input_embeddings().weight
-    return next(name for name, weight in encoder.named_parameters() if weight is table)
+    name: str = next(name for name, weight in encoder.named_parameters() if weight is table)
+    return name
 
 
 def parts_from_vae(vae: ModelFolder, latents: LatentSpace | None = None) -> list[Part]:

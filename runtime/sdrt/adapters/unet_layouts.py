@@ -56,7 +56,10 @@ _NAMES = (
 )
 _PROMPT_LAYER = "attn2.to_k.weight"
 _LINEAR_IF_2D = "proj_in.weight"  # a convolution in SD1
-_REFINER_ADDED = 2560  # a pooled vector of 1280 and five numbers of 256 features; SDXL has six
+_FAMILIES: Mapping[int, FamilyName] = {  # by the width of what SDXL's added embedding reads
+    1280 + 6 * 256: "stable-diffusion-xl",  # a pooled vector, and sizes as 256 features each
+    1280 + 5 * 256: "stable-diffusion-xl-refiner",
+}
 _OTHER_CHANNELS = {
     5: "a model of Stable Diffusion 2 that reads a depth map",
     7: "an upscaler of Stable Diffusion",
@@ -73,7 +76,7 @@ _ENCODERS = (  # prefixes, in the order of SDXL's two encoders
 )
 _TOKENS: Mapping[str, Literal["transformers", "open_clip"]] = {
     "text_model.embeddings.token_embedding.weight": "transformers",
-    "embeddings.token_embedding.weight": "transformers",  # of transformers before 4.10
+    "embeddings.token_embedding.weight": "transformers",  # in old merges
     "token_embedding.weight": "open_clip",
 }
 _PREDICTION_FIELDS = ("modelspec.prediction_type", "modelspec.predict_key")
@@ -109,12 +112,12 @@ class _Network:
         return next((shape[1] for shape in shapes if len(shape) == 2), None)
 
     def family(self, encoders: Sequence[EncoderKeys] = ()) -> FamilyName:
-        """Its family, by its layers; SDXL's refiner has one text encoder, its base model two."""
+        """Its family, by its layers; of unpublished sizes, a refiner has one text encoder only."""
         if self.added_width is None:
             linear = any(len(shape) == 2 for shape in self._shapes(_LINEAR_IF_2D))
             return "stable-diffusion-2" if linear else "stable-diffusion-1"
-        refiner = len(encoders) == 1 if encoders else self.added_width == _REFINER_ADDED
-        return "stable-diffusion-xl-refiner" if refiner else "stable-diffusion-xl"
+        other = "stable-diffusion-xl-refiner" if len(encoders) == 1 else "stable-diffusion-xl"
+        return _FAMILIES.get(self.added_width, other)
 
     def _shapes(self, ending: str) -> Iterator[tuple[int, ...]]:
         return (info.shape for name, info in self.tensors.items() if name.endswith(ending))

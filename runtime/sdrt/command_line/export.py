@@ -119,6 +119,7 @@ def build(options: argparse.Namespace) -> None:
         precision=options.precision,
         shapes=tuple(options.shapes),
         batch=options.batch,
+        chunks=options.chunks,
         prune=options.prune,
     )
     built = _build(options.bundle, Target.parse(options.target), wanted, quiet=options.quiet)

@@ -11,7 +11,7 @@ from sdrt.command_line.bench_options import add_bench
 from sdrt.command_line.export_options import add_export
 from sdrt.command_line.hints import hint_on_option, is_known_elsewhere
 from sdrt.command_line.run_options import add_run
-from sdrt.command_line.shared_options import add_num_threads, add_target
+from sdrt.command_line.shared_options import add_num_threads, add_target, whole_number
 from sdrt.command_line.tune_options import add_tune
 from sdrt.errors import UsageError, did_you_mean, quoted
 from sdrt.recommended import RECOMMENDED
@@ -101,20 +101,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="what to build for: cpu (this machine's), cuda, tensorrt (this machine's GPU), "
         "tensorrt-rtx (RTX 30 and later), or tensorrt-rtx:sm86,sm89 (these architectures)",
     )
-    parser.add_argument(
-        "--shapes",
-        action="append",
-        default=[],
-        metavar="WIDTHxHEIGHT",
-        help="image size to build for, or a range such as 512x512..1024x1024; may be repeated "
-        "(default: the size that the model was trained for)",
-    )
-    parser.add_argument(
-        "--batch",
-        default="1",
-        metavar="N",
-        help="number of images at once, or a range such as 1..4",
-    )
+    _add_shapes(parser)
     parser.add_argument(
         "--precision",
         choices=["fp16", "bf16"],
@@ -133,6 +120,31 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="remove the plans that the same components have for other settings",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    """Adds the options about the shapes of plans."""
+    parser.add_argument(
+        "--shapes",
+        action="append",
+        default=[],
+        metavar="WIDTHxHEIGHT",
+        help="image size to build for, or a range such as 512x512..1024x1024; may be repeated "
+        "(default: the size that the model was trained for)",
+    )
+    parser.add_argument(
+        "--batch",
+        default="1",
+        metavar="N",
+        help="number of images at once, or a range such as 1..4",
+    )
+    parser.add_argument(
+        "--chunks",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="the most chunks of 75 tokens that a prompt takes, for prompts in A1111's syntax",
+    )
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:

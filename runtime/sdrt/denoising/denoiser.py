@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from sdrt import tensor_names as names
@@ -67,6 +70,21 @@ class Denoiser:
         if self._num_branches == 1:
             return sample
         return np.concatenate([sample] * self._num_branches)
+
+
+class DenoiserOfGroups:
+    """Answers the calls of a sampler with denoisers that take some of its images each."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[int], Denoiser]]) -> None:
+        self._groups = [(list(images), denoiser) for images, denoiser in groups]
+
+    def predict(self, call: Call, step: int) -> Asks[Array]:
+        """The guided prediction (B, C, h, w) for a call, the `step`-th of the job."""
+        prediction = np.empty_like(call.sample)
+        for images, denoiser in self._groups:
+            part = replace(call, sample=call.sample[images])
+            prediction[images] = yield from denoiser.predict(part, step)
+        return prediction
 
 
 _OUTPUTS = (names.OUT_SAMPLE,)

@@ -40,6 +40,11 @@ class Encoder:
     max_tokens: int = 77
     required: bool = True  # if not, a bundle without it feeds zeros in its place (SD3's T5)
 
+    @property
+    def has_own_layer(self) -> bool:
+        """True if the denoiser reads an earlier layer: A1111 then ignores `clip_skip`."""
+        return self.layer is not None
+
     def __post_init__(self) -> None:
         require_plain_name("component", self.component)
         require_plain_name("tokenizer", self.tokenizer)

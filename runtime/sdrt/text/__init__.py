@@ -1,1 +1,1 @@
-"""Prompts to embeddings: tokenizers and encoders."""
+"""Prompts to embeddings: A1111's syntax, tokenizers, chunks, encoders, weights."""

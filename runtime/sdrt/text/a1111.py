@@ -19,7 +19,7 @@ def without_tags(text: str) -> str:
 
 
 def notes_on_prompt(field: str, text: str) -> Iterator[Note]:
-    """What a reader may not expect of a prompt in A1111's language."""
+    """Notes on parts of a prompt in A1111's language that do less than they seem to."""
     words = without_tags(text)
     if tags := dict.fromkeys(_TAG.findall(text)):
         yield Note(

@@ -119,7 +119,7 @@ class ClipTokenizer:
         return (*padding, *marked) if pads_left else (*marked, *padding)
 
     def place(self, num_ids: int) -> slice:
-        """Where `row` puts so many ids."""
+        """The places of so many ids in a row."""
         before, _, _, pads_left = self._frame
         start = len(before) + (self.capacity - num_ids if pads_left else 0)
         return slice(start, start + num_ids)
@@ -138,7 +138,7 @@ class ClipTokenizer:
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int], list[int], bool]:
-        """What surrounds the ids of a text: bos, eos, one id of padding, and its side."""
+        """The surroundings of a text's ids: bos, eos, one id of padding, and its side."""
         empty = self._encoding("")
         ids: dict[int, list[int]] = {0: [], 1: []}  # by the mask: padding, and what counts
         for index, counts in zip(empty.ids, empty.attention_mask, strict=True):

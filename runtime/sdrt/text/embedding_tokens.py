@@ -24,7 +24,7 @@ def ids_of_vectors(backend: Tokenizer) -> dict[int, Ids]:
     }
     vectors = {}
     for name, index in added.items():
-        numbers = takewhile(lambda number, name=name: f"{name}_{number}" in added, count(1))
-        if others := tuple(added[f"{name}_{number}"] for number in numbers):
+        numbered = (f"{name}_{number}" for number in count(1))
+        if others := tuple(added[each] for each in takewhile(added.__contains__, numbered)):
             vectors[index] = (index, *others)
     return vectors

@@ -14,8 +14,8 @@ from sdrt.ask import Ask, Asks, Link
 from sdrt.errors import BundleError
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.chunks import Chunk
-from sdrt.text.prompts import EncoderPrompts, ReadPrompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import EncoderPrompts, ReadPrompts
 from sdrt_engines import Array
 
 Indices: TypeAlias = tuple[tuple[int, ...], ...]  # of versions, for each encoder and row
@@ -40,15 +40,17 @@ class EncodedPrompts:
         """The versions of all prompts at a call of the denoiser, counted from 0."""
         return self.prompts.versions_at(call)
 
-    def states_of(self, versions: Indices) -> TextStates:
-        """The states that the denoiser reads.
+    def states_of(self, versions: Indices, images: Sequence[int]) -> TextStates:
+        """The states that the denoiser reads for some images, whose prompts have one length.
 
         Source: `encode_prompt` of diffusers' pipelines.
         """
-        recipe = self.prompts.recipe
+        recipe, rows = self.prompts.recipe, self.prompts.rows_of(images)
         encoded = [
-            _absent(encoder, self.prompts) if rows is None else rows.states_of(indices)
-            for encoder, rows, indices in zip(recipe.encoders, self.encoders, versions, strict=True)
+            _absent(encoder, recipe, len(rows)) if found is None else found.states_of(indices, rows)
+            for encoder, found, indices in zip(
+                recipe.encoders, self.encoders, versions, strict=True
+            )
         ]
         return _joined(encoded, recipe)
 
@@ -111,10 +113,10 @@ class _EncodedRows:
     states: Mapping[_Key, Array]  # of a chunk (L, D), of a pooled output (D,)
     factors: dict[tuple[int, int], float] = field(default_factory=dict)  # by row and chunk
 
-    def states_of(self, versions: Sequence[int]) -> TextStates:
+    def states_of(self, versions: Sequence[int], rows: Sequence[int]) -> TextStates:
         contexts, pooled = [], []
-        for number, version in enumerate(versions):
-            chunks = self.prompts.rows[number][version].chunks
+        for number in rows:
+            chunks = self.prompts.rows[number][versions[number]].chunks
             parts = [self._weighted(number, place, chunk) for place, chunk in enumerate(chunks)]
             contexts.append(np.concatenate(parts))
             if self.prompts.encoder.pooled is not None:
@@ -166,9 +168,9 @@ def _column(weights: Sequence[float]) -> Array:
     return np.array(weights, np.float32)[:, None]  # (L, 1)
 
 
-def _absent(encoder: Encoder, prompts: ReadPrompts) -> TextStates:
+def _absent(encoder: Encoder, recipe: TextRecipe, num_rows: int) -> TextStates:
     """Zeros in place of an encoder that the family does not require."""
-    shape = (prompts.num_rows, encoder.max_tokens, prompts.recipe.width or 0)
+    shape = (num_rows, encoder.max_tokens, recipe.width or 0)
     return TextStates(np.zeros(shape, np.float32), None)
 
 

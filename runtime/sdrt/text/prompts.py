@@ -1,10 +1,9 @@
-"""The prompts of a job, read before any network runs: what each says at each step, in chunks."""
+"""Prompts read for their encoders, before any network runs: parsed, tokenized, aligned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import lcm
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdrt import tensor_names as names
@@ -17,12 +16,18 @@ from sdrt.text.chunks import Chunk, chunks_from_segments, empty_chunk
 from sdrt.text.clip_tokenizer import ClipTokenizer, Tokens
 from sdrt.text.editing import edited_texts
 from sdrt.text.emphasis import segments_from_text
+from sdrt.text.versions import (
+    MAX_CHUNKS,
+    EncoderPrompts,
+    ReadPrompts,
+    Row,
+    Version,
+    align,
+    require_few,
+)
 from sdrt_engines import Signature
 
 TokenizerOf: TypeAlias = Callable[[str], ClipTokenizer]  # by the tokenizer's folder
-
-MAX_CHUNKS = 64  # of a context: its attention then takes as much as that among 64×64 latents
-MAX_ENCODED = 2048  # different chunks of a job: as many as plain prompts can be
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,80 +50,6 @@ class Prompts:
         return len(self.negative) + len(self.positive)
 
 
-@dataclass(frozen=True)
-class Version:
-    """What a prompt says up to a call of the denoiser; calls are counted from 0.
-
-    A1111 counts them from 0, too, but the steps of its prompts from 1: the first version of
-    `[a:b:3]` has four calls.
-    """
-
-    until: int
-    chunks: tuple[Chunk | None, ...]  # None: zeros
-
-    def of_length(self, length: int, total: int, empty: Chunk) -> Version:
-        """Filled up with empty chunks to `length`, and repeated to `total`."""
-        filler = None if self.chunks == (None,) else empty
-        chunks = self.chunks + (filler,) * (length - len(self.chunks))
-        return replace(self, chunks=chunks * (total // length))
-
-
-Row: TypeAlias = tuple[Version, ...]  # in the order of their calls
-
-
-@dataclass(frozen=True, eq=False)
-class EncoderPrompts:
-    """The rows of one encoder, negative prompts first, and the output that is read of each."""
-
-    encoder: Encoder
-    signature: Signature
-    rows: tuple[Row, ...]  # R
-    outputs: tuple[str, ...]  # R
-    empty: Chunk
-
-    def length_of(self, row: int) -> int:
-        return max(len(version.chunks) for version in self.rows[row])
-
-    def of_lengths(self, lengths: Sequence[int], total: int) -> EncoderPrompts:
-        rows = tuple(
-            tuple(version.of_length(length, total, self.empty) for version in row)
-            for row, length in zip(self.rows, lengths, strict=True)
-        )
-        return replace(self, rows=rows)
-
-
-@dataclass(frozen=True, eq=False)
-class ReadPrompts:
-    """The prompts of a job for all encoders, of one length in each part of the context."""
-
-    recipe: TextRecipe
-    num_rows: int
-    encoders: tuple[EncoderPrompts | None, ...]  # None: absent, which means zeros
-    notes: tuple[Note, ...] = ()  # on prompts that were cut off
-
-    def versions_at(self, call: int) -> tuple[tuple[int, ...], ...]:
-        """The indices of the versions that hold at a call: for each encoder one for each row."""
-        return tuple(
-            () if prompts is None else tuple(_index_at(call, row) for row in prompts.rows)
-            for prompts in self.encoders
-        )
-
-    def require_fitting(self, denoiser: Signature) -> None:
-        """RequestError if a denoiser reads contexts of another length only."""
-        expected = denoiser.input(names.ENCODER_HIDDEN_STATES).shape[1]
-        num_chunks = max(self._num_chunks(), default=1)
-        if num_chunks > 1 and isinstance(expected, int):
-            raise RequestError(
-                f"prompt: the prompts take {num_chunks} chunks, but this bundle's denoiser was "
-                f"exported for {expected} tokens: shorten them, or export the checkpoint with sdrt"
-            )
-
-    def _num_chunks(self) -> Iterator[int]:
-        for prompts in self.encoders:
-            if prompts is not None:
-                yield len(prompts.rows[0][0].chunks)
-
-
 def read_prompts(
     prompts: Sequence[Prompts],
     recipe: TextRecipe,
@@ -137,10 +68,11 @@ def read_prompts(
             read.append(reader.read(encoder, signatures[encoder.component]))
         else:
             read.append(None)
+    num_images, num_rows = len(prompts[0].positive), prompts[0].num_rows
     for group in recipe.context:
-        _align(group, read)
-    _require_few(read)
-    return ReadPrompts(recipe, prompts[0].num_rows, tuple(read), tuple(notes))
+        align(group, read, num_images)
+    require_few(read)
+    return ReadPrompts(recipe, num_images, num_rows, tuple(read), tuple(notes))
 
 
 class _Reader:
@@ -196,49 +128,6 @@ class _Reader:
                 f"expected {MAX_CHUNKS} at most: shorten it"
             )
         return chunks
-
-
-def _index_at(call: int, row: Row) -> int:
-    return next((i for i, version in enumerate(row) if call <= version.until), len(row) - 1)
-
-
-def _align(group: Sequence[int], read: list[EncoderPrompts | None]) -> None:
-    """Gives all rows of the encoders in a group one length.
-
-    What is shorter in the same row, as a version of it or for another encoder, is filled up with
-    chunks of the empty prompt, as in A1111. Rows of other lengths, such as a short negative prompt,
-    are repeated: attention to a context that stands twice is attention to that context.
-    """
-    found = [(index, prompts) for index in group if (prompts := read[index]) is not None]
-    if not found:
-        return
-    num_rows = len(found[0][1].rows)
-    lengths = [max(prompts.length_of(row) for _, prompts in found) for row in range(num_rows)]
-    total = lcm(*lengths)
-    if total > MAX_CHUNKS:
-        several = ", ".join(map(str, sorted(set(lengths))))
-        raise RequestError(
-            f"prompt, negative_prompt: they take {several} chunks, so that together each would "
-            f"take {total}, expected {MAX_CHUNKS} at most: make them of similar lengths"
-        )
-    for index, prompts in found:
-        read[index] = prompts.of_lengths(lengths, total)
-
-
-def _require_few(read: Sequence[EncoderPrompts | None]) -> None:
-    for prompts in filter(None, read):
-        chunks = {
-            chunk.ids
-            for row in prompts.rows
-            for version in row
-            for chunk in version.chunks
-            if chunk is not None
-        }
-        if len(chunks) > MAX_ENCODED:
-            raise RequestError(
-                f"prompt: the prompts and their edits take {len(chunks)} different chunks, "
-                f"expected {MAX_ENCODED} at most: make several requests, or edit less"
-            )
 
 
 def _truncated(tokens: Tokens, field: str) -> Note:

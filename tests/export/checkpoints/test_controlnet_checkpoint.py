@@ -88,8 +88,8 @@ def test_neither_a_folder_nor_a_hub_id_is_reported(
     monkeypatch.chdir(tmp_path)
     message = refusal(source, host)
     assert message == (
-        f"no ControlNet at '{source}': expected a diffusers folder, a safetensors file, or a Hub id "
-        "such as 'owner/name'"
+        f"no ControlNet at '{source}': expected a diffusers folder, a safetensors file, or a "
+        "Hub id such as 'owner/name'"
     )
 
 

@@ -72,7 +72,7 @@ def test_tokens_follow_the_vocabulary(config: dict[str, Any], tmp_path: Path) ->
     np.testing.assert_array_equal(tokenizer.encode("a red circle").ids, before)
 
     more = written(folder, embedding("late", 2))
-    assert more.vectors == tokenizer.vectors | {SIZE + 4: (SIZE + 4, SIZE + 5)}
+    assert more.vectors == {**tokenizer.vectors, SIZE + 4: (SIZE + 4, SIZE + 5)}
     added = json.loads((folder / "added_tokens.json").read_text())
     assert added == {name: SIZE + i for i, name in enumerate([*names, "late", "late_1"])}
 

@@ -22,6 +22,7 @@ TO_K = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.w
     ("keys", "title"),
     [
         (["ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"], "an IP-Adapter"),
+        (["ip_adapter.1.to_k_ip.weight", "ip_adapter.0.to_q_lora.down.weight"], "an IP-Adapter"),
         (["adapter.body.0.resnets.0.block1.weight"], "a T2I-Adapter"),
         (["conv_in.weight", "body.0.block1.weight"], "a T2I-Adapter"),
         (

@@ -156,7 +156,7 @@ def test_a_checkpoint_for_inpainting_with_averaged_weights(path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_vae_and_with_text_of_old_names(path: Path) -> None:
-    """transformers named the encoder's weights without "text_model." before version 4.10."""
+    """Old merges name the text encoder's weights without "text_model."."""
     shapes = {
         key.replace("text_model.", ""): shape
         for key, shape in checkpoint("stable-diffusion-1").items()
@@ -164,6 +164,13 @@ def test_a_checkpoint_without_a_vae_and_with_text_of_old_names(path: Path) -> No
     }
     *_, expected = CHECKPOINTS["stable-diffusion-1"]
     assert found_in(path, shapes) == replace(expected, vae=None)
+
+
+def test_a_checkpoint_of_sdxl_without_its_second_text_encoder(path: Path) -> None:
+    shapes = checkpoint("stable-diffusion-xl")
+    shapes = {key: shape for key, shape in shapes.items() if not key.startswith(XL_TEXT_2)}
+    *_, expected = CHECKPOINTS["stable-diffusion-xl"]
+    assert found_in(path, shapes) == replace(expected, text_encoders=expected.text_encoders[:1])
 
 
 def test_a_tiny_checkpoint(path: Path) -> None:

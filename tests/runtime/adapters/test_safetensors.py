@@ -115,7 +115,7 @@ def raw(path: Path, dtype: str, data: bytes, shape: list[int]) -> Any:
         ({"a": ONE | {"shape": [3]}}, 4, "a.data_offsets: got [0, 4], expected 6 bytes"),
         ({"a": ONE | {"shape": [10**30]}}, 4, "expected 2000000000000000000000000000000 bytes"),
         ({"a": ONE | {"data_offsets": [4, 0]}}, 4, "a.data_offsets: got [4, 0], expected 4 bytes"),
-        ({"a": ONE | {"data_offsets": [0, 2, 4]}}, 4, "a.data_offsets: got [0, 2, 4]"),
+        ({"a": ONE | {"data_offsets": [0, 4, 8]}}, 4, "a.data_offsets: got [0, 4, 8]"),
         ({"a": {"dtype": "F16", "shape": [2]}}, 4, "a.data_offsets: missing"),
         ({"a": ONE}, 3, "got 72 bytes, expected 73"),
         ({"a": ONE}, 5, "got 74 bytes, expected 73"),

@@ -52,9 +52,9 @@ def test_the_posterior_is_scaled_for_the_denoiser() -> None:
     pixels = array_from_image(sample_image(6, 4))
     posterior = encoded(pixels, LatentSpace(3, 1, 0.5, shift_factor=0.25), np.log(4))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - 0.25) * 0.5, atol=1e-6)
+    assert posterior.std is not None
     np.testing.assert_allclose(posterior.std, 2 * 0.5, rtol=1e-6)  # without the shift
     assert posterior.mean.dtype == np.float32
-    assert posterior.std is not None
     assert posterior.std.dtype == np.float32
 
 
@@ -64,6 +64,7 @@ def test_channels_may_have_scales_of_their_own() -> None:
     posterior = encoded(pixels, space)
     mean, std = (np.array(values)[:, None, None] for values in (space.mean, space.std))
     np.testing.assert_allclose(posterior.mean, (2 * pixels - 1 - mean) * 0.5 / std, atol=1e-6)
+    assert posterior.std is not None
     np.testing.assert_allclose(posterior.std, np.broadcast_to(0.5 / std, pixels.shape), rtol=1e-6)
     (image,) = decoded(posterior.mean, space)
     np.testing.assert_array_equal(image, sample_image(6, 4))
@@ -72,6 +73,7 @@ def test_channels_may_have_scales_of_their_own() -> None:
 @pytest.mark.parametrize(("given", "used"), [(-1e9, -30), (1e9, 20)])
 def test_variances_are_kept_in_bounds(given: float, used: float) -> None:
     posterior = encoded(array_from_image(sample_image(2, 2)), LatentSpace(3, 1, 1.0), given)
+    assert posterior.std is not None
     np.testing.assert_allclose(posterior.std, np.exp(used / 2), rtol=1e-5)
 
 

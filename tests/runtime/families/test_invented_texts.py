@@ -49,6 +49,30 @@ def test_clip_skip_counts_from_the_layer_that_the_recipe_reads(
     np.testing.assert_array_equal(positive[:, 3:], others["normed_hidden_states.1"][0])
 
 
+def test_a1111_skips_no_layers_of_an_encoder_with_a_layer_of_its_own(
+    pipe: Pipeline, networks: Invented
+) -> None:
+    options: dict[str, Any] = {"clip_skip": 1, "prompt_syntax": "a1111", **SHORT}
+    stream = pipe.stream(CIRCLE, negative_prompt=CIRCLE, **options)
+    list(stream)
+    assert [note.code for note in stream.result.notes] == ["clip_skip_ignored"]
+    context = networks.feeds["transformer"][0]["encoder_hidden_states"][:, :77]
+    texts, others = words(networks.feeds["words"][0]), meaning(networks.feeds["meaning"][0])
+    for row in context:
+        np.testing.assert_array_equal(row[:, :3], texts["hidden_states.2"][0])
+        np.testing.assert_array_equal(row[:, 3:5], others["normed_hidden_states.1"][0])
+
+
+@pytest.mark.parametrize(("text", "length"), [(CIRCLE, 77), ("red " * 80, 154)])
+def test_absent_encoders_do_not_grow_with_a_prompt(
+    text: str, length: int, pipe: Pipeline, networks: Invented
+) -> None:
+    pipe(text, negative_prompt=CIRCLE, prompt_syntax="a1111", **SHORT)
+    context = networks.feeds["transformer"][0]["encoder_hidden_states"]
+    assert context.shape == (2, length + 5, WIDTH)
+    assert not context[:, length:].any()
+
+
 @pytest.mark.parametrize(("negative", "is_zeros"), [(None, True), ("", False), (BLURRY, False)])
 def test_a_negative_prompt_that_is_not_given_is_zeros(
     negative: str | None, is_zeros: bool, pipe: Pipeline, networks: Invented

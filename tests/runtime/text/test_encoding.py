@@ -13,8 +13,9 @@ from sdrt.errors import RequestError
 from sdrt.families.family import Encoder, TextRecipe
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.encoding import EncodedPrompts, TextStates, encode_prompts
-from sdrt.text.prompts import MAX_CHUNKS, MAX_ENCODED, Prompts, ReadPrompts, read_prompts
+from sdrt.text.prompts import Prompts, read_prompts
 from sdrt.text.text_cache import TextCache
+from sdrt.text.versions import MAX_CHUNKS, MAX_ENCODED, ReadPrompts
 from sdrt_engines import Array, Signature
 from support.clip_folder import clip_vocabulary, write_clip_folder
 from support.onnx_writer import spec
@@ -81,7 +82,8 @@ class Encoders:
 
 def prompts_of(positive: str | Sequence[str], *negative: str | None, **fields: Any) -> Prompts:
     texts = (positive,) if isinstance(positive, str) else tuple(positive)
-    return Prompts(texts, negative, **{"syntax": "a1111", "num_steps": 10} | fields)
+    options: dict[str, Any] = {"syntax": "a1111", "num_steps": 10}
+    return Prompts(texts, negative, **options | fields)
 
 
 def read(tokenizer: ClipTokenizer, *prompts: Prompts) -> ReadPrompts:
@@ -96,8 +98,9 @@ def encoded(
     return answered(encode_prompts(found, TextCache(0)), run or Encoders())
 
 
-def at(encoded: EncodedPrompts, call: int = 0) -> TextStates:
-    return encoded.states_of(encoded.versions_at(call))
+def at(encoded: EncodedPrompts, call: int = 0, image: int = 0) -> TextStates:
+    """The states of an image at a call, the negative prompt's first."""
+    return encoded.states_of(encoded.versions_at(call), [image])
 
 
 def row(*ids: int) -> Array:
@@ -268,7 +271,7 @@ def test_what_is_in_the_cache_is_not_encoded(tokenizer: ClipTokenizer) -> None:
         (
             "a BREAK " * 9,
             "a BREAK " * 8,
-            "prompt, negative_prompt: they take 8, 9 chunks, so that together each would take 72",
+            "prompt, negative_prompt: they take 8 and 9 chunks, so that together each would ",
         ),
         ("(a:2000)", "", "prompt: the brackets give a weight of 2000"),
         ("[a:(b:2000):0.9]", "", "prompt: the brackets give a weight of 2000"),

@@ -1,0 +1,139 @@
+"""The tables of full-size models: export, memory, decoding in tiles, plans of SDXL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from docs_reference import table
+from docs_rows import NETWORKS, all_rows, decibels, figure, newest, number, where
+
+EXPORTED = {**NETWORKS, "whole export": "`sdrt export`, everything"}
+
+
+def export_at_full_size() -> str:
+    models = dict.fromkeys(row["notes"].get("model") for row in all_rows("export_full_size"))
+    models.pop(None, None)  # older rows
+    lines = [line for model in models for line in _export_of(model)]
+    headings = (
+        "model",
+        "network",
+        "time",
+        "peak memory",
+        "torch's process",
+        "to trace, fold and write",
+        "size on disk",
+        "PSNR against torch",
+    )
+    return f"{where(all_rows('export_full_size'))}\n\n{table(headings, lines)}"
+
+
+def _export_of(model: str) -> Iterator[tuple[str, ...]]:
+    rows = newest("export_full_size", model=model)
+    for name, title in EXPORTED.items():
+        if f"{name}, time" not in rows:
+            continue
+        time, memory = rows[f"{name}, time"], rows[f"{name}, peak memory"]
+        child = rows[f"{name}, torch's own process, peak memory"]
+        writing = [
+            row["median"]
+            for each, row in rows.items()
+            if each.startswith(name) and "writing" in each
+        ]
+        yield (
+            model,
+            title,
+            figure(time),
+            figure(memory),
+            figure(child) if child["median"] > 1 else "",  # else it has none
+            "" if name == "whole export" else f"{number(max(writing))} GiB",
+            f"{time['notes']['MB written']:,} MB",
+            time["notes"]["PSNR"],
+        )
+
+
+def tiled_decode() -> str:
+    rows = newest("tiled_decode")
+    lines = []
+    for row in rows.values():
+        notes = row["notes"]
+        size, tile = notes["size"], notes["tile"]
+        lines.append(
+            (
+                notes["target"],
+                f"{size}×{size}",
+                f"tiles of {tile}×{tile}" if tile else "whole",
+                "does not fit" if row["median"] is None else figure(row),
+                f"{number(notes['peak'])} GiB" if "peak" in notes else "",
+            )
+        )
+    headings = ("target", "image", "decoded", "time", "peak memory")
+    return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
+
+
+def sdxl_plans() -> str:
+    rows = newest("sdxl_plans")
+    lines = []
+    for name, title in NETWORKS.items():
+        if f"{name}, plan" not in rows:
+            continue
+        time, plan = rows[f"{name}, precision and build"], rows[f"{name}, plan"]
+        memory = max(
+            (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),
+            key=lambda row: float(row["median"]),
+        )
+        notes = time["notes"]
+        lines.append(
+            (
+                title,
+                notes["precision"],
+                figure(time),
+                figure(memory),
+                figure(plan),
+                decibels(notes["psnr"]),
+            )
+        )
+    headings = ("network", "precision", "time to build", "peak memory", "plan size", "PSNR")
+    return f"{where(rows.values())}\n\n{table(headings, lines)}"
+
+
+def memory() -> str:
+    """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
+    rows = newest("memory")
+    lines = [
+        (
+            row["notes"]["target"],
+            f"{row['notes']['size']}×{row['notes']['size']}",
+            row["notes"]["batch"],
+            f"{row['notes']['rows']} of {row['notes']['num_rows']}",
+            f"{number(row['notes']['forecast'])} GiB",
+            "refused" if row["median"] is None else figure(row),
+            "" if row["median"] is None else f"{row['notes']['forecast'] / row['median']:.2f}",
+        )
+        for row in rows.values()
+    ]
+    headings = ("target", "size", "images", "rows per run", "forecast", "peak", "forecast / peak")
+    return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
+
+
+def loading_memory() -> str:
+    rows = newest("loading_memory")
+    lines = [
+        (
+            *name.split(", "),
+            f"{row['median']:.2f}",
+            f"{row['notes']['after']:.2f}",
+            f"{row['notes']['in convolutions']:.0%}",
+        )
+        for name, row in rows.items()
+    ]
+    headings = ("weights stored as", "", "peak", "once open", "weights of convolutions")
+    return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "export at full size": export_at_full_size,
+    "tiled decode": tiled_decode,
+    "sdxl plans": sdxl_plans,
+    "memory": memory,
+    "loading memory": loading_memory,
+}
