@@ -16,7 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the networks here
 
 # What the lean package does without: pip's extras, and the libraries that tests compare with.
 OPTIONAL = {
-    *("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "optimum", "scipy"),
+    *(
+        "torch",
+        "diffusers",
+        "transformers",
+        "safetensors",
+        "huggingface_hub",
+        "optimum",
+        "scipy",
+        "peft",
+    ),
     *("onnx", "onnxscript", "polygraphy", "tensorrt_rtx", "cuda"),
     *("openvino", "cv2", "matplotlib"),
 }

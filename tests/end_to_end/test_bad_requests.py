@@ -13,6 +13,7 @@ from support.images import sample_image
 from support.refusals import DRAW, Capture, refusal
 
 NET = ["export", "--controlnet"]
+EXPORT = ["export", "demo", "-o", "x"]
 IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
 
 # --- the command line itself
@@ -70,6 +71,11 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
             [*NET, "e=a", "--controlnet", "e=b", "--into", "x"],
             "argument --controlnet: 'e' is given twice: give each ControlNet its own name",
         ),
+        ([*EXPORT, "--lora", ":0.8"], "got ':0.8', expected PATH or PATH:SCALE, as in style.safet"),
+        ([*EXPORT, "--lora", ""], "argument --lora: got '', expected PATH or PATH:SCALE, as in"),
+        ([*EXPORT, "--lora", "a:nan"], "argument --lora: got the scale 'nan', expected a number"),
+        ([*EXPORT, "--lora", "a:-inf"], "argument --lora: got the scale '-inf', expected a number"),
+        ([*NET, "e=p", "--lora", "a", "--into", "x"], "--lora merges into the weights of a check"),
         (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,7 +73,8 @@ _LAYOUTS = (
     Layout(("lokr_w1", "lokr_w2_a", "lokr_w2_b"), (*_ANY, "lokr_t2"), _kronecker),
     Layout(("lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"), (*_ANY, "lokr_t2"), _kronecker),
 )
-_DIFFERENCES = {"diff": "weight", "diff_b": "bias", "w_norm": "weight", "b_norm": "bias"}
+_OF_WEIGHT = ("diff", "w_norm")
+_OF_BIAS = ("diff_b", "b_norm")
 
 
 def deltas_from_roles(layer: str, roles: Roles, ratio: Ratio) -> dict[str, LayerDelta]:
@@ -81,21 +82,30 @@ def deltas_from_roles(layer: str, roles: Roles, ratio: Ratio) -> dict[str, Layer
 
     FileError if one is missing, or their sizes do not fit each other.
     """
-    if {*roles} <= {*_DIFFERENCES}:
-        return {_DIFFERENCES[role]: LayerDelta(Whole(tensor)) for role, tensor in roles.items()}
-    layout = next((layout for layout in _LAYOUTS if layout.fits(roles)), None)
-    if layout is None:
+    deltas = [
+        (kind, LayerDelta(Whole(roles[role])))
+        for kind, differences in (("weight", _OF_WEIGHT), ("bias", _OF_BIAS))
+        for role in differences
+        if role in roles
+    ]
+    rest = {role: roles[role] for role in roles if role not in (*_OF_WEIGHT, *_OF_BIAS)}
+    layout = next((layout for layout in _LAYOUTS if layout.fits(rest)), None)
+    if layout is not None:
+        deltas += _deltas_of(layout.update(rest), rest, ratio)
+    if (layout is None and rest) or len(dict(deltas)) < len(deltas):
         path = next(iter(roles.values())).file.path
         raise FileError(
             f"{path}: the layer {quoted(layer)} has {', '.join(sorted(roles))}, which is not a "
             f"complete LoRA, LoHa or LoKr: {DAMAGED}"
         )
-    update = layout.update(roles)
+    return dict(deltas)
+
+
+def _deltas_of(update: Update, roles: Roles, ratio: Ratio) -> Iterator[tuple[str, LayerDelta]]:
     factor = 1.0 if update.rank is None else ratio(update.rank)
-    deltas = {"weight": LayerDelta(update, factor, _magnitude(roles))}
+    yield "weight", LayerDelta(update, factor, _magnitude(roles))
     if "up_bias" in roles:
-        deltas["bias"] = LayerDelta(Whole(roles["up_bias"]), factor)
-    return deltas
+        yield "bias", LayerDelta(Whole(roles["up_bias"]), factor)
 
 
 def _magnitude(roles: Roles) -> Magnitude | None:

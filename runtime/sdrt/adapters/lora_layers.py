@@ -37,14 +37,17 @@ class StoredTensor:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def rows(self) -> int:
+    def require_matrix(self) -> None:
         """FileError if it is a scalar, or empty."""
         if not self.shape or not self.size:
             raise FileError(
                 f"{self.file.path}: {quoted(self.name)} has the shape {list(self.shape)}, expected "
                 f"a matrix: {DAMAGED}"
             )
+
+    @property
+    def rows(self) -> int:
+        self.require_matrix()
         return self.shape[0]
 
     @property
@@ -88,7 +91,7 @@ class Whole(Update):
     tensor: StoredTensor
 
     def __post_init__(self) -> None:
-        assert self.tensor.rows, "which raises an error for a scalar"
+        self.tensor.require_matrix()
 
     @property
     def shape(self) -> Shape:

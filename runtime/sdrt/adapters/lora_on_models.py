@@ -18,7 +18,7 @@ from sdrt.errors import FileError, quoted
 Deltas: TypeAlias = Mapping[str, LayerDelta]  # by the names of the weights that they change
 
 
-def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> dict[str, Deltas]:
+def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> Mapping[str, Deltas]:
     """What the LoRA changes in the models, which are named as their folders are: "unet".
 
     FileError if a layer is missing there or has another size: then nothing may be applied.
@@ -35,7 +35,7 @@ def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> dict[str, Deltas]:
                 f"{DAMAGED}"
             )
         own |= change.deltas
-    return {**changes}
+    return changes
 
 
 @dataclass(frozen=True)

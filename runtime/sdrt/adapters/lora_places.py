@@ -83,6 +83,5 @@ def _refusal(lora: Lora, missing: Sequence[str], models: Collection[str]) -> str
 
 def remedy_for(lora: Lora) -> str:
     """What to do with a LoRA that does not fit the models."""
-    if lora.found.family is None:
-        return "use it with the kind of checkpoint that it was trained for"
-    return f"it was trained for {FAMILY_TITLES[lora.found.family]}: use it with such a checkpoint"
+    family = FAMILY_TITLES[lora.found.family]
+    return f"use it with the kind of checkpoint that it was trained for ({family})"

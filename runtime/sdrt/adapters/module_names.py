@@ -97,21 +97,17 @@ def _original_blocks(modules: Iterable[str]) -> dict[str, str]:
     its own, an upsampler belongs to the last resnet of its block.
     """
     found = {match.groups() for match in map(_BLOCK.match, modules) if match}
-    sizes = Counter((way, int(block)) for way, block, kind, _ in found if kind == "resnets")
-    with_attention = {(way, int(block)) for way, block, kind, _ in found if kind == "attentions"}
+    sizes = Counter((way, block) for way, block, kind, _ in found if kind == "resnets")
     names = dict(_ORIGINAL_MIDDLE)
     for way, block, kind, place in found:
-        number, before = int(block), sum(sizes[way, earlier] for earlier in range(int(block)))
+        resnets = sizes[way, block]
+        before = sum(sizes[way, str(number)] for number in range(int(block)))
+        behind = 1 + ((way, block, "attentions", "0") in found)
+        column = {"attentions": 1, "upsamplers": behind}.get(kind, 0)
         if way == "down":
-            first = 1 + before + number
-            row = first + (sizes[way, number] if kind == "downsamplers" else int(place))
-            column = int(kind == "attentions")
-            name = f"input_blocks.{row}.{column}"
+            row = 1 + before + int(block) + (resnets if kind == "downsamplers" else int(place))
         else:
-            row = before + (sizes[way, number] - 1 if kind == "upsamplers" else int(place))
-            column = {"resnets": 0, "attentions": 1}.get(
-                kind, 1 + ((way, number) in with_attention)
-            )
-            name = f"output_blocks.{row}.{column}"
-        names[f"{way}_blocks.{block}.{kind}.{place}"] = name
+            row = before + (resnets - 1 if kind == "upsamplers" else int(place))
+        side = "input" if way == "down" else "output"
+        names[f"{way}_blocks.{block}.{kind}.{place}"] = f"{side}_blocks.{row}.{column}"
     return names

@@ -25,6 +25,9 @@ _OPTIONS: Mapping[str, Meant] = {
     "--img": "--image",
     "--init-img": "--image",
     "--input-image": "--image",
+    "--lora-path": "--lora",
+    "--lora-scale": "--lora",
+    "--lora-weights": "--lora",
     "--n-iter": "--num-images",
     "--n-samples": "--num-images",
     "--name": "--output",
@@ -35,6 +38,7 @@ _OPTIONS: Mapping[str, Meant] = {
     "--threads": "--num-threads",
     "--torch-dtype": ("--weights", "--precision"),
 }
+_AT_EXPORT = ("--lora",)  # what other programs take with each image
 _ARGUMENTS: Mapping[str, tuple[str, ...]] = {  # options of others for positional arguments
     "--checkpoint": ("source", "bundle"),
     "--ckpt": ("source", "bundle"),
@@ -59,6 +63,9 @@ def hint_on_option(
         if name in arguments:
             return f"give it without one: {command} {' '.join(arguments).upper()}"
     elsewhere = {**_parameter_options(), **_OPTIONS}.get(word, ())
+    for name in _names(elsewhere) or (word,):
+        if name in _AT_EXPORT and name not in known:
+            return f"give {name} to `sdrt export`, which merges it into the weights"
     meant = [name for name in _names(elsewhere) if name in known] or _near(word, known)
     if meant:
         return "did you mean " + " or ".join(f"'{name}'" for name in meant) + "?"

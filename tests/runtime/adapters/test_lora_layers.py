@@ -204,6 +204,15 @@ def test_differences_of_weights_biases_and_norms(tmp_path: Path) -> None:
     assert_merged(tmp_path, tensors, expected)
 
 
+def test_a_low_rank_with_the_difference_of_the_bias(tmp_path: Path) -> None:
+    layer, bias = layer_for("unet", BLOCK + "linear", (12, 8), 3, alpha=1.5), numbers(12)
+    expected = {
+        "linear.weight": weight("linear.weight") + SCALE * layer.added(),
+        "linear.bias": weight("linear.bias") + SCALE * bias,
+    }
+    assert_merged(tmp_path, kohya(layer) | keys("linear", diff_b=bias), expected)
+
+
 def test_peft_may_train_a_bias(tmp_path: Path) -> None:
     layer, bias = layer_for("unet", BLOCK + "linear", (12, 8), 3), numbers(12)
     tensors = {

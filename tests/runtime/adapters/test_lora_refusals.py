@@ -94,7 +94,7 @@ def test_shapes_that_do_not_fit(path: Path, role: str, shape: Any, message: str)
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("role", ["lora_up.weight", "alpha"])
-def test_numbers_that_are_none(path: Path, role: str, value: float) -> None:
+def test_numbers_that_are_not_finite(path: Path, role: str, value: float) -> None:
     tensors = {**kohya(LAYER), f"{KEY}.alpha": np.array(1, np.float32)}
     tensors[f"{KEY}.{role}"] = np.full_like(tensors[f"{KEY}.{role}"], value)
     message = refusal_of_tensors(path, tensors)
@@ -112,6 +112,11 @@ def test_half_a_layer(path: Path, role: str) -> None:
     )
 
 
+def test_two_differences_of_one_weight(path: Path) -> None:
+    message = refusal_of_tensors(path, {f"{KEY}.diff": (8, 768), f"{KEY}.w_norm": (8, 768)})
+    assert f"the layer {quoted(KEY)} has diff, w_norm, which is not a complete LoRA" in message
+
+
 def test_unknown_keys_are_listed(path: Path) -> None:
     others = {f"other.{number}": (2,) for number in range(12)}
     message = refusal_of_tensors(path, {**kohya(LAYER), **others})
@@ -127,8 +132,8 @@ def test_unknown_layers_are_listed(path: Path) -> None:
     message = refusal_of(write_lora(path, [LAYER, unknown]))
     assert message == (
         "1 of its 2 layers are not in the checkpoint "
-        "('lora_unet_down_blocks_7_attentions_0_proj_in'), so it is not applied at all: it was "
-        "trained for Stable Diffusion 1: use it with such a checkpoint"
+        "('lora_unet_down_blocks_7_attentions_0_proj_in'), so it is not applied at all: use it "
+        "with the kind of checkpoint that it was trained for (Stable Diffusion 1)"
     )
 
 
@@ -144,8 +149,8 @@ def test_another_family(path: Path) -> None:
     wide = layer_for("unet", f"{IN_UNET}.to_k", (8, 2048), 4)
     assert refusal_of(write_lora(path, [wide])) == (
         f"changes unet.{IN_UNET}.to_k.weight by a tensor of the shape [8, 2048], but in the "
-        "checkpoint it has the shape [8, 768]: it was trained for Stable Diffusion XL: use it with "
-        "such a checkpoint"
+        "checkpoint it has the shape [8, 768]: use it with the kind of checkpoint that it was "
+        "trained for (Stable Diffusion XL)"
     )
 
 

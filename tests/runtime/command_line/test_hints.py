@@ -26,6 +26,8 @@ KNOWN = ("--width", "--height", "--guidance-scale", "--steps", "--resize", "--nu
         ("--hires", f"known: {', '.join(KNOWN)}"),  # not --resize
         ("--device", f"known: {', '.join(KNOWN)}"),  # --target is not among them
         ("--prompt", "give it without one: sdrt run BUNDLE PROMPT"),
+        ("--lora", "give --lora to `sdrt export`, which merges it into the weights"),
+        ("--lora_scale=1", "give --lora to `sdrt export`, which merges it into the weights"),
         ("--model", "give it without one: sdrt run BUNDLE PROMPT"),
     ],
 )
