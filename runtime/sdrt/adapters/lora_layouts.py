@@ -145,8 +145,6 @@ def lora_file(file: SafetensorsFile) -> LoraFile | ForeignFile | None:
 
 def _key(text: str) -> Key | None:
     """The parts of a key of a LoRA or of one of its relatives."""
-    if text.startswith(_BUNDLED):
-        return None
     others = (pattern.fullmatch(text) for pattern in _OTHER_METHODS.values())
     other = next((Key(match[1], match[2]) for match in others if match), None)
     return key_from_text(text) or other

@@ -116,8 +116,9 @@ class _Network:
         if self.added_width is None:
             linear = any(len(shape) == 2 for shape in self._shapes(_LINEAR_IF_2D))
             return "stable-diffusion-2" if linear else "stable-diffusion-1"
-        other = "stable-diffusion-xl-refiner" if len(encoders) == 1 else "stable-diffusion-xl"
-        return _FAMILIES.get(self.added_width, other)
+        if self.added_width in _FAMILIES:
+            return _FAMILIES[self.added_width]
+        return "stable-diffusion-xl-refiner" if len(encoders) == 1 else "stable-diffusion-xl"
 
     def _shapes(self, ending: str) -> Iterator[tuple[int, ...]]:
         return (info.shape for name, info in self.tensors.items() if name.endswith(ending))
