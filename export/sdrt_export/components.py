@@ -6,7 +6,7 @@ Imports torch when the first one is exported: checks come before, and take no ti
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,12 +23,11 @@ def components_of_checkpoint(
     bundle: Path,
     weights: WeightStorage,
     report: Report,
-    loras: Sequence[ScaledLora] = (),
+    loras: Iterable[ScaledLora] = (),
 ) -> Iterator[Component]:
     with _libraries():
         from sdrt_export.component import export_part
-        from sdrt_export.networks.loading import parts_from_checkpoint
-        from sdrt_export.networks.merging import parts_with_loras
+        from sdrt_export.networks.loading import parts_from_checkpoint, parts_with_loras
     for part in parts_with_loras(parts_from_checkpoint(checkpoint), loras):
         yield from export_part(part, bundle, weights, report)
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt import tensor_names as names
+from sdrt.adapters.lora_on_models import changes_of
 from sdrt_export.checkpoints.checkpoint import Checkpoint
 from sdrt_export.checkpoints.controlnet import ControlNetCheckpoint
+from sdrt_export.checkpoints.loras import ScaledLora
 from sdrt_export.checkpoints.parts import (
     CONTROLNET,
     CONTROLNET_XL,
@@ -143,6 +145,24 @@ def parts_from_checkpoint(checkpoint: Checkpoint) -> list[Part]:
         for variants in MODELS[kind].networks
     ]
     return [*parts, *map(part_from_controlnet, checkpoint.controlnets)]
+
+
+def parts_with_loras(parts: Sequence[Part], loras: Iterable[ScaledLora]) -> list[Part]:
+    """The parts of a checkpoint, into which the LoRAs will be merged in their order.
+
+    FileError if a LoRA does not fit them completely.
+    """
+    models = {
+        part.kind.folder: {name: tuple(shape) for name, shape in part.shapes().items()}
+        for part in parts
+        if part.kind.purpose in ("denoiser", "text encoder")
+    }
+    merged: dict[str, ScaledDeltas] = {}
+    for each in loras:
+        for folder, deltas in changes_of(each.lora, models).items():
+            if each.scale != 0:
+                merged[folder] = (*merged.get(folder, ()), (deltas, each.scale))
+    return [replace(part, loras=merged.get(part.kind.folder, ())) for part in parts]
 
 
 def part_from_controlnet(controlnet: ControlNetCheckpoint) -> Part:
