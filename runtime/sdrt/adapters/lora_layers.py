@@ -1,4 +1,4 @@
-"""What a LoRA adds to a weight, computed when it is asked for.
+"""The changes of weights by a LoRA, computed when they are asked for.
 
 Formulas: LoRA (Hu et al. 2021); LoHa and LoKr (Yeh et al. 2023, LyCORIS); DoRA (Liu et al. 2024).
 """
@@ -73,7 +73,7 @@ class Update(ABC):
     @property
     @abstractmethod
     def shape(self) -> Shape:
-        """Of the sum of its parts: that of the weight, or the same with its kernel flattened."""
+        """The shape of the matrix: that of the weight, or the same with its kernel flattened."""
 
     @property
     @abstractmethod
@@ -210,7 +210,7 @@ class Magnitude:
 
 @dataclass(frozen=True)
 class LayerDelta:
-    """What a LoRA does to one weight: `ratio` is its alpha divided by its rank."""
+    """The change of one weight by a LoRA: `ratio` is its alpha divided by its rank."""
 
     update: Update
     ratio: float = 1.0
