@@ -204,7 +204,7 @@ class Magnitude:
         axes = tuple(axis for axis in range(moved.ndim) if axis != int(self.of_inputs))
         norms = np.sqrt(np.square(moved).sum(axes, keepdims=True))
         lengths = self.lengths.read().reshape(norms.shape)
-        result = moved * (lengths / np.maximum(norms, np.finfo(np.float32).tiny))
+        result: Array = moved * (lengths / np.maximum(norms, np.finfo(np.float32).tiny))
         return weight + np.float32(scale) * (result - weight) if self.fades else result
 
 
