@@ -228,7 +228,9 @@ class LayerDelta:
         change = self.update.values().reshape(weight.shape)
         if self.magnitude is not None:
             return self.magnitude.set_on(weight, np.float32(self.ratio) * change, scale)
-        return weight + np.float32(scale * self.ratio) * change
+        change *= np.float32(scale * self.ratio)  # in place: it is as large as the weight
+        change += weight
+        return change
 
 
 def _flat(shape: Shape) -> Shape:
