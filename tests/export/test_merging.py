@@ -20,8 +20,7 @@ from sdrt_export.checkpoints.loras import Loras, loras_from_sources
 from sdrt_export.component import export_part
 from sdrt_export.errors import CheckpointError
 from sdrt_export.exporting import export_checkpoint
-from sdrt_export.networks.loading import Part, parts_from_checkpoint
-from sdrt_export.networks.merging import parts_with_loras
+from sdrt_export.networks.loading import Part, parts_from_checkpoint, parts_with_loras
 from sdrt_export.options import WeightStorage
 from support.lora_files import Layer, kohya_xl, layers_for, write_lora
 

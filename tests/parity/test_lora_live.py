@@ -14,8 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from checkpoints import tiny_pipeline
 from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.checkpoints.loras import Source, loras_from_sources
-from sdrt_export.networks.loading import parts_from_checkpoint
-from sdrt_export.networks.merging import parts_with_loras
+from sdrt_export.networks.loading import parts_from_checkpoint, parts_with_loras
 from support.lora_files import (
     Layer,
     diffusers,

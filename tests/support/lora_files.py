@@ -32,7 +32,7 @@ class Layer:
         return len(self.down)
 
     def added(self) -> Array:
-        """What it adds to the weight, at scale 1: one matrix product for each place of a kernel."""
+        """The change of the weight at scale 1: one matrix product for each place of a kernel."""
         strength = 1.0 if self.alpha is None else self.alpha / self.rank
         if self.down.ndim == 2:
             return strength * self.up @ self.down

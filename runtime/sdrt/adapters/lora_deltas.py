@@ -78,7 +78,7 @@ _OF_BIAS = ("diff_b", "b_norm")
 
 
 def deltas_from_roles(layer: str, roles: Roles, ratio: Ratio) -> dict[str, LayerDelta]:
-    """What the tensors of a layer do to its "weight" and its "bias".
+    """The changes of a layer's "weight" and "bias" by its tensors.
 
     FileError if one is missing, or their sizes do not fit each other.
     """

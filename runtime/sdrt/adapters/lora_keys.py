@@ -62,7 +62,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Spelling:
-    """What the layer of a key says: the models that it may be in, and its name there."""
+    """The meaning of a layer's key: the models that it may be in, and its name there."""
 
     parts: tuple[str, ...]
     name: str
@@ -80,7 +80,7 @@ def key_from_text(text: str) -> Key | None:
 
 
 def spelling_of(layer: str) -> Spelling:
-    """The meaning of a layer's key, without what trainers put around names."""
+    """The models and the name in a layer's key, without what trainers put around names."""
     text = layer.removeprefix(PEFT)
     beginning, parts, flat = next(row for row in _BEGINNINGS if text.startswith(row[0]))
     name = text.removeprefix(beginning).removeprefix(PEFT)

@@ -1,4 +1,4 @@
-"""What a LoRA adds to a weight, computed when it is asked for.
+"""The changes of weights by a LoRA, computed when they are asked for.
 
 Formulas: LoRA (Hu et al. 2021); LoHa and LoKr (Yeh et al. 2023, LyCORIS); DoRA (Liu et al. 2024).
 """
@@ -73,7 +73,7 @@ class Update(ABC):
     @property
     @abstractmethod
     def shape(self) -> Shape:
-        """Of the sum of its parts: that of the weight, or the same with its kernel flattened."""
+        """The shape of the matrix: that of the weight, or the same with its kernel flattened."""
 
     @property
     @abstractmethod
@@ -204,13 +204,13 @@ class Magnitude:
         axes = tuple(axis for axis in range(moved.ndim) if axis != int(self.of_inputs))
         norms = np.sqrt(np.square(moved).sum(axes, keepdims=True))
         lengths = self.lengths.read().reshape(norms.shape)
-        result = moved * (lengths / np.maximum(norms, np.finfo(np.float32).tiny))
+        result: Array = moved * (lengths / np.maximum(norms, np.finfo(np.float32).tiny))
         return weight + np.float32(scale) * (result - weight) if self.fades else result
 
 
 @dataclass(frozen=True)
 class LayerDelta:
-    """What a LoRA does to one weight: `ratio` is its alpha divided by its rank."""
+    """The change of one weight by a LoRA: `ratio` is its alpha divided by its rank."""
 
     update: Update
     ratio: float = 1.0
@@ -228,7 +228,9 @@ class LayerDelta:
         change = self.update.values().reshape(weight.shape)
         if self.magnitude is not None:
             return self.magnitude.set_on(weight, np.float32(self.ratio) * change, scale)
-        return weight + np.float32(scale * self.ratio) * change
+        change *= np.float32(scale * self.ratio)  # in place: it is as large as the weight
+        change += weight
+        return change
 
 
 def _flat(shape: Shape) -> Shape:

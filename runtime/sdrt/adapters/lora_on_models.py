@@ -1,4 +1,4 @@
-"""What a LoRA changes in the models of a checkpoint: all that is in its file, or an error."""
+"""The changes of a checkpoint's models by a LoRA: all that are in its file, or an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Deltas: TypeAlias = Mapping[str, LayerDelta]  # by the names of the weights that
 
 
 def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> Mapping[str, Deltas]:
-    """What the LoRA changes in the models, which are named as their folders are: "unet".
+    """The changes of the models by the LoRA. They are named as their folders are: "unet".
 
     FileError if a layer is missing there or has another size: then nothing may be applied.
     """
@@ -40,7 +40,7 @@ def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> Mapping[str, Deltas]
 
 @dataclass(frozen=True)
 class _Change:
-    """What a layer does to the weights of a module."""
+    """The changes of a module's weights by a layer."""
 
     part: str
     deltas: Deltas

@@ -71,7 +71,7 @@ def _numbered(lora: Lora, part: str, shapes: Shapes, names: Collection[str]) -> 
 
 
 def _refusal(lora: Lora, missing: Sequence[str], models: Collection[str]) -> str:
-    """What to say of layers that are nowhere in the models."""
+    """The message for layers that are nowhere in the models."""
     absent = [layer for layer in missing if not {*spelling_of(layer).parts} & {*models}]
     if absent:
         parts = sorted({part for layer in absent for part in spelling_of(layer).parts})
@@ -82,6 +82,6 @@ def _refusal(lora: Lora, missing: Sequence[str], models: Collection[str]) -> str
 
 
 def remedy_for(lora: Lora) -> str:
-    """What to do with a LoRA that does not fit the models."""
+    """The remedy for a LoRA that does not fit the models."""
     family = FAMILY_TITLES[lora.found.family]
     return f"use it with the kind of checkpoint that it was trained for ({family})"

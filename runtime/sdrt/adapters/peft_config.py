@@ -22,7 +22,7 @@ _METADATA = "lora_adapter_metadata"
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What decides the ratio of a layer."""
+    """The strength of layers: their alpha, and how it is divided by the rank."""
 
     alpha: float
     alphas: Mapping[str, float] = field(default_factory=dict)  # of modules, by patterns

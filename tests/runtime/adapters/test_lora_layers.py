@@ -1,4 +1,4 @@
-"""What each kind of LoRA adds to a weight, compared with its formula written out."""
+"""Each kind of LoRA merged into a weight, compared with its formula written out."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ IN_UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 IN_TEXT = "text_model.encoder.layers.0.self_attn"
 UNET = {f"{IN_UNET}.to_k.weight": (8, 768), f"{IN_UNET}.to_q.weight": (8, 8)}
 TEXT = {f"{IN_TEXT}.q_proj.weight": (16, 16), f"{IN_TEXT}.q_proj.bias": (16,)}
-MODELS = {"unet": UNET, "text_encoder": TEXT}
+MODELS: dict[str, Any] = {"unet": UNET, "text_encoder": TEXT}
 
 KEY = f"lora_unet_{IN_UNET.replace('.', '_')}_to_k"
 LAYER = layer_for("unet", f"{IN_UNET}.to_k", (8, 768), 4)
