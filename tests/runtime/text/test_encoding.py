@@ -60,7 +60,7 @@ def states_of(ids: Array, component: str) -> Array:
 
 
 def pooled_of(ids: Array) -> Array:
-    return states_of(ids, "two").sum(axis=-2).repeat(2, axis=-1)
+    return np.asarray(states_of(ids, "two").sum(axis=-2).repeat(2, axis=-1))
 
 
 class Encoders:
