@@ -135,12 +135,17 @@ def test_the_readme_s_figures_have_rows() -> None:
         median(row["peak_mib"] for row in peers(name, "4 steps")) / 1024
         for name in ("sdrt openvino:bf16", "sdrt cpu")
     ]
-    export = newest("export_full_size")["whole export, peak memory"]["median"]
+    of_sd15, of_sdxl = (
+        newest("export_full_size", model=model) for model in ("Stable Diffusion 1.5", "SDXL")
+    )
+    export = of_sd15["whole export, peak memory"]["median"]
+    export_xl = of_sdxl["whole export, torch's own process, peak memory"]["median"]
     gpu = newest("gpu")["image 512², 50 steps, batch 1, sdrt cuda"]["median"]
     text = README.read_text(encoding="utf-8")
     assert f"{long['image']:.0f} s on two CPU cores" in text
     assert f"50 steps on an H100 take {gpu:.2f} s" in text
     assert f"CPU {peaks[0]:.1f} to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
+    assert f"of SDXL {export_xl:.1f} GiB" in text
 
 
 def test_the_readme_lists_the_demo_s_words() -> None:
