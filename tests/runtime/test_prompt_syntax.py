@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.driving import assert_as_alone
 from support.function_networks import (
     CIRCLE,
     CONTROLLED_UNET,
+    INPAINTING_UNET,
     NETWORKS,
     STAR,
     UNET,
@@ -198,7 +200,18 @@ def test_prompts_of_different_lengths_in_one_request(pipe: Pipeline, networks: N
         np.testing.assert_array_equal(batch.latents[index], alone.latents[0])
 
 
-def test_masked_images_have_prompts_of_different_lengths(pipe: Pipeline) -> None:
+@pytest.mark.parametrize("channels", [4, 9])
+def test_masked_images_have_prompts_of_different_lengths(channels: int, tmp_path: Path) -> None:
+    def predict_first(feeds: dict[str, Array]) -> dict[str, Array]:
+        """A prediction in which an inpainting UNet's further channels count, too."""
+        further = feeds["sample"][:, 4:].sum(axis=1, keepdims=True)
+        predicted = predict({**feeds, "sample": feeds["sample"][:, :4]})["out_sample"]
+        return {"out_sample": predicted + further / 9}
+
+    unet = INPAINTING_UNET if channels == 9 else UNET
+    networks = Networks(unet=(unet, predict_first), vae_encoder=(VAE_ENCODER, encode_image))
+    bundle = Bundle.open(write_toy_bundle(tmp_path / "bundle", unet_channels=channels))
+    pipe = Pipeline(bundle, resolve_target("cpu"), networks.engines)
     masked: dict[str, Any] = {
         "image": sample_image(96, 88),
         "mask_image": mask(96, 88, (16, 8, 40, 32)),
@@ -246,6 +259,7 @@ def test_a_forked_process_begins_without_a_cache(pipe: Pipeline) -> None:
     with pipe._texts._changing:  # as another thread may hold it at that moment
         child = os.fork()
         if child == 0:
+            signal.alarm(10)  # seconds: it would wait for a lock for ever
             os._exit(0 if pipe._texts.get("any") is None and pipe._texts.size == 0 else 1)
     assert os.waitpid(child, 0)[1] == 0
 

@@ -56,11 +56,11 @@ def states_of(ids: Array, component: str) -> Array:
     """States that depend on a token and its place, (…, 77, D)."""
     columns = slice(0, 3) if component == "one" else slice(3, 5)
     place = np.linspace(0.5, 1, 77, dtype=np.float32)[:, None]
-    return TABLE[ids][..., columns] * place
+    return np.asarray(TABLE[ids][..., columns] * place)
 
 
 def pooled_of(ids: Array) -> Array:
-    return states_of(ids, "two").sum(axis=-2).repeat(2, axis=-1)
+    return np.asarray(states_of(ids, "two").sum(axis=-2).repeat(2, axis=-1))
 
 
 class Encoders:
