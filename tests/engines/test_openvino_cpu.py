@@ -15,7 +15,7 @@ from sdrt_engines import Engine, EngineError, Signature, openvino_engine_from_on
 from sdrt_engines.openvino_cpu import openvino_refusal
 from sdrt_engines.time_limit import time_limit
 from support.command import run_python
-from support.onnx_writer import onnx_model, spec
+from support.onnx_writer import field, onnx_model, spec
 from support.slow_networks import chain_model, chained
 from support.watching import calls_of
 
@@ -29,6 +29,20 @@ needs_bf16 = pytest.mark.skipif(
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((64, 64), np.float32)
 SIGNATURE = Signature((spec("x", "float32", "B", "L", 64),), (spec("y", "float32", "B", "L", 64),))
+
+
+OPENED = """
+from pathlib import Path
+from sdrt_engines import openvino_engine_from_onnx
+from sdrt_engines.openvino_cpu import openvino_refusal
+openvino_refusal()
+def own_memory():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 2**10
+before = own_memory()
+engine = openvino_engine_from_onnx(path, num_threads=1)
+print(own_memory() - before)
+"""
 
 
 @pytest.fixture
@@ -214,3 +228,21 @@ def test_a_network_that_failed_and_has_changed_is_opened_again(tmp_path: Path) -
         message = "unet: the last run failed, and the files have changed .*: open it again"
         with pytest.raises(EngineError, match=message):
             engine.run(right)
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's figures")
+def test_weights_in_half_precision_stay_in_their_file(tmp_path: Path) -> None:
+    """Converted all at once, they would take 64 MiB more before the first run."""
+    weight = RNG.standard_normal((4096, 4096), np.float32).astype(np.float16)
+    signature = Signature((spec("x", "float32", "B", 4096),), (spec("y", "float32", "B", 4096),))
+    to_float32 = field(5, field(1, b"to") + field(3, 1) + field(20, 2))
+    nodes = [("Cast", ["half"], ["weight"], to_float32), ("MatMul", ["x", "weight"], ["y"])]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model(signature, nodes, {"half": weight}, "weights"))
+    (tmp_path / "weights").write_bytes(weight.tobytes())
+    assert float(run_python(f"path = {str(path)!r}{OPENED}").stdout) < 32
+    x = RNG.standard_normal((2, 4096), np.float32)
+    with openvino_engine_from_onnx(path, num_threads=1) as engine:
+        y = engine.run({"x": x})["y"]
+    np.testing.assert_allclose(y, x @ weight.astype(np.float32), rtol=0, atol=1e-3)

@@ -94,12 +94,12 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     network = runnable(bundle.root, component, target)
     size = 1.0 if network.precision == NETWORK_PRECISION else 0.5  # of a number
     weights = size * 4 * _num_weights(component)
-    mapped = int(weights) if network.prepared and backend_of(target).on_cpu else 0
+    prepared = network.prepared and backend_of(target).on_cpu
     arrays = _activations(bundle, component)
     return NetworkMemory(
-        opening=0 if mapped else int(_opening(use, bundle, component) * weights),
-        weights=0 if mapped else int(use.weights * weights),
-        mapped=mapped,
+        opening=0 if prepared else int(_opening(use, bundle, component) * weights),
+        weights=0 if prepared else int(use.weights * weights),
+        mapped=int(weights) if prepared else _stored(component) if use.maps else 0,
         activations=Activations(
             use.feature_maps * size * arrays.feature_map, use.scores * size * arrays.scores
         ),
@@ -224,9 +224,13 @@ def _opening(use: MemoryUse, bundle: Bundle, component: Component) -> float:
     return use.opening + use.widened * share
 
 
+def _stored(component: Component) -> int:
+    """The bytes of the weights as they are stored."""
+    return sum(file.size for file in component.files)
+
+
 def _num_weights(component: Component) -> float:
-    size = sum(file.size for file in component.files)
-    return size / _BYTES.get(component.precision, 4)
+    return _stored(component) / _BYTES.get(component.precision, 4)
 
 
 def _activations(bundle: Bundle, component: Component) -> Activations:
