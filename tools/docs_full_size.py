@@ -1,11 +1,11 @@
-"""The tables of full-size models: export, memory, decoding in tiles, plans of SDXL."""
+"""The tables of full-size models: export, memory, decoding in tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
 from docs_reference import table
-from docs_rows import NETWORKS, all_rows, decibels, figure, newest, number, where
+from docs_rows import NETWORKS, all_rows, figure, newest, number, where
 
 EXPORTED = {**NETWORKS, "whole export": "`sdrt export`, everything"}
 
@@ -70,32 +70,6 @@ def tiled_decode() -> str:
     return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
 
 
-def sdxl_plans() -> str:
-    rows = newest("sdxl_plans")
-    lines = []
-    for name, title in NETWORKS.items():
-        if f"{name}, plan" not in rows:
-            continue
-        time, plan = rows[f"{name}, precision and build"], rows[f"{name}, plan"]
-        memory = max(
-            (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),
-            key=lambda row: float(row["median"]),
-        )
-        notes = time["notes"]
-        lines.append(
-            (
-                title,
-                notes["precision"],
-                figure(time),
-                figure(memory),
-                figure(plan),
-                decibels(notes["psnr"]),
-            )
-        )
-    headings = ("network", "precision", "time to build", "peak memory", "plan size", "PSNR")
-    return f"{where(rows.values())}\n\n{table(headings, lines)}"
-
-
 def memory() -> str:
     """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
     rows = newest("memory")
@@ -133,7 +107,6 @@ def loading_memory() -> str:
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "export at full size": export_at_full_size,
     "tiled decode": tiled_decode,
-    "sdxl plans": sdxl_plans,
     "memory": memory,
     "loading memory": loading_memory,
 }
