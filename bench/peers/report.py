@@ -44,8 +44,8 @@ def rows_of(run: str | None, bench: str = "peers") -> list[Row]:
 
 def page(rows: Sequence[Row], sdxl: Sequence[Row] = ()) -> str:
     """The page, with its tables made from the rows."""
-    picture = "![Seconds of a step](peers.png)"
-    sections = [introduction(rows), picture, *tables(rows), losses(rows), sdxl_section(sdxl)]
+    bars = "![Seconds of a step](peers.png)"
+    sections = [introduction(rows), bars, *tables(rows), losses(rows), sdxl_section(sdxl)]
     return "# sdrt and its peers\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 

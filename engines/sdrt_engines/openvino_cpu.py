@@ -131,15 +131,12 @@ def _keep_as_stored(model: Any) -> None:
     mapped from the file until a node converts them to what it computes with. Otherwise the compiler
     converts all of them to float32 first, in additional memory.
     """
+    f16 = _openvino().Type.f16
     for node in model.get_ops():
-        if node.get_type_name() == "Convert" and _is_half(node.input_value(0)):
-            node.get_rt_info()[_DECOMPRESSION] = ""
-
-
-def _is_half(value: Any) -> bool:
-    """True for a constant in float16."""
-    is_constant = value.get_node().get_type_name() == "Constant"
-    return is_constant and value.get_element_type() == _openvino().Type.f16
+        if node.get_type_name() == "Convert":
+            weight = node.input_value(0)
+            if weight.get_node().get_type_name() == "Constant" and weight.get_element_type() == f16:
+                node.get_rt_info()[_DECOMPRESSION] = ""
 
 
 def _identity(path: Path) -> _Identity | None:

@@ -1,4 +1,4 @@
-"""What the tests of SDXL have in common."""
+"""Cases for the tests of SDXL."""
 
 from __future__ import annotations
 

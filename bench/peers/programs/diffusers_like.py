@@ -10,7 +10,7 @@ from PIL import Image
 from protocol import Generate, Generation, Job, bytes_of
 
 
-class StepsOver(Exception):  # noqa: N818 - it is no failure
+class StepsOver(Exception):  # noqa: N818 - nothing has failed
     """Raised after the last step of an image that is not decoded."""
 
 
