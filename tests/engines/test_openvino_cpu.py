@@ -15,7 +15,7 @@ from sdrt_engines import Engine, EngineError, Signature, openvino_engine_from_on
 from sdrt_engines.openvino_cpu import openvino_refusal
 from sdrt_engines.time_limit import time_limit
 from support.command import run_python
-from support.onnx_writer import field, onnx_model, spec
+from support.onnx_writer import Node, field, onnx_model, spec
 from support.slow_networks import chain_model, chained
 from support.watching import calls_of
 
@@ -237,7 +237,10 @@ def test_weights_in_half_precision_stay_in_their_file(tmp_path: Path) -> None:
     weight = RNG.standard_normal((4096, 4096), np.float32).astype(np.float16)
     signature = Signature((spec("x", "float32", "B", 4096),), (spec("y", "float32", "B", 4096),))
     to_float32 = field(5, field(1, b"to") + field(3, 1) + field(20, 2))
-    nodes = [("Cast", ["half"], ["weight"], to_float32), ("MatMul", ["x", "weight"], ["y"])]
+    nodes: list[Node] = [
+        ("Cast", ["half"], ["weight"], to_float32),
+        ("MatMul", ["x", "weight"], ["y"]),
+    ]
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_model(signature, nodes, {"half": weight}, "weights"))
     (tmp_path / "weights").write_bytes(weight.tobytes())
