@@ -89,6 +89,7 @@ def assert_same_encoding(ours: Ours, recipe: str, tiling: Tiling, size: tuple[in
 
     got = answered(vae.encode(image), ours(recipe)._answer)
     np.testing.assert_allclose(got.mean / scale, expected.mean.numpy(), atol=1e-4)
+    assert got.std is not None
     np.testing.assert_allclose(2 * np.log(got.std / scale), expected.logvar.numpy(), atol=1e-3)
 
 

@@ -80,6 +80,8 @@ def test_tiles_of_a_network_without_context_are_the_whole(
     posterior = answered(tiled.encode(pixels), coarse)
     exact = answered(whole.encode(pixels), coarse)
     np.testing.assert_allclose(posterior.mean, exact.mean, atol=1e-6)
+    assert posterior.std is not None
+    assert exact.std is not None
     np.testing.assert_allclose(posterior.std, exact.std, atol=1e-6)
 
 
@@ -98,6 +100,7 @@ def test_parameters_are_blended_before_the_noise_is_added() -> None:
         constant_tiles(2, 4, 4),
     )
     np.testing.assert_allclose(posterior.mean[0, 0, 0], [2, 2, 2, 3, 4])
+    assert posterior.std is not None
     np.testing.assert_allclose(posterior.std[0, 0, 0], np.exp([1, 1, 1, 1.5, 2]), rtol=1e-6)
 
 
