@@ -42,7 +42,11 @@ def a_pickled_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "message"),
     [
-        ("model", shutil.rmtree, "no checkpoint at 'model': expected a diffusers folder, a Hub id"),
+        (
+            "model",
+            shutil.rmtree,
+            "no checkpoint at 'model': expected a diffusers folder, a safetensors file",
+        ),
         ("model", a_checkpoint_without_unet, "'model' is not a complete checkpoint: unet/config"),
         (
             "model",
@@ -53,7 +57,7 @@ def a_pickled_file(path: Path) -> None:
         (
             "model.ckpt",
             a_pickled_file,
-            "'model.ckpt' is a pickle, which runs code when it is loaded",
+            "model.ckpt: is a pickle, which runs code when it is loaded",
         ),
     ],
 )
