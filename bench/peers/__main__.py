@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from peers.environments import make_environments
 from peers.models import make_models
-from peers.schedule import race_in, run_visits
+from peers.schedule import missing_visits, race_in, run_visits
+from peers.visits import SD15
 
 SCRATCH = Path(__file__).parents[1] / "scratch" / "peers"
 
@@ -34,10 +36,10 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     make_environments(work)
-    make_models(work / "models")
+    make_models(work / SD15.models)
     if not options.prepare:
-        race = race_in(work, options.threads, new=options.new)
-        run_visits(race, options.minutes, options.only)
+        race = race_in(work, SD15, options.threads, new=options.new)
+        run_visits(race, partial(missing_visits, only=options.only), options.minutes)
 
 
 if __name__ == "__main__":

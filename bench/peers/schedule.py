@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from recording import RESULTS, alone_on_the_machine, machine
+from recording import alone_on_the_machine, machine
 
 from peers.contestants import (
     CONTESTANTS,
@@ -22,61 +22,67 @@ from peers.contestants import (
     ORACLE,
     SHORT,
     Contestant,
+    Question,
 )
-from peers.visits import Race, Visit, visited
+from peers.visits import Course, Race, Visit, visited
 
-ROWS = RESULTS / "peers.jsonl"
 Row = Mapping[str, Any]
 
 
-def race_in(work: Path, num_threads: int, *, new: bool, **facts_of_race: Any) -> Race:
+def race_in(work: Path, course: Course, num_threads: int, *, new: bool) -> Race:
     """The unfinished run of this machine, or a new one."""
-    path = work / f"run-{facts_of_race.get('models', 'models')}.json"
+    path = work / f"run-{course.models}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {"machine": machine(), "threads": num_threads}
     if new or {name: known.get(name) for name in facts} != facts:
         known = facts | {"name": f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"}
         path.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    return Race(work, known["name"], num_threads, **facts_of_race)
+    return Race(work, known["name"], num_threads, course)
 
 
-def run_visits(race: Race, minutes: float, only: Sequence[str] | None) -> None:
+def run_visits(
+    race: Race, missing: Callable[[Sequence[Row]], Iterator[Visit]], minutes: float
+) -> None:
     """Makes the missing visits while there is time."""
     end = time.monotonic() + 60 * minutes
-    while visit := next(missing_visits(rows_of(race.name), only), None):
+    while visit := next(missing(rows_of(race)), None):
         if time.monotonic() > end:
             print("the time is over: call again to continue")
             return
         with alone_on_the_machine():
             row = visited(visit, race)
-        with ROWS.open("a", encoding="utf-8") as file:
+        with race.rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(line_of(row), flush=True)
 
 
 def missing_visits(rows: Sequence[Row], only: Sequence[str] | None = None) -> Iterator[Visit]:
     """The missing visits, in their order. FURTHER is decided when everyone has answered."""
+    asked = [each for each in CONTESTANTS if only is None or each.name in only]
+    further = further_visits(rows) if only is None else ()
+    yield from not_done((*rounds(asked, SHORT, rows), *further), rows)
+
+
+def not_done(visits: Iterable[Visit], rows: Sequence[Row]) -> Iterator[Visit]:
+    """The visits that have no row."""
     done = {(row["contestant"], row["question"]["name"], row["round"]) for row in rows}
-    for visit in (*short_visits(rows, only), *further_visits(rows, only)):
-        if visit.key not in done:
-            yield visit
+    return (visit for visit in visits if visit.key not in done)
 
 
-def short_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
+def rounds(
+    contestants: Sequence[Contestant], question: Question, rows: Sequence[Row]
+) -> Iterator[Visit]:
     """Rounds of all, the oracle first; a contestant that failed is not asked again."""
     failed = {row["contestant"] for row in rows if "error" in row}
-    order = sorted(CONTESTANTS, key=lambda each: each.name != ORACLE)
+    order = sorted(contestants, key=lambda each: each.name != ORACLE)
     for number in range(1, NUM_ROUNDS + 1):
         for contestant in order:
-            asked = only is None or contestant.name in only
-            if asked and contestant.name not in failed:
-                yield Visit(contestant, SHORT, number)
+            if contestant.name not in failed:
+                yield Visit(contestant, question, number)
 
 
-def further_visits(rows: Sequence[Row], only: Sequence[str] | None) -> Iterator[Visit]:
+def further_visits(rows: Sequence[Row]) -> Iterator[Visit]:
     """The longer image for the fastest, and FURTHER for our targets and the fastest peers."""
-    if only is not None:
-        return
     ranked = fastest_first(rows)
     for contestant in ranked[:NUM_LONG]:
         yield Visit(contestant, LONG, 1)
@@ -98,10 +104,10 @@ def fastest_first(rows: Sequence[Row]) -> list[Contestant]:
     return sorted(answered, key=lambda contestant: median(images[contestant.name]))
 
 
-def rows_of(run: str) -> list[Row]:
+def rows_of(race: Race) -> list[Row]:
     """The rows of a run."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
-    return [row for row in map(json.loads, lines) if row["run"] == run]
+    lines = race.rows.read_text(encoding="utf-8").splitlines() if race.rows.exists() else []
+    return [row for row in map(json.loads, lines) if row["run"] == race.name]
 
 
 def line_of(row: Row) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recording import machine
+from recording import RESULTS, machine
 
 from peers.contestants import ORACLE, SHORT, Contestant, Question
 from peers.environments import measured_commit, python_of
@@ -56,18 +56,35 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class Course:
+    """The model that all contestants run, and its conditions."""
+
+    bench: str  # the name of the rows in results/
+    models: str  # the folder of the model, in each contestant's format
+    size: int  # pixels, height and width
+    memory_limit: float = math.inf  # GiB of a process
+
+
+SD15 = Course("peers", "models", 512)
+SDXL = Course("sdxl_steps", "models-sdxl", 1024, memory_limit=18.0)
+
+
+@dataclass(frozen=True)
 class Race:
-    """One run of the bench on one machine: only its own rows are compared."""
+    """One run of a course on one machine: only its own rows are compared."""
 
     work: Path  # environments, models and images
     name: str
     num_threads: int
-    models: str = "models"  # the folder of the models in `work`
-    size: int = 512  # pixels, height and width
-    memory_limit: float = math.inf  # GiB of a process
+    course: Course
+
+    @property
+    def rows(self) -> Path:
+        """The file with the rows of all runs of the course."""
+        return RESULTS / f"{self.course.bench}.jsonl"
 
     def model(self, name: str) -> Path:
-        return self.work / self.models / name
+        return self.work / self.course.models / name
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,7 @@ def visited(visit: Visit, race: Race) -> dict[str, Any]:
         read([model / folder for folder in visit.contestant.reads])
     ended = run_program(visit, race, job_of(visit, race))
     row = {
-        "bench": "peers",
+        "bench": race.course.bench,
         "run": race.name,
         "contestant": visit.contestant.name,
         "question": asdict(visit.question),
@@ -142,7 +159,7 @@ def job_of(visit: Visit, race: Race) -> dict[str, Any]:
         "num_images": question.num_images,
         "num_threads": race.num_threads,
         "decode": question.decode,
-        "size": race.size,
+        "size": race.course.size,
         "prompt": PROMPT,
         "guidance_scale": GUIDANCE_SCALE,
         "strength": STRENGTH,
@@ -155,14 +172,15 @@ def run_program(visit: Visit, race: Race, job: Mapping[str, Any]) -> Ended:
     program = PROGRAMS / visit.contestant.program
     command = [python_of(race.work, visit.contestant.environment), program, json.dumps(job)]
     cache = {"TORCHINDUCTOR_CACHE_DIR": str(race.work / INDUCTOR)}
-    if math.isfinite(race.memory_limit):
-        cache[VARIABLE] = f"{race.memory_limit:g}GiB"
+    limit = race.course.memory_limit
+    if math.isfinite(limit):
+        cache[VARIABLE] = f"{limit:g}GiB"
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begin = time.time()
         process = subprocess.Popen(
             command, stdout=out, stderr=err, env={**os.environ, **QUIET, **cache}
         )
-        error, usage = wait(process, begin + visit.contestant.time_limit, race.memory_limit)
+        error, usage = wait(process, begin + visit.contestant.time_limit, limit)
         end = time.time()
         out.seek(0), err.seek(0)
         output, complaint = out.read().decode(), err.read().decode(errors="replace")
