@@ -43,11 +43,11 @@ from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.regular_file import FileIdentity
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
 _Shapes: TypeAlias = tuple[tuple[int, ...], ...]
-_Identity: TypeAlias = tuple[int, int, int, int]
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -108,7 +108,7 @@ class _Network:
 
     path: Path
     options: Mapping[str, str]
-    files: Mapping[Path, _Identity | None]
+    files: Mapping[Path, FileIdentity | None]
 
     @classmethod
     def at(cls, path: Path, options: Mapping[str, str]) -> _Network:
@@ -139,13 +139,12 @@ def _keep_as_stored(model: Any) -> None:
                 node.get_rt_info()[_DECOMPRESSION] = ""
 
 
-def _identity(path: Path) -> _Identity | None:
-    """A value that changes with the contents of a file; None if the file does not exist."""
+def _identity(path: Path) -> FileIdentity | None:
+    """None if the file does not exist."""
     try:
-        found = path.stat()
+        return FileIdentity.of(path.stat())
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _OpenVinoEngine(Engine):

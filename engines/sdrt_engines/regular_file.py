@@ -8,6 +8,7 @@ import stat
 from io import BufferedReader
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 _KINDS = {  # anything that can stand at a path in place of a file
     stat.S_IFIFO: "Is a FIFO",
@@ -17,6 +18,19 @@ _KINDS = {  # anything that can stand at a path in place of a file
 }
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO waits for its writer otherwise
+
+
+class FileIdentity(NamedTuple):
+    """A value that changes when a file does, or when another one takes its place."""
+
+    device: int
+    inode: int
+    size: int  # bytes
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileIdentity:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def open_regular(path: str | PathLike[str]) -> BufferedReader:

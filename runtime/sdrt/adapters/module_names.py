@@ -22,21 +22,20 @@ _OLD_ATTENTION = {  # diffusers' names before 0.19, by today's
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)")
 
 # Names in Stability's and CompVis' own UNet, by those in diffusers.
-_ORIGINAL_TOP = {
+ORIGINAL_TOP = {
     "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
 }
-_ORIGINAL_MIDDLE = {
+ORIGINAL_OUT = {"conv_norm_out": "out.0", "conv_out": "out.2"}  # which a ControlNet does not have
+ORIGINAL_MIDDLE = {
     "mid_block.resnets.0": "middle_block.0",
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
 }
-_ORIGINAL_RESNET = {
+ORIGINAL_RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -77,14 +76,14 @@ def _old_and_new(name: str) -> Iterator[str]:
 
 def _original_name(blocks: Mapping[str, str], module: str) -> str | None:
     """The name of a UNet's module in the original code; None if it has no other."""
-    if module in _ORIGINAL_TOP:
-        return _ORIGINAL_TOP[module]
+    if named := ORIGINAL_TOP.get(module) or ORIGINAL_OUT.get(module):
+        return named
     block = re.match(r"(?:mid_block|\w+_blocks\.\d+)\.\w+\.\d+", module)
     if block is None or block[0] not in blocks:
         return None
     rest = module[block.end() + 1 :]
     if ".resnets." in block[0]:
-        rest = _ORIGINAL_RESNET.get(rest, rest)
+        rest = ORIGINAL_RESNET.get(rest, rest)
     elif ".downsamplers." in block[0]:
         rest = "op"
     return f"{blocks[block[0]]}.{rest}"
@@ -98,7 +97,7 @@ def _original_blocks(modules: Iterable[str]) -> dict[str, str]:
     """
     found = {match.groups() for match in map(_BLOCK.match, modules) if match}
     sizes = Counter((way, block) for way, block, kind, _ in found if kind == "resnets")
-    names = dict(_ORIGINAL_MIDDLE)
+    names = dict(ORIGINAL_MIDDLE)
     for way, block, kind, place in found:
         resnets = sizes[way, block]
         before = sum(sizes[way, str(number)] for number in range(int(block)))

@@ -20,7 +20,7 @@ from sdrt.adapters.number_types import NUMBER_TYPES, READABLE, Array, Bytes
 from sdrt.adapters.other_formats import refusal_of_other
 from sdrt.errors import FileError, SdrtError, quoted
 from sdrt.files.json_fields import FieldError, JsonFields, wrong_value
-from sdrt_engines.regular_file import open_regular
+from sdrt_engines.regular_file import FileIdentity, open_regular
 
 _MAX_HEADER = 100_000_000  # bytes, as in the safetensors library
 _MAX_DIMENSIONS = 32  # of an array in numpy 1
@@ -46,7 +46,7 @@ class SafetensorsFile:
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     data_begin: int  # in the file: the end of its header
-    stamp: tuple[int, ...] = field(repr=False)  # of the file on disk, to notice another one
+    identity: FileIdentity = field(repr=False)  # to notice another file in its place
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> SafetensorsFile:
@@ -56,24 +56,24 @@ class SafetensorsFile:
         """
         path = Path(path)
         with _opened(path) as file:
-            stamp = _stamp(file)
+            identity = _identity(file)
             text = _header(path, file)
         data_begin = 8 + len(text)
         try:
             fields = JsonFields.parse(text)
             metadata = _metadata(fields.values.pop(_METADATA, None) or {})
             tensors = {name: _info(name, fields, data_begin) for name in fields.values}
-            _check_places(tensors, data_begin, stamp[_SIZE])
+            _check_places(tensors, data_begin, identity.size)
         except SdrtError as error:
             raise FileError(
                 f"{path}: not a complete safetensors file: {error}: {_AGAIN}"
             ) from error
-        return cls(path, tensors, metadata, data_begin, stamp)
+        return cls(path, tensors, metadata, data_begin, identity)
 
     @property
     def size(self) -> int:
         """The size of the file in bytes."""
-        return self.stamp[_SIZE]
+        return self.identity.size
 
     def read(self, name: str) -> Array:
         """One tensor: floating-point numbers as float32, integers as stored.
@@ -95,7 +95,7 @@ class SafetensorsFile:
     def opened(self) -> Iterator[BufferedReader]:
         """The same file, opened for reading. FileError if another one has taken its place."""
         with _opened(self.path) as file:
-            if _stamp(file) != self.stamp:
+            if _identity(file) != self.identity:
                 raise FileError(f"{self.path}: has changed since it was opened: try again")
             yield file
 
@@ -117,12 +117,8 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-_SIZE = 2  # in a stamp
-
-
-def _stamp(file: BufferedReader) -> tuple[int, ...]:
-    found = os.fstat(file.fileno())
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _identity(file: BufferedReader) -> FileIdentity:
+    return FileIdentity.of(os.fstat(file.fileno()))
 
 
 def _header(path: Path, file: BufferedReader) -> bytes:

@@ -94,15 +94,17 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     network = runnable(bundle.root, component, target)
     size = 1.0 if network.precision == NETWORK_PRECISION else 0.5  # of a number
     weights = size * 4 * _num_weights(component)
-    prepared = network.prepared and backend_of(target).on_cpu
     arrays = _activations(bundle, component)
+    activations = Activations(
+        use.feature_maps * size * arrays.feature_map, use.scores * size * arrays.scores
+    )
+    if network.prepared and backend_of(target).on_cpu:
+        return NetworkMemory(mapped=int(weights), activations=activations)
     return NetworkMemory(
-        opening=0 if prepared else int(_opening(use, bundle, component) * weights),
-        weights=0 if prepared else int(use.weights * weights),
-        mapped=int(weights) if prepared else _stored(component) if use.maps else 0,
-        activations=Activations(
-            use.feature_maps * size * arrays.feature_map, use.scores * size * arrays.scores
-        ),
+        opening=int(_opening(use, bundle, component) * weights),
+        weights=int(use.weights * weights),
+        mapped=_stored(component) if use.maps else 0,
+        activations=activations,
     )
 
 

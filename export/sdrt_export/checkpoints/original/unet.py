@@ -5,27 +5,16 @@ Source: `UNetModel` of ldm and sgm, `ControlNet` of cldm; diffusers' `single_fil
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from sdrt.adapters.module_names import (
+    ORIGINAL_MIDDLE,
+    ORIGINAL_OUT,
+    ORIGINAL_RESNET,
+    ORIGINAL_TOP,
+)
 from sdrt_export.checkpoints.original.names import Key, count_of, names_from_modules
 
-_BOTH = {
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "label_emb.0.0": "add_embedding.linear_1",
-    "label_emb.0.2": "add_embedding.linear_2",
-    "input_blocks.0.0": "conv_in",
-    "middle_block.1": "mid_block.attentions.0",
-}
-_OUT = {"out.0": "conv_norm_out", "out.2": "conv_out"}
-_RESNET = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
 _HINT = "input_hint_block"
 _CONDITION = "controlnet_cond_embedding"
 
@@ -33,7 +22,7 @@ _CONDITION = "controlnet_cond_embedding"
 def unet_names(keys: Collection[str]) -> dict[str, Key]:
     """The weights of a UNet, from keys without their prefix."""
     per_level = _input_blocks_per_level(keys)
-    modules = _first_half(keys, per_level) | _OUT
+    modules = _first_half(keys, per_level) | _inverted(ORIGINAL_OUT)
     for number in range(count_of("output_blocks", keys)):
         level, layer = divmod(number, per_level)
         block, up = f"output_blocks.{number}", f"up_blocks.{level}"
@@ -59,9 +48,9 @@ def controlnet_names(keys: Collection[str]) -> dict[str, Key]:
 
 
 def _first_half(keys: Collection[str], per_level: int) -> dict[str, str]:
-    modules = dict(_BOTH)
-    modules |= _resnet("middle_block.0", "mid_block.resnets.0")
-    modules |= _resnet("middle_block.2", "mid_block.resnets.1")
+    modules = _inverted(ORIGINAL_TOP)
+    for name, module in ORIGINAL_MIDDLE.items():
+        modules |= _resnet(module, name) if ".resnets." in name else {module: name}
     for number in range(1, count_of("input_blocks", keys)):
         level, layer = divmod(number - 1, per_level)
         block, down = f"input_blocks.{number}", f"down_blocks.{level}"
@@ -72,7 +61,11 @@ def _first_half(keys: Collection[str], per_level: int) -> dict[str, str]:
 
 
 def _resnet(module: str, name: str) -> dict[str, str]:
-    return {f"{module}.{old}": f"{name}.{new}" for old, new in _RESNET.items()}
+    return {f"{module}.{old}": f"{name}.{new}" for new, old in ORIGINAL_RESNET.items()}
+
+
+def _inverted(names: Mapping[str, str]) -> dict[str, str]:
+    return {old: new for new, old in names.items()}
 
 
 def _input_blocks_per_level(keys: Collection[str]) -> int:
