@@ -3,8 +3,8 @@
 #   make demo        installs the lean package and draws an image with the built-in model
 #   make check       format, lint, types, import rules, words
 #   make measure     lengths of functions and files, held to their limits
-#   make test        the default and build tests (test-lean) and, in a second process, those with
-#                    torch (test-torch): the export and parity tests
+#   make test        the default and build tests, and those of checkpoints (test-lean) and, in a
+#                    second process, those with torch (test-torch): the other export, and parity tests
 #   make test-newest the export and parity tests with what pip brings today
 #   make test-lowest the lean, export and parity tests with the oldest that pyproject.toml allows
 #   make test-python the default tests with the lean package, for another Python: PYTHON=python3.13
@@ -46,7 +46,8 @@ check: .venv/installed
 measure:
 	$(PYTHON) tools/measure.py
 
-# Two processes, which print one after the other (if this make can) as soon as they end. Bytecode is
+# Two processes, which print one after the other (if this make can) as soon as they end. To end
+# together, the first also takes the tests of checkpoints: [!c]* is all else in tests/export. Bytecode is
 # kept even where the environment says not to: without it a short process mostly compiles.
 test-lean test-torch: export PYTHONDONTWRITEBYTECODE =
 
@@ -56,11 +57,11 @@ test: .venv/installed
 
 test-lean: .venv/installed
 	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/lean \
-		--ignore tests/export --ignore tests/parity -m "not full and not gpu"
+		--ignore-glob 'tests/export/[!c]*' --ignore tests/parity -m "not full and not gpu"
 
 test-torch: .venv/installed
 	.venv/bin/python -m pytest -q -o cache_dir=.pytest_cache/torch \
-		tests/export tests/parity -m "not full and not gpu"
+		tests/export tests/parity --ignore tests/export/checkpoints -m "not full and not gpu"
 
 test-newest: .venv-newest/installed
 	.venv-newest/bin/python -m pytest -q -rs tests/export tests/parity -m "not full and not gpu"
