@@ -56,7 +56,7 @@ def times(
 ) -> Iterator[tuple[str, str, list[float], dict[str, Any]]]:
     """Seconds of each prompt, all prompts in turns; the plain prompt is what to compare with."""
     requests = {"plain": request(WORDS, syntax="plain")}
-    requests |= {f"{count} chunks": request(of_chunks(count)) for count in CHUNKS}
+    requests |= {f"{count} chunk{'s' * (count > 1)}": request(of_chunks(count)) for count in CHUNKS}
     for cached in (False, True):
         cache = {} if cached else {"text_cache": 0}
         with sdrt.Pipeline.open(bundle, target, **cache) as pipe:

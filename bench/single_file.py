@@ -27,6 +27,7 @@ ENCODERS = {
     "SDXL's refiner": "REFINER",
 }
 WRITE = f"""
+import sys
 sys.path.insert(0, {str(TESTS)!r})
 from pathlib import Path
 from support import original_layout as layout
