@@ -132,12 +132,12 @@ def test_images_of_other_loras(
     (record,) = Bundle.open(merged).manifest.merged
     text = (
         f"a circle <lora:{record.name}:{record.scale}>\nSteps: 1, Sampler: Euler, Seed: 1, "
-        f'Size: 64x64, Lora hashes: "{record.name}: {record.short_hash}"'
+        f'Size: 32x32, Lora hashes: "{record.name}: {record.short_hash}"'
     )
     info = PngInfo()
     info.add_text("parameters", text)
     path = tmp_path / "a.png"
-    Image.new("RGB", (64, 64)).save(path, pnginfo=info)
+    Image.new("RGB", (32, 32)).save(path, pnginfo=info)
     again = ["--from-image", str(path), "-o", str(tmp_path / "b.png")]
     assert main(["run", str(merged), *again]) == 0
     assert "note" not in capsys.readouterr().err
