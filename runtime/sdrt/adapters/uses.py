@@ -1,4 +1,4 @@
-"""The use of each kind of file: the command that exports it, or what to give in its place."""
+"""The use of each kind of file: the command that exports it, or what to give in place of it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ARGUMENTS: Mapping[str, str] = {  # of `sdrt export`
 
 def command_for(found: Found, file: str = "FILE") -> str | None:
     """The command that exports `file`; None if none does."""
-    if substitute_for(found) is not None:
+    if advice_on(found) is not None:
         return None
     return f"sdrt export {_ARGUMENTS[found.kind].format(file)}"
 
 
-def substitute_for(found: Found) -> str | None:
-    """What to give in place of a file that cannot be exported; None for one that can."""
+def advice_on(found: Found) -> str | None:
+    """The advice on a file that cannot be exported; None for one that can."""
     if isinstance(found, ForeignFile):
         return found.remedy
     if isinstance(found, CheckpointFile) and not found.text_encoders:
@@ -35,5 +35,5 @@ def substitute_for(found: Found) -> str | None:
 
 def refusal_as(path: Path, found: Found, expected: str) -> str:
     """The message about a file that was given as something that it is not."""
-    advice = substitute_for(found) or command_for(found)
+    advice = advice_on(found) or command_for(found)
     return f"'{path}' is {found.title}, expected {expected}: {advice}"

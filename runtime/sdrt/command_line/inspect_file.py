@@ -27,7 +27,7 @@ from sdrt.adapters.hashes import hashes_of
 from sdrt.adapters.other_formats import PICKLES
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
-from sdrt.adapters.uses import command_for, substitute_for
+from sdrt.adapters.uses import advice_on, command_for
 from sdrt.bundle.demo import DEMO
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
@@ -158,7 +158,7 @@ def _hashes(file: SafetensorsFile) -> dict[str, str]:
 
 def _next_step(found: Found, path: str) -> str:
     command = command_for(found, shlex.quote(path))
-    return command or f"cannot be exported: {substitute_for(found)}"
+    return command or f"cannot be exported: {advice_on(found)}"
 
 
 def _listed(words: Iterable[str]) -> str:
