@@ -47,8 +47,8 @@ def add_to_bundle(
     replace: bool = False,
     weights: WeightStorage = "auto",
 ) -> Path:
-    """Exports ControlNets and a tiny VAE, folders or Hub ids, and embeddings into a bundle; its
-    other files stay, except those of text encoders, which embeddings extend.
+    """Exports ControlNets and a tiny VAE (folders, files or Hub ids) and embeddings into a bundle.
+    Its other files stay, except those of text encoders, which embeddings extend.
 
     The bundle changes if all of them agree with torch, or not at all. Returns its path. Raises
     CheckpointError and ExportError as `export_checkpoint` does; BundleError if there is no bundle;

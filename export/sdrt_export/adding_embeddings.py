@@ -13,11 +13,13 @@ from sdrt.adapters.embeddings import Embedding
 from sdrt.bundle.file_records import sealed_file, verify_network
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
+from sdrt.errors import quoted
 from sdrt.families.family import Encoder, Family
 from sdrt.files.json_fields import JsonFields
 from sdrt_export.checkpoints.embeddings import tokens_of_encoders
 from sdrt_export.checkpoints.new_tokens import NewTokens, write_tokens
 from sdrt_export.checkpoints.parts import CONFIG_NAME
+from sdrt_export.errors import CheckpointError
 from sdrt_export.replacing import files_of_networks, free_name
 from sdrt_export.token_table import write_extended
 
@@ -29,12 +31,24 @@ def tokens_for_bundle(bundle: Bundle, embeddings: Sequence[Embedding]) -> dict[s
     """
     if not embeddings:
         return {}
+    _require_new(embeddings, bundle)
     encoders = {}
     for each in bundle.family.text.encoders:
         config = JsonFields(bundle.component_config(each.component))
         folder = bundle.tokenizer_folder(each.tokenizer)
         encoders[each.component] = folder, config.integer("hidden_size", 512)
     return tokens_of_encoders(embeddings, encoders)
+
+
+def _require_new(embeddings: Sequence[Embedding], bundle: Bundle) -> None:
+    taken = {each.name for each in bundle.manifest.merged if each.kind == "embedding"}
+    for embedding in embeddings:
+        if embedding.token in taken:
+            raise CheckpointError(
+                f"'{bundle.root}' already has an embedding {quoted(embedding.token)}, which stays "
+                "in its text encoder: choose another name (--embedding NAME=PATH), or export the "
+                "checkpoint again"
+            )
 
 
 def files_of_encoders(bundle: Bundle) -> tuple[str, ...]:

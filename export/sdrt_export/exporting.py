@@ -32,7 +32,7 @@ from sdrt_export.checkpoints.embeddings import EmbeddingSources
 from sdrt_export.checkpoints.loras import Loras, loras_from_sources
 from sdrt_export.checkpoints.model_folder import Source
 from sdrt_export.checkpoints.new_tokens import write_tokens
-from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_vae
+from sdrt_export.checkpoints.notes import notes_on_folder, notes_on_loras, notes_on_vae
 from sdrt_export.checkpoints.text_encoders import with_embeddings
 from sdrt_export.checkpoints.vae import (
     note_on_other_scale,
@@ -84,7 +84,7 @@ def export_checkpoint(
     checkpoint = with_embeddings(_with_loras(_with_vae(own, vae), loras), embeddings)
     additions = _additions(checkpoint, controlnets, tiny_vae)
     defaults = _defaults_of(checkpoint)
-    for note in _notes_on(checkpoint, own):
+    for note in _notes_on(checkpoint, own, weights):
         on_note(note)
     with _new_bundle(output, replace) as (bundle, report):
         components = (
@@ -106,9 +106,10 @@ def _with_loras(checkpoint: Checkpoint, sources: Loras) -> Checkpoint:
     return dataclasses.replace(checkpoint, loras=loras, merged=(*checkpoint.merged, *records))
 
 
-def _notes_on(checkpoint: Checkpoint, own: Checkpoint) -> Iterator[Note]:
+def _notes_on(checkpoint: Checkpoint, own: Checkpoint, weights: WeightStorage) -> Iterator[Note]:
     """`own` is the checkpoint with its own VAE."""
     yield from checkpoint.notes
+    yield from notes_on_loras(checkpoint, weights)
     yield from notes_on_folder(checkpoint.folder, checkpoint.kind)
     if checkpoint.vae is None:
         yield from notes_on_vae(checkpoint.folder, checkpoint.kind)

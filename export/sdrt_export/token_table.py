@@ -44,7 +44,7 @@ def write_extended(model: Path, folder: Path, tokens: NewTokens, *, pools: bool)
     network = onnx.load_model(model, load_external_data=False)
     if pools and _pools_at_greatest_id(network.graph):
         raise ExportError(
-            f"{model}: takes the pooled vector of a text at its greatest id, as exports of an "
+            f"'{model}' takes the pooled vector of a text at its greatest id, as exports of an "
             "older sdrt do: export the checkpoint again, with --embedding"
         )
     table = _table_in(network.graph, model)
@@ -72,7 +72,7 @@ def _table_in(graph: GraphProto, model: Path) -> Table:
         if tensor is not None and tensor.data_type in _TYPES and len(tensor.dims) == 2:
             return Table(tensor, cast)
     raise ExportError(
-        f"{model}: has no table that its token ids select rows of: export the checkpoint again"
+        f"'{model}' has no table that its token ids select rows of: export the checkpoint again"
     )
 
 
@@ -155,7 +155,7 @@ def _pieces(tensor: TensorProto, folder: Path) -> Iterator[bytes]:
         while left:
             piece = file.read(min(left, _CHUNK))
             if not piece:
-                raise ExportError(f"{folder / place['location']}: is truncated: export it again")
+                raise ExportError(f"'{folder / place['location']}' is truncated: export it again")
             left -= len(piece)
             yield piece
 

@@ -29,7 +29,7 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     yield from _far_size(request, settings, bundle)
     yield from _mask_notes(request, settings, bundle)
     yield from _latents_note(request, bundle)
-    yield from _prompt_syntax(request)
+    yield from _prompt_syntax(request, bundle)
     yield from _ignored_clip_skip(request, bundle)
 
 
@@ -99,9 +99,10 @@ def _far_size(request: Request, settings: Settings, bundle: Bundle) -> Iterator[
         )
 
 
-def _prompt_syntax(request: Request) -> Iterator[Note]:
+def _prompt_syntax(request: Request, bundle: Bundle) -> Iterator[Note]:
     """Tags and weights of A1111's, which diffusers reads as words, too; in A1111's syntax what
     sdrt does not do of it."""
+    loras = [(each.name, each.scale) for each in bundle.manifest.merged if each.kind == "lora"]
     for name, prompts in (
         ("prompt", request.prompts),
         ("prompt_2", request.prompts_2 if request.prompt_2 else ()),
@@ -111,7 +112,7 @@ def _prompt_syntax(request: Request) -> Iterator[Note]:
         texts = dict.fromkeys(filter(None, prompts))
         if request.prompt_syntax == "a1111":
             for text in texts:
-                yield from notes_on_prompt(name, text)
+                yield from notes_on_prompt(name, text, loras)
         elif found := next(filter(None, map(_SYNTAX.search, texts)), None):
             yield Note(
                 "prompt_syntax",

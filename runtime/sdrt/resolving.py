@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdrt import tensor_names as names
+from sdrt.bundle.demo import export_with
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import RESIDUALS
 from sdrt.errors import RequestError, nearest
@@ -165,7 +166,7 @@ def _check_vae(request: Request, bundle: Bundle) -> None:
     if request.vae is not None and bundle.find("vae decoder", variant=request.vae) is None:
         raise RequestError(
             f"vae: got '{request.vae}', but this bundle has no {request.vae} VAE: add one with "
-            f"`sdrt export --{request.vae}-vae PATH --into {bundle.root}`"
+            f"`{export_with(f'--{request.vae}-vae PATH', bundle.root)}`"
         )
 
 
@@ -188,7 +189,7 @@ def _check_control(request: Request, bundle: Bundle) -> None:
         if not bundle.controlnets:
             raise RequestError(
                 f"control: got '{name}', but this bundle has no ControlNet: add one with "
-                f"`sdrt export --controlnet {name}=PATH --into {bundle.root}`"
+                f"`{export_with(f'--controlnet {name}=PATH', bundle.root)}`"
             )
         if name not in bundle.controlnets:
             near = nearest(name, bundle.controlnets)

@@ -57,7 +57,7 @@ def a_pickled_file(path: Path) -> None:
         (
             "model.ckpt",
             a_pickled_file,
-            "model.ckpt: is a pickle, which runs code when it is loaded",
+            "model.ckpt' is a pickle, which runs code when it is loaded",
         ),
     ],
 )

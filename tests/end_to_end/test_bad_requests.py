@@ -83,6 +83,14 @@ IMAGE, MASK, CONTROL = "--image", "--mask", "--control"
         ([*EXPORT, "--lora", "a:nan"], "argument --lora: got the scale 'nan', expected a number"),
         ([*EXPORT, "--lora", "a:-inf"], "argument --lora: got the scale '-inf', expected a number"),
         ([*NET, "e=p", "--lora", "a", "--into", "x"], "--lora merges into the weights of a check"),
+        (
+            ["export", "--lora", "a", "--into", "x"],
+            "--lora merges into the weights of a checkpoint",
+        ),
+        (
+            ["export", "--vae", "v", "--into", "x"],
+            "--vae replaces a checkpoint's VAE, which a bund",
+        ),
         (["export", "demo", "-o", "x", "--weights", "fp8"], "argument --weights: got 'fp8', known"),
     ],
 )

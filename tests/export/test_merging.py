@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from checkpoints import tiny_checkpoint as write_tiny_checkpoint
 from sdrt.bundle.folder import Bundle
@@ -17,6 +19,7 @@ from sdrt.command_line.main import main
 from sdrt.errors import FileError
 from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.checkpoints.loras import Loras, loras_from_sources
+from sdrt_export.checkpoints.notes import notes_on_loras
 from sdrt_export.component import export_part
 from sdrt_export.errors import CheckpointError
 from sdrt_export.exporting import export_checkpoint
@@ -106,17 +109,42 @@ def test_what_the_bundle_records(
     assert f" lora my style, scale -0.5, sha256 {record.sha256[:12]}… " in shown
 
 
-def test_what_images_record(merged: Path, tmp_path: Path) -> None:
+def test_what_images_record(
+    merged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "a.png"
     command = ["run", str(merged), "a circle", "-o", str(out), "--steps", "1", "--seed", "1"]
     assert main([*command, "-q"]) == 0
     with Image.open(out) as image:
         (record,) = Bundle.open(merged).manifest.merged
         assert f'Lora hashes: "my style: {record.short_hash}"' in image.info["parameters"]
-    again = ["run", "--from-image", str(out), "-o", str(tmp_path / "b.png"), "-q"]
+    again = ["run", "--from-image", str(out), "-o", str(tmp_path / "b.png")]
     assert main(again) == 0
+    assert "note" not in capsys.readouterr().err
     with Image.open(out) as first, Image.open(tmp_path / "b.png") as second:
         assert (np.asarray(first) == np.asarray(second)).all()
+
+
+def test_images_of_other_loras(
+    merged: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As A1111 records them: in tags of the prompt, and by their hashes."""
+    (record,) = Bundle.open(merged).manifest.merged
+    text = (
+        f"a circle <lora:{record.name}:{record.scale}>\nSteps: 1, Sampler: Euler, Seed: 1, "
+        f'Size: 32x32, Lora hashes: "{record.name}: {record.short_hash}"'
+    )
+    info = PngInfo()
+    info.add_text("parameters", text)
+    path = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(path, pnginfo=info)
+    again = ["--from-image", str(path), "-o", str(tmp_path / "b.png")]
+    assert main(["run", str(merged), *again]) == 0
+    assert "note" not in capsys.readouterr().err
+    assert main(["run", str(bundle), *again]) == 0
+    notes = capsys.readouterr().err
+    assert f"a.png: the original was made with the LoRA '{record.name}', the bundle was" in notes
+    assert f"prompt: <lora:{record.name}:{record.scale}> is left out: " in notes
 
 
 def test_merged_weights_are_rounded_only_if_asked(tmp_path: Path, style: Path) -> None:
@@ -132,6 +160,38 @@ def test_merged_weights_are_rounded_only_if_asked(tmp_path: Path, style: Path) -
     assert precision("auto", []) == "float16"
     assert precision("auto", [style]) == "float32"
     assert precision("fp16", [style]) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "storage", "noted"),
+    [
+        (torch.float16, 1.0, "auto", True),
+        (torch.float16, 1.0, "fp16", False),
+        (torch.float16, 1.0, "fp32", False),  # as asked
+        (torch.float16, 0.0, "auto", False),  # which changes nothing
+        (torch.float32, 1.0, "auto", False),
+    ],
+)
+def test_twice_the_size_is_noted(
+    dtype: torch.dtype,
+    scale: float,
+    storage: WeightStorage,
+    noted: bool,
+    style: Path,
+    tmp_path: Path,
+) -> None:
+    checkpoint = checkpoint_from_source(write_tiny_checkpoint("classic", tmp_path / "model", dtype))
+    with_lora = replace(checkpoint, loras=loras_from_sources([(style, scale)]))
+    notes = [note.message for note in notes_on_loras(with_lora, storage)]
+    assert (
+        notes
+        == [
+            "weights: text_encoder and unet in float16 will be stored in float32, twice the size, "
+            "because merged weights are not float16 numbers: --weights fp16 rounds them"
+        ]
+        * noted
+    )
+    assert list(notes_on_loras(checkpoint, storage)) == []
 
 
 def test_nothing_is_written_for_a_lora_that_does_not_fit(

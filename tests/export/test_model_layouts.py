@@ -1,15 +1,16 @@
-"""The layouts of full-size models that the tests write, compared with diffusers."""
+"""The layouts of full-size models that the tests write, compared with diffusers and transformers.
+
+Original names are compared in `checkpoints/test_original_names.py`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import (
-    convert_controlnet_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt_export import architectures
 from sdrt_export.architectures import Architecture
@@ -18,12 +19,16 @@ from support.model_layouts import (
     SD1,
     SD2,
     SDXL,
-    Shape,
+    Shapes,
     UnetLayout,
-    controlnet_weights,
-    unet_weights,
+    clip_shapes,
+    controlnet_shapes,
+    open_clip_shapes,
+    original_vae_shapes,
+    unet_shapes,
     vae_shapes,
 )
+from support.original_layout import original_clip, original_open_clip, original_vae
 
 pytestmark = pytest.mark.export
 
@@ -43,33 +48,37 @@ FAMILIES = pytest.mark.parametrize(
 def test_a_unet(layout: UnetLayout, architecture: Architecture) -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**architecture.unet)
-        ldm = {f"model.diffusion_model.{w.ldm}": torch.empty(w.shape) for w in unet_weights(layout)}
-    expected = shapes_of(unet)
-    assert {w.diffusers: w.shape for w in unet_weights(layout)} == expected
-    assert tensor_shapes(convert_ldm_unet_checkpoint(ldm, unet.config)) == expected
+    assert unet_shapes(layout) == shapes_of(unet)
 
 
 def test_a_controlnet() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**architectures.SD15.unet)
         net = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
-        ldm = {f"control_model.{w.ldm}": torch.empty(w.shape) for w in controlnet_weights(SD1)}
-    expected = shapes_of(net)
-    assert {w.diffusers: w.shape for w in controlnet_weights(SD1)} == expected
-    assert tensor_shapes(convert_controlnet_checkpoint(ldm, net.config)) == expected
+    assert controlnet_shapes(SD1) == shapes_of(net)
 
 
 def test_a_vae() -> None:
     with torch.device("meta"):
         vae = AutoencoderKL(**architectures.SD15.vae)
-        ldm = {f"first_stage_model.{k}": torch.empty(shape) for k, shape in vae_shapes().items()}
-        converted = convert_ldm_vae_checkpoint(ldm, vae.config)
-    assert tensor_shapes(converted) == shapes_of(vae)
+    assert vae_shapes() == shapes_of(vae)
+    assert original_vae_shapes() == tensor_shapes(original_vae(vae.state_dict()))
 
 
-def shapes_of(model: torch.nn.Module) -> dict[str, Shape]:
+def test_text_encoders() -> None:
+    with torch.device("meta"):
+        first = CLIPTextModel(CLIPTextConfig(**(architectures.SDXL.text_encoder or {})))
+        second = CLIPTextModelWithProjection(
+            CLIPTextConfig(**(architectures.SDXL.text_encoder_2 or {}))
+        )
+    assert clip_shapes(768, 12) == tensor_shapes(original_clip(first.state_dict()))
+    expected = tensor_shapes(original_open_clip(second.state_dict()))
+    assert open_clip_shapes(1280, 32) == {**expected, "logit_scale": ()}
+
+
+def shapes_of(model: torch.nn.Module) -> Shapes:
     return tensor_shapes(model.state_dict())
 
 
-def tensor_shapes(tensors: dict[str, torch.Tensor]) -> dict[str, Shape]:
+def tensor_shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -13,11 +13,11 @@ from sdrt.adapters.found import EmbeddingFile, VaeFile
 from sdrt.adapters.other_formats import conversion_of_pickle
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
-from support.model_layouts import vae_shapes
+from support.model_layouts import original_vae_shapes
 
 pytestmark = pytest.mark.export
 
-VAE = {key: torch.zeros(2, 2, 1, 1) for key in vae_shapes()}
+VAE = {key: torch.zeros(2, 2, 1, 1) for key in original_vae_shapes()}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from sdrt import Bundle, Pipeline, Request, RequestError
+from sdrt.bundle.manifest import Merged
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt_engines import Array, resolve_target
 from support.driving import assert_as_alone
@@ -265,6 +267,17 @@ def test_a_forked_process_begins_without_a_cache(pipe: Pipeline) -> None:
 
 
 # --- notes and refusals
+
+
+def test_tags_of_merged_loras_have_no_note(bundle: Bundle, networks: Networks) -> None:
+    hashes = ("0" * 64, "0" * 12)
+    loras = (Merged("lora", "my style", *hashes, 0.8), Merged("lora", "lcm", *hashes))
+    changed = replace(bundle, manifest=replace(bundle.manifest, merged=loras))
+    pipe = Pipeline(changed, resolve_target("cpu"), networks.engines)
+    assert pipe("a <lora:my style:0.80> <lora:lcm>", **A1111).notes == ()
+    tags = "<lora:my style:0.5> <lora:style:0.8> <hypernet:lcm:1> <lora:lcm:x> <lora:lcm:1:0>"
+    (note,) = pipe(f"a {tags} <lora:lcm:1>", **A1111).notes
+    assert f"prompt: {tags.replace('> ', '>, ')} is left out" in note.message
 
 
 @pytest.mark.parametrize(

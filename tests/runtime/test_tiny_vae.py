@@ -136,6 +136,9 @@ def test_a_bundle_without_one_says_how_to_add_it(folder: Path) -> None:
         r"--tiny-vae PATH --into ",
     ):
         pipe.resolve(Request(CIRCLE, vae="tiny"))
+    demo = Pipeline(Bundle.open("demo"), Resolution(Target("cpu")), Networks().engines)
+    with pytest.raises(RequestError, match=r"`sdrt export demo --tiny-vae PATH -o BUNDLE`$"):
+        demo.resolve(Request(CIRCLE, vae="tiny"))  # --into would refuse it
 
 
 def test_it_is_verified_on_latents_of_its_own_scale(folder: Path) -> None:

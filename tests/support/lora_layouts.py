@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
-from support.model_layouts import Shape, UnetLayout, clip_shapes, unet_weights
+from support.model_layouts import Shape, UnetLayout, clip_shapes, unet_shapes
+from support.original_names import original_unet
 
 Shapes: TypeAlias = dict[str, Shape]
 Names: TypeAlias = Literal["diffusers", "ldm"]
@@ -26,10 +27,11 @@ class Layer(NamedTuple):
 
 def unet_layers(layout: UnetLayout, *, resnets: bool = False) -> Iterator[Layer]:
     """The linear layers and 1×1 convolutions of the transformers, and those of resnets."""
-    for weight in unet_weights(layout):
-        name = weight.diffusers.removesuffix(".weight")
+    shapes = unet_shapes(layout)
+    for (key, shape), original in zip(shapes.items(), original_unet(shapes), strict=True):
+        name = key.removesuffix(".weight")
         if _TRANSFORMER.fullmatch(name) or (resnets and _RESNET.fullmatch(name)):
-            yield Layer(name, weight.ldm.removesuffix(".weight"), weight.shape)
+            yield Layer(name, original.removesuffix(".weight"), shape)
 
 
 def text_layers(width: int, number: int) -> Iterator[Layer]:

@@ -1,16 +1,13 @@
-"""Models of diffusers written back into the original (ldm, sgm) layout, as tests need them.
+"""Models of diffusers written back into the original (ldm, sgm) layout, as tests need them."""
 
-The inverse of what sdrt and diffusers read, from the layout's own classes: `UNetModel`,
-`ControlNet`, `AutoencoderKL`, `FrozenOpenCLIPEmbedder`. diffusers' converters are its oracle.
-"""
-
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from support.original_names import open_clip_key, original_unet, prefixed, vae_keys
 
 Weights: TypeAlias = dict[str, torch.Tensor]
 Model: TypeAlias = Mapping[str, torch.Tensor]
@@ -25,117 +22,12 @@ XL = {
 }
 REFINER = {"text_encoder_2": "conditioner.embedders.0.model."}
 
-_OUTER = {
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "controlnet_mid_block": "middle_block_out.0",
-    "controlnet_cond_embedding.conv_in": "input_hint_block.0",
-}
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-
-
-def original_unet(model: Model) -> Weights:
-    """A UNet, or a ControlNet, in the original names."""
-    per_level = 1 + _count(model, r"down_blocks\.0\.resnets\.(\d+)\.")
-    last_hint = 2 * (1 + _count(model, r"controlnet_cond_embedding\.blocks\.(\d+)\."))
-
-    def up(match: re.Match[str]) -> str:
-        level = int(match[1])
-        place = 2 if f"up_blocks.{level}.attentions.0.norm.weight" in model else 1
-        return f"output_blocks.{per_level * (level + 1) - 1}.{place}.conv"
-
-    rules: dict[str, Callable[[re.Match[str]], str]] = {
-        r"down_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)": lambda m: (
-            f"input_blocks.{1 + _number(m, per_level)}.0.{_RESNET[m[3]]}"
-        ),
-        r"down_blocks\.(\d+)\.attentions\.(\d+)": lambda m: (
-            f"input_blocks.{1 + _number(m, per_level)}.1"
-        ),
-        r"down_blocks\.(\d+)\.downsamplers\.0\.conv": lambda m: (
-            f"input_blocks.{per_level * (int(m[1]) + 1)}.0.op"
-        ),
-        r"up_blocks\.(\d+)\.resnets\.(\d+)\.(\w+)": lambda m: (
-            f"output_blocks.{_number(m, per_level)}.0.{_RESNET[m[3]]}"
-        ),
-        r"up_blocks\.(\d+)\.attentions\.(\d+)": lambda m: (
-            f"output_blocks.{_number(m, per_level)}.1"
-        ),
-        r"up_blocks\.(\d+)\.upsamplers\.0\.conv": up,
-        r"mid_block\.resnets\.(\d)\.(\w+)": lambda m: (
-            f"middle_block.{2 * int(m[1])}.{_RESNET[m[2]]}"
-        ),
-        r"mid_block\.attentions\.0": lambda m: "middle_block.1",
-        r"controlnet_down_blocks\.(\d+)": lambda m: f"zero_convs.{m[1]}.0",
-        r"controlnet_cond_embedding\.blocks\.(\d+)": lambda m: (
-            f"input_hint_block.{2 * int(m[1]) + 2}"
-        ),
-        r"controlnet_cond_embedding\.conv_out": lambda m: f"input_hint_block.{last_hint}",
-        **{re.escape(name): lambda m: _OUTER[m[0]] for name in _OUTER},
-    }
-    return {_renamed(name, rules): weight for name, weight in model.items()}
-
-
-def _number(match: re.Match[str], per_level: int) -> int:
-    return per_level * int(match[1]) + int(match[2])
-
-
-def _renamed(name: str, rules: Mapping[str, Callable[[re.Match[str]], str]]) -> str:
-    """The name with the beginning that one of the rules knows replaced."""
-    for pattern, replaced in rules.items():
-        if match := re.match(rf"{pattern}(?=\.)", name):
-            return replaced(match) + name[match.end() :]
-    raise AssertionError(name)
-
-
-def _count(model: Model, pattern: str) -> int:
-    numbers = (match[1] for name in model if (match := re.match(pattern, name)))
-    return 1 + max(map(int, numbers), default=-1)
-
-
-_VAE_PARTS = {
-    "conv_norm_out": "norm_out",
-    "conv_shortcut": "nin_shortcut",
-    "group_norm": "norm",
-    "to_q": "q",
-    "to_k": "k",
-    "to_v": "v",
-    "to_out.0": "proj_out",
-}
-
 
 def original_vae(model: Model) -> Weights:
     """A VAE in the original names, whose attention consists of 1×1 convolutions."""
-    levels = _count(model, r"decoder\.up_blocks\.(\d+)\.")
-
-    def key(name: str) -> str:
-        name = re.sub(r"down_blocks\.(\d+)\.resnets", r"down.\1.block", name)
-        name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)
-        name = re.sub(
-            r"up_blocks\.(\d+)\.", lambda match: f"up.{levels - 1 - int(match[1])}.", name
-        )
-        name = name.replace("upsamplers.0", "upsample").replace(".resnets.", ".block.")
-        name = re.sub(
-            r"mid_block\.block\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", name
-        )
-        name = name.replace("mid_block.attentions.0", "mid.attn_1")
-        for new, old in _VAE_PARTS.items():
-            name = name.replace(f".{new}.", f".{old}.")
-        return name
-
+    keys = vae_keys(model)
     return {
-        key(name): weight[..., None, None] if "attentions" in name and weight.ndim == 2 else weight
+        keys[name]: weight[..., None, None] if "attentions" in name and weight.ndim == 2 else weight
         for name, weight in model.items()
     }
 
@@ -148,38 +40,17 @@ def original_clip(model: Model) -> Weights:
     }
 
 
-_OPEN_CLIP = {
-    "embeddings.token_embedding": "token_embedding",
-    "embeddings.position_embedding.weight": "positional_embedding",
-    "encoder.layers": "transformer.resblocks",
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "self_attn": "attn",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-    "final_layer_norm": "ln_final",
-}
-
-
 def original_open_clip(model: Model) -> Weights:
     """A text encoder in OpenCLIP's names."""
     weights: Weights = {}
     for name, weight in model.items():
-        key = name.removeprefix("text_model.")
-        for new, old in _OPEN_CLIP.items():
-            key = key.replace(new, old)
-        if key == "text_projection.weight":
-            weights["text_projection"] = weight.T.contiguous()
-        elif not re.search(r"\.[qkv]_proj\.", key):
-            weights[key] = weight
-        elif ".q_proj." in key:
+        key = open_clip_key(name)
+        if ".q_proj." in name:
             three = [model[name.replace("q_proj", f"{each}_proj")] for each in "qkv"]
-            weights[key.replace("q_proj.", "in_proj_")] = torch.cat(three)
+            weights[key] = torch.cat(three)
+        elif ".in_proj_" not in key:
+            weights[key] = weight.T.contiguous() if key == "text_projection" else weight
     return weights
-
-
-def prefixed(prefix: str, weights: Weights) -> Weights:
-    return {prefix + key: weight for key, weight in weights.items()}
 
 
 def original_checkpoint(models: Mapping[str, Model], encoders: Mapping[str, str]) -> Weights:

@@ -59,8 +59,8 @@ def _fitting(embedding: Embedding, widths: Sequence[int], of_refiner: bool) -> S
     if [values.shape[1] for values in vectors] != list(widths):
         got = [values.shape[1] for values in embedding.vectors]
         raise CheckpointError(
-            f"{embedding.path}: an embedding with vectors of {_listed(got)}, expected "
-            f"{_listed(widths)}, the width of the text encoders: it was made for another family"
+            f"'{embedding.path}' has vectors of width {_listed(got)}, expected {_listed(widths)}, "
+            "that of the text encoders: it was made for another family"
         )
     return vectors
 

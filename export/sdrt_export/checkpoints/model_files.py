@@ -13,13 +13,13 @@ from sdrt.adapters.found import (
     CheckpointFile,
     ControlNetFile,
     EncoderKeys,
-    ForeignFile,
     Found,
     TinyVaeFile,
     VaeFile,
 )
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.adapters.uses import refusal_as
 from sdrt.errors import FileError
 from sdrt_export.architectures import TAESD, Config
 from sdrt_export.checkpoints.derived_configs import Shapes, controlnet_config, vae_config
@@ -58,7 +58,7 @@ def vae_in_file(path: Path, known: Config) -> ModelFile:
     file, found = recognised_file(path)
     vae = getattr(found, "vae", found)
     if not isinstance(vae, VaeFile):
-        raise refusal_as(path, found, "a VAE")
+        raise CheckpointError(refusal_as(path, found, "a VAE"))
     names = names_of_vae(file, vae)
     with lacks_of(file, "VAE"):
         return ModelFile(vae_config(known, shapes_of(file, names)), weights_of(file, names))
@@ -85,7 +85,7 @@ def tiny_vae_in_file(path: Path) -> ModelFile:
 def _tiny_vae_in(path: Path) -> tuple[SafetensorsFile, TinyVaeFile]:
     file, found = recognised_file(path)
     if not isinstance(found, TinyVaeFile):
-        raise refusal_as(path, found, "a tiny VAE")
+        raise CheckpointError(refusal_as(path, found, "a tiny VAE"))
     return file, found
 
 
@@ -104,15 +104,18 @@ def _file_of_other_half(path: Path, found: TinyVaeFile) -> Path:
 
 def _names_of_tiny_vae(file: SafetensorsFile, half: TinyVaeFile) -> dict[str, Key]:
     """The weights in that file: of both halves, or of one."""
-    names: dict[str, Key] = {}
-    if half.layout == "diffusers":
-        names |= same_names(file.tensors)
-    elif half.encoder is not None:
-        names |= names_after(half.encoder, file.tensors, taesd_encoder_names)
-    if half.layout == "taesd" and half.decoder is not None:
-        names |= names_after(half.decoder, file.tensors, taesd_decoder_names)
     path = str(file.path.absolute())
-    return {name: replace(key, file=path) for name, key in names.items()}
+    return {name: replace(key, file=path) for name, key in _keys_of_tiny_vae(file, half).items()}
+
+
+def _keys_of_tiny_vae(file: SafetensorsFile, half: TinyVaeFile) -> Names:
+    if half.layout == "diffusers":
+        return same_names(file.tensors)
+    names: dict[str, Key] = {}
+    for prefix, read in ((half.encoder, taesd_encoder_names), (half.decoder, taesd_decoder_names)):
+        if prefix is not None:
+            names |= names_after(prefix, file.tensors, read)
+    return names
 
 
 def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
@@ -122,7 +125,7 @@ def controlnet_in_file(path: Path, unet: Config) -> ModelFile:
     """
     file, found = recognised_file(path)
     if not isinstance(found, ControlNetFile):
-        raise refusal_as(path, found, "a ControlNet")
+        raise CheckpointError(refusal_as(path, found, "a ControlNet"))
     read = controlnet_names if found.layout == "ldm" else same_names
     names = _all_names(file, found.prefix, read, "ControlNet")
     with lacks_of(file, "ControlNet"):
@@ -181,21 +184,3 @@ def shapes_of(file: SafetensorsFile, names: Names) -> Shapes:
 
 def weights_of(file: SafetensorsFile, names: Names) -> Weights:
     return Weights(None, (str(file.path.absolute()),), names=names)
-
-
-_OPTIONS = {
-    "checkpoint": "sdrt export FILE -o BUNDLE",
-    "VAE": "--vae",
-    "tiny VAE": "--tiny-vae",
-    "ControlNet": "--controlnet NAME=FILE",
-    "LoRA": "--lora",
-    "embedding": "--embedding",
-}
-
-
-def refusal_as(path: Path, found: Found, expected: str) -> CheckpointError:
-    """The error for a file that is not what it was given as."""
-    remedy = (
-        found.remedy if isinstance(found, ForeignFile) else f"give it with {_OPTIONS[found.kind]}"
-    )
-    return CheckpointError(f"'{path}' is {found.title}, expected {expected}: {remedy}")

@@ -53,7 +53,7 @@ def new_tokens(
         _check_name(embedding)
         if len(values) > opened.capacity:
             raise CheckpointError(
-                f"{embedding.path}: has {len(values)} vectors, a prompt holds {opened.capacity}"
+                f"'{embedding.path}' has {len(values)} vectors, a prompt holds {opened.capacity}"
             )
         added = [_added(token, embedding, opened) for token in embedding.tokens]
         ids |= zip(embedding.tokens, added, strict=True)

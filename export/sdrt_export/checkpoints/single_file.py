@@ -10,6 +10,7 @@ from typing import Any
 
 from sdrt.adapters.found import CheckpointFile, Prediction, VaeFile
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.adapters.uses import refusal_as
 from sdrt.notes import Note
 from sdrt_export.architectures import Architecture, Config
 from sdrt_export.checkpoints.derived_configs import (
@@ -24,7 +25,6 @@ from sdrt_export.checkpoints.model_files import (
     names_of_unet,
     names_of_vae,
     recognised_file,
-    refusal_as,
     shapes_of,
     weights_of,
 )
@@ -59,7 +59,7 @@ def single_file(
     """
     file, found = recognised_file(path)
     if not isinstance(found, CheckpointFile):
-        raise refusal_as(path, found, "a checkpoint")
+        raise CheckpointError(refusal_as(path, found, "a checkpoint"))
     kind = kind_of_family(found.family)
     _require_models(found, kind, source, vae_elsewhere)
     predicted = predicted_by(file, found, prediction)

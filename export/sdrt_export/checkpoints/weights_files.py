@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from sdrt.adapters.other_formats import PICKLES
 from sdrt.bundle.optimum_folder import fields_from_file
 from sdrt.errors import SdrtError
 from sdrt_export.checkpoints.original.names import Names
@@ -15,7 +16,6 @@ from sdrt_export.checkpoints.temporary_folder import TemporaryFolder
 from sdrt_export.errors import CheckpointError
 
 VARIANTS = (None, "fp16")  # the first that exists is read, as float32
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sdrt.adapters.hashes import hashes_of
 from sdrt.adapters.number_types import Array
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.adapters.uses import refusal_as
 from sdrt.errors import FileError, quoted
 
 
@@ -44,12 +45,12 @@ def embedding_from_file(path: str | PathLike[str], token: str | None = None) -> 
     file = SafetensorsFile.open(path)
     found = recognised(file)
     if not isinstance(found, EmbeddingFile):
-        raise FileError(f"{file.path}: is {found.title}, expected an embedding")
+        raise FileError(refusal_as(file.path, found, "an embedding"))
     vectors = tuple(_vectors(file, key) for key in found.keys)
     counts = {len(each) for each in vectors}
     if len(counts) > 1:
         raise FileError(
-            f"{file.path}: has {' and '.join(str(len(each)) for each in vectors)} vectors for the "
+            f"'{file.path}' has {' and '.join(str(len(each)) for each in vectors)} vectors for the "
             "text encoders, expected as many for each: download it again"
         )
     return Embedding(

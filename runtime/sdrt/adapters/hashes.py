@@ -22,7 +22,7 @@ class Hashes:
 
     @property
     def autov2(self) -> str:
-        """A1111's short hash of checkpoints, VAEs and embeddings."""
+        """A1111's short hash of checkpoints and VAEs."""
         return self.sha256[:10]
 
     @property

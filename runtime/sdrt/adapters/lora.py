@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
-from sdrt.adapters.found import ForeignFile, LoraFile
+from sdrt.adapters.found import LoraFile
 from sdrt.adapters.lora_deltas import Roles
 from sdrt.adapters.lora_keys import key_from_text
 from sdrt.adapters.lora_layers import StoredTensor
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.adapters.uses import refusal_as
 from sdrt.errors import FileError, quoted
 
 _ADDITIVE = ("LoRA", "LoHa", "LoKr", "DoRA", "full weights")  # methods that change weights
@@ -38,13 +39,12 @@ class Lora:
         file = SafetensorsFile.open(path)
         found = recognised(file)
         if not isinstance(found, LoraFile):
-            remedy = f": {found.remedy}" if isinstance(found, ForeignFile) else ""
-            raise FileError(f"{file.path}: is {found.title}, expected a LoRA{remedy}")
+            raise FileError(refusal_as(file.path, found, "a LoRA"))
         others = [method for method in found.methods if method not in _ADDITIVE]
         if others:
             raise FileError(
-                f"{file.path}: is of the kind {' and '.join(others)}, which sdrt does not read: it "
-                f"reads {', '.join(_ADDITIVE)}"
+                f"'{file.path}' is of the kind {' and '.join(others)}, which sdrt does not read: "
+                f"it reads {', '.join(_ADDITIVE)}"
             )
         return cls(file, found, _layers_of(file))
 

@@ -31,7 +31,7 @@ def changes_of(lora: Lora, models: Mapping[str, Shapes]) -> Mapping[str, Deltas]
         own = changes.setdefault(change.part, {})
         if twice := own.keys() & change.deltas.keys():
             raise FileError(
-                f"{lora.file.path}: changes {change.part}.{min(twice)} twice, under two keys: "
+                f"'{lora.file.path}' changes {change.part}.{min(twice)} twice, under two keys: "
                 f"{DAMAGED}"
             )
         own |= change.deltas
@@ -78,7 +78,7 @@ def _fitting(
     size = list(candidates[0].deltas[name].update.shape)
     there = f"has the shape {list(shapes[name])}" if name in shapes else "is not there"
     raise FileError(
-        f"{lora.file.path}: changes {part}.{name} by a tensor of the shape {size}, but in the "
+        f"'{lora.file.path}' changes {part}.{name} by a tensor of the shape {size}, but in the "
         f"checkpoint it {there}: {remedy_for(lora)}"
     )
 
@@ -105,7 +105,7 @@ def _ratio(lora: Lora, layer: str, module: str, config: PeftConfig | None, rank:
         return config.ratio(module, rank)
     if layer.startswith(PEFT):
         raise FileError(
-            f"{lora.file.path}: was saved by peft, which writes the strength of its layers into "
+            f"'{lora.file.path}' was saved by peft, which writes the strength of its layers into "
             f"{CONFIG_NAME}: put that file into the same folder"
         )
     return 1.0

@@ -48,7 +48,7 @@ def places_of(lora: Lora, models: Mapping[str, Shapes]) -> dict[str, list[Module
 
     found = {layer: list(places(layer)) for layer in lora.layers}
     if missing := [layer for layer, modules in found.items() if not modules]:
-        raise FileError(f"{lora.file.path}: {_refusal(lora, missing, models)}")
+        raise FileError(_refusal(lora, missing, models))
     return found
 
 
@@ -77,8 +77,11 @@ def _refusal(lora: Lora, missing: Sequence[str], models: Collection[str]) -> str
         parts = sorted({part for layer in absent for part in spelling_of(layer).parts})
         what = f"changes {' and '.join(parts)}, which the checkpoint does not have"
     else:
-        what = f"{len(missing)} of its {len(lora.layers)} layers are not in the checkpoint"
-    return f"{what} ({listed(absent or missing)}), so it is not applied at all: {remedy_for(lora)}"
+        what = f"has {len(lora.layers)} layers, of which the checkpoint lacks {len(missing)}"
+    return (
+        f"'{lora.file.path}' {what} ({listed(absent or missing)}), so it is not applied at all: "
+        f"{remedy_for(lora)}"
+    )
 
 
 def remedy_for(lora: Lora) -> str:

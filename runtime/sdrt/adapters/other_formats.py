@@ -30,19 +30,18 @@ _REMEDIES = {
 
 
 def refusal_of_other(path: Path, start: bytes) -> str:
-    """The end of the message about the file at `path`, which begins with `start` and is not
-    safetensors: what it is, and what to do."""
+    """The message about the file at `path`, which begins with `start` and is not safetensors."""
     kinds = [kind for magic, kind in _KINDS.items() if start.startswith(magic)]
     if kinds == [_PICKLE] or (not kinds and path.suffix in PICKLES):
         return (
-            "is a pickle, which runs code when it is loaded, so sdrt refuses it: "
+            f"'{path}' is a pickle, which runs code when it is loaded, so sdrt refuses it: "
             f"save it as safetensors: {conversion_of_pickle(path)}"
         )
     if kinds:
-        return f"is {kinds[0]}, expected safetensors: {_REMEDIES[kinds[0]]}"
+        return f"'{path}' is {kinds[0]}, expected safetensors: {_REMEDIES[kinds[0]]}"
     return (
-        f"is not a safetensors file: it begins with {quoted(start[:12])}, expected the length of a "
-        "JSON header: download or save it again"
+        f"'{path}' is not a safetensors file: it begins with {quoted(start[:12])}, expected the "
+        "length of a JSON header: download or save it again"
     )
 
 

@@ -82,7 +82,7 @@ class SafetensorsFile:
         """
         info = self.tensors.get(name)
         if info is None:
-            raise FileError(f"{self.path}: has no tensor {quoted(name)}")
+            raise FileError(f"'{self.path}' has no tensor {quoted(name)}")
         read = NUMBER_TYPES[info.dtype].read
         if read is None:
             raise FileError(
@@ -96,7 +96,7 @@ class SafetensorsFile:
         """The same file, opened for reading. FileError if another one has taken its place."""
         with _opened(self.path) as file:
             if _identity(file) != self.identity:
-                raise FileError(f"{self.path}: has changed since it was opened: try again")
+                raise FileError(f"'{self.path}' has changed since it was opened: try again")
             yield file
 
     def _bytes(self, info: TensorInfo) -> Bytes:
@@ -104,7 +104,7 @@ class SafetensorsFile:
         with self.opened() as file:
             file.seek(info.begin)
             if file.readinto(data.data) != len(data):
-                raise FileError(f"{self.path}: was cut off while it was read: try again")
+                raise FileError(f"'{self.path}' was cut off while it was read: try again")
         return data
 
 
@@ -126,7 +126,7 @@ def _header(path: Path, file: BufferedReader) -> bytes:
     start = file.read(9)
     length = int.from_bytes(start[:8], "little")
     if not 2 <= length <= _MAX_HEADER or start[8:] != b"{":
-        raise FileError(f"{path}: {refusal_of_other(path, start + file.read(256))}")
+        raise FileError(refusal_of_other(path, start + file.read(256)))
     text = b"{" + file.read(length - 1)
     if len(text) < length:
         raise FileError(

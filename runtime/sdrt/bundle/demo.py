@@ -6,6 +6,7 @@ An installed package may be read-only, and files written into it remain after un
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,14 @@ def is_demo(root: Path) -> bool:
     with suppress(OSError, SdrtError):
         places.append(_copy_folder())
     return root.resolve() in [place.resolve() for place in places]
+
+
+def export_with(model: str, root: Path) -> str:
+    """The command that adds a model to the bundle at `root`, or to the demo's checkpoint: the
+    built-in bundle stays as it is."""
+    if is_demo(root):
+        return f"sdrt export {DEMO} {model} -o BUNDLE"
+    return f"sdrt export {model} --into {shlex.quote(str(root))}"
 
 
 def copy_of_demo(manifest: Manifest) -> Path:

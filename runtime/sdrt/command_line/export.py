@@ -56,11 +56,6 @@ def export(options: argparse.Namespace) -> None:
 
 def _check_place(options: argparse.Namespace, adds: bool) -> None:
     """UsageError unless there is a checkpoint to export, or something to add to a bundle."""
-    if options.into is not None and (options.source is not None or not adds):
-        raise UsageError(
-            "--into adds to a bundle: it goes with --controlnet NAME=PATH, --embedding PATH or "
-            "--tiny-vae PATH, and without a checkpoint (see sdrt export --help)"
-        )
     if options.into is not None and options.loras:
         raise UsageError(
             "--lora merges into the weights of a checkpoint: export the checkpoint again, with "
@@ -70,6 +65,11 @@ def _check_place(options: argparse.Namespace, adds: bool) -> None:
         raise UsageError(
             "--vae replaces a checkpoint's VAE, which a bundle cannot exchange: export the "
             "checkpoint again with it"
+        )
+    if options.into is not None and (options.source is not None or not adds):
+        raise UsageError(
+            "--into adds to a bundle: it goes with --controlnet NAME=PATH, --embedding PATH or "
+            "--tiny-vae PATH, and without a checkpoint (see sdrt export --help)"
         )
     if options.into is None and options.source is None:
         raise UsageError("the checkpoint to export is missing (see sdrt export --help)")

@@ -43,7 +43,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace an existing bundle or, with --into, what it has of the same names",
+        help="replace an existing bundle or, with --into, its ControlNets and tiny VAE of the same "
+        "names",
     )
 
 

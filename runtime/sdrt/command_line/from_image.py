@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdrt.bundle.manifest import Merged
 from sdrt.errors import RequestError, quoted
-from sdrt.metadata.parameters import absolute, input_images, recorded_hashes
+from sdrt.metadata.parameters import (
+    RecordedMerge,
+    absolute,
+    input_images,
+    recorded_hashes,
+    recorded_merged,
+)
 from sdrt.metadata.paths import HASHES, MERGED, absolute_paths
 from sdrt.metadata.png import read_record
 from sdrt.metadata.record import Record
@@ -78,6 +85,55 @@ def notes_on_changed_files(request: Request, record: Record) -> Iterator[Note]:
                 None,
                 f"'{image.path}' has changed since the original was made: the image will differ",
             )
+
+
+def notes_on_merged(request: Request, record: Record, merged: Sequence[Merged]) -> Iterator[Note]:
+    """Notes on LoRAs, and embeddings in the prompts, that only the original or only the bundle has;
+    `merged` are the bundle's."""
+    original = recorded_merged(record.parameters)
+    bundle = [RecordedMerge(each.kind, each.name, each.short_hash, each.scale) for each in merged]
+    if only := _titles_without(bundle, original, request):
+        yield Note(
+            "merged_missing",
+            None,
+            f"the original was made with {only}, the bundle was exported without: the image will "
+            "differ",
+        )
+    if only := _titles_without(original, bundle, request):
+        yield Note(
+            "merged_further",
+            None,
+            f"the bundle was exported with {only}, the original was made without: the image will "
+            "differ",
+        )
+
+
+def _titles_without(
+    others: Sequence[RecordedMerge], these: Sequence[RecordedMerge], request: Request
+) -> str:
+    """Those of `these` that count for the request and are not among the others."""
+    return ", ".join(
+        _title_of(each)
+        for each in these
+        if _counts(each, request) and not any(map(each.is_same, others))
+    )
+
+
+def _counts(each: RecordedMerge, request: Request) -> bool:
+    """True for LoRAs, and for embeddings that a prompt contains."""
+    prompts = (
+        *(*request.prompts, *request.negative_prompts),
+        *(*request.prompts_2, *request.negative_prompts_2),
+    )
+    name = str(each.name).casefold()
+    return each.kind == "lora" or any(name in text.casefold() for text in prompts if text)
+
+
+def _title_of(each: RecordedMerge) -> str:
+    if each.kind != "lora":
+        return f"the embedding {quoted(each.name)}"
+    scale = "" if each.scale is None else f" (scale {each.scale})"
+    return f"the LoRA {quoted(each.name)}{scale}"
 
 
 def _unknown(parameters: Mapping[str, Any]) -> Iterator[Note]:

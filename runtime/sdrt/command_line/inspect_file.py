@@ -27,6 +27,7 @@ from sdrt.adapters.hashes import hashes_of
 from sdrt.adapters.other_formats import PICKLES
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
+from sdrt.adapters.uses import advice_on, command_for
 from sdrt.bundle.demo import DEMO
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.printable import printable
@@ -47,14 +48,6 @@ _RECORDED = {
 }
 _OWNERS = {"ldm": "CompVis (ldm)", "diffusers": "diffusers", "taesd": "TAESD"}
 _NOT_RECORDED = "not recorded (epsilon or v_prediction)"
-_ARGUMENTS = {
-    "checkpoint": "{} -o BUNDLE",
-    "LoRA": "MODEL --lora {} -o BUNDLE",
-    "embedding": "MODEL --embedding {} -o BUNDLE",
-    "VAE": "MODEL --vae {} -o BUNDLE",
-    "tiny VAE": "MODEL --tiny-vae {} -o BUNDLE",
-    "ControlNet": "--controlnet NAME={} --into BUNDLE",
-}
 _LABEL = 10  # letters, so that both tables align
 
 
@@ -164,11 +157,8 @@ def _hashes(file: SafetensorsFile) -> dict[str, str]:
 
 
 def _next_step(found: Found, path: str) -> str:
-    if isinstance(found, ForeignFile):
-        return f"not supported: {found.remedy}"
-    if isinstance(found, CheckpointFile) and not found.text_encoders:
-        return "not to be exported alone: give the checkpoint with its text encoders"
-    return f"sdrt export {_ARGUMENTS[found.kind].format(shlex.quote(path))}"
+    command = command_for(found, shlex.quote(path))
+    return command or f"cannot be exported: {advice_on(found)}"
 
 
 def _listed(words: Iterable[str]) -> str:

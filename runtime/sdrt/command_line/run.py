@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdrt.command_line.control_options import controls_from_options
-from sdrt.command_line.from_image import notes_on_changed_files, record_of
+from sdrt.command_line.from_image import notes_on_changed_files, notes_on_merged, record_of
 from sdrt.command_line.output_files import require_writable
 from sdrt.command_line.printable import printable
 from sdrt.errors import UsageError
@@ -26,8 +27,13 @@ from sdrt.result import Result, Step
 
 def run(options: argparse.Namespace) -> None:
     """Generates images and saves them. Checks as much as possible before the first engine opens."""
-    bundle, refiner, request = _requested(options)
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    record = record_of(options.from_image, given) if options.from_image else Record()
+    bundle, refiner, request = _requested(options, given, record)
     with Pipeline.open(bundle, options.target, options.num_threads, refiner) as pipeline:
+        if options.from_image:
+            merged = pipeline.bundle.manifest.merged
+            _print_notes_on_original(options, notes_on_merged(request, record, merged))
         resolved = pipeline.resolve(request)
         paths = _output_paths(options, resolved)
         # not the resolved request: notes are about what was given
@@ -40,12 +46,11 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write("".join(f"{path}\n" for path in saved))
 
 
-def _requested(options: argparse.Namespace) -> tuple[str, str | None, Request]:
+def _requested(
+    options: argparse.Namespace, given: Mapping[str, Any], record: Record
+) -> tuple[str, str | None, Request]:
     """The bundle, the refiner and the request: those of the PNG, overridden by the command line."""
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    record = record_of(options.from_image, given) if options.from_image else Record()
-    if not options.quiet:
-        _print_notes(record.notes, f"{options.from_image}: ")
+    _print_notes_on_original(options, record.notes)
     controls = controls_from_options(options, record.parameters)
     values = {**record.parameters, **given, "control": controls}
     for name in ("bundle", "prompt"):
@@ -55,8 +60,7 @@ def _requested(options: argparse.Namespace) -> tuple[str, str | None, Request]:
                 "PNG made by sdrt"
             )
     request = Request(**{name: values[name] for name in PARAMETER if name in values})
-    if not options.quiet:
-        _print_notes(notes_on_changed_files(request, record), f"{options.from_image}: ")
+    _print_notes_on_original(options, notes_on_changed_files(request, record))
     return str(values["bundle"]), values.get("refiner"), request
 
 
@@ -80,6 +84,12 @@ def _saved(
     if options.output is None:
         return save_new_images(result.images, result.parameters, paths, options.metadata)
     return result.save(options.output, options.metadata)
+
+
+def _print_notes_on_original(options: argparse.Namespace, notes: Iterable[Note]) -> None:
+    found = list(notes)  # also if they are not printed: this checks what the PNG says
+    if not options.quiet:
+        _print_notes(found, f"{options.from_image}: ")
 
 
 def _print_notes(notes: Iterable[Note], prefix: str = "") -> None:

@@ -11,13 +11,20 @@ The format is the one that this program's `create_infotext` writes and
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
 from sdrt.kinds import Between, OneOf, Pair, Texts
-from sdrt.metadata.infotext import NEGATIVE, OF_SDXL, SYNTAX, infotext_from_text, quoted
+from sdrt.metadata.infotext import (
+    MERGED_FIELDS,
+    NEGATIVE,
+    OF_SDXL,
+    SYNTAX,
+    infotext_from_text,
+    quoted,
+)
 from sdrt.metadata.infotext_notes import has_second_pass, notes_on_rest, notes_on_second_pass
 from sdrt.metadata.paths import MERGED
 from sdrt.metadata.record import Record
@@ -27,7 +34,7 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     *OF_SDXL,
-    *(SYNTAX, "Refiner", "Refiner switch at", "Lora hashes", "TI hashes", "Version"),
+    *(SYNTAX, "Refiner", "Refiner switch at", *MERGED_FIELDS, "Version"),
 )
 
 # The meaning of "Schedule type: Automatic". Older texts have no schedule type: no such sigmas.
@@ -55,8 +62,7 @@ def text_from_parameters(parameters: Mapping[str, Any]) -> str:
     fields["Size"] = "{width}x{height}".format(**given) if {"width", "height"} <= {*given} else None
     fields["Model"] = given.get("model") or PurePath(given.get("bundle", "")).name or None
     fields["Refiner"] = PurePath(given.get("refiner", "")).name or None
-    fields["Lora hashes"] = _hashes(given.get(MERGED, ()), "lora")
-    fields["TI hashes"] = _hashes(given.get(MERGED, ()), "embedding")
+    fields |= {name: _hashes(given.get(MERGED, ()), kind) for name, kind in MERGED_FIELDS.items()}
     fields["Version"] = given.get("version")
     lines = [str(given.get("prompt", ""))]
     if given.get("negative_prompt"):
@@ -83,6 +89,8 @@ def record_from_text(text: str) -> Record:
         parameters["width"], parameters["height"] = _size_of(fields["Size"])
     if "Model" in fields:
         parameters["model"] = fields["Model"]
+    if merged := list(_merged(fields)):
+        parameters[MERGED] = merged
     if has_second_pass(read) or not parameters.get("strength"):
         parameters.pop("strength", None)  # of the second pass, or it has no meaning
     return Record(parameters, (*notes_on_second_pass(read), *notes_on_rest(read)))
@@ -133,6 +141,14 @@ def _hashes(merged: Sequence[Mapping[str, Any]], kind: str) -> str | None:
         if each["kind"] == kind
     }
     return ", ".join(f"{name}: {value}" for name, value in names.items()) or None
+
+
+def _merged(fields: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The inverse of `_hashes`, for all kinds. The scales of LoRAs are in A1111's prompts."""
+    for field, kind in MERGED_FIELDS.items():
+        for text in filter(str.strip, fields.get(field, "").split(",")):
+            name, _, short_hash = text.rpartition(":")
+            yield {"kind": kind, "name": name.strip(), "short_hash": short_hash.strip()}
 
 
 def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:

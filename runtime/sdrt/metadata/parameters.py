@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,37 @@ def recorded_hashes(recorded: Mapping[str, Any]) -> dict[str, str]:
             "its path: it was changed, or written by a later sdrt"
         )
     return hashes
+
+
+@dataclass(frozen=True)
+class RecordedMerge:
+    """A LoRA or an embedding in a PNG. `scale` is None if that is not known, as in A1111's text."""
+
+    kind: str
+    name: str
+    short_hash: str
+    scale: float | None = None
+
+    def is_same(self, other: RecordedMerge) -> bool:
+        """True for the same file with the same scale, as far as that is known."""
+        return (self.kind, self.short_hash) == (other.kind, other.short_hash) and (
+            self.scale == other.scale or None in (self.scale, other.scale)
+        )
+
+
+def recorded_merged(recorded: Mapping[str, Any]) -> tuple[RecordedMerge, ...]:
+    """The LoRAs and embeddings in a PNG. Raises `RequestError`."""
+    merged = recorded.get(MERGED, [])
+    try:
+        return tuple(
+            RecordedMerge(each["kind"], each["name"], each["short_hash"], each.get("scale"))
+            for each in merged
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{MERGED}: the PNG says {quoted(merged)}, expected the kind, name and short_hash of "
+            "each LoRA and embedding: it was changed, or written by a later sdrt"
+        ) from error
 
 
 def recorded_controls(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

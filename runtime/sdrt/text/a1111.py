@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from sdrt.notes import Note
 from sdrt.text.emphasis import has_weighted_break, unclosed_bracket
 
 _TAG = re.compile(r"<\w+:[^<>]+>")  # <lora:name:0.8>, <hypernet:name:1>
+_LORA = re.compile(r"<lora:([^:<>]+)(?::([^:<>]+))?>")
 _COMPOSED = re.compile(r"\bAND\b|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*$")
 _MAX_TAGS, _MAX_LETTERS = 5, 60  # in a message
 
@@ -18,10 +19,15 @@ def without_tags(text: str) -> str:
     return _TAG.sub("", text)
 
 
-def notes_on_prompt(field: str, text: str) -> Iterator[Note]:
-    """Notes on parts of a prompt in A1111's language that do less than they seem to."""
+def notes_on_prompt(
+    field: str, text: str, loras: Collection[tuple[str, float]] = ()
+) -> Iterator[Note]:
+    """Notes on parts of a prompt in A1111's language that do less than they seem to.
+
+    `loras` are the names and scales of those that the bundle was exported with.
+    """
     words = without_tags(text)
-    if tags := dict.fromkeys(_TAG.findall(text)):
+    if tags := dict.fromkeys(tag for tag in _TAG.findall(text) if _lora_in(tag) not in loras):
         yield Note(
             "prompt_tags",
             field,
@@ -48,6 +54,15 @@ def notes_on_prompt(field: str, text: str) -> Iterator[Note]:
             field,
             f"{field}: a BREAK in brackets is a word, as in A1111: write it outside of them",
         )
+
+
+def _lora_in(tag: str) -> tuple[str, float] | None:
+    """The name and the scale in the tag of a LoRA; None for any other tag."""
+    match = _LORA.fullmatch(tag)
+    try:
+        return None if match is None else (match[1].strip(), float(match[2] or 1))
+    except ValueError:
+        return None
 
 
 def _listed(tags: list[str]) -> str:

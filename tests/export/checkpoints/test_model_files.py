@@ -23,7 +23,8 @@ from sdrt_export.networks.loading import (
     parts_from_checkpoint,
     parts_from_vae,
 )
-from support.original_layout import Weights, original_unet, original_vae, prefixed, save
+from support.original_layout import Weights, original_vae, save
+from support.original_names import original_unet, prefixed
 
 pytestmark = pytest.mark.export
 

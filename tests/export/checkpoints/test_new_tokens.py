@@ -146,8 +146,8 @@ def test_another_width_is_refused_with_both(
     with pytest.raises(CheckpointError) as caught:
         tokens_of_encoders([embedding("dog", 2, *given)], places)
     assert str(caught.value) == (
-        f"dog.safetensors: an embedding with vectors of {got}, expected {expected}, the width of "
-        "the text encoders: it was made for another family"
+        f"'dog.safetensors' has vectors of width {got}, expected {expected}, that of the text "
+        "encoders: it was made for another family"
     )
 
 

@@ -29,9 +29,9 @@ from support.original_layout import (
     Weights,
     original_clip,
     original_open_clip,
-    original_unet,
     original_vae,
 )
+from support.original_names import original_unet, prefixed
 
 pytestmark = pytest.mark.export
 
@@ -78,9 +78,9 @@ def test_unets(name: str) -> None:
     original = original_unet(model)
     names = unet_names(original)
     assert_all_found(names, original, model)
-    prefixed = {f"model.diffusion_model.{key}": weight for key, weight in original.items()}
+    stored = prefixed("model.diffusion_model.", original)
     options = {"layers_per_block": 2, "addition_embed_type": config.get("addition_embed_type")}
-    assert_same_tensors(names, original, diffusers.convert_ldm_unet_checkpoint(prefixed, options))
+    assert_same_tensors(names, original, diffusers.convert_ldm_unet_checkpoint(stored, options))
     assert_derived(derived.unet_config, config, model, UNet2DConditionModel)
 
 
@@ -122,7 +122,7 @@ def test_the_vae() -> None:
     assert_all_found(names, original, model)
     options = {name: SD15.vae[name] for name in ("down_block_types", "up_block_types")}
     converted = diffusers.convert_ldm_vae_checkpoint(
-        {f"first_stage_model.{key}": weight for key, weight in original.items()}, options
+        prefixed("first_stage_model.", original), options
     )
     assert converted.keys() == names.keys()
     assert_derived(derived.vae_config, SD15.vae, model, AutoencoderKL)
@@ -163,7 +163,7 @@ def test_the_second_text_encoder_of_sdxl(architecture: Architecture) -> None:
     assert_all_found(names, original, weights)
     prefix = "conditioner.embedders.1.model."
     converted = diffusers.convert_open_clip_checkpoint(
-        model, {prefix + key: weight for key, weight in original.items()}, prefix=prefix
+        model, prefixed(prefix, original), prefix=prefix
     )
     assert plain(shapes(converted)).keys() == plain(dict.fromkeys(names, ())).keys()
     found = derived.text_encoder_config(

@@ -11,7 +11,8 @@ from sdrt_export.checkpoints import clip_vocabulary
 from sdrt_export.checkpoints.checkpoint import checkpoint_from_source
 from sdrt_export.errors import CheckpointError
 from sdrt_export.networks.loading import parts_from_checkpoint
-from support.original_layout import SD1, UNET, VAE, Weights, prefixed, save
+from support.original_layout import SD1, UNET, VAE, Weights, save
+from support.original_names import prefixed
 
 pytestmark = [pytest.mark.export, pytest.mark.needs("open_clip")]
 
@@ -67,7 +68,8 @@ def test_one_text_encoder_of_two(
 def test_a_vae(sd1: Weights, tmp_path: Path) -> None:
     vae = {key: weight for key, weight in sd1.items() if key.startswith(VAE)}
     assert refusal(vae, tmp_path) == (
-        "'FILE' is a VAE of 4 latent channels, expected a checkpoint: give it with --vae"
+        "'FILE' is a VAE of 4 latent channels, expected a checkpoint: sdrt export MODEL --vae FILE "
+        "-o BUNDLE"
     )
 
 
@@ -91,7 +93,7 @@ def test_a_lora(tmp_path: Path) -> None:
         f"{name}.lora_up.weight": torch.ones(320, 4),
     }
     assert (
-        "is a LoRA for Stable Diffusion 1, expected a checkpoint: give it with --lora"
+        "is a LoRA for Stable Diffusion 1, expected a checkpoint: sdrt export MODEL --lora FILE"
         in refusal(weights, tmp_path)
     )
 

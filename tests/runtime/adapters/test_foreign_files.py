@@ -9,11 +9,12 @@ import pytest
 from sdrt.adapters.found import ForeignFile
 from sdrt.adapters.recognition import recognised
 from sdrt.adapters.safetensors import SafetensorsFile
-from support.model_layouts import SD1, SDXL, controlnet_weights, unet_weights
+from support.model_layouts import SD1, SDXL, controlnet_shapes, unet_shapes
+from support.original_names import original_unet, prefixed
 from support.weights_files import write_weights
 
-CONTROLNET = [weight.diffusers for weight in controlnet_weights(SDXL)]
-UNET = [f"model.diffusion_model.{weight.ldm}" for weight in unet_weights(SDXL)]
+CONTROLNET = list(controlnet_shapes(SDXL))
+UNET = list(prefixed("model.diffusion_model.", original_unet(unet_shapes(SDXL))))
 MOTION = "a motion module or motion LoRA of AnimateDiff"
 TO_K = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 
@@ -74,7 +75,7 @@ def test_it_is_named(keys: list[str], title: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", [f"{TO_K}.absmax", "scaled_fp8", TO_K[:-6] + "qweight"])
 def test_a_quantised_model(mark: str, tmp_path: Path) -> None:
-    keys = [*(f"model.diffusion_model.{weight.ldm}" for weight in unet_weights(SD1)), mark]
+    keys = [*prefixed("model.diffusion_model.", original_unet(unet_shapes(SD1))), mark]
     path = write_weights(tmp_path / "model.safetensors", dict.fromkeys(keys, (1,)))
     assert recognised(SafetensorsFile.open(path)) == ForeignFile(
         "a quantised model",

@@ -35,15 +35,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def refusal_of(path: Path, models: Mapping[str, Any] = MODELS) -> str:
-    """The message, one line that begins with the file's path."""
+    """The message, one line that begins with the file's path, which is left out here."""
     with pytest.raises(FileError) as caught:
         lora = Lora.open(path)
         lora.check_values()
         changes_of(lora, models)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
+    assert message.startswith((f"'{path}' ", f"{path}: "))
     assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
+    return message.removeprefix(f"'{path}' ").removeprefix(f"{path}: ")
 
 
 def refusal_of_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -131,7 +131,7 @@ def test_unknown_layers_are_listed(path: Path) -> None:
     unknown = layer_for("unet", "down_blocks.7.attentions.0.proj_in", (8, 8), 4)
     message = refusal_of(write_lora(path, [LAYER, unknown]))
     assert message == (
-        "1 of its 2 layers are not in the checkpoint "
+        "has 2 layers, of which the checkpoint lacks 1 "
         "('lora_unet_down_blocks_7_attentions_0_proj_in'), so it is not applied at all: use it "
         "with the kind of checkpoint that it was trained for (Stable Diffusion 1)"
     )
@@ -174,7 +174,11 @@ def test_a_bias_that_is_not_there(path: Path) -> None:
             {"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": (4, 8)},
             "is a LoRA for Flux or HunyuanVideo, expected a LoRA: sdrt reads",
         ),
-        ({"emb_params": (2, 768)}, "is an embedding for Stable Diffusion 1, expected a LoRA"),
+        (
+            {"emb_params": (2, 768)},
+            "is an embedding for Stable Diffusion 1, expected a LoRA: sdrt export MODEL "
+            "--embedding FILE -o BUNDLE",
+        ),
         ({"w": (4, 4), "v": (2,)}, "not a kind of file that sdrt knows"),
         ({}, "not a kind of file that sdrt knows: it has 0 tensors"),
     ],

@@ -19,7 +19,7 @@ def refusal(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     with pytest.raises(FileError) as caught:
         SafetensorsFile.open(path)
-    return str(caught.value).removeprefix(f"{path}: ")
+    return str(caught.value).removeprefix(f"'{path}' ")
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,12 @@ from support.model_layouts import (
     Shape,
     UnetLayout,
     clip_shapes,
-    controlnet_weights,
+    controlnet_shapes,
     open_clip_shapes,
-    prefixed,
-    unet_weights,
-    vae_shapes,
+    original_vae_shapes,
+    unet_shapes,
 )
+from support.original_names import original_unet, prefixed
 from support.weights_files import write_weights
 
 UNET = "model.diffusion_model."
@@ -89,10 +89,10 @@ FAMILIES = pytest.mark.parametrize("family", CHECKPOINTS)
 def checkpoint(family: FamilyName) -> dict[str, Shape]:
     """All that is in the file of a checkpoint."""
     layout, encoders, _ = CHECKPOINTS[family]
-    shapes = {f"{UNET}{weight.ldm}": weight.shape for weight in unet_weights(layout)}
+    shapes = prefixed(UNET, original_unet(unet_shapes(layout)))
     for prefix, encoder in encoders.items():
         shapes |= prefixed(prefix, encoder)
-    return shapes | prefixed("first_stage_model.", vae_shapes())
+    return shapes | prefixed("first_stage_model.", original_vae_shapes())
 
 
 @pytest.fixture
@@ -115,11 +115,10 @@ def test_a_checkpoint(family: FamilyName, path: Path) -> None:
 @FAMILIES
 def test_a_unet_alone(family: FamilyName, path: Path) -> None:
     layout, _, whole = CHECKPOINTS[family]
-    shapes = {weight.ldm: weight.shape for weight in unet_weights(layout)}
+    shapes = unet_shapes(layout)
     expected = replace(whole, prefix="", text_encoders=(), vae=None)
-    assert found_in(path, shapes) == expected
-    diffusers = {weight.diffusers: weight.shape for weight in unet_weights(layout)}
-    assert found_in(path, diffusers) == replace(expected, layout="diffusers")
+    assert found_in(path, original_unet(shapes)) == expected
+    assert found_in(path, shapes) == replace(expected, layout="diffusers")
     assert expected.title.startswith("a UNet of ")
 
 
@@ -179,7 +178,7 @@ def test_a_tiny_checkpoint(path: Path) -> None:
         tiny = replace(layout, channels=(32,) * len(layout.channels), context=24)
         if tiny.added:
             tiny = replace(tiny, added=40)
-        shapes = {f"{UNET}{weight.ldm}": weight.shape for weight in unet_weights(tiny)}
+        shapes = prefixed(UNET, original_unet(unet_shapes(tiny)))
         for prefix, encoder in encoders.items():
             shapes |= prefixed(prefix, encoder)
         found = found_in(path, shapes)
@@ -192,17 +191,14 @@ def test_a_tiny_checkpoint(path: Path) -> None:
     [(5, "a depth map"), (7, "an upscaler"), (8, "InstructPix2Pix")],
 )
 def test_a_unet_that_reads_something_else(channels: int, title: str, path: Path) -> None:
-    shapes = {
-        f"{UNET}{weight.ldm}": weight.shape
-        for weight in unet_weights(replace(SD2, in_channels=channels))
-    }
-    found = found_in(path, shapes)
+    shapes = original_unet(unet_shapes(replace(SD2, in_channels=channels)))
+    found = found_in(path, prefixed(UNET, shapes))
     assert isinstance(found, ForeignFile)
     assert title in found.title
 
 
 def test_stable_unclip(path: Path) -> None:
-    shapes = {f"{UNET}{weight.ldm}": weight.shape for weight in unet_weights(SD2)}
+    shapes = prefixed(UNET, original_unet(unet_shapes(SD2)))
     shapes[f"{UNET}label_emb.0.0.weight"] = (1280, 2048)
     assert found_in(path, shapes) == ForeignFile("a model of Stable unCLIP")
 
@@ -217,22 +213,22 @@ def test_stable_unclip(path: Path) -> None:
     ids=["sd1", "sd2", "sdxl"],
 )
 def test_a_controlnet(layout: UnetLayout, family: FamilyName, prefix: str, path: Path) -> None:
-    shapes = {f"{prefix}{weight.ldm}": weight.shape for weight in controlnet_weights(layout)}
+    shapes = controlnet_shapes(layout)
     expected = ControlNetFile(family, "ldm", prefix, 3, layout.context)
-    assert found_in(path, shapes) == expected
-    diffusers = {weight.diffusers: weight.shape for weight in controlnet_weights(layout)}
-    assert found_in(path, diffusers) == replace(expected, layout="diffusers", prefix="")
+    assert found_in(path, prefixed(prefix, original_unet(shapes))) == expected
+    assert found_in(path, shapes) == replace(expected, layout="diffusers", prefix="")
 
 
 def test_a_small_controlnet_for_sdxl_reads_no_text(path: Path) -> None:
     small = replace(SDXL, depths=(0, 0, 0), middle=0)
-    shapes = {weight.diffusers: weight.shape for weight in controlnet_weights(small)}
-    assert found_in(path, shapes) == ControlNetFile("stable-diffusion-xl", "diffusers", "", 3, None)
+    assert found_in(path, controlnet_shapes(small)) == ControlNetFile(
+        "stable-diffusion-xl", "diffusers", "", 3, None
+    )
 
 
 def test_a_controlnet_with_the_model_that_it_was_made_from(path: Path) -> None:
     """As the first ControlNets were published."""
-    shapes = {f"control_model.{weight.ldm}": weight.shape for weight in controlnet_weights(SD1)}
+    shapes = prefixed("control_model.", original_unet(controlnet_shapes(SD1)))
     found = found_in(path, checkpoint("stable-diffusion-1") | shapes)
     assert found == ControlNetFile("stable-diffusion-1", "ldm", "control_model.", 3, 768)
 
@@ -242,7 +238,7 @@ def test_a_controlnet_with_the_model_that_it_was_made_from(path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model.", "vae."])
 def test_a_vae(prefix: str, path: Path) -> None:
-    found = found_in(path, prefixed(prefix, vae_shapes()))
+    found = found_in(path, prefixed(prefix, original_vae_shapes()))
     assert found == VaeFile("ldm", prefix, 4)
 
 
@@ -260,7 +256,7 @@ def test_a_vae_in_the_names_of_diffusers(path: Path) -> None:
 
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 def test_half_a_vae(half: str, path: Path) -> None:
-    shapes = {key: shape for key, shape in vae_shapes().items() if key.startswith(half)}
+    shapes = {key: shape for key, shape in original_vae_shapes().items() if key.startswith(half)}
     found = found_in(path, shapes)
     assert found == VaeFile("ldm", "", 4, encoder=half == "encoder", decoder=half == "decoder")
 

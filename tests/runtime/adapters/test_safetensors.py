@@ -177,7 +177,7 @@ def test_a_link_to_a_file_is_followed(path: Path, tmp_path: Path) -> None:
 
 def test_a_tensor_that_is_not_there(path: Path) -> None:
     file = SafetensorsFile.open(write_weights(path, {"a": (2,)}))
-    with pytest.raises(FileError, match=r"weights\.safetensors: has no tensor 'b'$"):
+    with pytest.raises(FileError, match=r"weights\.safetensors' has no tensor 'b'$"):
         file.read("b")
 
 

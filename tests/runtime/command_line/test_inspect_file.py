@@ -100,7 +100,7 @@ def test_a_lora(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (
             UNET,
             {"contains": "UNet", "prediction": "not recorded (epsilon or v_prediction)"},
-            "not to be exported alone: give the checkpoint with its text encoders",
+            "cannot be exported: give the checkpoint with its text encoders",
         ),
         (
             CONTROLNET,
@@ -137,8 +137,8 @@ def test_a_lora(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (
             {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)},
             {"file": "a Flux model"},
-            "not supported: sdrt reads checkpoints, VAEs, ControlNets, LoRAs and embeddings of "
-            "Stable Diffusion 1, 2, XL",
+            "cannot be exported: sdrt reads checkpoints, VAEs, ControlNets, LoRAs and embeddings "
+            "of Stable Diffusion 1, 2, XL",
         ),
         (
             {
@@ -208,14 +208,14 @@ def test_long_values_are_not_cut(
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("gone.safetensors", None, "cannot be read: No such file or directory"),
-        ("gone.ckpt", None, "cannot be read: No such file or directory"),
-        ("model.ckpt", b"PK\x03\x04", "is a pickle, which runs code when it is loaded"),
-        ("model", b"text", "is not a safetensors file: it begins with b'text'"),
+        ("gone.safetensors", None, "FILE: cannot be read: No such file or directory"),
+        ("gone.ckpt", None, "FILE: cannot be read: No such file or directory"),
+        ("model.ckpt", b"PK\x03\x04", "'FILE' is a pickle, which runs code when it is loaded"),
+        ("model", b"text", "'FILE' is not a safetensors file: it begins with b'text'"),
         (
             "sdrt.json",
             b"{}",
-            "is a JSON file, expected safetensors: give the weights themselves, or",
+            "'FILE' is a JSON file, expected safetensors: give the weights themselves, or",
         ),
     ],
 )
@@ -232,7 +232,7 @@ def test_bad_input_is_one_line(
     assert main(["inspect", str(path)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"sdrt: {path}: {reason}")
+    assert captured.err.startswith(f"sdrt: {reason.replace('FILE', str(path))}")
     assert captured.err.count("\n") == 1
 
 

@@ -160,7 +160,6 @@ def test_a_plain_prompt_stays_one() -> None:
         ("a cat", ", Face restoration: CodeFormer", "Face restoration,"),
         ("a cat", ", ADetailer model: face, ADetailer confidence: 0.3", "ADetailer,"),
         ("a cat", "\nmore words, and more", "'more words' and 'and more',"),
-        ("a cat", ", TI hashes: easynegative: 1234", "TI hashes,"),
         ("a cat", "".join(f", Field {letter}: 1" for letter in "abcdefghijklm"), "and 3 more,"),
     ],
 )

@@ -208,6 +208,10 @@ def test_a_text_of_a1111_itself(tmp_path: Path) -> None:
         "strength": 0.75,
         "clip_skip": 1,
         "prompt_syntax": "a1111",
+        "merged": [
+            {"kind": "lora", "name": "detail", "short_hash": "7c6bad"},
+            {"kind": "lora", "name": "other", "short_hash": "91ad"},
+        ],
     }
 
 
@@ -268,16 +272,26 @@ def test_the_bundle_s_name_is_the_model() -> None:
     assert text == "a cat\nSeed: 1, Model: sd15"
 
 
-def test_what_was_merged_is_written_as_a1111_writes_it() -> None:
+def test_what_was_merged_is_written_as_a1111_writes_it_and_read_again() -> None:
     merged = [
         {"kind": "lora", "name": "my style, v1.1: best", "short_hash": "0123456789ab"},
-        {"kind": "embedding", "name": "bad", "short_hash": "456789abcdef"},
         {"kind": "lora", "name": "lcm", "short_hash": "a" * 12},
+        {"kind": "embedding", "name": "bad", "short_hash": "456789abcdef"},
     ]
-    assert text_from_parameters(PARAMETERS | {"merged": merged}).endswith(
+    text = text_from_parameters(PARAMETERS | {"merged": merged})
+    assert text.endswith(
         'Model: demo, Lora hashes: "my style v1.1 best: 0123456789ab, lcm: aaaaaaaaaaaa", '
         'TI hashes: "bad: 456789abcdef"'
     )
+    record = record_from_text(text)
+    assert (
+        record.parameters["merged"]
+        == [
+            {**merged[0], "name": "my style v1.1 best"},  # without the signs that separate names
+            *merged[1:],
+        ]
+    )
+    assert record.notes == ()
 
 
 @pytest.mark.parametrize(

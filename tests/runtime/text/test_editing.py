@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -111,3 +113,63 @@ def test_any_text_is_a_schedule(parts: list[str], num_steps: int) -> None:
     text = "".join(parts)
     steps = [each.until for each in edited_texts(text, num_steps)]
     assert steps == sorted(set(steps)) and steps[0] >= 1 and steps[-1] == num_steps
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what it says at a step."""
+
+    text: str
+    at: Callable[[int], str]
+
+
+def word(text: str) -> Prompt:
+    return Prompt(text, lambda step: text)
+
+
+def joined(parts: Sequence[Prompt]) -> Prompt:
+    return Prompt(
+        "".join(part.text for part in parts), lambda step: "".join(part.at(step) for part in parts)
+    )
+
+
+def weighted(inner: Prompt, brackets: str) -> Prompt:
+    begin, end = brackets.split()
+    return Prompt(f"{begin}{inner.text}{end}", lambda step: f"{begin}{inner.at(step)}{end}")
+
+
+def replaced(before: Prompt, after: Prompt, when: int) -> Prompt:
+    text = f"[{before.text}:{after.text}:{when}]"
+    return Prompt(text, lambda step: (before if step <= when else after).at(step))
+
+
+def added(after: Prompt, when: int) -> Prompt:
+    return Prompt(f"[{after.text}:{when}]", lambda step: after.at(step) if step > when else "")
+
+
+def in_turn(options: Sequence[Prompt]) -> Prompt:
+    text = "|".join(option.text for option in options)
+    return Prompt(f"[{text}]", lambda step: options[(step - 1) % len(options)].at(step))
+
+
+steps = st.integers(0, 12)
+prompts = st.recursive(
+    st.sampled_from(["a", "b c", " d ", "e,"]).map(word),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(joined),
+        st.builds(weighted, inner, st.sampled_from(["( )", "[ ]", "( :1.2)"])),
+        st.builds(replaced, inner, inner, steps),
+        st.builds(added, inner, steps),
+        st.lists(inner, min_size=2, max_size=3).map(in_turn),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(prompts, st.integers(1, 10))
+def test_each_step_has_the_text_that_its_edits_say(prompt: Prompt, num_steps: int) -> None:
+    texts = edited_texts(prompt.text, num_steps)
+    for step in range(1, num_steps + 1):
+        read = next(each.text for each in texts if step <= each.until)
+        assert read == prompt.at(step)

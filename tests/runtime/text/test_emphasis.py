@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 
 import pytest
@@ -156,3 +158,44 @@ def test_no_words_are_lost(parts: list[str]) -> None:
     read = "".join(segment.text for segment in segments_from_text(text))
     for letter in "aé":
         assert read.count(letter) == text.count(letter)
+
+
+WORDS = re.compile(r"[ab]|[()\[\]]|:[\d.]+\)")
+
+
+def weights_by_brackets(text: str) -> list[tuple[str, float]]:
+    """Each letter with the product of the factors of all brackets around it."""
+    open_at: dict[str, list[int]] = {"(": [], "[": []}
+    spans: list[tuple[int, int, float]] = []
+    found = list(WORDS.finditer(text))
+    for place, match in enumerate(found):
+        piece = match[0]
+        if piece in open_at:
+            open_at[piece].append(place)
+        elif piece == "]" and open_at["["]:
+            spans.append((open_at["["].pop(), place, 1 / 1.1))
+        elif piece[-1] == ")" and open_at["("]:
+            factor = float(piece[1:-1]) if len(piece) > 1 else 1.1
+            spans.append((open_at["("].pop(), place, factor))
+    for bracket, factor in (("(", 1.1), ("[", 1 / 1.1)):
+        spans += ((place, len(found), factor) for place in open_at[bracket])
+    return [
+        (match[0], math.prod(factor for begin, end, factor in spans if begin < place < end))
+        for place, match in enumerate(found)
+        if match[0] in "ab"
+    ]
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from([*"ab()[]", ":0.5)", ":2)", "(", "["]), max_size=18))
+def test_weights_are_the_products_of_the_brackets_around(parts: list[str]) -> None:
+    text = "".join(parts)
+    read = [
+        (letter, segment.weight)
+        for segment in segments_from_text(text)
+        for letter in segment.text
+        if letter in "ab"
+    ]
+    expected = weights_by_brackets(text)
+    assert [letter for letter, _ in read] == [letter for letter, _ in expected]
+    assert [weight for _, weight in read] == pytest.approx([weight for _, weight in expected])
