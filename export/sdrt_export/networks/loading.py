@@ -144,10 +144,12 @@ class Part:
 
     def write_config(self, folder: Path) -> None:
         """Writes the configuration of the exported model into `folder`."""
-        if not (options := self._options()):
+        stored = fields_from_file(self.config).values
+        config = {**stored, **self._options()}
+        config.pop("_name_or_path", None)  # where the model lay on the machine that saved it
+        if config == stored:
             shutil.copyfile(self.config, folder / CONFIG_NAME)
             return
-        config = fields_from_file(self.config).values | options
         (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
     def weights(self) -> Mapping[str, torch.Tensor]:
