@@ -59,7 +59,7 @@ def single_files() -> str:
         for name in ("folder", "single file"):
             time, memory = rows[f"{name}, time"], rows[f"{name}, peak memory"]
             lines.append((model, name, figure(time), figure(memory), time["notes"]["networks"]))
-    headings = ("model", "exported from", "time", "peak memory", "networks")
+    headings = ("model", "exported from", "time", "peak memory", "weights and graphs")
     return f"{where(all_rows('single_file'))}\n\n{table(headings, lines)}"
 
 
