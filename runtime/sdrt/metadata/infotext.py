@@ -21,11 +21,13 @@ OF_SDXL = (
     *("SDXL aesthetic score", "SDXL negative aesthetic score"),
 )
 SYNTAX = "Prompt syntax"  # of sdrt, too: other programs write A1111's
+OF_SPEED = ("Guidance interval", "Forecast")  # of sdrt, too
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
     *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
     *OF_SDXL,
     SYNTAX,
+    *OF_SPEED,
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {
     "guidance scale": "CFG scale",  # Draw Things

@@ -1,0 +1,100 @@
+"""The plans of forecasts: which calls of a sampler the model answers, and how others are forecast.
+
+`forecast_orders.json` holds what `bench/forecast_search.py` found on the demo model: for a sampler,
+a number of calls and a strength of guidance the order in which calls need the model. A budget takes
+the first of them. Other combinations follow a rule: the model answers the first calls, the last
+one, and others spread evenly in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdrt.denoising.forecasting import ForecastPlan, Method
+from sdrt.errors import RequestError
+from sdrt.scheduler_names import split_suffix
+
+FILE = Path(__file__).with_name("forecast_orders.json")
+METHODS: Mapping[str, Method] = {
+    "reuse": Method(slope=0),
+    "linear": Method(),
+    "chebyshev": Method(share=1),
+    "blend": Method(share=0.5),
+}
+STRONG = 3.0  # guidance above it: its predictions change in other ways
+TOLERANCE = 0.1  # of the guard
+
+
+def smallest_budget(num_calls: int) -> int:
+    """The fewest calls that the model must answer: a quarter."""
+    return min(num_calls, max(4, -(-num_calls // 4)))
+
+
+def budgets_of(budget: int, sampler: str, num_calls: Sequence[int]) -> list[int]:
+    """A request's budget, divided over its stages in proportion to their calls.
+
+    RequestError for a sampler whose forecasts do not pay, or a budget that it cannot keep.
+    """
+    stem, _ = split_suffix(sampler)
+    if stem in _table()["refused"]:
+        raise RequestError(
+            f"forecast: does not pay with {sampler}, for which fewer steps are as exact with as "
+            "many calls: leave forecast out, and give fewer steps"
+        )
+    smallest, total = sum(map(smallest_budget, num_calls)), sum(num_calls)
+    if not smallest <= budget <= total:
+        raise RequestError(
+            f"forecast: got {budget}, expected {smallest} to {total}, as {sampler} makes {total} "
+            "calls here: give a number in this range, or leave forecast out"
+        )
+    budgets = []
+    for index, calls in enumerate(num_calls):
+        later = num_calls[index + 1 :]
+        most = min(calls, budget - sum(map(smallest_budget, later)))
+        least = max(smallest_budget(calls), budget - sum(later))
+        share = round(budget * calls / (calls + sum(later)))
+        budgets.append(min(max(share, least), most))
+        budget -= budgets[-1]
+    return budgets
+
+
+def plan_of(
+    sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
+) -> ForecastPlan:
+    """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
+    strength = "strong" if guidance_scale > STRONG else "moderate"
+    entry = _found().get((sampler, num_calls, strength)) if whole else None
+    if entry is None:
+        return ForecastPlan(spread(num_calls, budget), METHODS["reuse"], TOLERANCE, is_found=False)
+    asked = entry["order"][:budget]
+    return ForecastPlan(
+        tuple(number in asked for number in range(num_calls)), METHODS[entry["method"]], TOLERANCE
+    )
+
+
+def spread(num_calls: int, budget: int) -> tuple[bool, ...]:
+    """The rule: a third of the budget is for the first calls, the rest evenly up to the last."""
+    first = max(2, budget // 3)
+    rest = np.linspace(first - 1, num_calls - 1, budget - first + 1).round()
+    asked = {*range(first), *rest.astype(int).tolist()}
+    return tuple(number in asked for number in range(num_calls))
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    contents: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return contents
+
+
+@cache
+def _found() -> Mapping[tuple[str, int, str], Mapping[str, Any]]:
+    """The orders of the table, by sampler, number of calls and strength of guidance."""
+    return {
+        (each["sampler"], each["num_calls"], each["guidance"]): each for each in _table()["orders"]
+    }
