@@ -52,15 +52,19 @@ class StageModel:
         )
         return (yield from denoiser.predict(call, number))
 
-    def conditions(self, number: int, image: int) -> Hashable:
-        """What a prediction for an image depends on in addition to sample and timestep."""
-        rows = self._text.prompts.rows_of([image])
-        versions = tuple(
-            tuple(indices[row] for row in rows if indices) for indices in self._versions_at(number)
-        )
+    def conditions(self, number: int) -> Sequence[Hashable]:
+        """For each image what its prediction depends on in addition to sample and timestep."""
         nets = (net.control for net in self._stage.controlnets)
         active = tuple(net.is_active(number, self._stage.steps.num_calls) for net in nets)
-        return versions, self._branches_at(number), active
+        of_all = self._branches_at(number), active
+        versions, rows_of = self._versions_at(number), self._text.prompts.rows_of
+        return [
+            (
+                *of_all,
+                *(indices[row] for indices in versions if indices for row in rows_of([image])),
+            )
+            for image in self._all
+        ]
 
     def _versions_at(self, number: int) -> Indices:
         return self._text.versions_at(self._stage.first_call + number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,23 +85,16 @@ def test_an_image_is_the_same_alone_and_in_a_batch(kind: str, pipe: Pipeline) ->
 @pytest.mark.parametrize(
     "scheduler", [name for name in SHORT_NAMES if name not in forecast_plan._table()["refused"]]
 )
-def test_every_sampler_counts_calls(scheduler: str, bundle: Bundle) -> None:
-    if scheduler.startswith("flow"):
-        config = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
-        bundle = replace(bundle)
-        bundle.__dict__["scheduler_config"] = config
-    networks = Networks()
-    pipe = Pipeline(bundle, resolve_target("cpu"), networks.engines)
-    exact, forecast, all_calls = (
-        pipe(CIRCLE, scheduler=scheduler, num_inference_steps=10, forecast=budget, **SIZE)
-        for budget in (None, 8, pipe(CIRCLE, scheduler=scheduler, **SIZE).num_calls[0])
-    )
-    runs = networks.num_runs["unet"]
-    assert runs == sum(each.num_calls[0] for each in (exact, forecast, all_calls))
-    assert forecast.num_forecasts[0] > 0
+def test_every_sampler_counts_calls(scheduler: str, pipe: Pipeline, networks: Networks) -> None:
+    options: dict[str, Any] = {"scheduler": scheduler, "num_inference_steps": 10, **SIZE}
+    exact = pipe(CIRCLE, **options)
+    all_calls = pipe(CIRCLE, forecast=exact.num_calls[0], **options)
     np.testing.assert_array_equal(all_calls.latents, exact.latents)
-    again = pipe(CIRCLE, scheduler=scheduler, num_inference_steps=10, forecast=8, **SIZE)
+    forecast, again = (pipe(CIRCLE, forecast=8, **options) for _ in range(2))
     np.testing.assert_array_equal(again.latents, forecast.latents)
+    assert forecast.num_forecasts[0] > 0
+    results = (exact, all_calls, forecast, again)
+    assert networks.num_runs["unet"] == sum(each.num_calls[0] for each in results)
 
 
 def test_generations_share_runs_whoever_forecasts(pipe: Pipeline) -> None:

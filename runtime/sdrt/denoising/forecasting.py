@@ -97,8 +97,8 @@ class Model(Protocol):
         """The guided prediction for some images, whose samples are those of the call."""
         ...
 
-    def conditions(self, number: int, image: int) -> Hashable:
-        """What the prediction for an image depends on in addition to sample and timestep. If it
+    def conditions(self, number: int) -> Sequence[Hashable]:
+        """For each image what its prediction depends on in addition to sample and timestep. If it
         changes from one call to the next, predictions do not change smoothly."""
         ...
 
@@ -123,7 +123,7 @@ class Forecaster:
 
     def predict(self, call: Call, number: int) -> Asks[Array]:
         """The prediction (B, C, h, w) for the stage's `number`-th call."""
-        conditions = [self._model.conditions(number, i) for i in range(len(self._images))]
+        conditions = self._model.conditions(number)
         asked = tuple(
             i for i, image in enumerate(self._images) if image.needs_model(number, conditions[i])
         )
@@ -162,8 +162,8 @@ class _History:
             self._times.clear()
             self._x0.clear()
         if len(self._x0) >= MIN_KNOWN:
-            error = np.square(self._forecast(level) - x0).mean() / np.square(x0).mean()
-            self._is_trusted = bool(error <= self._plan.tolerance**2)
+            error = np.linalg.norm(self._forecast(level) - x0)
+            self._is_trusted = bool(error <= self._plan.tolerance * np.linalg.norm(x0))
         self._conditions = conditions
         self._times.append(self._scale(level.t))
         self._x0.append(x0)

@@ -123,7 +123,7 @@ def _written(parameter: Parameter, value: Any) -> Any:
         first, second = value
         return f"{second}x{first}" if parameter.kind == SIZE else f"{first},{second}"
     if isinstance(parameter.kind, Window):
-        return "{:g}:{:g}".format(*value)
+        return "{}:{}".format(*value)
     return value
 
 

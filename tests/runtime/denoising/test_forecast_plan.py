@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import pytest
@@ -61,9 +60,7 @@ def test_the_rule_keeps_every_budget(num_calls: int) -> None:
 
 def test_the_rule_spreads_what_the_first_calls_leave() -> None:
     written = "".join(str(int(each)) for each in spread(20, 10))
-    assert written == "11101001010010100101"[:20] or written.startswith("111")
-    gaps = [len(list(run)) for asked, run in itertools.groupby(spread(20, 10)) if not asked]
-    assert max(gaps) <= 2
+    assert written == "11101001010010100101"
 
 
 # --- budgets of stages
