@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 import sdrt
 from sdrt.denoising.forecasting import ForecastPlan
-from sdrt.generation import run_alone
+from sdrt.generation import Generation, run_alone
+from sdrt.job import job_from_request
 from sdrt.samplers.protocol import Call, Noise, Sampler
 from sdrt_engines import Array
 from sdrt_export.demo.grammar import ALL_SCENES, Scene, caption_from_scene
@@ -68,10 +69,8 @@ def run(
     results = []
     for first in range(0, len(scenes), BATCH):
         prompts = [caption_from_scene(scene) for scene in scenes[first : first + BATCH]]
-        generation = pipe.generation(sdrt.Request(prompts, seed=5000 + first, **options))
-        base = generation.job.base
-        generation.job = replace(generation.job, base=replace(base, steps=change(base.steps)))
-        results.append(_result_of(generation, pipe))
+        request = sdrt.Request(prompts, seed=5000 + first, **options)
+        results.append(_result_of(_generation(request, pipe, change), pipe))
     return Run(
         np.stack([np.asarray(image) for result in results for image in result.images]),
         np.concatenate([result.latents for result in results]),
@@ -79,7 +78,15 @@ def run(
     )
 
 
-def _result_of(generation: Any, pipe: sdrt.Pipeline) -> sdrt.Result:
+def _generation(
+    request: sdrt.Request, pipe: sdrt.Pipeline, change: Callable[[Any], Any]
+) -> Generation:
+    job = job_from_request(request, pipe.bundle, pipe._signatures)
+    job = replace(job, base=replace(job.base, steps=change(job.base.steps)))
+    return Generation(job, pipe._signatures, pipe._tokenizer, pipe._answer, pipe._texts)
+
+
+def _result_of(generation: Generation, pipe: sdrt.Pipeline) -> sdrt.Result:
     steps = run_alone(generation.events(), pipe._answer)
     while True:
         try:

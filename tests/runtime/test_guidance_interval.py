@@ -145,11 +145,11 @@ def test_a_wrong_interval_is_refused(interval: Any, message: str) -> None:
 
 def test_an_interval_without_effect_is_noted(pipe: Pipeline) -> None:
     unguided = pipe(CIRCLE, guidance_interval=(0.2, 0.8), guidance_scale=1, **SHORT)
-    assert [str(note) for note in unguided.notes] == [
-        "guidance_interval: has no effect without guidance (guidance_scale is 1)"
+    assert "guidance_interval: has no effect without guidance (guidance_scale is 1)" in [
+        str(note) for note in unguided.notes
     ]
     empty = pipe(CIRCLE, guidance_interval=(0.01, 0.05), **SHORT)
-    assert [str(note) for note in empty.notes] == [
+    assert (
         "guidance_interval: contains none of the 10 calls completely, so there is no guidance "
         "(0.01 to 0.05)"
-    ]
+    ) in [str(note) for note in empty.notes]

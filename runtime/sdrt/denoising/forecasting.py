@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from sdrt.ask import Asks
-from sdrt.samplers.prediction import Level
 from sdrt.samplers.protocol import Call
 from sdrt_engines import Array
+
+if TYPE_CHECKING:
+    from sdrt.samplers.prediction import Level
 
 MEMORY = 6  # predictions that are kept of each image
 MIN_KNOWN = 2  # of them, for a forecast

@@ -69,10 +69,9 @@ def test_a_ridge_shrinks_all_but_the_mean() -> None:
 )
 def test_a_prediction_and_its_image_imply_each_other(levels: Sequence[Level]) -> None:
     rng = np.random.default_rng(0)
-    x, prediction = rng.standard_normal((2, 1, 4, 3, 3), np.float32)
+    x, x0 = rng.standard_normal((2, 1, 4, 3, 3), np.float32)
     for level in levels:
-        again = level.prediction(x, level.x0(x, prediction))
-        np.testing.assert_allclose(again, prediction, atol=1e-5)
+        np.testing.assert_allclose(level.x0(x, level.prediction(x, x0)), x0, atol=1e-5)
 
 
 # --- the forecaster
