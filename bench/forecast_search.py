@@ -3,33 +3,33 @@
     python bench/forecast_search.py [--schedulers euler …] [--steps 20] [--guidance 2 7.5]
 
 For each sampler it records the x0 of every call, and how much an error at each call changes the
-latents. From both follows the error of any plan, so plans are compared without running them: calls
-are given up one after another, the cheapest first. Each method's order is then tried on other
-images, and the best goes into `forecast_orders.json`.
+latents. From both follows an estimate of any plan's error, so plans are compared without running
+them: calls are given up one after another, the cheapest first. What the estimate finds, and the
+rule, are then tried on other images with each method; the best goes into `forecast_plans.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from forecast_images import Setting, psnr, recording, run, scenes_of, with_plan
 
 import sdrt
-from sdrt.denoising.forecast_plan import FILE, METHODS, STRONG, smallest_budget
+from sdrt.denoising.forecast_plan import FILE, METHODS, STRONG, spread
 from sdrt.denoising.forecasting import MEMORY, MIN_KNOWN, ForecastPlan, Method, normalised
 from sdrt_engines import Array
 
-SHARES = (0.4, 0.5, 0.65)  # of the calls: the budgets that orders are tried with
+EVERY = 4  # calls: the effects of others are interpolated
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What a search knows of a setting."""
+    """The x0 of exact runs, and the effect of errors at each call."""
 
     times: tuple[float, ...]  # of the calls, from 1 to -1
     products: Array  # (n, n): inner products of the calls' x0, over all images
@@ -60,7 +60,7 @@ class Trajectories:
 
 
 def trajectories(pipe: sdrt.Pipeline, setting: Setting, num_images: int) -> Trajectories:
-    """Runs each scene exactly, then once for each call that is forecast alone."""
+    """Runs each scene exactly, then once for each of some calls that is forecast alone."""
     scenes = scenes_of(num_images, seed=1)
     kept: list[Array] = []
     levels: list[Any] = []
@@ -75,14 +75,16 @@ def trajectories(pipe: sdrt.Pipeline, setting: Setting, num_images: int) -> Traj
     x0 = np.concatenate(batches, axis=1).reshape(n, -1).astype(np.float64)
     scale = normalised([level.t for level in levels])
     found = Trajectories(tuple(scale(level.t) for level in levels), x0 @ x0.T, np.zeros(n))
-    for number in range(MIN_KNOWN, n):
+    measured = sorted({*range(MIN_KNOWN, n, EVERY), n - 1})
+    for number in measured:
         asked = tuple(i != number for i in range(n))
         plan = ForecastPlan(asked, METHODS["linear"], np.inf)
         got = run(pipe, scenes, setting.options, with_plan(plan))
         weights = found._errors(asked, METHODS["linear"])[number]
         change_of_x0 = np.sqrt(weights @ found.products @ weights)
         found.effects[number] = np.linalg.norm(got.latents - exact.latents) / change_of_x0
-    return found
+    effects = np.interp(range(n), measured, found.effects[measured])
+    return replace(found, effects=effects)
 
 
 def order(found: Trajectories, method: Method) -> list[int]:
@@ -103,52 +105,54 @@ def order(found: Trajectories, method: Method) -> list[int]:
     return first + given_up[::-1]
 
 
-def best(pipe: sdrt.Pipeline, setting: Setting, num_images: int) -> dict[str, Any]:
-    """The entry of a setting in the table."""
+def candidates(found: Trajectories, budget: int) -> Iterator[ForecastPlan]:
+    """The rule, also with two calls at the start, and what the estimate finds."""
+    n = len(found.times)
+    masks = {spread(n, budget, first) for first in (2, budget // 3)}
+    for method in METHODS.values():
+        calls = order(found, method)[:budget]
+        own = tuple(number in calls for number in range(n))
+        yield from (ForecastPlan(asked, method, np.inf) for asked in sorted({*masks, own}))
+
+
+def best(
+    pipe: sdrt.Pipeline, setting: Setting, num_images: int, budgets: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """The entries of a setting in the table: for each budget the plan with the best images."""
     found = trajectories(pipe, setting, num_images)
     scenes, n = scenes_of(num_images, seed=2), len(found.times)
     exact = run(pipe, scenes, setting.options)
-    budgets = [max(smallest_budget(n), round(share * n)) for share in SHARES]
-    tried = {}
-    for name, method in METHODS.items():
-        calls = order(found, method)
-        plans = [
-            ForecastPlan(tuple(i in calls[:budget] for i in range(n)), method, np.inf)
-            for budget in budgets
-        ]
-        figures = [
-            np.percentile(
-                psnr(exact.pixels, run(pipe, scenes, setting.options, with_plan(plan)).pixels),
-                (20, 50),
-            )
-            for plan in plans
-        ]
-        tried[name] = float(np.mean(figures)), calls
-        shown = ", ".join(
-            f"{b}: {low:.1f} {mid:.1f}" for b, (low, mid) in zip(budgets, figures, strict=True)
-        )
-        print(f"{setting}: {name}: {shown} dB; {calls}", flush=True)
-    name = max(tried, key=lambda each: tried[each][0])
-    return {
-        "sampler": setting.scheduler,
-        "num_calls": n,
-        "guidance": "strong" if setting.guidance_scale > STRONG else "moderate",
-        "method": name,
-        "order": tried[name][1],
-    }
+    names = {method: name for name, method in METHODS.items()}
+    for budget in (round(share * n) for share in budgets):
+        tried = {}
+        for plan in candidates(found, budget):
+            got = run(pipe, scenes, setting.options, with_plan(plan))
+            tried[plan] = float(np.mean(np.percentile(psnr(exact.pixels, got.pixels), (20, 50))))
+            print(f"{tried[plan]:.1f}", "".join(str(int(i)) for i in plan.asked), names[plan.method])
+        plan = max(tried, key=tried.__getitem__)
+        entry = {
+            "sampler": setting.scheduler,
+            "num_calls": n,
+            "guidance": "strong" if setting.guidance_scale > STRONG else "moderate",
+            "budget": budget,
+            "asked": "".join(str(int(each)) for each in plan.asked),
+            "method": names[plan.method],
+        }
+        print(f"{setting}: {tried[plan]:.1f} dB, {entry}", flush=True)
+        yield entry
 
 
-def write(entries: Sequence[dict[str, Any]]) -> None:
-    """Puts entries into the table, in place of older ones."""
+def write(entry: dict[str, Any]) -> None:
+    """Puts an entry into the table, in place of an older one."""
     table = json.loads(FILE.read_text(encoding="utf-8"))
-    by_key = {_key(each): each for each in [*table["orders"], *entries]}
-    lines = ",\n".join(f"  {json.dumps(by_key[key])}" for key in sorted(by_key))
-    refused = json.dumps(table["refused"])
-    FILE.write_text(f'{{"refused": {refused}, "orders": [\n{lines}\n]}}\n', encoding="utf-8")
+    by_key = {_key(each): each for each in [*table.pop("plans"), entry]}
+    rest = "".join(f'"{name}": {json.dumps(value)},\n' for name, value in table.items())
+    plans = ",\n".join(json.dumps(by_key[key]) for key in sorted(by_key))
+    FILE.write_text(f'{{{rest}"plans": [\n{plans}\n]}}\n', encoding="utf-8")
 
 
-def _key(entry: dict[str, Any]) -> tuple[str, int, str]:
-    return entry["sampler"], entry["num_calls"], entry["guidance"]
+def _key(entry: dict[str, Any]) -> tuple[str, int, str, int]:
+    return entry["sampler"], entry["num_calls"], entry["guidance"], entry["budget"]
 
 
 def main() -> None:
@@ -156,14 +160,16 @@ def main() -> None:
     parser.add_argument("--schedulers", nargs="+", required=True)
     parser.add_argument("--steps", type=int, nargs="+", default=[20])
     parser.add_argument("--guidance", type=float, nargs="+", default=[2, 7.5])
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7])
     parser.add_argument("--images", type=int, default=8)
     options = parser.parse_args()
-    with sdrt.Pipeline.open("demo", target="cpu") as pipe:
+    with sdrt.Pipeline.open("demo", target="cpu", num_threads=1) as pipe:
         for scheduler in options.schedulers:
             for num_steps in options.steps:
                 for guidance in options.guidance:
                     setting = Setting(scheduler, num_steps, guidance)
-                    write([best(pipe, setting, options.images)])
+                    for entry in best(pipe, setting, options.images, options.budgets):
+                        write(entry)
 
 
 if __name__ == "__main__":

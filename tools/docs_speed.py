@@ -8,7 +8,7 @@ from docs_reference import code, table
 from docs_rows import Row, newest, where
 
 RATIO = "of the rival's"  # calls
-SHARES = ("40 %", "50 %", "60 %", "70 %")  # of the calls, as in the bench
+SHARES = ("40 %", "50 %", "70 %")  # of the calls, as in the bench
 
 
 def forecasts() -> str:

@@ -1,9 +1,9 @@
 """The plans of forecasts: which calls of a sampler the model answers, and how others are forecast.
 
-`forecast_orders.json` holds what `bench/forecast_search.py` found on the demo model: for a sampler,
-a number of calls and a strength of guidance the order in which calls need the model. A budget takes
-the first of them. Other combinations follow a rule: the model answers the first calls, the last
-one, and others spread evenly in between.
+`forecast_plans.json` holds what `bench/forecast_search.py` found on the demo model, for a sampler,
+a number of calls, a strength of guidance and a budget. Samplers of one kind share plans. Other
+combinations follow a rule: the model answers the first calls, the last one, and others spread
+evenly in between.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from sdrt.denoising.forecasting import ForecastPlan, Method
 from sdrt.errors import RequestError
 from sdrt.scheduler_names import split_suffix
 
-FILE = Path(__file__).with_name("forecast_orders.json")
+FILE = Path(__file__).with_name("forecast_plans.json")
 METHODS: Mapping[str, Method] = {
     "reuse": Method(slope=0),
     "linear": Method(),
-    "chebyshev": Method(share=1),
-    "blend": Method(share=0.5),
+    "chebyshev": Method(share=0.5),
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways
-TOLERANCE = 0.1  # of the guard
+TOLERANCE = 1.0  # of the guard: a forecast as wrong as no image at all
 
 
 def smallest_budget(num_calls: int) -> int:
@@ -69,18 +68,19 @@ def plan_of(
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
     strength = "strong" if guidance_scale > STRONG else "moderate"
-    entry = _found().get((sampler, num_calls, strength)) if whole else None
-    if entry is None:
-        return ForecastPlan(spread(num_calls, budget), METHODS["reuse"], TOLERANCE, is_found=False)
-    asked = entry["order"][:budget]
-    return ForecastPlan(
-        tuple(number in asked for number in range(num_calls)), METHODS[entry["method"]], TOLERANCE
-    )
+    kind = _table()["same as"].get(sampler, sampler)
+    entry = _found().get((kind, num_calls, strength, budget)) if whole else None
+    if entry is None and budget < num_calls:
+        method = METHODS["reuse" if strength == "strong" else "linear"]
+        return ForecastPlan(spread(num_calls, budget), method, TOLERANCE, is_found=False)
+    asked = "1" * num_calls if entry is None else entry["asked"]
+    method = METHODS["reuse" if entry is None else entry["method"]]
+    return ForecastPlan(tuple(letter == "1" for letter in asked), method, TOLERANCE)
 
 
-def spread(num_calls: int, budget: int) -> tuple[bool, ...]:
+def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool, ...]:
     """The rule: a third of the budget is for the first calls, the rest evenly up to the last."""
-    first = max(2, budget // 3)
+    first = max(2, budget // 3 if first is None else first)
     rest = np.linspace(first - 1, num_calls - 1, budget - first + 1).round()
     asked = {*range(first), *rest.astype(int).tolist()}
     return tuple(number in asked for number in range(num_calls))
@@ -93,8 +93,7 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _found() -> Mapping[tuple[str, int, str], Mapping[str, Any]]:
-    """The orders of the table, by sampler, number of calls and strength of guidance."""
-    return {
-        (each["sampler"], each["num_calls"], each["guidance"]): each for each in _table()["orders"]
-    }
+def _found() -> Mapping[tuple[str, int, str, int], Mapping[str, Any]]:
+    """The plans of the table, by sampler, number of calls, strength of guidance and budget."""
+    names = ("sampler", "num_calls", "guidance", "budget")
+    return {tuple(each[name] for name in names): each for each in _table()["plans"]}

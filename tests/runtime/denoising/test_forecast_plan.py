@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -10,43 +11,55 @@ from sdrt.denoising import forecast_plan
 from sdrt.denoising.forecast_plan import budgets_of, plan_of, smallest_budget, spread
 from sdrt.errors import RequestError
 from sdrt.samplers.config import SamplerConfig
-from sdrt.scheduler_names import SHORT_NAMES, split_suffix, variants_of
+from sdrt.scheduler_names import SHORT_NAMES, variants_of
 
-ENTRIES = forecast_plan._table()["orders"]
-REFUSED = forecast_plan._table()["refused"]
-FOUND = next(each for each in ENTRIES if each["num_calls"] == 20)
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda each: f"{each['sampler']}-{each['guidance']}")
-def test_an_order_names_each_call_once_and_begins_with_the_ends(entry: dict[str, object]) -> None:
-    order, n = entry["order"], entry["num_calls"]
-    assert isinstance(order, list)
-    assert isinstance(n, int)
-    assert sorted(order) == [*range(n)]
-    assert sorted(order[:3]) == [0, 1, n - 1]
-    assert entry["method"] in forecast_plan.METHODS
-    stem, suffix = split_suffix(str(entry["sampler"]))
-    assert stem + suffix in variants_of(stem)
-    assert stem not in REFUSED
-
-
-@pytest.mark.parametrize("budget", [5, 10, 20])
-def test_a_budget_is_the_number_of_calls(budget: int) -> None:
-    guidance = 2 if FOUND["guidance"] == "moderate" else 7.5
-    plan = plan_of(FOUND["sampler"], 20, budget, guidance, whole=True)
-    assert (sum(plan.asked), plan.is_found) == (budget, True)
-    assert [i for i, asked in enumerate(plan.asked) if asked] == sorted(FOUND["order"][:budget])
+TABLE = forecast_plan._table()
+STRENGTHS = {"moderate": 2.0, "strong": 7.5}
 
 
 @pytest.mark.parametrize(
-    ("sampler", "num_calls", "whole"),
-    [(FOUND["sampler"], 21, True), (FOUND["sampler"], 20, False), ("DDIMScheduler", 20, True)],
+    "entry", TABLE["plans"], ids=lambda each: "-".join(map(str, each.values()))
+)
+def test_a_plan_of_the_table_keeps_its_budget(entry: dict[str, Any]) -> None:
+    n, budget = entry["num_calls"], entry["budget"]
+    kin = [name for name, kind in TABLE["same as"].items() if kind == entry["sampler"]]
+    for sampler in (entry["sampler"], *kin):
+        plan = plan_of(sampler, n, budget, STRENGTHS[entry["guidance"]], whole=True)
+        assert plan.is_found
+        assert (len(plan.asked), sum(plan.asked)) == (n, budget)
+        assert plan.asked[:2] == (True, True)
+        assert plan.asked[-1]
+
+
+def test_the_table_names_samplers_that_exist() -> None:
+    names = {each["sampler"] for each in TABLE["plans"]} | {*TABLE["same as"], *TABLE["refused"]}
+    assert names <= {each for stem in SHORT_NAMES for each in variants_of(stem)}
+    assert not {*TABLE["refused"]} & (names - {*TABLE["refused"]})
+    assert {*TABLE["same as"].values()} <= {each["sampler"] for each in TABLE["plans"]}
+
+
+@pytest.mark.parametrize(("guidance", "method"), [(2.0, "linear"), (7.5, "reuse")])
+@pytest.mark.parametrize(
+    ("sampler", "num_calls", "budget", "whole"),
+    [
+        ("euler", 21, 10, True),
+        ("euler", 20, 9, True),
+        ("euler", 20, 10, False),
+        ("DDIMScheduler", 20, 10, True),
+    ],
 )
 def test_what_the_table_does_not_hold_follows_the_rule(
-    sampler: str, num_calls: int, whole: bool
+    sampler: str, num_calls: int, budget: int, whole: bool, guidance: float, method: str
 ) -> None:
-    plan = plan_of(sampler, num_calls, 9, 2, whole=whole)
-    assert (plan.asked, plan.is_found) == (spread(num_calls, 9), False)
+    plan = plan_of(sampler, num_calls, budget, guidance, whole=whole)
+    assert (plan.asked, plan.is_found) == (spread(num_calls, budget), False)
+    assert plan.method == forecast_plan.METHODS[method]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "nothing"])
+def test_a_budget_of_all_calls_needs_no_search(sampler: str) -> None:
+    plan = plan_of(sampler, 7, 7, 2, whole=False)
+    assert (plan.asked, plan.is_found) == ((True,) * 7, True)
 
 
 @pytest.mark.parametrize("num_calls", [*range(1, 60), 1000])
@@ -105,7 +118,7 @@ def test_a_budget_out_of_range_names_the_range(budget: int) -> None:
         budgets_of(budget, "euler", [20])
 
 
-@pytest.mark.parametrize("sampler", REFUSED)
+@pytest.mark.parametrize("sampler", TABLE["refused"])
 def test_a_sampler_whose_forecasts_do_not_pay_is_refused(sampler: str) -> None:
     with pytest.raises(RequestError) as caught:
         budgets_of(10, sampler, [20])
