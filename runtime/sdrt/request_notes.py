@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sdrt.bundle.folder import Bundle
 from sdrt.control import is_inside
 from sdrt.denoising.conditioning import branches_of
+from sdrt.denoising.forecast_plan import pays
 from sdrt.images.framing import Size, size_text
 from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_image
 from sdrt.notes import Note
@@ -80,12 +81,20 @@ def _empty_interval(request: Request, settings: Settings) -> Iterator[Note]:
 
 def _forecasts(request: Request, settings: Settings) -> Iterator[Note]:
     plans = [steps.forecast for steps in _steps(settings) if steps.forecast is not None]
-    if any(not plan.is_found for plan in plans):
+    sampler, guidance_scale = settings.steps.sampler, settings.guidance_scale
+    if plans and not all(plan.is_found for plan in plans):
         yield Note(
             "forecast_untried",
             "forecast",
-            f"forecast: {settings.steps.sampler} was not tried with these steps: the calls that "
-            "the model answers follow a general rule, and the error is unknown",
+            f"forecast: {sampler} was not tried with these steps: the calls that the model answers "
+            "follow a general rule, and the error is unknown",
+        )
+    if plans and not pays(sampler, guidance_scale):
+        yield Note(
+            "forecast_no_gain",
+            "forecast",
+            f"forecast: with {sampler} at guidance {guidance_scale:g} fewer steps were as exact "
+            "with about as many calls",
         )
 
 

@@ -38,13 +38,12 @@ def smallest_budget(num_calls: int) -> int:
 def budgets_of(budget: int, sampler: str, num_calls: Sequence[int]) -> list[int]:
     """A request's budget, divided over its stages in proportion to their calls.
 
-    RequestError for a sampler whose forecasts do not pay, or a budget that it cannot keep.
+    RequestError for a sampler that has no forecasts, or a budget that it cannot keep.
     """
-    stem, _ = split_suffix(sampler)
-    if stem in _table()["refused"]:
+    if split_suffix(sampler)[0] in _table()["refused"]:
         raise RequestError(
-            f"forecast: does not pay with {sampler}, for which fewer steps are as exact with as "
-            "many calls: leave forecast out, and give fewer steps"
+            f"forecast: not offered for {sampler}, as fewer steps save as many calls: leave forecast "
+            "out, and give fewer steps"
         )
     smallest, total = sum(map(smallest_budget, num_calls)), sum(num_calls)
     if not smallest <= budget <= total:
@@ -63,11 +62,16 @@ def budgets_of(budget: int, sampler: str, num_calls: Sequence[int]) -> list[int]
     return budgets
 
 
+def pays(sampler: str, guidance_scale: float) -> bool:
+    """False if fewer steps were as exact with about as many calls."""
+    return sampler not in _table()["no gain"][_strength(guidance_scale)]
+
+
 def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    strength = "strong" if guidance_scale > STRONG else "moderate"
+    strength = _strength(guidance_scale)
     kind = _table()["same as"].get(sampler, sampler)
     entry = _found().get((kind, num_calls, strength, budget)) if whole else None
     if entry is None and budget < num_calls:
@@ -84,6 +88,10 @@ def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool,
     rest = np.linspace(first - 1, num_calls - 1, budget - first + 1).round()
     asked = {*range(first), *rest.astype(int).tolist()}
     return tuple(number in asked for number in range(num_calls))
+
+
+def _strength(guidance_scale: float) -> str:
+    return "strong" if guidance_scale > STRONG else "moderate"
 
 
 @cache

@@ -30,10 +30,10 @@ Images: TypeAlias = tuple[int, ...]
 class Method:
     """The weights that a forecast gives to the predictions before it.
 
-    A polynomial fitted to all of them has the weight `share`, a step from the last one the rest. The
-    polynomial is a ridge regression on Chebyshev polynomials of the normalised timestep (Spectrum:
-    https://arxiv.org/abs/2603.01623). `slope` is the part of the linear extrapolation that the step
-    takes: 0 repeats the last prediction, 1 continues the line through the last two.
+    A polynomial fitted to all of them has the weight `share`, a step from the last one the rest.
+    The polynomial is a ridge regression on Chebyshev polynomials of the normalised timestep
+    (Spectrum: https://arxiv.org/abs/2603.01623). `slope` is the part of the linear extrapolation
+    that the step takes: 0 repeats the last prediction, 1 continues the line through the last two.
     """
 
     share: float = 0.0

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from docs_rows import newest
 from sdrt.denoising import forecast_plan
-from sdrt.denoising.forecast_plan import budgets_of, plan_of, smallest_budget, spread
+from sdrt.denoising.forecast_plan import budgets_of, pays, plan_of, smallest_budget, spread
 from sdrt.errors import RequestError
 from sdrt.samplers.config import SamplerConfig
 from sdrt.scheduler_names import SHORT_NAMES, variants_of
@@ -119,13 +120,27 @@ def test_a_budget_out_of_range_names_the_range(budget: int) -> None:
 
 
 @pytest.mark.parametrize("sampler", TABLE["refused"])
-def test_a_sampler_whose_forecasts_do_not_pay_is_refused(sampler: str) -> None:
+def test_a_sampler_without_forecasts_is_refused(sampler: str) -> None:
     with pytest.raises(RequestError) as caught:
         budgets_of(10, sampler, [20])
     assert str(caught.value) == (
-        f"forecast: does not pay with {sampler}, for which fewer steps are as exact with as many "
-        "calls: leave forecast out, and give fewer steps"
+        f"forecast: not offered for {sampler}, as fewer steps save as many calls: leave forecast "
+        "out, and give fewer steps"
     )
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_a_sampler_that_the_bench_found_wanting_is_named(strength: str) -> None:
+    """A forecast must take at most 0.8 of the calls that fewer steps take for the same PSNR."""
+    ratios: dict[str, float] = {}
+    for row in newest("forecast", guidance=STRENGTHS[strength]).values():
+        if "forecast" in row["notes"]:
+            name, ratio = row["notes"]["scheduler"], row["notes"]["of the rival's"]
+            ratios[name] = min(ratio, ratios.get(name, ratio))
+    assert strength == "strong" or {*TABLE["same as"]} <= ratios.keys()
+    poor = {name for name, ratio in ratios.items() if ratio > 0.8}
+    assert poor == {*TABLE["no gain"][strength]}
+    assert pays("euler", STRENGTHS[strength]) == ("euler" not in poor)
 
 
 # --- names of samplers
