@@ -128,7 +128,6 @@ def best(
         for plan in candidates(found, budget):
             got = run(pipe, scenes, setting.options, with_plan(plan))
             tried[plan] = float(np.mean(np.percentile(psnr(exact.pixels, got.pixels), (20, 50))))
-            print(f"{tried[plan]:.1f}", "".join(str(int(i)) for i in plan.asked), names[plan.method])
         plan = max(tried, key=tried.__getitem__)
         entry = {
             "sampler": setting.scheduler,

@@ -42,8 +42,8 @@ def budgets_of(budget: int, sampler: str, num_calls: Sequence[int]) -> list[int]
     """
     if split_suffix(sampler)[0] in _table()["refused"]:
         raise RequestError(
-            f"forecast: not offered for {sampler}, as fewer steps save as many calls: leave forecast "
-            "out, and give fewer steps"
+            f"forecast: not offered for {sampler}, as fewer steps save as many calls: leave "
+            "forecast out, and give fewer steps"
         )
     smallest, total = sum(map(smallest_budget, num_calls)), sum(num_calls)
     if not smallest <= budget <= total:
@@ -74,12 +74,12 @@ def plan_of(
     strength = _strength(guidance_scale)
     kind = _table()["same as"].get(sampler, sampler)
     entry = _found().get((kind, num_calls, strength, budget)) if whole else None
-    if entry is None and budget < num_calls:
-        method = METHODS["reuse" if strength == "strong" else "linear"]
-        return ForecastPlan(spread(num_calls, budget), method, TOLERANCE, is_found=False)
-    asked = "1" * num_calls if entry is None else entry["asked"]
-    method = METHODS["reuse" if entry is None else entry["method"]]
-    return ForecastPlan(tuple(letter == "1" for letter in asked), method, TOLERANCE)
+    if entry is not None:
+        asked = tuple(letter == "1" for letter in entry["asked"])
+        return ForecastPlan(asked, METHODS[entry["method"]], TOLERANCE)
+    method = METHODS["reuse" if strength == "strong" else "linear"]
+    is_exact = budget == num_calls
+    return ForecastPlan(spread(num_calls, budget), method, TOLERANCE, is_found=is_exact)
 
 
 def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool, ...]:
