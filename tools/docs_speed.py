@@ -57,7 +57,7 @@ def _forecast(row: Row) -> str:
     notes = row["notes"]
     changed = notes["images judged otherwise"]
     return (
-        f"{round(notes["calls"], 1):g}: {row['median']:.0f} ({notes['5th percentile']:.0f}) dB, "
+        f"{round(notes['calls'], 1):g}: {row['median']:.0f} ({notes['5th percentile']:.0f}) dB, "
         f"{notes[RATIO]:.2f}{f', {changed} changed' if changed else ''}"
     )
 
