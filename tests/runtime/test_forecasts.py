@@ -201,6 +201,21 @@ def test_steps_that_were_not_tried_are_noted(
     assert notes == ([expected] if is_noted else [])
 
 
+@pytest.mark.parametrize(("guidance_scale", "is_noted"), [(3, False), (7.5, True)])
+def test_a_sampler_that_gains_little_is_noted(
+    guidance_scale: float, is_noted: bool, pipe: Pipeline
+) -> None:
+    sampler = forecast_plan._table()["no gain"][0]
+    options = {"num_inference_steps": 20, "guidance_scale": guidance_scale, **SIZE}
+    result = pipe(CIRCLE, scheduler=sampler, forecast=10, **options)
+    notes = [note.message for note in result.notes if note.code == "forecast_no_gain"]
+    expected = (
+        f"forecast: with {sampler} at guidance 7.5 fewer steps were as exact with about as many "
+        "calls"
+    )
+    assert notes == ([expected] if is_noted else [])
+
+
 def test_a_png_records_the_budget(pipe: Pipeline, tmp_path: Path) -> None:
     from sdrt.metadata.png import read_record
 

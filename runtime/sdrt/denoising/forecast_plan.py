@@ -63,15 +63,15 @@ def budgets_of(budget: int, sampler: str, num_calls: Sequence[int]) -> list[int]
 
 
 def pays(sampler: str, guidance_scale: float) -> bool:
-    """False if fewer steps were as exact with about as many calls."""
-    return sampler not in _table()["no gain"][_strength(guidance_scale)]
+    """False if fewer steps were as exact with about as many calls at strong guidance."""
+    return guidance_scale <= STRONG or sampler not in _table()["no gain"]
 
 
 def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    strength = _strength(guidance_scale)
+    strength = "strong" if guidance_scale > STRONG else "moderate"
     kind = _table()["same as"].get(sampler, sampler)
     entry = _found().get((kind, num_calls, strength, budget)) if whole else None
     if entry is not None:
@@ -88,10 +88,6 @@ def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool,
     rest = np.linspace(first - 1, num_calls - 1, budget - first + 1).round()
     asked = {*range(first), *rest.astype(int).tolist()}
     return tuple(number in asked for number in range(num_calls))
-
-
-def _strength(guidance_scale: float) -> str:
-    return "strong" if guidance_scale > STRONG else "moderate"
 
 
 @cache
