@@ -115,6 +115,19 @@ def test_a_forecast_runs_no_network(pipe: Pipeline, networks: Networks) -> None:
     assert all(len(step.preview()) == 1 for step in steps)
 
 
+def test_after_an_edit_of_the_prompt_the_model_is_asked_twice(
+    pipe: Pipeline, networks: Networks
+) -> None:
+    options: dict[str, Any] = {**FORECAST, "prompt_syntax": "a1111"}
+    timesteps = [step.timestep for step in pipe.stream(CIRCLE, **options)]
+    calls = []
+    for prompt in (CIRCLE, f"{CIRCLE}[: blue:6]"):  # the edit begins with call 7
+        networks.feeds["unet"].clear()
+        pipe(prompt, **options)
+        calls.append([timesteps.index(feeds["timestep"][0]) for feeds in networks.feeds["unet"]])
+    assert calls == [[0, 1, 4, 6, 8, 11], [0, 1, 4, 6, 7, 8, 11]]
+
+
 def test_a_guard_repairs_a_plan_that_does_not_hold(bundle: Bundle) -> None:
     """A model whose predictions jump is asked at every call but the first after each jump."""
 
