@@ -35,7 +35,7 @@ class Steps:
     first: int
     stop: int
     notes: tuple[Note, ...]
-    is_custom: bool = False  # timesteps, sigmas or eta are the request's
+    is_custom: bool = False  # not spaced, or not sampled, as the sampler's name says
     forecast: ForecastPlan | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
         first=0 if spaced_again else _first(schedule, num_steps, strength),
         stop=len(schedule.timesteps),
         notes=tuple(_differences(theirs, ours, corrections)),
-        is_custom=custom or request.eta > 0,
+        is_custom=custom or request.eta > 0 or ours.options.use_lu_lambdas,
     )
 
 

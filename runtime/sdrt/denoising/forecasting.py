@@ -1,7 +1,7 @@
 """Forecasts in the model's place: the image that a call predicts, from those of earlier calls.
 
 The image x0 that the model predicts changes slowly from call to call, so some calls need not run:
-their x0 is a weighted sum of the last ones. The weights depend on the timesteps alone. Each image
+their x0 is a weighted sum of the last ones. The weights depend on the steps alone. Each image
 has its own history, so that an image is the same alone and in a batch.
 """
 
@@ -31,7 +31,7 @@ class Method:
     """The weights that a forecast gives to the predictions before it.
 
     A polynomial fitted to all of them has the weight `share`, a step from the last one the rest.
-    The polynomial is a ridge regression on Chebyshev polynomials of the normalised timestep
+    The polynomial is a ridge regression on Chebyshev polynomials of the normalised time
     (Spectrum: https://arxiv.org/abs/2603.01623). `slope` is the part of the linear extrapolation
     that the step takes: 0 repeats the last prediction, 1 continues the line through the last two.
     """
@@ -184,6 +184,11 @@ class _History:
 
 
 def normalised(times: Sequence[float]) -> Callable[[float], float]:
-    """A function from the times of a schedule to 1 at its start and -1 at its end."""
-    first, last = max(times), min(times)
-    return lambda t: 2 * (t - last) / ((first - last) or 1) - 1
+    """A function from the times of a schedule to 1 at its start and -1 at its end, in equal steps.
+
+    Schedules space their steps so that images change about evenly from step to step. In timesteps
+    the first of Karras' lie so near to each other that a line through two would miss the rest.
+    """
+    ranks = {t: rank for rank, t in enumerate(sorted(set(times)))}
+    last = max(len(ranks) - 1, 1)
+    return lambda t: 2 * ranks[t] / last - 1

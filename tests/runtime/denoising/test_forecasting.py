@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdrt.ask import Asks
-from sdrt.denoising.forecasting import Forecaster, ForecastPlan, Images, Method
+from sdrt.denoising.forecasting import Forecaster, ForecastPlan, Images, Method, normalised
 from sdrt.samplers.prediction import Level, flow_levels, sigma_levels, variance_preserving_levels
 from sdrt.samplers.protocol import Call
 from sdrt_engines import Array
@@ -51,6 +51,13 @@ def test_a_slope_takes_a_part_of_the_line() -> None:
 def test_a_ridge_shrinks_all_but_the_mean() -> None:
     stiff = Method(share=1, ridge=1e9)
     np.testing.assert_allclose(stiff.weights(TIMES, -0.5), np.full(5, 0.2), atol=1e-6)
+
+
+def test_time_counts_steps_however_near_their_timesteps_are() -> None:
+    """As those of Karras' first steps; a step with two calls at one timestep counts once."""
+    scale = normalised([999, 998, 998, 500, 1])
+    np.testing.assert_allclose([scale(t) for t in (999, 998, 500, 1)], [1, 1 / 3, -1 / 3, -1])
+    assert normalised([7])(7) == -1
 
 
 # --- levels
