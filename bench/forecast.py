@@ -1,6 +1,6 @@
 """Measures what forecasts and guidance intervals cost: images of the demo model against exact ones.
 
-    python bench/forecast.py --schedulers euler … [--guidance 2 7.5] [--images 16] [--intervals]
+    python bench/forecast.py [--schedulers euler …] [--guidance 2 7.5] [--images 16] [--intervals]
 
 A row for each sampler, guidance and budget or interval: the PSNR of each image against the exact
 one and how many images the judge sees differently. For forecasts also the calls that the model
@@ -22,6 +22,7 @@ import sdrt
 from sdrt_engines.packages import installed_versions
 from sdrt_export.demo.grammar import Scene
 
+SCHEDULERS = ("dpmpp_2m", "ddim", "euler", "unipc", "euler_a", "heun")
 SHARES = (0.4, 0.5, 0.7)  # of the calls
 INTERVALS = ((0.0, 0.5), (0.2, 0.8), (0.0, 0.8), (0.2, 1.0))  # of the guided steps
 
@@ -112,7 +113,7 @@ class Comparison:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--schedulers", nargs="+", required=True)
+    parser.add_argument("--schedulers", nargs="+", default=SCHEDULERS)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, nargs="+", default=[2, 7.5])
     parser.add_argument("--images", type=int, default=16)
