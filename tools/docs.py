@@ -23,6 +23,7 @@ import docs_measured
 import docs_prompts
 import docs_ratios
 import docs_reference
+import docs_speed
 
 ROOT = Path(__file__).parent.parent
 BLOCKS: Mapping[str, Callable[[], str]] = {
@@ -33,6 +34,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     **docs_full_size.BLOCKS,
     **docs_gpu.BLOCKS,
     **docs_faults.BLOCKS,
+    **docs_speed.BLOCKS,
 }
 
 _BLOCK = re.compile(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("engines/sdrt_engines", "runtime/sdrt", "export/sdrt_export")
-TABLES: frozenset[str] = frozenset()  # files of data that may be longer, as paths in the repository
+TABLES = frozenset({"runtime/sdrt/parameters.py"})  # files of data that may be longer
 
 
 @dataclass(frozen=True)

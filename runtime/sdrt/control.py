@@ -69,8 +69,7 @@ class Control:
 
     def is_active(self, step: int, num_steps: int) -> bool:
         """True if the whole step is inside the window, as diffusers counts."""
-        inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
-        return inside and self.scale != 0
+        return is_inside((self.start, self.end), step, num_steps) and self.scale != 0
 
     def conditioning(self, num_channels: int | str, frame: Frame) -> Array:
         """The net's input, (1, K, H, W) in 0..1. Raises `RequestError` if channels do not fit."""
@@ -94,6 +93,12 @@ class Control:
                 f"{num_channels}), and no padding_mask_crop"
             )
         return np.ascontiguousarray(array.transpose(2, 0, 1)[None])
+
+
+def is_inside(window: tuple[float, float], step: int, num_steps: int) -> bool:
+    """True if the whole step is inside a part of the steps, as diffusers counts."""
+    start, end = window
+    return step / num_steps >= start and (step + 1) / num_steps <= end
 
 
 def _image_or_copy(image: ImageSource | Array) -> InputImage | Array:

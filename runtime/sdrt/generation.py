@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from sdrt.ask import Answer, Ask, Run, answered
-from sdrt.denoising.conditioning import conditioning_from_text
-from sdrt.denoising.controlnets import ControlChain
-from sdrt.denoising.denoiser import Denoiser, DenoiserOfGroups
+from sdrt.ask import Answer, Ask, Asks, Run, answered
+from sdrt.denoising.forecasting import Forecaster
 from sdrt.denoising.noise import BatchNoise
 from sdrt.denoising.start import Start, start_of, start_of_refiner
 from sdrt.job import Job
@@ -17,13 +15,13 @@ from sdrt.notes import Note
 from sdrt.result import Result, Step
 from sdrt.samplers.protocol import Call
 from sdrt.stage import Stage
-from sdrt.text.encoding import EncodedPrompts, Indices, TextStates, encode_prompts
+from sdrt.stage_model import StageModel
+from sdrt.text.encoding import EncodedPrompts, encode_prompts
 from sdrt.text.prompts import TokenizerOf, read_prompts
 from sdrt.text.text_cache import TextCache
 from sdrt.text.versions import ReadPrompts
 from sdrt.timings import Clock
 from sdrt_engines import Array, Signature
-from sdrt_engines.recent import Recent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +30,6 @@ Images: TypeAlias = "tuple[Image, ...]"
 # Yields asks and steps, is sent an answer for an ask and None for a step, returns the result.
 Events: TypeAlias = Generator[Ask | Step, Answer | None, Result]
 _Work: TypeAlias = Generator[Ask | Step, Answer | None, tuple[Array, Images]]
-_NUM_DENOISERS = 4  # kept ready for edited prompts, with what they upload
 
 
 class Generation:
@@ -61,6 +58,7 @@ class Generation:
         of_prompts = (note for prompts in self._prompts.values() for note in prompts.notes)
         self._notes = list(dict.fromkeys((*job.notes, *of_prompts)))
         self._ran_on, self._num_steps = "", 0
+        self._forecasters: list[Forecaster] = []
 
     def add_note(self, note: Note) -> None:
         """Adds a note to the result."""
@@ -69,6 +67,7 @@ class Generation:
     def events(self) -> Events:
         """Yields asks, which need answers, and steps; returns the result."""
         latents, images = yield from self._accounted(self._work())
+        num_forecasts = self._num_forecasts()
         return Result(
             images=tuple(map(self.job.finish, images)),
             seeds=self.job.seeds,
@@ -78,7 +77,14 @@ class Generation:
             timings=self.clock.timings(),
             notes=tuple(self._notes),
             parameters=self.job.parameters,
+            num_calls=tuple(self.job.num_calls - count for count in num_forecasts),
+            num_forecasts=num_forecasts,
         )
+
+    def _num_forecasts(self) -> tuple[int, ...]:
+        """The forecasts of each image, in all stages."""
+        of_stages = [forecaster.num_forecasts for forecaster in self._forecasters]
+        return tuple(map(sum, zip(*of_stages, strict=True))) or (0,) * len(self.job.seeds)
 
     def _work(self) -> _Work:
         job = self.job
@@ -117,70 +123,16 @@ class Generation:
             job.start, latents, steps.schedule, steps.first, self._draw, job.autoencoder
         )
 
-    def _denoisers(
-        self, stage: Stage, start: Start, text: EncodedPrompts
-    ) -> Callable[[int], Denoiser | DenoiserOfGroups]:
-        """The denoiser of each call: edited prompts give it another text."""
-        made = Recent[Denoiser | DenoiserOfGroups](_NUM_DENOISERS)
-
-        def denoiser_at(call: int) -> Denoiser | DenoiserOfGroups:
-            versions = text.versions_at(stage.first_call + call)
-            return made.get_or_make(versions, lambda: self._denoiser(stage, start, text, versions))
-
-        return denoiser_at
-
-    def _denoiser(
-        self, stage: Stage, start: Start, text: EncodedPrompts, versions: Indices
-    ) -> Denoiser | DenoiserOfGroups:
-        """The denoiser of all images: in groups, if the lengths of their texts differ."""
-        groups = text.prompts.images_of_one_length
-        denoisers = [
-            self._denoiser_of(stage, start.extra, text.states_of(versions, images), images)
-            for images in groups
-        ]
-        if len(groups) == 1:
-            return denoisers[0]
-        return DenoiserOfGroups(list(zip(groups, denoisers, strict=True)))
-
-    def _denoiser_of(
-        self, stage: Stage, extra: Array | None, text: TextStates, images: Sequence[int]
-    ) -> Denoiser:
-        """The denoiser of some images with its text, guidance, control and mask."""
-        request = self.job.request
-        signature = self._signatures[stage.denoiser]
-        conditioning = conditioning_from_text(
-            text,
-            stage.family.denoiser,
-            signature,
-            branches=stage.branches,
-            time_ids=stage.time_ids,
-            guidance_scale=stage.guidance_scale,
-        )
-        return Denoiser(
-            stage.denoiser,
-            signature,
-            conditioning,
-            guidance_scale=stage.guidance_scale,
-            guidance_rescale=request.guidance_rescale,
-            control=ControlChain(
-                stage.controlnets,
-                conditioning,
-                num_steps=stage.steps.num_calls,
-                guess_mode=request.guess_mode,
-            ),
-            extra=None if extra is None else extra[list(images)],
-        )
-
     def _denoised(self, stage: Stage, start: Start) -> Generator[Ask | Step, Answer | None, Array]:
         """Answers the sampler's calls with the model's predictions; returns the last latents."""
         text = yield from encode_prompts(self._prompts[stage], self._texts)
-        denoiser_at = self._denoisers(stage, start, text)
+        predict = self._predictor(stage, start, text)
         stop, num_calls = stage.steps.stop, 0
         sampler = stage.schedule.run(start.latents, self._draw, start.index, stop)
         event = next(sampler)
         while True:
             if isinstance(event, Call):
-                call, reply = event, (yield from denoiser_at(num_calls).predict(event, num_calls))
+                call, reply = event, (yield from predict(event, num_calls))
                 prediction = reply
                 num_calls += 1
             else:
@@ -195,6 +147,24 @@ class Generation:
             except StopIteration as finished:
                 latents: Array = finished.value
                 return latents
+
+    def _predictor(
+        self, stage: Stage, start: Start, text: EncodedPrompts
+    ) -> Callable[[Call, int], Asks[Array]]:
+        """Answers the calls of a stage: the model, or forecasts of it in between."""
+        model = StageModel(
+            stage,
+            self.job.request,
+            self._signatures[stage.denoiser],
+            text,
+            num_calls=self.job.num_calls,
+            extra=start.extra,
+        )
+        if stage.steps.forecast is None:
+            return model.predict
+        forecaster = Forecaster(stage.steps.forecast, stage.steps.calls, len(self.job.seeds), model)
+        self._forecasters.append(forecaster)
+        return forecaster.predict
 
     def _preview(self, stage: Stage, call: Call, prediction: Array, index: int) -> Images:
         denoised = stage.schedule.denoised(call.sample, prediction, index)

@@ -93,6 +93,23 @@ class Pair:
         return f"a pair ({', '.join(self.names)}), each {self.each}"
 
 
+class Window:
+    """A part of the steps, as the shares of them at which it starts and ends."""
+
+    _pair = Pair(("start", "end"), Between(0, 1))
+
+    def checked(self, name: str, value: Any) -> tuple[int | float, int | float]:
+        start, end = self._pair.checked(name, value)
+        if start >= end:
+            raise RequestError(
+                f"{name}: got start {start:g} and end {end:g}, expected a start before the end"
+            )
+        return start, end
+
+    def __str__(self) -> str:
+        return str(self._pair)
+
+
 class Texts:
     """One text, or a list of texts; none longer than `MAX_TEXT`."""
 

@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from sdrt.kinds import Anything, Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
+from sdrt.kinds import (
+    Anything,
+    Between,
+    Flag,
+    Kind,
+    Numbers,
+    OneOf,
+    Pair,
+    Scheduler,
+    Texts,
+    Window,
+)
 
 MAX_SIDE = 8192  # pixels
 MAX_STATED_SIDE = 65536  # pixels of an image that is only stated, as in original_size
 MAX_SEED = 2**64 - 1
 MAX_IMAGES = 1024  # in one request
+MAX_CALLS = 2000  # of a sampler: two for each step
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 VaeVariant: TypeAlias = Literal["tiny"]
 PromptSyntax: TypeAlias = Literal["plain", "a1111"]
@@ -103,6 +115,21 @@ PARAMETERS = (
         "reduces the over-exposure that high guidance causes",
         "0",
         aliases=("cfg_rescale",),
+    ),
+    Parameter(
+        "guidance_interval",
+        Window(),
+        "the part of the steps that are guided, as shares of all; the others take half the time",
+        "all steps",
+        a1111="Guidance interval",
+        aliases=("cfg_interval",),
+    ),
+    Parameter(
+        "forecast",
+        Between(1, MAX_CALLS, whole=True),
+        "how many of the sampler's calls the model answers; the others are forecast from these",
+        "all calls",
+        a1111="Forecast",
     ),
     Parameter(
         "width",

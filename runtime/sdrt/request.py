@@ -54,6 +54,8 @@ class Request:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_rescale: float = 0.0
+    guidance_interval: tuple[float, float] | None = None
+    forecast: int | None = None
     num_images_per_prompt: int = 1
     seed: int | None = None
     scheduler: str | None = None
@@ -233,6 +235,8 @@ class RequestOptions(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     guidance_rescale: float
+    guidance_interval: tuple[float, float] | None
+    forecast: int | None
     num_images_per_prompt: int
     seed: int | None
     scheduler: str | None

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 
 from sdrt.bundle.folder import Bundle
+from sdrt.control import is_inside
 from sdrt.denoising.conditioning import branches_of
+from sdrt.denoising.forecast_plan import pays
 from sdrt.images.framing import Size, size_text
 from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_image
 from sdrt.notes import Note
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, size_of_input
+from sdrt.scheduling import Steps
 from sdrt.text.a1111 import notes_on_prompt
 from sdrt.time_ids import NEGATIVE_FIELDS, without_effect
 
@@ -24,6 +27,8 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     """The facts that a user should know before the image exists."""
     yield from _without_guidance(request, settings, bundle)
     yield from _ignored_negatives(request, settings, bundle)
+    yield from _empty_interval(request, settings)
+    yield from _forecasts(request, settings)
     yield from _replaced_steps(request, settings)
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)
@@ -40,6 +45,7 @@ def _without_guidance(request: Request, settings: Settings, bundle: Bundle) -> I
         "negative_prompt": any(request.negative_prompts),
         "negative_prompt_2": request.negative_prompt_2,
         "guidance_rescale": request.guidance_rescale > 0,
+        "guidance_interval": request.guidance_interval is not None,
         **{name: getattr(request, name) is not None for name in NEGATIVE_FIELDS},
     }
     scale = f"guidance_scale is {settings.guidance_scale:g}"
@@ -57,6 +63,44 @@ def _ignored_negatives(request: Request, settings: Settings, bundle: Bundle) -> 
         ignored.append(("negative_prompt_2", "without negative_prompt"))
     for name, reason in ignored:
         yield Note("ignored_negative", name, f"{name}: has no effect {reason}")
+
+
+def _empty_interval(request: Request, settings: Settings) -> Iterator[Note]:
+    if request.guidance_interval is None:
+        return
+    start, end = request.guidance_interval
+    num_calls = sum(steps.num_calls for steps in _steps(settings))
+    if not any(is_inside((start, end), call, num_calls) for call in range(num_calls)):
+        yield Note(
+            "no_guidance",
+            "guidance_interval",
+            f"guidance_interval: contains none of the {num_calls} calls completely, so there is no "
+            f"guidance ({start:g} to {end:g})",
+        )
+
+
+def _forecasts(request: Request, settings: Settings) -> Iterator[Note]:
+    plans = [steps.forecast for steps in _steps(settings) if steps.forecast is not None]
+    sampler, guidance_scale = settings.steps.sampler, settings.guidance_scale
+    if plans and not all(plan.is_found for plan in plans):
+        yield Note(
+            "forecast_untried",
+            "forecast",
+            f"forecast: {sampler} was not tried with these steps: the calls that the model answers "
+            "follow a general rule, and the error is unknown",
+        )
+    if plans and not pays(sampler, guidance_scale):
+        yield Note(
+            "forecast_no_gain",
+            "forecast",
+            f"forecast: with {sampler} at guidance {guidance_scale:g} fewer steps were as exact "
+            "with about as many calls",
+        )
+
+
+def _steps(settings: Settings) -> Iterator[Steps]:
+    """Those of the bundle and of its refiner."""
+    yield from filter(None, (settings.steps, settings.refiner_steps))
 
 
 def _replaced_steps(request: Request, settings: Settings) -> Iterator[Note]:

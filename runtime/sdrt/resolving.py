@@ -24,7 +24,7 @@ from sdrt.images.masks import crop_box
 from sdrt.images.reading import InputImage
 from sdrt.parameters import MAX_SIDE
 from sdrt.request import Request
-from sdrt.scheduling import Steps, steps_of
+from sdrt.scheduling import Steps, steps_of, with_forecasts
 from sdrt.time_ids import require_time_ids
 
 _REFINER_START = 0.8  # the share in diffusers' examples
@@ -74,11 +74,14 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     defaults = bundle.defaults_for(request.task)
     strength = _first(request.strength, defaults.get("strength"), 1.0)
     refiner_start = _refiner_start(request, bundle)
-    steps, refiner_steps = _steps(request, strength, refiner_start, bundle)
+    guidance_scale = _first(request.guidance_scale, defaults["guidance_scale"])
+    steps, refiner_steps = with_forecasts(
+        request, guidance_scale, *_steps(request, strength, refiner_start, bundle)
+    )
     settings = Settings(
         height=height,
         width=width,
-        guidance_scale=_first(request.guidance_scale, defaults["guidance_scale"]),
+        guidance_scale=guidance_scale,
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
         negative_prompt=_negative_prompt(request, bundle),
         strength=strength,

@@ -35,6 +35,8 @@ class Result:
         timings: the wall-clock seconds of each stage
         notes: settings that had no effect, or whose effect may surprise you
         parameters: those of each image, enough to generate it again, as its PNG records them
+        num_calls: for each image, how many calls of the sampler the model answered
+        num_forecasts: and how many were forecast
     """
 
     images: tuple[Image, ...]
@@ -45,6 +47,8 @@ class Result:
     timings: Timings
     notes: tuple[Note, ...] = ()
     parameters: tuple[Mapping[str, Any], ...] = ()
+    num_calls: tuple[int, ...] = ()
+    num_forecasts: tuple[int, ...] = ()
 
     def save(self, path: str | PathLike[str], metadata: Metadata = "full") -> tuple[Path, ...]:
         """Writes the images as PNGs that record their parameters; returns the paths.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sdrt.bundle.folder import Bundle
+from sdrt.denoising.forecast_plan import budgets_of, plan_of
+from sdrt.denoising.forecasting import ForecastPlan
 from sdrt.denoising.start import first_index
 from sdrt.errors import RequestError
 from sdrt.notes import Note
@@ -15,21 +17,26 @@ from sdrt.request import Request
 
 if TYPE_CHECKING:
     from sdrt.samplers.config import SamplerConfig
+    from sdrt.samplers.prediction import Level
     from sdrt.samplers.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
     """The steps of a request with one denoiser: the calls `first` to `stop`, without `stop`, of a
-    schedule. `notes` are the differences from the images of diffusers' class.
+    schedule. `notes` are the differences from the images of diffusers' class, `forecast` says which
+    calls the model does not answer.
     """
 
+    sampler: str  # its short name, or its class if no short name sets its options
     schedule: Schedule
     num_inference_steps: int  # of the whole schedule, as diffusers counts
     num_train_timesteps: int
     first: int
     stop: int
     notes: tuple[Note, ...]
+    is_custom: bool = False  # not spaced, or not sampled, as the sampler's name says
+    forecast: ForecastPlan | None = None
 
     def __post_init__(self) -> None:
         self.schedule.require_start(self.first)
@@ -37,6 +44,11 @@ class Steps:
     @property
     def num_calls(self) -> int:
         return self.stop - self.first
+
+    @property
+    def calls(self) -> Sequence[Level]:
+        """The noise level of each call."""
+        return self.schedule.calls[self.first : self.stop]
 
     def before(self, share: float) -> Steps:
         """Those before a share of the schedule: diffusers' `denoising_end`. RequestError if it
@@ -55,6 +67,12 @@ class Steps:
         if num_calls == 0:
             raise _no_step_left(share, "the refiner", "smaller")
         return replace(self, first=self.stop - num_calls)
+
+    def with_forecast(self, budget: int, guidance_scale: float) -> Steps:
+        """The same with forecasts for all but `budget` calls."""
+        whole = self.num_calls == len(self.schedule.timesteps) and not self.is_custom
+        plan = plan_of(self.sampler, self.num_calls, budget, guidance_scale, whole=whole)
+        return replace(self, forecast=plan)
 
     def _cutoff(self, share: float) -> int:
         return round(self.num_train_timesteps - share * self.num_train_timesteps)
@@ -88,13 +106,31 @@ def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
     )
     num_steps = len(schedule.steps) if custom else _num_steps(request, bundle)
     return Steps(
+        sampler=ours.short_name or ours.scheduler,
         schedule=schedule,
         num_inference_steps=num_steps,
         num_train_timesteps=ours.options.num_train_timesteps,
         first=0 if spaced_again else _first(schedule, num_steps, strength),
         stop=len(schedule.timesteps),
         notes=tuple(_differences(theirs, ours, corrections)),
+        is_custom=custom or request.eta > 0 or ours.options.use_lu_lambdas,
     )
+
+
+def with_forecasts(
+    request: Request, guidance_scale: float, steps: Steps, refiner_steps: Steps | None
+) -> tuple[Steps, Steps | None]:
+    """The steps with the plans of a request's forecasts. RequestError for a budget that the sampler
+    cannot keep."""
+    if request.forecast is None:
+        return steps, refiner_steps
+    stages = [steps] if refiner_steps is None else [steps, refiner_steps]
+    budgets = budgets_of(request.forecast, steps.sampler, [each.num_calls for each in stages])
+    planned = [
+        each.with_forecast(budget, guidance_scale)
+        for each, budget in zip(stages, budgets, strict=True)
+    ]
+    return planned[0], planned[1] if len(planned) == 2 else None
 
 
 def _their_scheduler(

@@ -111,10 +111,16 @@ def _summary(result: Result, num_steps: int) -> str:
     parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in stages.items())
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{_counted(num_steps)} on {result.engine} in {timings.total:.2f} s: "
+        f"{_counted(num_steps, result)} on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )
 
 
-def _counted(num_steps: int | None) -> str:
-    return f"{num_steps} step" if num_steps == 1 else f"{num_steps} steps"
+def _counted(num_steps: int, result: Result) -> str:
+    """The steps, and how many calls were forecast; images of a batch may differ."""
+    steps = f"{num_steps} step" if num_steps == 1 else f"{num_steps} steps"
+    if not any(result.num_forecasts):
+        return steps
+    least, most = min(result.num_forecasts), max(result.num_forecasts)
+    forecasts = f"{least}" if least == most else f"{least} to {most}"
+    return f"{steps}, {forecasts} of them forecast,"

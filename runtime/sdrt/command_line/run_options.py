@@ -13,10 +13,11 @@ from sdrt.command_line.shared_options import (
     height_and_width,
     number,
     numbers,
+    start_and_end,
     top_and_left,
     whole_number,
 )
-from sdrt.kinds import Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts
+from sdrt.kinds import Between, Flag, Kind, Numbers, OneOf, Pair, Scheduler, Texts, Window
 from sdrt.metadata.saving import METADATA
 from sdrt.parameters import MAX_SIDE, PARAMETER, SIZE, Parameter
 from sdrt.scheduler_names import schedulers_help
@@ -29,6 +30,8 @@ _OPTIONS = (
     "scheduler",
     "guidance_scale",
     "guidance_rescale",
+    "guidance_interval",
+    "forecast",
     "width",
     "height",
     "num_images_per_prompt",
@@ -160,6 +163,8 @@ def _argument_of(kind: Kind) -> dict[str, Any]:
             return {"type": height_and_width, "metavar": "WIDTHxHEIGHT"}
         case Pair():
             return {"type": top_and_left, "metavar": "TOP,LEFT"}
+        case Window():
+            return {"type": start_and_end, "metavar": "START:END"}
         case Texts():
             return {"metavar": "TEXT"}
         case Scheduler():

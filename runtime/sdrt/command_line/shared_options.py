@@ -48,6 +48,16 @@ def top_and_left(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def start_and_end(text: str) -> tuple[float, float]:
+    start, _, end = text.partition(":")
+    try:
+        return float(start), float(end)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"got {quoted(text)}, expected START:END, as in 0.2:0.8"
+        ) from None
+
+
 def add_target(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument(
         "--target",

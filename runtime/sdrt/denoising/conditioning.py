@@ -40,6 +40,11 @@ class Conditioning:
         start = self.branches.index(branch) * size
         return slice(start, start + size)
 
+    def only(self, branch: Branch) -> Conditioning:
+        """The same with the rows of one branch only."""
+        rows = self.rows_of(branch)
+        return Conditioning({name: array[rows] for name, array in self.feeds.items()}, (branch,))
+
     def feeds_for(self, network: Signature) -> dict[str, Array]:
         """The entries for the inputs of a network."""
         taken = [spec.name for spec in network.inputs]

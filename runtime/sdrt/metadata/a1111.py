@@ -16,11 +16,12 @@ from pathlib import PurePath
 from typing import Any
 
 from sdrt.errors import RequestError
-from sdrt.kinds import Between, OneOf, Pair, Texts
+from sdrt.kinds import Between, OneOf, Pair, Texts, Window
 from sdrt.metadata.infotext import (
     MERGED_FIELDS,
     NEGATIVE,
     OF_SDXL,
+    OF_SPEED,
     SYNTAX,
     infotext_from_text,
     quoted,
@@ -34,6 +35,7 @@ from sdrt.scheduler_names import SHORT_NAMES, SUFFIXES, find_name, split_suffix
 _ORDER = (
     *("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Denoising strength", "Clip skip"),
     *OF_SDXL,
+    *OF_SPEED,
     *(SYNTAX, "Refiner", "Refiner switch at", *MERGED_FIELDS, "Version"),
 )
 
@@ -129,6 +131,8 @@ def _written(parameter: Parameter, value: Any) -> Any:
     if isinstance(parameter.kind, Pair):
         first, second = value
         return f"{second}x{first}" if parameter.kind == SIZE else f"{first},{second}"
+    if isinstance(parameter.kind, Window):
+        return "{}:{}".format(*value)
     return value
 
 
@@ -161,6 +165,8 @@ def _read(parameter: Parameter, fields: Mapping[str, str]) -> Any:
         return text
     if isinstance(parameter.kind, Pair):
         return _pair_of(parameter, text)
+    if isinstance(parameter.kind, Window):
+        return _window_of(parameter, text)
     is_whole = isinstance(parameter.kind, Between) and parameter.kind.whole
     try:
         number = _whole(text) if is_whole else float(text)
@@ -191,6 +197,16 @@ def _pair_of(parameter: Parameter, text: str) -> tuple[int, int]:
         raise RequestError(f"the image's text says {shown}, expected one like {example}")
     first, second = int(match[1]), int(match[2])
     return (second, first) if is_size else (first, second)
+
+
+def _window_of(parameter: Parameter, text: str) -> tuple[float, float]:
+    """The start and the end in a field of sdrt's own. Raises `RequestError`."""
+    start, _, end = text.partition(":")
+    try:
+        return float(start), float(end)
+    except ValueError as error:
+        shown = _shown(parameter.a1111 or "", text)
+        raise RequestError(f"the image's text says {shown}, expected one like 0.2:0.8") from error
 
 
 def _size_of(text: str) -> tuple[int, int]:

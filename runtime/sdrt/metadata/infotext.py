@@ -22,12 +22,14 @@ OF_SDXL = (
 )
 SYNTAX = "Prompt syntax"  # of sdrt, too: other programs write A1111's
 MERGED_FIELDS = {"Lora hashes": "lora", "TI hashes": "embedding"}  # kinds of `Merged`
+OF_SPEED = ("Guidance interval", "Forecast")  # of sdrt, too
 KNOWN = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Model hash"),
     *("Denoising strength", "Clip skip", "Refiner", "Refiner switch at", "Version"),
     *OF_SDXL,
     SYNTAX,
     *MERGED_FIELDS,
+    *OF_SPEED,
 )
 _CANONICAL = {name.lower(): name for name in KNOWN} | {
     "guidance scale": "CFG scale",  # Draw Things

@@ -130,6 +130,29 @@ class SamplerConfig:
         return name in self._entry.takes
 
     @property
+    def short_name(self) -> str | None:
+        """The short name that sets these options, if there is one."""
+        for stem, short in SHORT_NAMES.items():
+            if short.scheduler == self.scheduler and self._sets(short.options):
+                return stem + self._suffix
+        return None
+
+    @property
+    def _suffix(self) -> str:
+        """The suffix of a short name for these sigmas, or ""."""
+        return next(
+            (
+                suffix
+                for suffix, each in SUFFIXES.items()
+                if each.option in RESPACING and getattr(self.options, each.option)
+            ),
+            "",
+        )
+
+    def _sets(self, options: Mapping[str, Any]) -> bool:
+        return all(getattr(self.options, name) == value for name, value in options.items())
+
+    @property
     def beyond_diffusers(self) -> tuple[str, ...]:
         """The options that take effect here but that this class of diffusers does not have."""
         return tuple(

@@ -45,6 +45,11 @@ class Level:
         """The image that the prediction implies for `x`."""
         return _mix(self.x0_weights, x, prediction)
 
+    def prediction(self, x: Array, x0: Array) -> Array:
+        """The prediction that implies this image for `x`; needs a sigma above 0."""
+        a, b = self.x0_weights
+        return _mix((-a / b, 1 / b), x, x0)
+
     def eps(self, x: Array, prediction: Array) -> Array:
         """The noise that the prediction implies for `x`."""
         return _mix(self.eps_weights, x, prediction)

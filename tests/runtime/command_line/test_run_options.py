@@ -27,6 +27,8 @@ def parsed(*options: str) -> argparse.Namespace:
         (["-n", ""], "negative_prompt", ""),
         ([], "negative_prompt", None),
         (["--aesthetic-score", "7.5"], "aesthetic_score", 7.5),
+        (["--guidance-interval", "0.2:0.8"], "guidance_interval", (0.2, 0.8)),
+        (["--forecast", "10"], "forecast", 10),
     ],
 )
 def test_values(options: list[str], name: str, value: object) -> None:
@@ -41,6 +43,9 @@ def test_values(options: list[str], name: str, value: object) -> None:
         (["--target-size", "-8x8"], "argument --target-size"),
         (["--crop", "8x8"], "got '8x8', expected TOP,LEFT, as in 0,128"),
         (["--crop", "1,2,3"], "got '1,2,3', expected TOP,LEFT"),
+        (["--guidance-interval", "0.2"], "got '0.2', expected START:END, as in 0.2:0.8"),
+        (["--guidance-interval", "a:1"], "got 'a:1', expected START:END, as in 0.2:0.8"),
+        (["--forecast", "half"], "argument --forecast: got 'half', expected a whole number"),
         # not abbreviations of --prompt-2 and --negative-prompt
         (["--prompt", "a sun"], "no option --prompt, give it without one: sdrt run BUNDLE PROMPT"),
         (["--prompt=a sun"], "no option --prompt"),

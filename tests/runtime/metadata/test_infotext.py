@@ -90,6 +90,19 @@ def test_other_programs_write_other_forms(fields: str, expected: dict[str, objec
     assert {name: parameters[name] for name in expected} == expected
 
 
+def test_what_makes_an_image_faster_is_written_and_read() -> None:
+    parameters = {**PARAMETERS, "guidance_interval": (0.2, 0.8), "forecast": 10}
+    text = text_from_parameters({"prompt": "a", **parameters})
+    assert text.endswith('Size: 64x64, Guidance interval: "0.2:0.8", Forecast: 10')
+    assert parameters_of(text) == {"prompt": "a", **parameters}
+
+
+@pytest.mark.parametrize("value", ["0.2", '"0.2:"', '"a:b"'])
+def test_a_wrong_interval_is_refused(value: str) -> None:
+    with pytest.raises(RequestError, match=r", expected one like 0\.2:0\.8"):
+        parameters_of(f"a\n{FIELDS}, Guidance interval: {value}")
+
+
 SECOND_PASS = (
     "the original had a second pass at 128×128, which sdrt does not do: the image will be that of "
     "the first pass"

@@ -1,0 +1,137 @@
+"""Measures what forecasts and guidance intervals cost: images of the demo model against exact ones.
+
+    python bench/forecast.py [--schedulers euler …] [--guidance 2 7.5] [--images 16] [--intervals]
+
+A row for each sampler, guidance and budget or interval: the PSNR of each image against the exact
+one and how many images the judge sees differently. For forecasts also the calls that the model
+answered, and those of the rival: the same sampler with the fewest steps that give the same median.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from forecast_images import EXACT, Run, Setting, num_changed, psnr, run, scenes_of
+from recording import Measurement, record
+
+import sdrt
+from sdrt_engines.packages import installed_versions
+from sdrt_export.demo.grammar import Scene
+
+SCHEDULERS = ("dpmpp_2m", "ddim", "euler", "unipc", "euler_a", "heun")
+SHARES = (0.4, 0.5, 0.7)  # of the calls
+INTERVALS = ((0.0, 0.5), (0.2, 0.8), (0.0, 0.8), (0.2, 1.0))  # of the guided steps
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting with the exact images of its scenes."""
+
+    pipe: sdrt.Pipeline
+    setting: Setting
+    scenes: Sequence[Scene]
+    exact: Run
+    fewer: dict[int, tuple[float, int]] = field(default_factory=dict)  # by steps: PSNR and calls
+
+    @classmethod
+    def of(cls, pipe: sdrt.Pipeline, setting: Setting, scenes: Sequence[Scene]) -> Comparison:
+        return cls(pipe, setting, scenes, run(pipe, scenes, setting.options))
+
+    @property
+    def num_calls(self) -> int:
+        return self.exact.num_calls[0]
+
+    def forecast(self, budget: int) -> Measurement:
+        """The row of a budget."""
+        got = run(self.pipe, self.scenes, self.setting.options | {"forecast": budget})
+        calls = float(np.mean(got.num_calls))
+        median = float(np.median(psnr(self.exact.pixels, got.pixels)))
+        rival_steps, rival_calls = self.rival(median)
+        notes = {
+            "forecast": budget,
+            "calls": round(calls, 2),
+            "rival's steps": rival_steps,
+            "rival's calls": rival_calls,
+            "of the rival's": round(calls / rival_calls, 3),
+        }
+        return self._measurement(f"forecast {budget}", got, notes)
+
+    def interval(self, start: float, end: float) -> Measurement:
+        """The row of a guidance interval."""
+        options = self.setting.options | {"guidance_interval": (start, end)}
+        got = run(self.pipe, self.scenes, options)
+        n = self.num_calls
+        guided = sum(i / n >= start and (i + 1) / n <= end for i in range(n))
+        notes = {"guidance interval": [start, end], "rows": round((n + guided) / (2 * n), 3)}
+        return self._measurement(f"guidance interval {start:g}:{end:g}", got, notes)
+
+    def rival(self, median: float) -> tuple[int, int]:
+        """The fewest steps whose images are at least that near to the exact ones, and their
+        calls."""
+        low, high = 2, self.setting.num_steps  # of which `high` is near enough
+        while low < high:
+            steps = (low + high) // 2
+            if self._with_fewer(steps)[0] >= median:
+                high = steps
+            else:
+                low = steps + 1
+        return high, self._with_fewer(high)[1]
+
+    def _with_fewer(self, steps: int) -> tuple[float, int]:
+        """The median PSNR of images with fewer steps, and their calls."""
+        if steps == self.setting.num_steps:
+            return EXACT, self.num_calls
+        if steps not in self.fewer:
+            got = run(self.pipe, self.scenes, replace(self.setting, num_steps=steps).options)
+            median = float(np.median(psnr(self.exact.pixels, got.pixels)))
+            self.fewer[steps] = median, got.num_calls[0]
+        return self.fewer[steps]
+
+    def _measurement(self, what: str, got: Run, notes: dict[str, Any]) -> Measurement:
+        values = psnr(self.exact.pixels, got.pixels)
+        setting = self.setting
+        return Measurement(
+            f"{setting}, {what}",
+            "dB",
+            tuple(round(float(value), 2) for value in values),
+            installed_versions("sdrt", "onnxruntime"),
+            {
+                "scheduler": setting.scheduler,
+                "steps": setting.num_steps,
+                "guidance": setting.guidance_scale,
+                "all calls": self.num_calls,
+                "5th percentile": round(float(np.percentile(values, 5)), 2),
+                "images judged otherwise": num_changed(self.scenes, self.exact.pixels, got.pixels),
+                **notes,
+            },
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--schedulers", nargs="+", default=SCHEDULERS)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[2, 7.5])
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--intervals", action="store_true", help="measure these instead")
+    options = parser.parse_args()
+    scenes = scenes_of(options.images, seed=3)
+    with sdrt.Pipeline.open("demo", target="cpu", num_threads=1) as pipe:
+        for scheduler in options.schedulers:
+            for guidance in options.guidance:
+                setting = Setting(scheduler, options.steps, guidance)
+                comparison = Comparison.of(pipe, setting, scenes)
+                budgets = (round(share * comparison.num_calls) for share in SHARES)
+                if options.intervals:
+                    rows = [comparison.interval(*interval) for interval in INTERVALS]
+                else:
+                    rows = [comparison.forecast(budget) for budget in budgets]
+                record("forecast", rows)
+
+
+if __name__ == "__main__":
+    main()

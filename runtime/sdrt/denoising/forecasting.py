@@ -1,0 +1,194 @@
+"""Forecasts in the model's place: the image that a call predicts, from those of earlier calls.
+
+The image x0 that the model predicts changes slowly from call to call, so some calls need not run:
+their x0 is a weighted sum of the last ones. The weights depend on the steps alone. Each image
+has its own history, so that an image is the same alone and in a batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+
+from sdrt.ask import Asks
+from sdrt.samplers.protocol import Call
+from sdrt_engines import Array
+
+if TYPE_CHECKING:
+    from sdrt.samplers.prediction import Level
+
+MEMORY = 6  # predictions that are kept of each image
+MIN_KNOWN = 2  # of them, for a forecast
+Images: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The weights that a forecast gives to the predictions before it.
+
+    A polynomial fitted to all of them has the weight `share`, a step from the last one the rest.
+    The polynomial is a ridge regression on Chebyshev polynomials of the normalised time
+    (Spectrum: https://arxiv.org/abs/2603.01623). `slope` is the part of the linear extrapolation
+    that the step takes: 0 repeats the last prediction, 1 continues the line through the last two.
+    """
+
+    share: float = 0.0
+    slope: float = 1.0
+    degree: int = 3
+    ridge: float = 0.1
+
+    def weights(self, times: Sequence[float], t: float) -> Array:
+        """The weights (K,) of predictions at `times` for a forecast at t; their sum is 1.
+
+        Times run from 1 at the start of the schedule to -1 at its end.
+        """
+        weights = (1 - self.share) * _of_step(times, t, self.slope)
+        if self.share:
+            weights = weights + self.share * _of_polynomial(times, t, self.degree, self.ridge)
+        return np.asarray(weights, np.float64)
+
+
+def _of_step(times: Sequence[float], t: float, slope: float) -> Array:
+    """Those of a step along the line through the last two predictions at different times."""
+    weights = np.zeros(len(times))
+    weights[-1] = 1
+    before = next((i for i in reversed(range(len(times))) if times[i] != times[-1]), None)
+    if slope and before is not None:
+        ratio = slope * (t - times[-1]) / (times[-1] - times[before])
+        weights[-1] += ratio
+        weights[before] -= ratio
+    return weights
+
+
+def _of_polynomial(times: Sequence[float], t: float, degree: int, ridge: float) -> Array:
+    """Those of a ridge regression that leaves the constant term free."""
+    basis, at_t = _chebyshev(np.array(times), degree), _chebyshev(np.array([t]), degree)[0]
+    penalty = np.diag([0.0] + [ridge] * degree)
+    weights: Array = basis @ np.linalg.solve(basis.T @ basis + penalty, at_t)
+    return weights
+
+
+def _chebyshev(times: Array, degree: int) -> Array:
+    """Chebyshev polynomials up to a degree, (K, degree + 1)."""
+    angles = np.arccos(times.clip(-1, 1))
+    return np.asarray(np.cos(angles[:, None] * np.arange(degree + 1)))
+
+
+@dataclass(frozen=True)
+class ForecastPlan:
+    """The calls of one denoiser that the model answers, and the forecasts of the others.
+
+    If a forecast would have missed the model's last answer by more than `tolerance`, relative to
+    it, the model answers the next call, too.
+    """
+
+    asked: tuple[bool, ...]
+    method: Method
+    tolerance: float
+    is_found: bool = True  # by a search; else it follows a rule
+
+
+class Model(Protocol):
+    """The model of a stage, as a forecaster asks it."""
+
+    def predict(self, call: Call, number: int, images: Images) -> Asks[Array]:
+        """The guided prediction for some images, whose samples are those of the call."""
+        ...
+
+    def conditions(self, number: int) -> Sequence[Hashable]:
+        """For each image what its prediction depends on in addition to sample and timestep. If it
+        changes from one call to the next, predictions do not change smoothly."""
+        ...
+
+
+class Forecaster:
+    """Answers a sampler's calls for all images of a stage, with the model or with forecasts.
+
+    `levels` are the noise levels of the stage's calls.
+    """
+
+    def __init__(
+        self, plan: ForecastPlan, levels: Sequence[Level], num_images: int, model: Model
+    ) -> None:
+        self._levels, self._model = levels, model
+        scale = normalised([level.t for level in levels])
+        self._images = [_History(plan, scale) for _ in range(num_images)]
+
+    @property
+    def num_forecasts(self) -> tuple[int, ...]:
+        """The number of calls that were forecast, for each image."""
+        return tuple(image.num_forecasts for image in self._images)
+
+    def predict(self, call: Call, number: int) -> Asks[Array]:
+        """The prediction (B, C, h, w) for the stage's `number`-th call."""
+        conditions = self._model.conditions(number)
+        asked = tuple(
+            i for i, image in enumerate(self._images) if image.needs_model(number, conditions[i])
+        )
+        prediction, level = np.empty_like(call.sample), self._levels[number]
+        x = call.sample if level.c_in == 1 else call.sample / level.c_in
+        if asked:
+            part = replace(call, sample=call.sample[list(asked)])
+            prediction[list(asked)] = yield from self._model.predict(part, number, asked)
+        for i, image in enumerate(self._images):
+            if i in asked:
+                image.learn(level, level.x0(x[i], prediction[i]), conditions[i])
+            else:
+                prediction[i] = level.prediction(x[i], image.forecast(level))
+        return prediction
+
+
+class _History:
+    """The last predictions of one image under the same conditions."""
+
+    def __init__(self, plan: ForecastPlan, scale: Callable[[float], float]) -> None:
+        self._plan, self._scale = plan, scale
+        self._times = deque[float](maxlen=MEMORY)
+        self._x0 = deque[Array](maxlen=MEMORY)
+        self._conditions: Hashable = None
+        self._is_trusted = True  # the last forecast that could be checked was right
+        self.num_forecasts = 0
+
+    def needs_model(self, number: int, conditions: Hashable) -> bool:
+        """True if the plan, a change or a wrong forecast requires the model."""
+        is_known = conditions == self._conditions and len(self._x0) >= MIN_KNOWN
+        return self._plan.asked[number] or not (is_known and self._is_trusted)
+
+    def learn(self, level: Level, x0: Array, conditions: Hashable) -> None:
+        """Takes a prediction of the model, and checks what a forecast of it would have been."""
+        if conditions != self._conditions:
+            self._times.clear()
+            self._x0.clear()
+        if len(self._x0) >= MIN_KNOWN:
+            error = np.linalg.norm(self._forecast(level) - x0)
+            self._is_trusted = bool(error <= self._plan.tolerance * np.linalg.norm(x0))
+        self._conditions = conditions
+        self._times.append(self._scale(level.t))
+        self._x0.append(x0)
+
+    def forecast(self, level: Level) -> Array:
+        """The forecast of x0 (C, h, w)."""
+        self.num_forecasts += 1
+        return self._forecast(level)
+
+    def _forecast(self, level: Level) -> Array:
+        weights = self._plan.method.weights(self._times, self._scale(level.t))
+        total = np.zeros_like(self._x0[-1])
+        for weight, x0 in zip(weights.tolist(), self._x0, strict=True):
+            total += x0 * weight
+        return total
+
+
+def normalised(times: Sequence[float]) -> Callable[[float], float]:
+    """A function from the times of a schedule to 1 at its start and -1 at its end, in equal steps.
+
+    Schedules space their steps so that images change about evenly from step to step. In timesteps
+    the first of Karras' lie so near to each other that a line through two would miss the rest.
+    """
+    ranks = {t: rank for rank, t in enumerate(sorted(set(times)))}
+    last = max(len(ranks) - 1, 1)
+    return lambda t: 2 * ranks[t] / last - 1
