@@ -215,5 +215,5 @@ OPENVINO = Backend(
     runs="network",
     on_cpu=True,
     precisions=tuple(_HINTS),
-    memory=MemoryUse(opening=0.4, weights=1.02, feature_maps=4.8, scores=0, maps=True),
+    memory=MemoryUse(opening=0.4, weights=1.15, feature_maps=4.8, scores=0),
 )

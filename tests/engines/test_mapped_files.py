@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from mmap import ACCESS_COPY, ACCESS_READ, mmap
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdrt_engines.mapped_files import released_meanwhile
+from support.mapped import resident
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives pages back")
 
@@ -20,13 +20,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "weights"
     path.write_bytes(bytes(range(256)) * (SIZE // 256))
     return path
-
-
-def resident(path: Path) -> int:
-    """The bytes of a mapped file that are in this process's memory."""
-    text = Path("/proc/self/smaps").read_text(encoding="utf-8")
-    (found,) = re.findall(rf"{path}\n(?:.*\n)*?Rss: *(\d+) kB", text)
-    return int(found) * 1024
 
 
 def test_pages_leave_memory_and_are_read_again(file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from sdrt_engines import Array, Signature, openvino_engine_from_onnx
 from sdrt_engines.openvino_cpu import openvino_refusal
 from sdrt_engines.openvino_graph import split_gates
 from sdrt_engines.openvino_library import core
-from support.onnx_writer import Node, field, onnx_model, spec
+from support.onnx_writer import Node, field, node, onnx_model, spec
 
 pytestmark = pytest.mark.skipif(
     openvino_refusal() is not None, reason=openvino_refusal() or "it opens"
@@ -19,10 +20,19 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 12, 8), np.float32)
 WEIGHT, BIAS = RNG.standard_normal((8, 12), np.float32), RNG.standard_normal(12, np.float32)
 SIGNATURE = Signature((spec("x", "float32", "B", "L", 8),), (spec("y", "float32", "B", "M", "N"),))
+WHOLE = Signature(SIGNATURE.inputs, (*SIGNATURE.outputs, spec("y2", "float32", 1, 1, 1)))
 TO_FLOAT32 = field(5, field(1, b"to") + field(3, 1) + field(20, 2))
 
 
-def sliced(start: int, stop: int, axis: int, step: int, bias: Array, stored: str) -> bytes:
+def sliced(
+    start: int,
+    stop: int,
+    axis: int,
+    step: int,
+    bias: Array,
+    stored: str,
+    extra: Sequence[bytes] = (),
+) -> bytes:
     """A network that returns a slice of x·W + b."""
     nodes: list[Node] = [
         ("Cast", ["stored"], ["weight"], TO_FLOAT32),
@@ -32,7 +42,8 @@ def sliced(start: int, stop: int, axis: int, step: int, bias: Array, stored: str
     ]
     numbers = {"start": start, "stop": stop, "axis": axis, "step": step}
     arrays = {name: np.array([number]) for name, number in numbers.items()}
-    return onnx_model(SIGNATURE, nodes, arrays | {"stored": WEIGHT.astype(stored), "bias": bias})
+    arrays |= {"stored": WEIGHT.astype(stored), "bias": bias}
+    return onnx_model(SIGNATURE if not extra else WHOLE, nodes, arrays, extra=extra)
 
 
 def num_columns(path: Path) -> int:
@@ -66,6 +77,13 @@ def test_columns_of_a_product_are_a_product_of_their_own(
     expected = (X @ weight + BIAS).take(range(12)[start:stop:step], axis)
     with openvino_engine_from_onnx(path, num_threads=1) as engine:
         np.testing.assert_allclose(engine.run({"x": X})["y"], expected, rtol=0, atol=1e-5)
+
+
+def test_a_sum_that_is_used_whole_stays(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    whole = node("ReduceMax", ["sum"], ["y2"])
+    path.write_bytes(sliced(0, 6, -1, 1, BIAS, "float32", [whole]))
+    assert num_columns(path) == 12
 
 
 def test_a_sum_with_anything_but_a_bias_stays(tmp_path: Path) -> None:
