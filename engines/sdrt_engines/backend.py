@@ -75,7 +75,6 @@ class MemoryUse:
     scores: float  # largest attention matrices in a run; 0: never whole
     # Weights of convolutions that are stored in half precision, at the peak of opening.
     widened: float = 0
-    maps: bool = False  # the weights as stored stay mapped from their file, in addition
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The `openvino` backend: OpenVINO on the CPU. The only file that imports it.
+"""The `openvino` backend: OpenVINO on the CPU.
 
 A network is compiled once, for all shapes. Tried and rejected, with openvino 2026.4:
 
@@ -16,12 +16,9 @@ For an index outside of a table OpenVINO reads a zero; ONNX Runtime raises an er
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -32,17 +29,14 @@ import numpy as np
 
 from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
-from sdrt_engines.errors import (
-    EngineError,
-    OutOfMemoryError,
-    SdrtError,
-    is_out_of_memory,
-)
+from sdrt_engines.errors import EngineError
 from sdrt_engines.forks import OneProcess
-from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
+from sdrt_engines.mapped_files import released_meanwhile
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.openvino_graph import prepare_graph
+from sdrt_engines.openvino_library import INSTALL, core, openvino, openvino_errors, reason_of
 from sdrt_engines.regular_file import FileIdentity
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -51,9 +45,6 @@ _Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_DECOMPRESSION = "decompression_0"  # the key of `ov::Decompression` in a node's runtime information
-_TELEMETRY = "openvino_telemetry"
-_INSTALL = "pip install 'sdrt[openvino]'"
 _COMPILER = OneProcess("openvino")  # in a fork, a new network waits for threads of an old one
 
 
@@ -88,15 +79,15 @@ def openvino_engine_from_onnx(
 def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     """The reason why this backend cannot open here, or None. Imports OpenVINO if installed."""
     if find_spec("openvino") is None:
-        return f"openvino is not installed: {_INSTALL}"
+        return f"openvino is not installed: {INSTALL}"
     if reason := _COMPILER.refusal():
         return reason
     try:
-        capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except EngineError as error:
         return str(error)
     except RuntimeError as error:
-        return f"openvino does not open the CPU ({_reason(error)}): {_INSTALL}"
+        return f"openvino does not open the CPU ({reason_of(error)}): {INSTALL}"
     if precision == "bf16" and "BF16" not in capabilities:
         return "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX): use 'openvino'"
     return None
@@ -120,23 +111,14 @@ class _Network:
         return all(_identity(file) == found for file, found in self.files.items())
 
     def compile(self) -> Any:
-        with _openvino_errors(lambda: f"{self.path}: does not load"):
-            model = _core().read_model(self.path)
-            _keep_as_stored(model)
-            return _core().compile_model(model, "CPU", dict(self.options))
+        with openvino_errors(lambda: f"{self.path}: does not load"):
+            model = core().read_model(self.path)
+            prepare_graph(model)
+            return core().compile_model(model, "CPU", dict(self.options))
 
-
-def _keep_as_stored(model: Any) -> None:
-    """Marks the casts of weights from float16, as OpenVINO marks those in its own format: they stay
-    mapped from the file until a node converts them to what it computes with. Otherwise the compiler
-    converts all of them to float32 first, in additional memory.
-    """
-    f16 = _openvino().Type.f16
-    for node in model.get_ops():
-        if node.get_type_name() == "Convert":
-            weight = node.input_value(0)
-            if weight.get_node().get_type_name() == "Constant" and weight.get_element_type() == f16:
-                node.get_rt_info()[_DECOMPRESSION] = ""
+    def packing(self) -> AbstractContextManager[None]:
+        """For the first run of shapes, which copies the weights as its computation wants them."""
+        return released_meanwhile(self.files)
 
 
 def _identity(path: Path) -> FileIdentity | None:
@@ -170,17 +152,18 @@ class _OpenVinoEngine(Engine):
         self, values: dict[str, Any], outputs: Sequence[str], sizes: dict[str, int]
     ) -> dict[str, Array]:
         with (
-            _openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
+            openvino_errors(lambda: f"{self.name}: openvino failed on {feeds_text(values)}"),
             turn_of(self._turn),
         ):
             compiled = self._compiled or self._compile_again()
             request = self._request or compiled.create_infer_request()
             shapes = tuple(tuple(value.shape) for value in values.values())
+            packing = nullcontext() if shapes == self._shapes else self._network.packing()
             new_shapes = self._shapes not in (None, shapes)
             self._shapes, self._request = shapes, None  # its state is undefined after an error
             if new_shapes:
                 self._compiled = None
-            with cancelled_by(self._cancel(request, new_shapes)):
+            with packing, cancelled_by(self._cancel(request, new_shapes)):
                 request.start_async(values, share_inputs=True)
                 request.wait()
             self._compiled, self._request = compiled, request
@@ -208,72 +191,10 @@ class _OpenVinoEngine(Engine):
 
     def _pin(self, name: str, array: Array) -> Any:
         """A copy: nothing is uploaded on the CPU, and no wrapping is needed at each run."""
-        return _openvino().Tensor(np.ascontiguousarray(array))
+        return openvino().Tensor(np.ascontiguousarray(array))
 
     def _release(self) -> None:
         self._request = self._compiled = None
-
-
-def _openvino() -> Any:
-    with importing("openvino", _INSTALL), _without_telemetry():
-        import openvino
-        from openvino import Core  # noqa: F401
-    return openvino
-
-
-@contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Imports openvino in the block without its telemetry, as where that is not installed.
-
-    It forks a process that sends a report, and waits for it: 0.1 s, and a warning of Python's if
-    another library has threads.
-    """
-    if _TELEMETRY in sys.modules:
-        yield
-        return
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # so that its import fails
-    try:
-        yield
-    finally:
-        del sys.modules[_TELEMETRY]
-
-
-@cache
-def _core() -> Any:
-    """OpenVINO's `Core`: one per process, as it holds the devices."""
-    return _openvino().Core()
-
-
-@contextmanager
-def _openvino_errors(failure: Callable[[], str]) -> Iterator[None]:
-    """Translates exceptions of OpenVINO in the block; `failure` begins the message."""
-    try:
-        yield
-    except SdrtError:
-        raise
-    except Exception as error:  # RuntimeError, for nearly everything
-        kind = OutOfMemoryError if is_out_of_memory(error) else EngineError
-        raise kind(f"{failure()}: {_reason(error)}: {_way_out(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """OpenVINO's message on one line, without locations in its source code."""
-    text = re.sub(
-        r"(?m)^(Caught exception: )?Exception from .*$|Check '.*?' failed at \S+:\d+:",
-        "",
-        str(error),
-    )
-    return " ".join(text.split())
-
-
-def _way_out(error: Exception) -> str:
-    if "outside the base directory" in str(error):
-        return "openvino does not follow the link to the weights: copy the folder (cp -rL)"
-    if "externally stored" in str(error):
-        return "the weights next to it are missing or truncated: copy the whole folder again"
-    if is_out_of_memory(error):
-        return "there is not enough memory: take a smaller size or batch, or close other programs"
-    return "use target 'cpu', export it again, or update openvino"
 
 
 def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
@@ -294,5 +215,5 @@ OPENVINO = Backend(
     runs="network",
     on_cpu=True,
     precisions=tuple(_HINTS),
-    memory=MemoryUse(opening=0.4, weights=1.02, feature_maps=4.8, scores=0, maps=True),
+    memory=MemoryUse(opening=0.4, weights=1.15, feature_maps=4.8, scores=0),
 )

@@ -15,6 +15,7 @@ from sdrt_engines import Engine, EngineError, Signature, openvino_engine_from_on
 from sdrt_engines.openvino_cpu import openvino_refusal
 from sdrt_engines.time_limit import time_limit
 from support.command import run_python
+from support.mapped import resident
 from support.onnx_writer import Node, field, onnx_model, spec
 from support.slow_networks import chain_model, chained
 from support.watching import calls_of
@@ -248,4 +249,5 @@ def test_weights_in_half_precision_stay_in_their_file(tmp_path: Path) -> None:
     x = RNG.standard_normal((2, 4096), np.float32)
     with openvino_engine_from_onnx(path, num_threads=1) as engine:
         y = engine.run({"x": x})["y"]
+        assert resident(tmp_path / "weights") == 0  # it has its own copy now
     np.testing.assert_allclose(y, x @ weight.astype(np.float32), rtol=0, atol=1e-3)

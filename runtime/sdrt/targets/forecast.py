@@ -103,7 +103,6 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     return NetworkMemory(
         opening=int(_opening(use, bundle, component) * weights),
         weights=int(use.weights * weights),
-        mapped=_stored(component) if use.maps else 0,
         activations=activations,
     )
 
@@ -226,13 +225,9 @@ def _opening(use: MemoryUse, bundle: Bundle, component: Component) -> float:
     return use.opening + use.widened * share
 
 
-def _stored(component: Component) -> int:
-    """The bytes of the weights as they are stored."""
-    return sum(file.size for file in component.files)
-
-
 def _num_weights(component: Component) -> float:
-    return _stored(component) / _BYTES.get(component.precision, 4)
+    stored = sum(file.size for file in component.files)
+    return stored / _BYTES.get(component.precision, 4)
 
 
 def _activations(bundle: Bundle, component: Component) -> Activations:
