@@ -50,8 +50,8 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
 
 
 def fused_network(path: Path, options: Any) -> Path | bytes:
-    """What a session with these options loads to run the network in the ONNX file at `path` with
-    its attention fused."""
+    """The network in the ONNX file at `path` with its attention fused, for a session with these
+    options to load."""
     fused = fused_file(path)
     if fused is None:
         return path
