@@ -16,6 +16,7 @@ from sdrt_engines.errors import (
     SdrtError,
     is_out_of_memory,
 )
+from sdrt_engines.fused_attention import fused_file
 from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # of a network in memory
 _TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
@@ -45,6 +47,16 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
             return load()
 
     return interruptible(translated, waits=False)
+
+
+def fused_network(path: Path, options: Any) -> Path | bytes:
+    """The network in the ONNX file at `path` with its attention fused, for a session with these
+    options to load."""
+    fused = fused_file(path)
+    if fused is None:
+        return path
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
+    return fused
 
 
 @contextmanager

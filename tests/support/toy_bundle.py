@@ -68,14 +68,17 @@ ROLES: dict[str, Role] = {
     "vae_encoder": "vae encoder",
     "vae_decoder": "vae decoder",
 }
+# Counts as attention that is not fused: its matrices are part of the forecast.
+ATTENTION: Node = ("Softmax", ["sample"], ["unused"])
 NODES: dict[str, list[Node]] = {
     "text_encoder": [("Gather", ["words", "input_ids"], ["last_hidden_state"])],
-    "unet": [("Mul", ["sample", "factor"], ["out_sample"])],
+    "unet": [("Mul", ["sample", "factor"], ["out_sample"]), ATTENTION],
     "unet_controlled": [
         ("Mul", ["sample", "factor"], ["plain"]),
         ("Add", ["plain", "down_block_residuals.0"], ["shallow"]),
         ("GlobalAveragePool", ["mid_block_residual"], ["deep"]),
         ("Add", ["shallow", "deep"], ["out_sample"]),
+        ATTENTION,
     ],
     "controlnet_edges": [
         ("Pad", ["controlnet_cond", "channels"], ["padded"]),
