@@ -21,6 +21,7 @@ from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
     loaded,
+    network_for_cpu,
     onnxruntime_errors,
     terminable,
 )
@@ -55,9 +56,13 @@ def engine_from_onnx(
     # well as the memory of the first run.
     options.enable_mem_pattern = False
 
+    network = path if prepared else network_for_cpu(path, options)
+
     def load() -> Any:
         with returning_memory():
-            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                network, options, providers=["CPUExecutionProvider"]
+            )
 
     session = loaded(path, load)
     return _CpuEngine(signature, name or str(path), session, onnxruntime.RunOptions)

@@ -18,11 +18,13 @@ from sdrt_engines.errors import (
 )
 from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible
+from sdrt_engines.onnx_upsampling import convolving_first
 
 T = TypeVar("T")
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
@@ -32,6 +34,15 @@ def import_onnxruntime() -> Any:
         import onnxruntime
         from onnxruntime import InferenceSession  # noqa: F401
     return onnxruntime
+
+
+def network_for_cpu(path: Path, options: Any) -> Path | bytes:
+    """The ONNX file at `path`, or its contents after graph passes; for a session with `options`."""
+    edited = convolving_first(path)
+    if edited is None:
+        return path
+    options.add_session_config_entry(_DATA_FOLDER, str(path.parent))
+    return edited
 
 
 def loaded(path: Path, load: Callable[[], T]) -> T:

@@ -43,6 +43,7 @@ from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
+from sdrt_engines.openvino_upsampling import convolve_first
 from sdrt_engines.regular_file import FileIdentity
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -122,6 +123,7 @@ class _Network:
     def compile(self) -> Any:
         with _openvino_errors(lambda: f"{self.path}: does not load"):
             model = _core().read_model(self.path)
+            convolve_first(model, _openvino().opset15)
             _keep_as_stored(model)
             return _core().compile_model(model, "CPU", dict(self.options))
 

@@ -19,6 +19,7 @@ from sdrt_engines.freed_memory import returning_memory
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
     import_onnxruntime,
+    network_for_cpu,
     onnxruntime_errors,
 )
 from sdrt_engines.processor import this_processor
@@ -52,8 +53,9 @@ def prepare_onnx(
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
+        network = network_for_cpu(source, options)
         with onnxruntime_errors(lambda: f"{source}: cannot be prepared"), returning_memory():
-            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except EngineError as error:
         if free_bytes(model.parent) < _FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(model)) from error

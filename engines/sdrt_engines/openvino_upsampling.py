@@ -1,0 +1,108 @@
+"""An OpenVINO model with its convolutions before the upsampling that precedes them: see
+`upsampling`.
+
+One convolution computes all phases, of which each result is cut where it reads beyond its border:
+four convolutions, and a transposed one, are slower (`bench/upsampling.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sdrt_engines.tensor import Array
+from sdrt_engines.upsampling import PHASES, added_taps
+
+_NEAREST = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+    "shape_calculation_mode": "scales",
+}
+_DOUBLED = [1, 1, 2, 2]
+_SAME_SIZE = {"strides": [1, 1], "dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1]}
+
+
+def convolve_first(model: Any, ops: Any) -> None:
+    """Changes the model; `ops` are OpenVINO's functions that make nodes."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution" and _follows_upsampling(node):
+            _replace(node, ops)
+
+
+def _follows_upsampling(convolution: Any) -> bool:
+    upsampled, kernel = (convolution.input_value(place) for place in (0, 1))
+    attributes = convolution.get_attributes()
+    return (
+        _is_upsampling(upsampled.get_node())
+        and len(upsampled.get_target_inputs()) == 1
+        and list(kernel.get_shape())[2:] == [3, 3]
+        and _constant(kernel) is not None
+        and all(list(attributes[name]) == value for name, value in _SAME_SIZE.items())
+    )
+
+
+def _is_upsampling(node: Any) -> bool:
+    if node.get_type_name() != "Interpolate":
+        return False
+    attributes, scales = node.get_attributes(), _constant(node.input_value(1))
+    return (
+        all(attributes.get(name) == value for name, value in _NEAREST.items())
+        and scales is not None
+        and scales.tolist() == _DOUBLED
+    )
+
+
+def _constant(output: Any) -> Array | None:
+    """The values of a constant, also behind a cast or in parts; None for anything else."""
+    node = output.get_node()
+    inputs = [node.input_value(place) for place in range(node.get_input_size())]
+    match node.get_type_name():
+        case "Constant":
+            return np.asarray(node.data)
+        case "Convert":
+            return _constant(inputs[0])
+        case "Concat":
+            parts = [_constant(each) for each in inputs]
+            known = [part for part in parts if part is not None]
+            return np.concatenate(known) if len(known) == len(parts) else None
+    return None
+
+
+def _replace(convolution: Any, ops: Any) -> None:
+    kernel = _kernel_of_phases(_constant(convolution.input_value(1)))
+    source = convolution.input_value(0).get_node().input_value(0)
+    replaced, bias = convolution, None
+    for target in convolution.output(0).get_target_inputs():
+        if found := _bias_of(target.get_node(), convolution):
+            replaced, bias = target.get_node(), found
+    result = ops.convolution(source, ops.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])
+    if bias is not None:
+        result = ops.add(result, ops.reshape(ops.concat([bias] * 4, 0), [1, -1, 1, 1], False))
+    result = ops.depth_to_space(result, "blocks_first", 2)
+    result = ops.slice(result, [1, 1], [-1, -1], [1, 1], [2, 3])
+    result.set_friendly_name(replaced.get_friendly_name())
+    replaced.output(0).replace(result.output(0))
+
+
+def _kernel_of_phases(kernel: Array) -> Array:
+    """The kernels of all phases, (4 out, in, 2, 2). Odd ones come first, as the place in which a
+    pixel of an odd row is computed is half a step before that of an even one."""
+    rows = kernel.reshape(*kernel.shape[:2], 9).astype(np.float32)
+    phases = [rows @ added_taps(phase) for phase in reversed(PHASES)]
+    return np.concatenate(phases).reshape(-1, kernel.shape[1], 2, 2)
+
+
+def _bias_of(addition: Any, convolution: Any) -> Any:
+    """The values that `addition` adds to each channel; None if it is not a bias."""
+    if addition.get_type_name() != "Add":
+        return None
+    num_channels = convolution.input_value(1).get_shape()[0]
+    for place in (0, 1):
+        other = addition.input_value(place).get_node()
+        if other.get_type_name() == "Reshape":
+            values = _constant(other.input_value(0))
+            if values is not None and values.shape == (num_channels,):
+                return other.input_value(0)
+    return None
