@@ -14,7 +14,7 @@ import numpy as np
 from sdrt_engines.protobuf import Value, bytes_field, fields_of, int_field, messages_of, text_of
 from sdrt_engines.tensor import Array
 
-GRAPH, NODE, WEIGHT, OUTPUT = 7, 1, 5, 12  # the model's graph, and the graph's lists
+GRAPH, NODE, WEIGHT = 7, 1, 5  # the model's graph, and the graph's lists
 
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 4, 5
 _NAME, _INT, _TEXT, _INTS, _KIND = 1, 3, 4, 8, 20  # of an attribute
@@ -62,14 +62,14 @@ def _is_int(value: Value) -> TypeGuard[int]:
     return isinstance(value, int)
 
 
-def inputs_of(message: memoryview) -> Iterator[str]:
-    """The inputs of a node."""
-    return _texts(fields_of(message), _NODE_INPUT)
+def name_field(tensor: str) -> bytes:
+    """The field in which a node names an input, and a graph one of its inputs and outputs."""
+    return bytes_field(_NODE_INPUT, tensor.encode())
 
 
 def node_field(node: Node) -> bytes:
     """The node as a field of its graph."""
-    parts = [bytes_field(_NODE_INPUT, name.encode()) for name in node.inputs]
+    parts = [name_field(name) for name in node.inputs]
     parts += [bytes_field(_NODE_OUTPUT, name.encode()) for name in node.outputs]
     parts.append(bytes_field(_NODE_OPERATOR, node.operator.encode()))
     return bytes_field(NODE, b"".join([*parts, attribute_fields(node.attributes)]))

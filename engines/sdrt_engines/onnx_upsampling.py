@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,17 +10,16 @@ import numpy as np
 from sdrt_engines.onnx_nodes import (
     GRAPH,
     NODE,
-    OUTPUT,
     Fields,
     Node,
-    inputs_of,
+    name_field,
     node_field,
     node_of,
     small_weights,
     weight_field,
 )
 from sdrt_engines.onnx_signature import onnx_message
-from sdrt_engines.protobuf import bytes_field, edited, fields_of, message_of, messages_of, text_of
+from sdrt_engines.protobuf import bytes_field, edited, fields_of, message_of, messages_of
 from sdrt_engines.tensor import Array
 from sdrt_engines.upsampling import PHASES, added_taps, pads_of
 
@@ -50,8 +48,7 @@ def convolving_first(path: Path) -> bytes | None:
     are computed in the graph, from constants alone: backends do that once, when they open it.
     """
     with onnx_message(path) as message:
-        graph = list(fields_of(message_of(message, GRAPH)))
-        sources = _sources_of_convolutions(graph)
+        sources = _sources_of_convolutions(message_of(message, GRAPH))
         if not sources:
             return None
 
@@ -71,19 +68,19 @@ def convolving_first(path: Path) -> bytes | None:
         )
 
 
-def _sources_of_convolutions(graph: Fields) -> dict[str, str]:
+def _sources_of_convolutions(graph: memoryview) -> dict[str, str]:
     """The upsampled tensors that only such a convolution reads, and what they were made from."""
-    nodes = list(messages_of(graph, NODE))
-    sources = _upsampled(graph, nodes)
+    fields = list(fields_of(graph))
+    nodes = list(messages_of(fields, NODE))
+    sources = _upsampled(fields, nodes)
     if not sources:
         return {}
-    uses = Counter(name for node in nodes for name in inputs_of(node))
-    uses.update(text_of(value, 1) for value in messages_of(graph, OUTPUT))
+    content = bytes(graph)  # with the graphs that nodes hold
     convolutions = filter(_keeps_size, _nodes(nodes, "Conv"))
     return {
         name: sources[name]
         for name in (node.inputs[0] for node in convolutions)
-        if name in sources and uses[name] == 1
+        if name in sources and content.count(name_field(name)) == 1
     }
 
 

@@ -38,7 +38,10 @@ def import_onnxruntime() -> Any:
 
 def network_for_cpu(path: Path, options: Any) -> Path | bytes:
     """The ONNX file at `path`, or its contents after graph passes; for a session with `options`."""
-    edited = convolving_first(path)
+    try:
+        edited = convolving_first(path)
+    except EngineError:  # the session will report it
+        return path
     if edited is None:
         return path
     options.add_session_config_entry(_DATA_FOLDER, str(path.parent))
