@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 4, 5
 _NAME, _INT, _TEXT, _INTS, _KIND = 1, 3, 4, 8, 20  # of an attribute
 _OF_INT, _OF_TEXT, _OF_INTS = 2, 3, 7  # kinds of attributes
 _DIM, _TYPE, _WEIGHT_NAME, _RAW = 1, 2, 8, 9
-_TYPES: Final = {1: np.dtype(np.float32), 7: np.dtype(np.int64)}
+_TYPES: Final[Mapping[Any, np.dtype[Any]]] = {1: np.dtype(np.float32), 7: np.dtype(np.int64)}
 
 Attribute: TypeAlias = int | str | tuple[int, ...]
 Fields: TypeAlias = Sequence[tuple[int, Value]]
@@ -100,7 +100,7 @@ def small_weights(graph: Fields) -> dict[str, Array]:
 
 def _array_of(tensor: Fields) -> Iterator[Array]:
     dtype = _TYPES.get(dict(tensor).get(_TYPE))
-    shape = [size for number, size in tensor if number == _DIM]
+    shape = [size for number, size in tensor if number == _DIM and _is_int(size)]
     if dtype is not None:
         for raw in messages_of(tensor, _RAW):
             yield np.frombuffer(raw, dtype).reshape(shape)

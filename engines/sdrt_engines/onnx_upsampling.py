@@ -112,7 +112,7 @@ def _nodes(nodes: Iterable[memoryview], operator: str) -> Iterator[Node]:
 
 
 def _keeps_size(convolution: Node) -> bool:
-    return _PLAIN | convolution.attributes == _SAME_SIZE and len(convolution.inputs) > 1
+    return {**_PLAIN, **convolution.attributes} == _SAME_SIZE and len(convolution.inputs) > 1
 
 
 def _convolutions(convolution: Node, source: str) -> Iterator[Node]:

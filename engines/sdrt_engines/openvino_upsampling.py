@@ -28,17 +28,16 @@ def convolve_first(model: Any, ops: Any) -> None:
     """Changes the model; `ops` are OpenVINO's functions that make nodes."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Convolution" and _follows_upsampling(node):
-            _replace(node, ops)
+            kernel = _constant(node.input_value(1))
+            if kernel is not None and kernel.shape[2:] == (3, 3):
+                _replace(node, _kernel_of_phases(kernel), ops)
 
 
 def _follows_upsampling(convolution: Any) -> bool:
-    upsampled, kernel = (convolution.input_value(place) for place in (0, 1))
-    attributes = convolution.get_attributes()
+    upsampled, attributes = convolution.input_value(0), convolution.get_attributes()
     return (
         _is_upsampling(upsampled.get_node())
         and len(upsampled.get_target_inputs()) == 1
-        and list(kernel.get_shape())[2:] == [3, 3]
-        and _constant(kernel) is not None
         and all(list(attributes[name]) == value for name, value in _SAME_SIZE.items())
     )
 
@@ -70,8 +69,7 @@ def _constant(output: Any) -> Array | None:
     return None
 
 
-def _replace(convolution: Any, ops: Any) -> None:
-    kernel = _kernel_of_phases(_constant(convolution.input_value(1)))
+def _replace(convolution: Any, kernel: Array, ops: Any) -> None:
     source = convolution.input_value(0).get_node().input_value(0)
     replaced, bias = convolution, None
     for target in convolution.output(0).get_target_inputs():

@@ -21,13 +21,14 @@ Phase: TypeAlias = tuple[int, int]  # of rows and columns
 
 PHASES: Final[tuple[Phase, ...]] = ((0, 0), (0, 1), (1, 0), (1, 1))  # as DepthToSpace orders them
 
-_ADDED: Final = np.float32([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # [phase][tap, of 3]
+# [phase][tap of two, tap of three]
+_ADDED: Final = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 
 
 def added_taps(phase: Phase) -> Array:
     """The matrix from the nine taps of a kernel to the four of its phase, (9, 4)."""
     rows, columns = (_ADDED[each] for each in phase)
-    return np.kron(rows, columns).T.copy()
+    return np.ascontiguousarray(np.kron(rows, columns).T)
 
 
 def pads_of(phase: Phase) -> tuple[int, int, int, int]:

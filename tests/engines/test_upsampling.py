@@ -34,7 +34,7 @@ SAME_SIZE: dict[str, Attribute] = {
 # A float, -0.75, which exporters write although nothing reads it.
 UNREAD = field(5, field(1, b"cubic_coeff_a") + b"\x15\x00\x00\x40\xbf" + field(20, 1))
 TO_FLOAT32 = attribute_fields({"to": 1})
-DOUBLED = np.float32([1, 1, 2, 2])
+DOUBLED = np.array([1, 1, 2, 2], np.float32)
 RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((16, 8, 3, 3)).astype(np.float16)
 BIAS = RNG.standard_normal(16).astype(np.float32)
@@ -128,7 +128,7 @@ def test_openvino_gets_no_upsampled_input(tmp_path: Path) -> None:
 
 
 OTHERS: dict[str, dict[str, object]] = {
-    "another factor": {"scales": np.float32([1, 1, 2, 3])},
+    "another factor": {"scales": np.array([1, 1, 2, 3], np.float32)},
     "interpolated": {"upsampling": {"mode": "linear"}},
     "rounded up": {"upsampling": {"nearest_mode": "ceil"}},
     "a larger border": {"convolution": {"pads": (2, 2, 2, 2)}},
