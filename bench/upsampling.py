@@ -24,7 +24,7 @@ import numpy as np
 from recording import Measurement, alone_on_the_machine, record
 
 from sdrt.bundle.folder import Bundle
-from sdrt_engines import Array, Engine, Target, backend_of, onnxruntime_cpu, openvino_cpu
+from sdrt_engines import Array, Engine, Target, backend_of, onnxruntime_library, openvino_cpu
 from sdrt_engines.backend import Source
 from sdrt_engines.operating_system import peak_memory
 from sdrt_engines.packages import installed_versions
@@ -64,14 +64,14 @@ class Case:
 @contextmanager
 def in_order(order: str) -> Iterator[None]:
     """Opens networks in the block with or without the graph pass."""
-    passes = onnxruntime_cpu.network_for_cpu, openvino_cpu.convolve_first
+    passes = onnxruntime_library.with_convolutions_first, openvino_cpu.convolve_first
     if order == "as exported":
-        onnxruntime_cpu.network_for_cpu = lambda path, options: path
+        onnxruntime_library.with_convolutions_first = lambda model: None
         openvino_cpu.convolve_first = lambda model, ops: None
     try:
         yield
     finally:
-        onnxruntime_cpu.network_for_cpu, openvino_cpu.convolve_first = passes
+        onnxruntime_library.with_convolutions_first, openvino_cpu.convolve_first = passes
 
 
 def main() -> None:

@@ -73,6 +73,7 @@ class MemoryUse:
     weights: float  # weights, once it has run
     feature_maps: float  # largest feature maps in a run
     scores: float  # largest attention matrices in a run; 0: never whole
+    fuses: bool = False  # attention: only what it cannot fuse has whole matrices
     # Weights of convolutions that are stored in half precision, at the peak of opening.
     widened: float = 0
     maps: bool = False  # the weights as stored stay mapped from their file, in addition

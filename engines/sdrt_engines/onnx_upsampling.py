@@ -1,25 +1,14 @@
-"""An ONNX file with its convolutions before the upsampling that precedes them: see `upsampling`."""
+"""ONNX files with their convolutions before the upsampling that precedes them: see `upsampling`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sdrt_engines.onnx_nodes import (
-    GRAPH,
-    NODE,
-    Fields,
-    Node,
-    name_field,
-    node_field,
-    node_of,
-    small_weights,
-    weight_field,
-)
-from sdrt_engines.onnx_signature import onnx_message
-from sdrt_engines.protobuf import bytes_field, edited, fields_of, message_of, messages_of
+from sdrt_engines.onnx_graph import GRAPH, NODE, Graph, Node
+from sdrt_engines.onnx_nodes import name_field, node_field, weight_field
+from sdrt_engines.protobuf import bytes_field, edited, message_of
 from sdrt_engines.tensor import Array
 from sdrt_engines.upsampling import PHASES, added_taps, pads_of
 
@@ -29,9 +18,13 @@ _NEAREST = {
     "nearest_mode": "floor",
 }
 _DOUBLED = [1, 1, 2, 2]
-_PLAIN = {"strides": (1, 1), "dilations": (1, 1), "group": 1}  # defaults of a convolution
-_SAME_SIZE = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), **_PLAIN}
-_WITH_SCALES = 3  # inputs of a Resize; one with a size has four
+_SAME_SIZE = {  # the values that an attribute may have, empty for its default
+    "kernel_shape": ([3, 3],),
+    "pads": ([1, 1, 1, 1],),
+    "strides": ([], [1, 1]),
+    "dilations": ([], [1, 1]),
+    "group": ([], [1]),
+}
 
 # New weights: shapes, in which 0 keeps a size, and the sums of each phase.
 _TO_ROWS, _TO_KERNEL = "upsampling.to_rows", "upsampling.to_kernel"
@@ -43,88 +36,69 @@ _WEIGHTS: Mapping[str, Array] = {
 }
 
 
-def convolving_first(path: Path) -> bytes | None:
-    """The ONNX file at `path` with such convolutions first; None if it has none. The new kernels
-    are computed in the graph, from constants alone: backends do that once, when they open it.
+def with_convolutions_first(model: memoryview) -> bytes | None:
+    """The ONNX file with such convolutions first; None if it has none. The new kernels are computed
+    in the graph, from constants alone: a session does that once, when it is made.
     """
-    with onnx_message(path) as message:
-        sources = _sources_of_convolutions(message_of(message, GRAPH))
-        if not sources:
-            return None
-
-        def node(encoded: memoryview) -> bytes:
-            found = node_of(encoded)
-            if not sources.keys().isdisjoint(found.outputs):
-                return b""
-            if sources.keys().isdisjoint(found.inputs):
-                return bytes_field(NODE, encoded)
-            new = _convolutions(found, sources[found.inputs[0]])
-            return b"".join(node_field(each) for each in new)
-
-        weights = b"".join(weight_field(name, array) for name, array in _WEIGHTS.items())
-        return edited(
-            message,
-            {GRAPH: lambda graph: bytes_field(GRAPH, edited(graph, {NODE: node}) + weights)},
-        )
-
-
-def _sources_of_convolutions(graph: memoryview) -> dict[str, str]:
-    """The upsampled tensors that only such a convolution reads, and what they were made from."""
-    fields = list(fields_of(graph))
-    nodes = list(messages_of(fields, NODE))
-    sources = _upsampled(fields, nodes)
+    message = message_of(model, GRAPH)
+    if b"Resize" not in bytes(message):
+        return None
+    sources = _sources_of_convolutions(Graph(message), bytes(message))
     if not sources:
-        return {}
-    content = bytes(graph)  # with the graphs that nodes hold
-    convolutions = filter(_keeps_size, _nodes(nodes, "Conv"))
+        return None
+
+    def node(encoded: memoryview) -> bytes:
+        found = Node.of(encoded)
+        if not sources.keys().isdisjoint(found.outputs):
+            return b""
+        if sources.keys().isdisjoint(found.inputs):
+            return bytes_field(NODE, encoded)
+        return b"".join(_convolutions(found, sources[found.input(0)]))
+
+    graph = edited(message, {NODE: node})
+    weights = b"".join(weight_field(name, array) for name, array in _WEIGHTS.items())
+    return edited(model, {GRAPH: lambda old: bytes_field(GRAPH, graph + weights)})
+
+
+def _sources_of_convolutions(graph: Graph, content: bytes) -> dict[str, str]:
+    """The upsampled tensors that only such a convolution reads, and what they were made from."""
+    convolutions = (node for node in graph.nodes if _keeps_size(node))
+    upsamplings = (graph.maker(node.input(0), "Resize") for node in convolutions)
     return {
-        name: sources[name]
-        for name in (node.inputs[0] for node in convolutions)
-        if name in sources and content.count(name_field(name)) == 1
+        node.outputs[0]: node.input(0)
+        for node in upsamplings
+        if node is not None
+        and _doubles(graph, node)
+        and content.count(name_field(node.outputs[0])) == 1  # graphs inside nodes included
     }
 
 
-def _upsampled(graph: Fields, nodes: Sequence[memoryview]) -> dict[str, str]:
-    """The results of nearest upsampling by 2, and what they were made from."""
-    resizes = [node for node in _nodes(nodes, "Resize") if len(node.inputs) == _WITH_SCALES]
-    if not resizes:
-        return {}
-    constants = small_weights(graph)
-    for node in _nodes(nodes, "Concat"):
-        if constants.keys() >= set(node.inputs):
-            constants[node.outputs[0]] = np.concatenate([constants[name] for name in node.inputs])
-    return {
-        node.outputs[0]: node.inputs[0]
-        for node in resizes
-        if _NEAREST.items() <= node.attributes.items()
-        and node.inputs[2] in constants
-        and constants[node.inputs[2]].tolist() == _DOUBLED
-    }
+def _keeps_size(node: Node) -> bool:
+    return (
+        node.operator == "Conv"
+        and node.text("auto_pad") in ("", "NOTSET")
+        and all(node.integers(name) in values for name, values in _SAME_SIZE.items())
+    )
 
 
-def _nodes(nodes: Iterable[memoryview], operator: str) -> Iterator[Node]:
-    """The nodes with this operator and one output."""
-    for encoded in nodes:
-        if operator.encode() in bytes(encoded):
-            node = node_of(encoded)
-            if node.operator == operator and node.inputs and len(node.outputs) == 1:
-                yield node
+def _doubles(graph: Graph, resize: Node) -> bool:
+    scales = graph.maker(resize.input(2), "Concat")
+    parts = [graph.constant(name) for name in (scales.inputs if scales else resize.inputs[2:3])]
+    found = [value for part in parts if part is not None for value in part.tolist()]
+    return found == _DOUBLED and all(resize.text(name) == text for name, text in _NEAREST.items())
 
 
-def _keeps_size(convolution: Node) -> bool:
-    return {**_PLAIN, **convolution.attributes} == _SAME_SIZE and len(convolution.inputs) > 1
-
-
-def _convolutions(convolution: Node, source: str) -> Iterator[Node]:
+def _convolutions(convolution: Node, source: str) -> Iterator[bytes]:
     """The nodes in its place, from the tensor `source` before upsampling."""
     _, kernel, *bias = convolution.inputs
     (output,) = convolution.outputs
     rows, parts = f"{output}.rows", [f"{output}.{row}{column}" for row, column in PHASES]
-    yield Node("Reshape", [kernel, _TO_ROWS], [rows])
+    yield node_field("Reshape", [kernel, _TO_ROWS], [rows])
     for phase, part in zip(PHASES, parts, strict=True):
-        yield Node("MatMul", [rows, _ADDED[phase]], [f"{part}.taps"])
-        yield Node("Reshape", [f"{part}.taps", _TO_KERNEL], [f"{part}.kernel"])
-        attributes = {"kernel_shape": (2, 2), "pads": pads_of(phase)}
-        yield Node("Conv", [source, f"{part}.kernel", *bias], [part], attributes)
-    yield Node("Concat", parts, [f"{output}.parts"], {"axis": 1})
-    yield Node("DepthToSpace", [f"{output}.parts"], [output], {"blocksize": 2, "mode": "DCR"})
+        taps, new_kernel = f"{part}.taps", f"{part}.kernel"
+        yield node_field("MatMul", [rows, _ADDED[phase]], [taps])
+        yield node_field("Reshape", [taps, _TO_KERNEL], [new_kernel])
+        shape = {"kernel_shape": (2, 2), "pads": pads_of(phase)}
+        yield node_field("Conv", [source, new_kernel, *bias], [part], **shape)
+    yield node_field("Concat", parts, [f"{output}.parts"], axis=1)
+    yield node_field("DepthToSpace", [f"{output}.parts"], [output], blocksize=2, mode="DCR")

@@ -19,9 +19,9 @@ from sdrt_engines.freed_memory import return_freed_memory, returning_memory
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
+    fused_network,
     import_onnxruntime,
     loaded,
-    network_for_cpu,
     onnxruntime_errors,
     terminable,
 )
@@ -34,13 +34,15 @@ def engine_from_onnx(
     *,
     name: str | None = None,
     num_threads: int | None = None,
+    fused: bool = False,
     prepared: bool = False,
 ) -> Engine:
     """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
     `name` begins error messages; the path by default. `num_threads` None leaves the choice to
-    onnxruntime: one thread per physical core that this process may use. `prepared` means that
-    `prepare_onnx` wrote the file on this machine, so nothing is left to optimise. EngineError if
+    onnxruntime: one thread per physical core that this process may use. `fused` computes attention
+    in blocks, with less memory and other rounding. `prepared` means that `prepare_onnx` wrote the
+    file on this machine, so nothing is left to optimise. EngineError if
     the file is missing, broken, or uses operators that onnxruntime does not support.
     """
     require_num_threads(num_threads)
@@ -56,7 +58,7 @@ def engine_from_onnx(
     # well as the memory of the first run.
     options.enable_mem_pattern = False
 
-    network = path if prepared else network_for_cpu(path, options)
+    network = fused_network(path, options) if fused else path
 
     def load() -> Any:
         with returning_memory():
@@ -109,6 +111,7 @@ def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
         source.graph,
         name=source.name,
         num_threads=num_threads,
+        fused=source.own_graph is None,
         prepared=source.own_graph is not None,
     )
 
@@ -121,5 +124,5 @@ CPU = Backend(
     runs="prepared graph",
     on_cpu=True,
     # It makes the weights float32, and then those of convolutions again for its kernels.
-    memory=MemoryUse(opening=1.15, weights=1.1, feature_maps=5, scores=2.1, widened=1),
+    memory=MemoryUse(opening=1.15, weights=1.1, feature_maps=5, scores=2.1, fuses=True, widened=1),
 )

@@ -16,15 +16,17 @@ from sdrt_engines.errors import (
     SdrtError,
     is_out_of_memory,
 )
+from sdrt_engines.fused_attention import fused_file
 from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible
-from sdrt_engines.onnx_upsampling import convolving_first
+from sdrt_engines.onnx_signature import onnx_message
+from sdrt_engines.onnx_upsampling import with_convolutions_first
 
 T = TypeVar("T")
 
 LOG_NOTHING = 4  # fatal: errors are raised, and the log would repeat them
 
-_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # of a network in memory
 _TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
@@ -34,18 +36,6 @@ def import_onnxruntime() -> Any:
         import onnxruntime
         from onnxruntime import InferenceSession  # noqa: F401
     return onnxruntime
-
-
-def network_for_cpu(path: Path, options: Any) -> Path | bytes:
-    """The ONNX file at `path`, or its contents after graph passes; for a session with `options`."""
-    try:
-        edited = convolving_first(path)
-    except EngineError:  # the session will report it
-        return path
-    if edited is None:
-        return path
-    options.add_session_config_entry(_DATA_FOLDER, str(path.parent))
-    return edited
 
 
 def loaded(path: Path, load: Callable[[], T]) -> T:
@@ -59,6 +49,18 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
             return load()
 
     return interruptible(translated, waits=False)
+
+
+def fused_network(path: Path, options: Any) -> Path | bytes:
+    """What a session with these options loads to run the network in the ONNX file at `path` with
+    its attention fused and its convolutions before upsampling."""
+    fused = fused_file(path)
+    with onnx_message(path) as model:
+        fused = with_convolutions_first(memoryview(fused) if fused else model) or fused
+    if fused is None:
+        return path
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
+    return fused
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from sdrt_engines.errors import EngineError
 from sdrt_engines.freed_memory import returning_memory
 from sdrt_engines.onnxruntime_library import (
     LOG_NOTHING,
+    fused_network,
     import_onnxruntime,
-    network_for_cpu,
     onnxruntime_errors,
 )
 from sdrt_engines.processor import this_processor
 
+_FUSIONS = "2"  # the version of what `fused_network` does
 _DATA_NAME = "model.onnx_data"
 _FULL = 1 << 16  # bytes; fewer are left after a write that failed for lack of room
 _IN_GRAPH = 1024  # bytes; larger tensors go to the data file
@@ -53,8 +54,8 @@ def prepare_onnx(
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
-        network = network_for_cpu(source, options)
         with onnxruntime_errors(lambda: f"{source}: cannot be prepared"), returning_memory():
+            network = fused_network(source, options)
             onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except EngineError as error:
         if free_bytes(model.parent) < _FULL:
@@ -63,9 +64,10 @@ def prepare_onnx(
 
 
 def preparer() -> dict[str, str] | None:
-    """The onnxruntime and processor that prepared files are valid for. None if the system does not
-    report what its processor can do."""
+    """The onnxruntime, the processor and the fusions that prepared files are valid for. None if the
+    system does not report what its processor can do."""
     identity = this_processor().identity
     if identity is None:
         return None
-    return {"onnxruntime": str(import_onnxruntime().__version__), "processor": identity}
+    version = str(import_onnxruntime().__version__)
+    return {"onnxruntime": version, "processor": identity, "fusions": _FUSIONS}

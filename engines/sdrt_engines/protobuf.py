@@ -4,6 +4,7 @@ https://protobuf.dev/programming-guides/encoding
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -51,6 +52,10 @@ def bytes_field(number: int, content: bytes | memoryview) -> bytes:
 
 def int_field(number: int, value: int) -> bytes:
     return _encoded(number << 3 | _VARINT) + _encoded(value)
+
+
+def float_field(number: int, value: float) -> bytes:
+    return _encoded(number << 3 | _FIXED32) + struct.pack("<f", value)
 
 
 def _encoded(value: int) -> bytes:

@@ -20,12 +20,13 @@ from sdrt.targets.engines import open_engine, open_reference
 from sdrt.targets.runnable import runnable
 from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt.verification.verdict import verify_component
-from sdrt_engines import EngineError, SdrtError, Target
+from sdrt_engines import EngineError, SdrtError, Signature, Target
 from sdrt_engines.prepared_onnx import prepare_onnx, preparer
 from sdrt_export.building import prepared_graphs
 from support.built_bundle import build_for
 from support.command import run_sdrt
 from support.damage import overwrite
+from support.onnx_writer import onnx_model
 
 pytestmark = [
     pytest.mark.build,
@@ -80,7 +81,7 @@ def test_it_gives_the_very_numbers(name: str, root: Path) -> None:
         feeds = seeded_inputs(bundle, name, latents=latents)
         with (
             open_engine(bundle, name, "cpu", num_threads=1) as prepared,
-            open_reference(bundle, name, num_threads=1) as plain,
+            open_engine(Bundle.open(DEMO_FOLDER), name, "cpu", num_threads=1) as plain,
         ):
             assert prepared.signature == plain.signature
             got = prepared.run(feeds)
@@ -145,6 +146,7 @@ def without_hashes(record: Path) -> None:
     [
         change("preparer", {"onnxruntime": "1.30.0"}),
         change("preparer", {"processor": "AMD EPYC, x86_64, 0123456789abcdef"}),
+        change("preparer", {"fusions": "0"}),
         change("onnx", {"text_encoder/model.onnx": "0" * 64}),
         lambda record: record.write_text("{"),
         lambda record: record.write_text("{}"),
@@ -257,7 +259,8 @@ def test_on_an_unknown_processor_nothing_is_prepared(
 
 def test_a_disk_that_fills_up_meanwhile_is_reported(tmp_path: Path) -> None:
     """onnxruntime reports a place in its source."""
-    (tmp_path / "model.onnx").write_bytes(b"broken")
+    unknown = onnx_model(Signature((), ()), [("Unknown", [], ["x"])])
+    (tmp_path / "model.onnx").write_bytes(unknown)
     with pytest.raises(OSError, match="No space left on device"):
         prepare_onnx(tmp_path / "model.onnx", tmp_path / "new.onnx", lambda folder: 0)
     with pytest.raises(EngineError, match="cannot be prepared"):

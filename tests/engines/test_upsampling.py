@@ -4,16 +4,17 @@ the same numbers, and no upsampled input in the graph."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdrt_engines import Array, Engine, Signature, engine_from_onnx, openvino_engine_from_onnx
-from sdrt_engines.onnx_nodes import Attribute, Node, attribute_fields, node_field, node_of
-from sdrt_engines.onnx_upsampling import convolving_first
+from sdrt_engines.onnx_nodes import Attribute, attribute_fields
+from sdrt_engines.onnx_signature import onnx_message
+from sdrt_engines.onnx_upsampling import with_convolutions_first
 from sdrt_engines.prepared_onnx import prepare_onnx
-from sdrt_engines.protobuf import message_of
 from support.onnx_writer import Node as Written
 from support.onnx_writer import field, onnx_model, spec
 from support.opening import Opener
@@ -42,7 +43,7 @@ BIAS = RNG.standard_normal(16).astype(np.float32)
 
 @pytest.fixture(
     params=[
-        pytest.param(engine_from_onnx, id="onnxruntime"),
+        pytest.param(partial(engine_from_onnx, fused=True), id="onnxruntime"),
         pytest.param(openvino_engine_from_onnx, id="openvino", marks=pytest.mark.needs("openvino")),
     ]
 )
@@ -83,7 +84,7 @@ def write(
         tuple(spec(name, "float32", "B", f"{name}.C", "H", "W") for name in outputs),
     )
     small = {"ones": scales[:2], "scales": scales[2:], "bias": BIAS}
-    model = onnx_model(signature, nodes, {"kernel.fp16": kernel}, DATA, small=small)
+    model = onnx_model(signature, nodes, {"kernel.fp16": kernel}, DATA, inside=small)
     path = folder / "model.onnx"
     path.write_bytes(model)
     (folder / DATA).write_bytes(kernel.tobytes())
@@ -170,11 +171,14 @@ def test_a_prepared_graph_gives_the_same_bits(tmp_path: Path) -> None:
     prepared.parent.mkdir()
     prepare_onnx(path, prepared)
     x = RNG.standard_normal((2, 8, 5, 6)).astype(np.float32)
-    with engine_from_onnx(path) as engine, engine_from_onnx(prepared, prepared=True) as other:
+    with (
+        engine_from_onnx(path, fused=True) as engine,
+        engine_from_onnx(prepared, prepared=True) as other,
+    ):
         np.testing.assert_array_equal(run(engine, x), run(other, x))
     assert b"Resize" not in prepared.read_bytes()
 
 
-def test_nodes_are_read_as_they_were_written() -> None:
-    node = Node("Conv", ("x", "kernel"), ("y",), SAME_SIZE | {"auto_pad": "NOTSET"})
-    assert node_of(message_of(memoryview(node_field(node)), 1)) == node
+def convolving_first(path: Path) -> bytes | None:
+    with onnx_message(path) as model:
+        return with_convolutions_first(model)

@@ -36,18 +36,18 @@ def onnx_model(
     weights: Mapping[str, Array] | None = None,
     weights_file: str | None = None,
     *,
+    inside: Mapping[str, Array] | None = None,
     extra: Sequence[bytes] = (),
-    small: Mapping[str, Array] | None = None,
 ) -> bytes:
     """An ONNX file. With `weights_file` its weights are in a file of that name next to it, except
-    those in `small`; `extra` are nodes with attributes, as written by `node`."""
+    for those `inside`; `extra` are nodes with attributes, as written by `node`."""
     graph = [field(1, each) for each in (*(node(*each) for each in nodes), *extra)]
     graph.append(field(2, b"graph"))
     offset = 0
     for name, array in (weights or {}).items():
         graph.append(field(5, weight(name, array, weights_file, offset)))
         offset += array.nbytes
-    graph += [field(5, weight(name, array, None, 0)) for name, array in (small or {}).items()]
+    graph += [field(5, weight(name, array, None, 0)) for name, array in (inside or {}).items()]
     graph += [field(11, value_info(each)) for each in signature.inputs]
     graph += [field(12, value_info(each)) for each in signature.outputs]
     return field(1, 8) + field(7, b"".join(graph)) + field(8, field(1, b"") + field(2, 17))

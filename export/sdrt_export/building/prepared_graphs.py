@@ -132,7 +132,7 @@ def _share_weights(bundle: Bundle, component: Component, draft: Path) -> None:
 def _require_same(bundle: Bundle, component: Component, network: Path, prepared: Path) -> None:
     """BuildError unless the prepared network has the same signature and the same outputs."""
     feeds = probe_inputs(bundle, component.name)
-    with engine_from_onnx(network) as engine:
+    with engine_from_onnx(network, fused=True) as engine:
         expected = engine.run(feeds)
     with engine_from_onnx(prepared, prepared=True) as engine:
         same = engine.signature == component.signature

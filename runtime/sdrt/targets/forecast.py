@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
+from pathlib import Path
 from typing import TypeAlias
 
 from sdrt.bundle.folder import Bundle
@@ -21,6 +22,7 @@ from sdrt.files.json_fields import JsonFields
 from sdrt.targets.reservations import OFF, VARIABLE
 from sdrt.targets.runnable import NETWORK_PRECISION, runnable
 from sdrt_engines import FreeMemory, MemoryUse, OutOfMemoryError, Target, backend_of
+from sdrt_engines.fused_attention import keeps_scores
 from sdrt_engines.onnx_weights import share_in_convolutions
 
 _PROCESS = 100 * 2**20  # bytes of Python, numpy and a backend's library
@@ -95,8 +97,9 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     size = 1.0 if network.precision == NETWORK_PRECISION else 0.5  # of a number
     weights = size * 4 * _num_weights(component)
     arrays = _activations(bundle, component)
+    scores = 0 if use.fuses and not _keeps_scores(network.source.graph) else use.scores
     activations = Activations(
-        use.feature_maps * size * arrays.feature_map, use.scores * size * arrays.scores
+        use.feature_maps * size * arrays.feature_map, scores * size * arrays.scores
     )
     if network.prepared and backend_of(target).on_cpu:
         return NetworkMemory(mapped=int(weights), activations=activations)
@@ -224,6 +227,13 @@ def _opening(use: MemoryUse, bundle: Bundle, component: Component) -> float:
     except SdrtError:  # it is missing or broken, which opening will report
         share = 0
     return use.opening + use.widened * share
+
+
+def _keeps_scores(graph: Path) -> bool:
+    try:
+        return keeps_scores(graph)
+    except (OSError, SdrtError):  # it is missing or broken, which opening will report
+        return False
 
 
 def _stored(component: Component) -> int:

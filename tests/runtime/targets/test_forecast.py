@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sdrt import Bundle, Forecast
+from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.families.activations import NO_ACTIVATIONS, Activations
 from sdrt.families.family import LatentSpace
 from sdrt.targets.forecast import (
@@ -22,8 +25,9 @@ from sdrt.targets.forecast import (
     network_memory,
     out_of_memory,
 )
-from sdrt_engines import BACKENDS, FreeMemory, Target, backend_of
+from sdrt_engines import BACKENDS, FreeMemory, Signature, Target, backend_of
 from sdrt_engines.onnx_weights import share_in_convolutions
+from support.onnx_writer import onnx_model, spec
 
 TEXT = Need("text_encoder", opening=30, weights=20, running=21)
 UNET = Need("unet", opening=170, weights=110, running=300)
@@ -129,6 +133,27 @@ def test_weights_of_convolutions_in_half_precision_are_held_twice_while_opening(
     assert half.opening / half.weights == pytest.approx((1.15 + share) / 1.1, rel=1e-3)
     missing = replace(unet, model="a.onnx", files=(replace(unet.files[0], path="a.onnx"),))
     assert network_memory(demo, missing, Target("cpu")).opening < half.opening
+
+
+def test_fused_attention_has_no_scores() -> None:
+    demo = Bundle.open("demo")
+    unet = demo.component("unet")
+    fused = network_memory(demo, unet, Target("cpu")).activations
+    assert (fused.feature_map > 0, fused.scores) == (True, 0)
+
+
+@pytest.mark.parametrize("operator", ["Softmax", "Relu", None])
+def test_attention_that_is_not_fused_has_scores(operator: str | None, tmp_path: Path) -> None:
+    """As in a folder of optimum; a file that is broken or missing is reported when it opens."""
+    root = Path(shutil.copytree(DEMO_FOLDER, tmp_path / "demo"))
+    demo = Bundle.open(root)
+    unet = demo.component("unet")
+    (root / unet.model).unlink()
+    if operator is not None:
+        signature = Signature((spec("x", "float32", 8),), (spec("y", "float32", 8),))
+        (root / unet.model).write_bytes(onnx_model(signature, [(operator, ["x"], ["y"])]))
+    scores = network_memory(demo, unet, Target("cpu")).activations.scores
+    assert (scores > 0) == (operator == "Softmax")
 
 
 def test_openvino_maps_the_weights_as_they_are_stored() -> None:
