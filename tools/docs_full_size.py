@@ -1,11 +1,11 @@
-"""The tables of full-size models: export, memory, decoding in tiles."""
+"""The tables of full-size models: export, single files, prompts, memory, tiles, plans of SDXL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
 from docs_reference import table
-from docs_rows import NETWORKS, all_rows, figure, newest, number, where
+from docs_rows import NETWORKS, all_rows, decibels, figure, newest, number, where
 
 EXPORTED = {**NETWORKS, "whole export": "`sdrt export`, everything"}
 
@@ -51,6 +51,39 @@ def _export_of(model: str) -> Iterator[tuple[str, ...]]:
         )
 
 
+def single_files() -> str:
+    models = dict.fromkeys(row["notes"]["model"] for row in all_rows("single_file"))
+    lines = []
+    for model in models:
+        rows = newest("single_file", model=model)
+        for name in ("folder", "single file"):
+            time, memory = rows[f"{name}, time"], rows[f"{name}, peak memory"]
+            lines.append((model, name, figure(time), figure(memory), time["notes"]["networks"]))
+    headings = ("model", "exported from", "time", "peak memory", "networks")
+    return f"{where(all_rows('single_file'))}\n\n{table(headings, lines)}"
+
+
+def prompt_encoding() -> str:
+    rows = newest("prompt_encoding")
+    prompts = [name for name in rows if f"{name}, from the cache" in rows]
+    lines = []
+    for name in prompts:
+        encoded, cached = rows[name], rows[f"{name}, from the cache"]
+        ratio = f"{encoded['notes']['ratio to plain']:.2f}"
+        lines.append((name, figure(encoded), ratio, figure(cached)))
+    headings = ("prompt", "time", "relative to the plain prompt", "time, from the cache")
+    grown, without = (
+        figure(rows[f"memory after many prompts: {name}"])
+        for name in ("the cache", "without the cache")
+    )
+    notes = rows["memory after many prompts: the cache"]["notes"]
+    memory = (
+        f"After {notes['prompts']:,} different prompts, memory has grown by {grown} (without the "
+        f"cache: {without}); the cache is limited to {number(notes['bound, MiB'])} MiB."
+    )
+    return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}\n\n{memory}"
+
+
 def tiled_decode() -> str:
     rows = newest("tiled_decode")
     lines = []
@@ -68,6 +101,32 @@ def tiled_decode() -> str:
         )
     headings = ("target", "image", "decoded", "time", "peak memory")
     return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
+
+
+def sdxl_plans() -> str:
+    rows = newest("sdxl_plans")
+    lines = []
+    for name, title in NETWORKS.items():
+        if f"{name}, plan" not in rows:
+            continue
+        time, plan = rows[f"{name}, precision and build"], rows[f"{name}, plan"]
+        memory = max(
+            (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),
+            key=lambda row: float(row["median"]),
+        )
+        notes = time["notes"]
+        lines.append(
+            (
+                title,
+                notes["precision"],
+                figure(time),
+                figure(memory),
+                figure(plan),
+                decibels(notes["psnr"]),
+            )
+        )
+    headings = ("network", "precision", "time to build", "peak memory", "plan size", "PSNR")
+    return f"{where(rows.values())}\n\n{table(headings, lines)}"
 
 
 def memory() -> str:
@@ -106,7 +165,10 @@ def loading_memory() -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "export at full size": export_at_full_size,
+    "single files": single_files,
+    "prompt encoding": prompt_encoding,
     "tiled decode": tiled_decode,
+    "sdxl plans": sdxl_plans,
     "memory": memory,
     "loading memory": loading_memory,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -30,3 +32,19 @@ def initializer(name: str, array: Array, data: BinaryIO) -> TensorProto:
     for key, value in place.items():
         proto.external_data.add(key=key, value=str(value))
     return proto
+
+
+def array_of(tensor: TensorProto, folder: Path) -> Array:
+    """The values of an initializer of an ONNX file in `folder`.
+
+    onnx's own reader refuses a data file that has a second name on the disk, as have the files of
+    `unlinked` and of bundles that were copied by hard links.
+    """
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return np.asarray(numpy_helper.to_array(tensor))
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    with (folder / place["location"]).open("rb") as data:
+        data.seek(int(place.get("offset", 0)))
+        values = data.read(math.prod(tensor.dims) * dtype.itemsize)
+    return np.frombuffer(values, dtype).reshape(tuple(tensor.dims))

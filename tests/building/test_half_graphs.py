@@ -19,6 +19,7 @@ from support.built_bundle import build_for
 from support.command import run_sdrt
 from support.damage import overwrite
 from support.half_graphs import FP16, types_of
+from support.hub_cache import hub_cache
 
 pytestmark = pytest.mark.build
 
@@ -48,6 +49,14 @@ def test_cuda_runs_it_and_other_targets_do_not(root: Path) -> None:
     assert runnable(root, component, Target("cpu")).files == component.files
     unet = bundle.component("unet")  # not built
     assert runnable(root, unet, Target("cuda")).files == unet.files
+
+
+def test_it_is_built_from_the_hubs_cache(root: Path, tmp_path: Path) -> None:
+    """onnx refuses to read files with a second name, which is how links are read."""
+    snapshot = hub_cache(DEMO_FOLDER, tmp_path / "hub")
+    (built,) = build_for("cuda", snapshot, components=(NETWORK,))
+    of_the_copy = (root / built.relative_to(snapshot)).with_name("model.onnx_data")
+    assert built.with_name("model.onnx_data").read_bytes() == of_the_copy.read_bytes()
 
 
 def test_it_is_half_and_gives_what_float32_gives(root: Path) -> None:

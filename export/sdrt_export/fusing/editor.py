@@ -13,7 +13,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from sdrt_engines import Array
-from sdrt_export.precision.typed_graph import Combined, Stored, array_of
+from sdrt_export.external_data import array_of
+from sdrt_export.precision.typed_graph import Combined, Stored
 
 DOMAIN = "com.microsoft"  # of ONNX Runtime's own operators
 

@@ -25,6 +25,7 @@ from onnx import ModelProto
 from sdrt.arrays import psnr_of
 from sdrt_engines import Array
 from sdrt_export.errors import BuildError
+from sdrt_export.external_data import array_of
 from sdrt_export.precision.float_graph import FloatGraph, NodeName, float_graph_from_model
 from sdrt_export.precision.policy import HalfType, Precision, Rules
 from sdrt_export.precision.probing import largest_of, tensors_of
@@ -32,7 +33,6 @@ from sdrt_export.precision.rounding import rounding_model
 from sdrt_export.precision.typed_graph import (
     INFINITE,
     LARGEST,
-    array_of,
     half_from_float,
     kept_by_rules,
     load_for,

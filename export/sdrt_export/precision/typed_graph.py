@@ -27,7 +27,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sdrt.bundle.optimum_folder import MODEL_NAME
 from sdrt_engines import Array
-from sdrt_export.external_data import DATA_NAME, initializer
+from sdrt_export.external_data import DATA_NAME, array_of, initializer
 from sdrt_export.precision.float_graph import (
     FLOAT,
     FloatGraph,
@@ -235,16 +235,6 @@ def write_typed(typed: TypedGraph, weights_folder: Path, folder: Path) -> Path:
     path = folder / MODEL_NAME
     path.write_bytes(typed.model.SerializeToString())
     return path
-
-
-def array_of(tensor: TensorProto, folder: Path) -> Array:
-    """The values of an initializer, from the external data file if they are there."""
-    if tensor.data_location == TensorProto.EXTERNAL:
-        inside = TensorProto()
-        inside.CopyFrom(tensor)
-        onnx.external_data_helper.load_external_data_for_tensor(inside, str(folder))
-        tensor = inside
-    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def _converted(array: Array, element: int) -> Array:
