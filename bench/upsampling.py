@@ -40,6 +40,9 @@ class Case:
     target: str
     size: int  # of the image, in pixels
 
+    def __str__(self) -> str:
+        return f"{self.component}, {self.target}, {self.size}×{self.size}"
+
     def feeds(self) -> dict[str, Array]:
         bundle = Bundle.open(self.bundle)
         side = self.size // bundle.family.latents.vae_scale_factor
@@ -113,8 +116,7 @@ def compared(case: Case, rounds: int) -> Measurement:
         **{f"peak, MiB, {order}": peak_of(case, order) // MIB for order in ORDERS},
     }
     versions = installed_versions("sdrt", "onnxruntime", "openvino", "numpy")
-    name = f"{case.component}, convolutions first"
-    return Measurement(name, "s", tuple(new for _, new in pairs), versions, notes)
+    return Measurement(str(case), "s", tuple(new for _, new in pairs), versions, notes)
 
 
 def seconds(engine: Engine, feeds: dict[str, Array]) -> float:
