@@ -4,6 +4,7 @@ the same numbers, and no upsampled input in the graph."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sdrt_engines.prepared_onnx import prepare_onnx
 from support.onnx_writer import Node as Written
 from support.onnx_writer import field, onnx_model, spec
 from support.opening import Opener
+from support.watching import calls_of
 
 DATA = "model.onnx_data"
 NEAREST: dict[str, Attribute] = {
@@ -126,6 +128,28 @@ def test_onnx_runtime_gets_no_upsampled_input(tmp_path: Path) -> None:
 @pytest.mark.needs("openvino")
 def test_openvino_gets_no_upsampled_input(tmp_path: Path) -> None:
     assert "Interpolate" not in openvino_operators(write(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("opener", "function"),
+    [
+        pytest.param(partial(engine_from_onnx, fused=True), "_convolutions", id="onnxruntime"),
+        pytest.param(
+            openvino_engine_from_onnx,
+            "_kernel_of_phases",
+            id="openvino",
+            marks=pytest.mark.needs("openvino"),
+        ),
+    ],
+)
+def test_engines_change_what_they_open(tmp_path: Path, opener: Opener, function: str) -> None:
+    path = write(tmp_path)
+    with (
+        calls_of(function) as calls,
+        ThreadPoolExecutor(1) as threads,  # a new one, whose calls are watched
+        threads.submit(opener, path, num_threads=1).result(),
+    ):
+        assert calls
 
 
 OTHERS: dict[str, dict[str, object]] = {
