@@ -52,8 +52,8 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
 
 
 def fused_network(path: Path, options: Any) -> Path | bytes:
-    """What a session with these options loads to run the network in the ONNX file at `path` with
-    its attention fused and its convolutions before upsampling."""
+    """The network in the ONNX file at `path` for a session with these options: its attention fused,
+    its convolutions before upsampling."""
     fused = fused_file(path)
     with onnx_message(path) as model:
         fused = with_convolutions_first(memoryview(fused) if fused else model) or fused
