@@ -8,7 +8,7 @@ import numpy as np
 
 from sdrt_engines.onnx_graph import GRAPH, NODE, Graph, Node
 from sdrt_engines.onnx_nodes import name_field, node_field, weight_field
-from sdrt_engines.protobuf import bytes_field, edited, message_of
+from sdrt_engines.protobuf import bytes_field, edited, fields_of, message_of, messages_of
 from sdrt_engines.tensor import Array
 from sdrt_engines.upsampling import PHASES, added_taps, pads_of
 
@@ -41,7 +41,7 @@ def with_convolutions_first(model: memoryview) -> bytes | None:
     in the graph, from constants alone: a session does that once, when it is made.
     """
     message = message_of(model, GRAPH)
-    if b"Resize" not in bytes(message):
+    if not _scales(message):
         return None
     sources = _sources_of_convolutions(Graph(message), bytes(message))
     if not sources:
@@ -58,6 +58,13 @@ def with_convolutions_first(model: memoryview) -> bytes | None:
     graph = edited(message, {NODE: node})
     weights = b"".join(weight_field(name, array) for name, array in _WEIGHTS.items())
     return edited(model, {GRAPH: lambda old: bytes_field(GRAPH, graph + weights)})
+
+
+def _scales(graph: memoryview) -> bool:
+    """True if it changes a size by factors, which a UNet does not; the other nodes are not read."""
+    nodes = messages_of(fields_of(graph), NODE)
+    resizes = (Node.of(node) for node in nodes if b"Resize" in bytes(node))
+    return any(node.operator == "Resize" and node.input(2) for node in resizes)
 
 
 def _sources_of_convolutions(graph: Graph, content: bytes) -> dict[str, str]:
