@@ -76,7 +76,8 @@ def _replace(convolution: Any, kernel: Array, ops: Any) -> None:
     for target in convolution.output(0).get_target_inputs():
         if found := _bias_of(target.get_node(), convolution):
             replaced, bias = target.get_node(), found
-    result = ops.convolution(source, ops.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])
+    weight = ops.constant(kernel, shared_memory=True)  # not copied
+    result = ops.convolution(source, weight, [1, 1], [1, 1], [1, 1], [1, 1])
     if bias is not None:
         result = ops.add(result, ops.reshape(ops.concat([bias] * 4, 0), [1, -1, 1, 1], False))
     result = ops.depth_to_space(result, "blocks_first", 2)
@@ -88,9 +89,12 @@ def _replace(convolution: Any, kernel: Array, ops: Any) -> None:
 def _kernel_of_phases(kernel: Array) -> Array:
     """The kernels of all phases, (4 out, in, 2, 2). Odd ones come first, as the place in which a
     pixel of an odd row is computed is half a step before that of an even one."""
-    rows = kernel.reshape(*kernel.shape[:2], 9).astype(np.float32)
-    phases = [rows @ added_taps(phase) for phase in reversed(PHASES)]
-    return np.concatenate(phases).reshape(-1, kernel.shape[1], 2, 2)
+    num_outputs, num_inputs = kernel.shape[:2]
+    rows = kernel.reshape(num_outputs, num_inputs, 9).astype(np.float32)
+    phases = np.empty((4, num_outputs, num_inputs, 4), np.float32)
+    for place, phase in enumerate(reversed(PHASES)):
+        np.matmul(rows, added_taps(phase), out=phases[place])
+    return phases.reshape(-1, num_inputs, 2, 2)
 
 
 def _bias_of(addition: Any, convolution: Any) -> Any:
