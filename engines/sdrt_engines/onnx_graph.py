@@ -18,7 +18,7 @@ from sdrt_engines.tensor import Array
 GRAPH = 7  # of the model
 NODE, _WEIGHT, _OUTPUT = 1, 5, 12
 INPUT, OUTPUT, OPERATOR, ATTRIBUTE, DOMAIN = 1, 2, 4, 5, 7  # of a node
-NAME, FLOAT, INT, SUBGRAPH, INTS, TYPE = 1, 2, 3, 6, 8, 20  # of an attribute
+NAME, FLOAT, INT, TEXT, SUBGRAPH, INTS, TYPE = 1, 2, 3, 4, 6, 8, 20  # of an attribute
 _TENSOR_TYPE, _TENSOR_NAME, _RAW = 2, 8, 9
 _DTYPES: Mapping[Value | None, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
 
@@ -59,6 +59,13 @@ class Node:
                     if number in (INT, INTS) and isinstance(value, int)
                 ]
         return []
+
+    def text(self, name: str) -> str:
+        """The value of an attribute that is a text; empty if missing."""
+        for attribute in self.attributes:
+            if text_of(attribute, NAME) == name:
+                return next((str(v, "utf-8") for v in messages_of(fields_of(attribute), TEXT)), "")
+        return ""
 
 
 class Graph:

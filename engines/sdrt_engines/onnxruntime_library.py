@@ -19,6 +19,8 @@ from sdrt_engines.errors import (
 from sdrt_engines.fused_attention import fused_file
 from sdrt_engines.importing import importing
 from sdrt_engines.interruptible import cancelled_by, interruptible
+from sdrt_engines.onnx_signature import onnx_message
+from sdrt_engines.onnx_upsampling import with_convolutions_first
 
 T = TypeVar("T")
 
@@ -50,9 +52,11 @@ def loaded(path: Path, load: Callable[[], T]) -> T:
 
 
 def fused_network(path: Path, options: Any) -> Path | bytes:
-    """The network in the ONNX file at `path` with its attention fused, for a session with these
-    options to load."""
+    """The network in the ONNX file at `path` for a session with these options: its attention fused,
+    its convolutions before upsampling."""
     fused = fused_file(path)
+    with onnx_message(path) as model:
+        fused = with_convolutions_first(memoryview(fused) if fused else model) or fused
     if fused is None:
         return path
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))

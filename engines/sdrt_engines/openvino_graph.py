@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from sdrt_engines.openvino_library import openvino
+from sdrt_engines.openvino_upsampling import convolve_first
 
 _DECOMPRESSION = "decompression_0"  # the key of `ov::Decompression` in a node's runtime information
 
 
 def prepare_graph(model: Any) -> None:
     """Changes a network's graph, before it is compiled."""
+    convolve_first(model)
     keep_half_weights(model)
     split_gates(model)
 
