@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def seconds_and_memory(way: Way, options: argparse.Namespace, cache: Path) -> di
     )
     found: dict[str, Any] = json.loads(done.stdout)
     ends = [end - start for end in found["ends"]]
-    later = [after - before for before, after in zip(ends[1:], ends[2:], strict=False)]
+    later = [after - before for before, after in pairwise(ends[1:])]
     return {
         "ready": found["ready"] - start,
         "first": ends[0],

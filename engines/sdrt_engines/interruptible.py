@@ -71,8 +71,12 @@ def in_background(call: Callable[[], object]) -> None:
     """
     _leave_if_ending()
     _register_end()
-    with suppress(RuntimeError):
-        _Worker().put(_Job(call))
+    job = _Job(call)
+    _running.add(job)  # at once: Python may end before it begins
+    try:
+        _Worker().put(job)
+    except RuntimeError:
+        _running.discard(job)
 
 
 @contextmanager

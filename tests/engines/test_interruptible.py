@@ -197,6 +197,15 @@ def test_nobody_waits_for_a_call_in_the_background() -> None:
     wait_until(lambda: num_running() == 0 and num_workers() <= before)
 
 
+def test_a_call_in_the_background_counts_before_it_begins() -> None:
+    """The end of Python cancels it, instead of ending while it begins."""
+    call = Blocking()
+    in_background(call)
+    assert num_running() == 1
+    call.released.set()
+    wait_until(lambda: num_running() == 0)
+
+
 def test_the_end_of_python_waits_for_a_call_in_the_background() -> None:
     """It may be inside a library, which could not return afterwards."""
     ended = run_python(

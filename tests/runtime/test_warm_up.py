@@ -136,7 +136,7 @@ def test_it_contradicts_low_memory(bundle: Bundle, capsys: pytest.CaptureFixture
     pipe = Pipeline(bundle, Resolution(Target("cpu")), low_memory=True)
     with pytest.raises(SdrtError, match="warm_up: low_memory keeps no network open"):
         pipe.warm_up()
-    assert main(["run", "demo", "a star", "--warm-up", "--low-memory"]) == 1
+    assert main(["run", "demo", "a star", "--warm-up", "--low-memory"]) == 2
     assert "--low-memory: not allowed with argument --warm-up" in capsys.readouterr().err
 
 

@@ -14,7 +14,8 @@ from sdrt.bundle.manifest import FileRecord
 from sdrt.bundle.verified_files import MAX_FILES, forget_files
 from sdrt.command_line.main import main
 from sdrt.errors import BundleError
-from sdrt.files.cache import cache_folder, VARIABLE
+from sdrt.files.cache import VARIABLE, cache_folder
+from support.backends import skip_unless_it_opens
 from support.toy_bundle import write_toy_bundle
 from support.watching import calls_of
 
@@ -159,7 +160,8 @@ def test_a_build_reads_its_sources_again(root: Path, record: FileRecord) -> None
     assert len(calls) == 1
 
 
-def test_sdrt_verify_reads_everything_again(tmp_path: Path, capsys: object) -> None:
+def test_sdrt_verify_reads_everything_again(tmp_path: Path) -> None:
+    skip_unless_it_opens("openvino")
     root = write_toy_bundle(tmp_path / "toy")
     size = ["--width", "64", "--height", "64", "--steps", "1", "-o", str(tmp_path / "a.png")]
     assert main(["run", str(root), "a star", "--target", "cpu", *size]) == 0
