@@ -209,8 +209,10 @@ def test_a_call_in_the_background_counts_before_it_begins() -> None:
 def test_the_end_of_python_waits_for_a_call_in_the_background() -> None:
     """It may be inside a library, which could not return afterwards."""
     ended = run_python(
-        "import time\n"
+        "import threading, time\n"
         "from sdrt_engines.interruptible import in_background\n"
-        "in_background(lambda: (time.sleep(0.2), print('ended')))"
+        "begun = threading.Event()\n"
+        "in_background(lambda: (begun.set(), time.sleep(0.2), print('ended')))\n"
+        "begun.wait()"
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ended\n", "")
