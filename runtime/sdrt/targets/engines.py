@@ -158,7 +158,7 @@ class Engines(Inherited):
                 del self._uploads[constant]
 
     def work_on(self, ask: Ask) -> str:
-        """What the caller of an ask waits for: `while 'unet' ran`."""
+        """The work that the caller of an ask waits for: `while 'unet' ran`."""
         for link in ask.chain:
             if link.component not in self._open:
                 return f"while '{link.component}' was loaded"
