@@ -90,11 +90,11 @@ class Pipeline(Inherited):
         or under "auto" as many as `sdrt tune` found best. `refiner` is a second bundle on the same
         target: it takes the last steps of each image, from `refiner_start` on. `text_cache` bounds
         the bytes that are kept of recent prompts, which are not encoded again; 0 keeps none. With
-        `low_memory` each request opens its networks when it needs them and closes them at once, so
-        that it takes little more memory than its largest network. Warns if
-        `sdrt tune` found the target slower than the same one in float32. Raises `BundleError`
-        for a missing or broken bundle or a refiner of other latents, `TargetError` for a target
-        that does not open or cannot use `num_threads`.
+        `low_memory` each request opens a network when it needs it and closes it after that, so that
+        it takes little more memory than its largest network. Warns if `sdrt tune` found the target
+        slower than the same one in float32. Raises `BundleError` for a missing or broken bundle or
+        a refiner of other latents, `TargetError` for a target that does not open or cannot use
+        `num_threads`.
         """
         opened = Bundle.open(bundle)
         if refiner is not None:

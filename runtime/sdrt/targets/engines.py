@@ -84,13 +84,15 @@ class Engines(Inherited):
         """Opens an engine, unless another thread does. It is kept even if its caller has stopped
         waiting, at a deadline for instance, as the next request needs it too."""
         with turn_of(self._opening[name]):
-            if name not in self._open and not self._closed:
+            engine = self._open.get(name)
+            if engine is None and not self._closed:
                 bundle, own = self.bundle.owner_of(name)
                 network = runnable(bundle.root, bundle.component(own), self.target)
-                self._keep(name, network.open(self._num_threads))
-            if self._closed:
+                engine = network.open(self._num_threads)
+                self._keep(name, engine)
+            if engine is None or self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
-            return self._open[name]
+            return engine
 
     def _keep(self, name: str, engine: Engine) -> None:
         with self._changing:
@@ -133,8 +135,7 @@ class Engines(Inherited):
         self.close_unused([name for name in others if self.memory.stage(name) != stage])
 
     def close_unused(self, names: Iterable[str]) -> None:
-        """Closes those of these networks that are open and not in use, as by a request of another
-        thread. Their memory returns to the system."""
+        """Closes those of these networks that no run uses. Their memory returns to the system."""
         with self._changing:
             closing = {
                 name: self._open[name]
