@@ -33,7 +33,7 @@ class Lifetimes:
             self.close()
             self._ahead = _Ahead(engines, list(self._groups))
             self._ahead.open_next()
-        self._ahead.require_success()
+        self._ahead.begin(ask)
         if self._last:
             engines.close_unused(self._before(ask, engines))
         answer = answer_in_parts(ask, engines)
@@ -58,6 +58,7 @@ class _Ahead:
     def __init__(self, engines: Engines, groups: list[Sequence[str]]) -> None:
         self.engines, self.ended = engines, False
         self._groups = groups if backend_of(engines.target).opens_during_runs else []
+        self._asked: set[str] = set()  # networks, which may have been closed again
         self._error: Exception | None = None
 
     def open_next(self) -> None:
@@ -65,14 +66,16 @@ class _Ahead:
             names = self._groups.pop(0)
             in_background(lambda: self._open(names))
 
-    def require_success(self) -> None:
+    def begin(self, ask: Ask) -> None:
+        """Leaves it to an ask to open its networks. Raises the error of one that did not open."""
         if self._error is not None:
             raise self._error
+        self._asked.update(link.component for link in ask.chain)
 
     def _open(self, names: Sequence[str]) -> None:
         try:
             for name in names:
-                if not self.ended and not self.engines.memory.by_stage:
+                if not (self.ended or name in self._asked or self.engines.memory.by_stage):
                     self.engines[name]
         except OutOfMemoryError:
             pass  # there may be enough when the network is needed

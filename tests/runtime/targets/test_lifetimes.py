@@ -215,6 +215,20 @@ def test_the_last_request_closes_what_it_has_used(pipe: Pipeline) -> None:
     np.testing.assert_array_equal(taken(pipe).latents, expected.latents)  # it opens them again
 
 
+def test_a_late_thread_opens_nothing_again(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Callable[[], object]] = []
+    monkeypatch.setattr(lifetimes, "in_background", calls.append)
+    stream = pipe.stream(REQUEST)
+    next(stream)
+    pipe.engines.close_unused(["unet"])
+    open_denoiser, open_decoder = calls
+    open_denoiser()
+    assert opened(pipe) == {"text_encoder"}
+    stream.close()
+    open_decoder()
+    assert opened(pipe) == {"text_encoder"}
+
+
 def test_networks_open_when_they_are_needed_where_that_disturbs_others(
     networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
