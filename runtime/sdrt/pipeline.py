@@ -224,6 +224,7 @@ class Pipeline(Inherited):
         networks = Lifetimes(job.components, job.base.networks, last=last)
 
         def run(ask: Ask) -> Answer:
+            answer = answer_in_parts if forecast.by_stage else networks.answer
             with stop.watching(lambda: self._engines.work_on(ask)):
                 return self._with_fallback(lambda engines: answer(ask, engines))
 
@@ -231,7 +232,6 @@ class Pipeline(Inherited):
         generation.clock.start()  # the caller may have waited before the first step
         stop.start()
         with self._memory_for(job.work) as forecast, closing(networks):
-            answer = answer_in_parts if forecast.by_stage else networks.answer
             if forecast.by_stage and not low_memory:
                 generation.add_note(note_on_stages(forecast))
             result = yield from run_alone(events, run)
