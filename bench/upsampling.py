@@ -67,14 +67,14 @@ class Case:
 @contextmanager
 def in_order(order: str) -> Iterator[None]:
     """Opens networks in the block with or without the graph pass."""
-    passes = onnxruntime_library.with_convolutions_first, openvino_cpu.convolve_first
+    passes = onnxruntime_library.with_convolutions_first, openvino_graph.convolve_first
     if order == "as exported":
         onnxruntime_library.with_convolutions_first = lambda model: None
-        openvino_cpu.convolve_first = lambda model, ops: None
+        openvino_graph.convolve_first = lambda model: None
     try:
         yield
     finally:
-        onnxruntime_library.with_convolutions_first, openvino_cpu.convolve_first = passes
+        onnxruntime_library.with_convolutions_first, openvino_graph.convolve_first = passes
 
 
 def main() -> None:

@@ -90,6 +90,7 @@ class Backend:
     open: Callable[[Source, Settings, int | None], Engine]
     runs: Runs
     on_cpu: bool = False  # it computes on threads of the CPU
+    opens_during_runs: bool = True  # a network may open while another one runs
     num_threads: int | None = None  # used by "auto"; None: the library's choice
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
     architectures: tuple[str, ...] = ()  # that plans can be built for

@@ -7,6 +7,7 @@ remain between those that stay, and after it was closed most would.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 _LARGE = 2**20  # bytes; with glibc's own limit, an eighth of it, a UNet opens 10 % slower
 _MOST = 2**25  # bytes: the highest limit that glibc sets itself
 
+_blocks: set[object] = set()  # in progress: networks may open at the same time
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_blocks.clear)
+
 
 @contextmanager
 def returning_memory() -> Iterator[None]:
@@ -24,12 +30,16 @@ def returning_memory() -> Iterator[None]:
     if library is None:
         yield
         return
+    block = object()
+    _blocks.add(block)
     library.mallopt(_MMAP_THRESHOLD, _LARGE)
     try:
         yield
-    finally:  # as glibc sets them itself in a program that frees large blocks
-        library.mallopt(_MMAP_THRESHOLD, _MOST)
-        library.mallopt(_TRIM_THRESHOLD, 2 * _MOST)
+    finally:
+        _blocks.discard(block)
+        if not _blocks:  # as glibc sets them itself in a program that frees large blocks
+            library.mallopt(_MMAP_THRESHOLD, _MOST)
+            library.mallopt(_TRIM_THRESHOLD, 2 * _MOST)
         library.malloc_trim(0)
 
 

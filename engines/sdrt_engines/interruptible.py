@@ -65,6 +65,20 @@ def interruptible(
     return result
 
 
+def in_background(call: Callable[[], object]) -> None:
+    """Makes the call on another thread. Nobody waits for it but the end of Python, and nobody gets
+    its result or error. It is not made if the system has no more threads.
+    """
+    _leave_if_ending()
+    _register_end()
+    job = _Job(call)
+    _running.add(job)  # at once: Python may end before it begins
+    try:
+        _Worker().put(job)
+    except RuntimeError:
+        _running.discard(job)
+
+
 @contextmanager
 def cancelled_by(cancel: Callable[[], object]) -> Iterator[None]:
     """Calls `cancel`, from another thread, if the call in the block should end early.

@@ -289,5 +289,8 @@ CUDA = Backend(
         source.graph, name=source.name, half=source.precision != "fp32"
     ),
     runs="half graph",
+    # A session that allocates memory while another one captures a graph breaks the capture, which
+    # ONNX Runtime begins for all threads of the process (`cudaStreamCaptureModeGlobal`).
+    opens_during_runs=False,
     memory=MemoryUse(opening=1, weights=1, feature_maps=4, scores=0),  # of fused attention
 )

@@ -54,7 +54,7 @@ class Job:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The networks that run, by name."""
+        """The networks that run, by name, in the order of their first asks."""
         return tuple(self.work.rows)
 
     @property
@@ -120,15 +120,17 @@ def _works(
     """The ways to run the request, in order of preference."""
     vae = _autoencoder(request, bundle, refined=refiner is not None)
     rows: dict[str, int] = {}
-    for stage in filter(None, (base, refiner)):
-        rows |= dict.fromkeys(_text_encoders(stage.family, bundle, signatures), 1)
-        rows[stage.denoiser] = request.num_images * len(stage.branches)
-    rows[vae.decoder] = 1
     if request.input_image is not None:
         rows[vae.encoder] = 1
-    nets = {names.controlnet(name): rows[base.denoiser] for name in request.controls}
+    for stage, controls in ((base, request.controls), (refiner, ())):
+        if stage is None:
+            continue
+        rows |= dict.fromkeys(_text_encoders(stage.family, bundle, signatures), 1)
+        denoisers = (*map(names.controlnet, controls), stage.denoiser)
+        rows |= dict.fromkeys(denoisers, request.num_images * len(stage.branches))
+    rows[vae.decoder] = 1
     tiled = (vae.encoder, vae.decoder) if vae.variational else ()
-    whole = Work(rows | nets, size, bundle.family.latents, vae=tiled)
+    whole = Work(rows, size, bundle.family.latents, vae=tiled)
     return works_of(request, whole, bundle)
 
 

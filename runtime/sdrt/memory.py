@@ -23,6 +23,7 @@ from sdrt_engines import (
     refusal_of,
 )
 
+BY_STAGE = "opened_by_stage"  # the code of a note
 _ROUND = 64  # pixels: sizes that are suggested are multiples of it
 
 
@@ -40,7 +41,7 @@ def note_on_stages(forecast: Forecast) -> Note:
     """The note on a request whose networks do not fit into memory together."""
     assert forecast.free is not None, "without a limit everything fits"
     return Note(
-        "opened_by_stage",
+        BY_STAGE,
         None,
         f"memory: the networks do not fit together into the {memory_text(forecast.free.size)} that "
         f"are free {forecast.free.limit}, so they were opened and closed stage by stage, in each "
@@ -122,7 +123,7 @@ def _other_target(work: Work, forecast: Forecast, engines: Engines) -> Target | 
 
 
 def _fits_on(target: Target, work: Work, engines: Engines) -> bool:
-    memory = EngineMemory(engines.bundle, target)
+    memory = EngineMemory(engines.bundle, target, low_memory=engines.low_memory)
     free = memory.free()
     if free is not None:  # these engines would be closed
         free = FreeMemory(free.size + engines.memory.size, free.limit)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, Unpack
+from typing import NoReturn, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
@@ -17,6 +16,7 @@ from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
 from sdrt.memory import (
+    BY_STAGE,
     fits_on_any,
     fitting,
     forecast_of_work,
@@ -25,38 +25,24 @@ from sdrt.memory import (
     require_fitting,
 )
 from sdrt.notes import warn_of_notes
-from sdrt.parameters_text import parameters_text
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
+from sdrt.shown_options import showing_options
 from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
+from sdrt.targets.lifetimes import Lifetimes
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.text_cache import MAX_BYTES, TextCache
-from sdrt.timings import LOADING
+from sdrt.warm_up import requests_of_sizes
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
 from sdrt_engines.forks import Inherited
 from sdrt_engines.time_limit import held
 
 T = TypeVar("T")
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _showing_options(method: Method) -> Method:
-    """Makes `help()` and notebooks show the options, which Python sees as `**options`."""
-    own = list(inspect.signature(method).parameters.values())[:-1]
-    options = [
-        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for option in inspect.signature(Request).parameters.values()
-        if option.name != "prompt"
-    ]
-    signature = inspect.signature(method).replace(parameters=[*own, *options])
-    method.__doc__ = f"{inspect.getdoc(method)}\n\nOptions:\n{parameters_text()}"
-    vars(method)["__signature__"] = signature
-    return method
 
 
 class Pipeline(Inherited):
@@ -70,12 +56,15 @@ class Pipeline(Inherited):
         resolution: Resolution,
         engines: Mapping[str, Engine] | None = None,
         text_cache: int = MAX_BYTES,
+        *,
+        low_memory: bool = False,
     ) -> None:
-        """`engines` replace the bundle's own, by component name; `text_cache` as in `open`."""
+        """`engines` replace the bundle's own, by component name; `text_cache` and `low_memory` as
+        in `open`."""
         super().__init__()
         self.bundle = bundle
         self._resolution = resolution
-        self._engines = Engines(bundle, resolution, engines)
+        self._engines = Engines(bundle, resolution, engines, low_memory=low_memory)
         self._signatures = {
             name: component.signature for name, component in bundle.components.items()
         } | {name: engine.signature for name, engine in (engines or {}).items()}
@@ -92,6 +81,7 @@ class Pipeline(Inherited):
         num_threads: int | None = None,
         refiner: str | PathLike[str] | None = None,
         text_cache: int = MAX_BYTES,
+        low_memory: bool = False,
     ) -> Pipeline:
         """Opens a bundle folder, or `"demo"`; engines are loaded when a request first needs them.
 
@@ -99,17 +89,19 @@ class Pipeline(Inherited):
         requests. `num_threads` is for targets on the CPU, which by default use every physical core,
         or under "auto" as many as `sdrt tune` found best. `refiner` is a second bundle on the same
         target: it takes the last steps of each image, from `refiner_start` on. `text_cache` bounds
-        the bytes that are kept of recent prompts, which are not encoded again; 0 keeps none. Warns
-        if `sdrt tune` found the target slower than the same one in float32. Raises `BundleError`
-        for a missing or broken bundle or a refiner of other latents, `TargetError` for a target
-        that does not open or cannot use `num_threads`.
+        the bytes that are kept of recent prompts, which are not encoded again; 0 keeps none. With
+        `low_memory` each request opens a network when it needs it and closes it after that, so that
+        it takes little more memory than its largest network. Warns if `sdrt tune` found the target
+        slower than the same one in float32. Raises `BundleError` for a missing or broken bundle or
+        a refiner of other latents, `TargetError` for a target that does not open or cannot use
+        `num_threads`.
         """
         opened = Bundle.open(bundle)
         if refiner is not None:
             opened = opened.refined_by(Bundle.open(refiner))
         resolution = resolve(opened, target, num_threads=num_threads)
         warn_if_slower(opened, resolution.target)
-        return cls(opened, resolution, text_cache=text_cache)
+        return cls(opened, resolution, text_cache=text_cache, low_memory=low_memory)
 
     @property
     def target(self) -> Target:
@@ -122,42 +114,66 @@ class Pipeline(Inherited):
         failed."""
         return self._resolution.refusals + self._resolution.failures
 
-    @_showing_options
+    @showing_options
     def __call__(
         self,
         prompt: str | Sequence[str] | Request,
         *,
         deadline: float | None = None,
+        last: bool = False,
         **options: Unpack[RequestOptions],
     ) -> Result:
         """Generates the images of a prompt, or of a request whose fields `options` replace.
 
-        Raises `DeadlineExceeded` if they are not ready after `deadline` seconds. Issues one
+        Raises `DeadlineExceeded` if they are not ready after `deadline` seconds. `last` is for a
+        pipeline that gets no further request: it closes each network after its last use. Issues one
         `NoteWarning` with the notes of the result, if it has any.
         """
-        stream = self.stream(prompt, deadline=deadline, **options)
+        stream = self.stream(prompt, deadline=deadline, last=last, **options)
         for _ in stream:
             pass
         warn_of_notes(stream.result.notes)
         return stream.result
 
-    @_showing_options
+    @showing_options
     def stream(
         self,
         prompt: str | Sequence[str] | Request,
         *,
         deadline: float | None = None,
+        last: bool = False,
         **options: Unpack[RequestOptions],
     ) -> Stream:
         """Generates images step by step; after the last step `stream.result` holds them.
 
         No network runs before the first step is taken; the seconds until `deadline` count from
         there. Break out of the loop to cancel. If "auto" changes to another target, the failed step
-        is repeated there. Does not issue the notes of the result as a warning: read
-        `stream.result.notes`.
+        is repeated there. `last` as in a call. Does not warn of the notes in `stream.result.notes`.
         """
         stop = Stop(deadline)
-        return Stream(self._steps(self.generation(request_from(prompt, options)), stop), stop)
+        generation = self.generation(request_from(prompt, options))
+        return Stream(self._steps(generation, stop, last=last), stop)
+
+    def warm_up(
+        self,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        batch: int = 1,
+        **options: Unpack[RequestOptions],
+    ) -> None:
+        """Opens every network that requests for images of these sizes need and runs it, so that the
+        first such request takes as long as the second.
+
+        `sizes` are pairs (height, width), by default the bundle's own; `batch` is the number of
+        images. `options` decide which networks run: `image`, `mask_image`, `control`, `vae`,
+        `guidance_scale`. Takes two steps for each size. Raises the errors of a call, at once.
+        """
+        if self._engines.low_memory:
+            raise SdrtError("warm_up: low_memory keeps no network open: leave out one of them")
+        requests = requests_of_sizes(sizes, batch, options, self.bundle)
+        for stream in [self.stream(request) for request in requests]:
+            for _ in stream:
+                pass
+            warn_of_notes([note for note in stream.result.notes if note.code == BY_STAGE])
 
     def resolve(self, request: Request) -> Request:
         """The request with each `None` replaced by the value in use, except `vae_tiling`, which
@@ -175,7 +191,8 @@ class Pipeline(Inherited):
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
-        job = job_from_request(request, self.bundle, self._signatures, self._require_fitting)
+        choose = partial(require_fitting, engines=self._engines, others=self._resolution.others)
+        job = job_from_request(request, self.bundle, self._signatures, choose)
         return Generation(job, self._signatures, self._tokenizer, self._answer, self._texts)
 
     @property
@@ -200,25 +217,27 @@ class Pipeline(Inherited):
     ) -> None:
         self.close()
 
-    def _steps(self, generation: Generation, stop: Stop) -> Generator[Step, None, Result]:
+    def _steps(
+        self, generation: Generation, stop: Stop, *, last: bool
+    ) -> Generator[Step, None, Result]:
+        job, low_memory = generation.job, self._engines.low_memory
+        networks = Lifetimes(job.components, job.base.networks, last=last)
+
         def run(ask: Ask) -> Answer:
-            with stop.watching(f"while '{ask.chain[-1].component}' ran"):
-                return self._answer(ask)
+            answer = answer_in_parts if forecast.by_stage else networks.answer
+            with stop.watching(lambda: self._engines.work_on(ask)):
+                return self._with_fallback(lambda engines: answer(ask, engines))
 
         events = generation.events()
         generation.clock.start()  # the caller may have waited before the first step
         stop.start()
-        with self._memory_for(generation.job.work) as forecast:
-            if forecast.by_stage:  # each ask opens its networks
+        with self._memory_for(job.work) as forecast, closing(networks):
+            if forecast.by_stage and not low_memory:
                 generation.add_note(note_on_stages(forecast))
-            else:
-                with generation.clock(LOADING), stop.watching("while its networks were loaded"):
-                    components = generation.job.components
-                    self._with_fallback(lambda engines: [engines[name] for name in components])
-            return (yield from run_alone(events, run))
-
-    def _require_fitting(self, works: Sequence[Work]) -> Work:
-        return require_fitting(works, self._engines, self._resolution.others)
+            result = yield from run_alone(events, run)
+            if low_memory:
+                self._engines.close_unused(self.bundle.components)
+            return result
 
     @contextmanager
     def _memory_for(self, work: Work) -> Iterator[Forecast]:
@@ -260,7 +279,8 @@ class Pipeline(Inherited):
             try:
                 failed.give_up()  # first: the next target may need the memory
             finally:
-                self._resolution, self._engines = resolution, Engines(self.bundle, resolution)
+                self._resolution = resolution
+                self._engines = Engines(self.bundle, resolution, low_memory=failed.low_memory)
                 self._texts = TextCache(self._texts.max_bytes)
 
     def _begin_in_child(self) -> None:

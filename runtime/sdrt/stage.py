@@ -41,6 +41,11 @@ class Stage:
     def schedule(self) -> Schedule:
         return self.steps.schedule
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The ControlNets and the denoiser, in the order in which they run."""
+        return (*(net.component for net in self.controlnets), self.denoiser)
+
 
 def stage_of(
     request: Request, settings: Settings, size: Size, bundle: Bundle, task: Task | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sdrt.errors import DeadlineExceeded, RequestCancelled
@@ -29,15 +29,15 @@ class Stop:
             self._at = time.monotonic() + self._deadline
 
     @contextmanager
-    def watching(self, work: str) -> Iterator[None]:
+    def watching(self, work: Callable[[], str]) -> Iterator[None]:
         """Ends the request before and after the block, and at its deadline also within.
 
-        Raises RequestCancelled, or DeadlineExceeded with `work` in its message.
+        Raises RequestCancelled, or DeadlineExceeded with `work()` in its message.
         """
         self.require_not_cancelled()
-        with time_limit(self._at, lambda: self._exceeded(work)):
+        with time_limit(self._at, lambda: self._exceeded(work())):
             if time.monotonic() >= self._at:
-                raise self._exceeded(work)
+                raise self._exceeded(work())
             yield
         self.require_not_cancelled()
 

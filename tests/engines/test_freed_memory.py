@@ -42,6 +42,15 @@ with returning_memory():
     print((resident_memory() - before) / 2**20)
 """
 
+AFTER_AN_INNER_BLOCK = """
+with returning_memory():
+    with returning_memory():
+        pass  # as another network that has opened meanwhile
+    for block in blocks()[::2]:
+        library.free(block)
+    print((resident_memory() - before) / 2**20)
+"""
+
 FREED_BEFORE = """
 for block in blocks()[:-1]:
     library.free(block)
@@ -59,6 +68,10 @@ def remaining(program: str) -> float:
 
 def test_blocks_between_others_return() -> None:
     assert remaining(BETWEEN_OTHERS) < NUM_BLOCKS / 2 + 16
+
+
+def test_blocks_return_until_all_networks_have_opened() -> None:
+    assert remaining(AFTER_AN_INNER_BLOCK) < NUM_BLOCKS / 2 + 16
 
 
 def test_what_was_freed_before_returns() -> None:

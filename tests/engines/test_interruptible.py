@@ -10,10 +10,17 @@ from threading import Event, Lock, current_thread, get_ident
 
 import pytest
 
-from sdrt_engines.interruptible import cancelled_by, interruptible, turn_of
+from sdrt_engines.interruptible import (
+    cancelled_by,
+    in_background,
+    interruptible,
+    num_running,
+    turn_of,
+)
 from sdrt_engines.time_limit import held, time_limit
 from support.alarms import AGAIN, SOON, AlarmError, alarms
 from support.command import run_python
+from support.waiting import wait_until
 
 WORKER = "sdrt"  # the name of its thread
 
@@ -174,10 +181,38 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), interruptible(lambda: 
     assert run_python(program).stdout == "7 8\n"
 
 
-def wait_until(condition: object) -> None:
-    """Fails if the condition does not come true."""
-    assert callable(condition)
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def test_nobody_waits_for_a_call_in_the_background() -> None:
+    call, failed, before = Blocking(), Event(), num_workers()
+
+    def fail() -> None:
+        failed.set()
+        raise LateError
+
+    in_background(call)
+    in_background(fail)
+    assert call.begun.wait(10)
+    assert failed.wait(10)
+    assert not call.ended.is_set()
+    call.released.set()
+    wait_until(lambda: num_running() == 0 and num_workers() <= before)
+
+
+def test_a_call_in_the_background_counts_before_it_begins() -> None:
+    """The end of Python cancels it, instead of ending while it begins."""
+    call = Blocking()
+    in_background(call)
+    assert num_running() == 1
+    call.released.set()
+    wait_until(lambda: num_running() == 0)
+
+
+def test_the_end_of_python_waits_for_a_call_in_the_background() -> None:
+    """It may be inside a library, which could not return afterwards."""
+    ended = run_python(
+        "import threading, time\n"
+        "from sdrt_engines.interruptible import in_background\n"
+        "begun = threading.Event()\n"
+        "in_background(lambda: (begun.set(), time.sleep(0.2), print('ended')))\n"
+        "begun.wait()"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ended\n", "")

@@ -186,7 +186,7 @@ def openvino_operators(path: Path) -> set[str]:
     from sdrt_engines.openvino_upsampling import convolve_first
 
     model = openvino.Core().read_model(path)
-    convolve_first(model, openvino.opset15)
+    convolve_first(model)
     return {node.get_type_name() for node in model.get_ops()}
 
 

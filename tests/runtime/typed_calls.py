@@ -20,7 +20,8 @@ def accepted(pipe: sdrt.Pipeline, request: sdrt.Request, image: Image) -> None:
     pipe(["a", "b"], negative_prompt=["c", "d"], timesteps=[900, 500], image=Path("in.png"))
     pipe(request, seed=9, control={"edges": sdrt.Control(image, scale=0.8), "depth": "depth.png"})
     pipe("a", prompt_2="b", negative_prompt=None, original_size=(768, 1024), aesthetic_score=7)
-    pipe("a", deadline=2.5, seed=7)
+    pipe("a", deadline=2.5, seed=7, last=True)
+    pipe.warm_up([(512, 512), (768, 512)], batch=4, vae="tiny", control={"edges": image})
     assert_type(pipe.stream("a", deadline=60, scheduler="euler_a", resize="crop"), sdrt.Stream)
 
 
@@ -29,5 +30,6 @@ def rejected(pipe: sdrt.Pipeline) -> None:
     pipe("x", num_steps=20)  # type: ignore[call-arg]
     pipe.stream("x", resize="corp")  # type: ignore[arg-type]
     pipe("x", deadline="soon")  # type: ignore[arg-type]
+    pipe.warm_up(512)  # type: ignore[arg-type]
     pipe.stream(7)  # type: ignore[arg-type]
     sdrt.Request("x", width=512.0)  # type: ignore[arg-type]

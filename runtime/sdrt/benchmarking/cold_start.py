@@ -15,10 +15,9 @@ from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.workload import SETTINGS, Workload, require_one_target
 from sdrt.errors import SdrtError
 
+COLD, WARMED = "cold start", "warmed start"  # the beginnings of the figures' names
 EVENTS = {  # of the process, with the names of their figures
-    "ready": "cold start to ready",
-    "first step": "cold start to first step",
-    "first image": "cold start to first image",
+    event: f"{COLD} to {event}" for event in ("ready", "first step", "first image")
 }
 _MEMORY = {"peak memory": "peak memory", "GPU memory": "GPU memory in use"}
 
@@ -32,14 +31,18 @@ class ColdStart:
     target: str
 
 
-def cold_start(workload: Workload) -> ColdStart:
-    """Starts Python, imports sdrt, opens the bundle and generates one image, in a new process.
+def cold_start(workload: Workload, *, warm_up: bool = False) -> ColdStart:
+    """Starts Python, imports sdrt, opens the bundle and generates one image, in a new process,
+    which is ready when it has opened the bundle or, with `warm_up`, run every network.
 
     Raises `SdrtError` with the process's message if it fails.
     """
     request = {name: getattr(workload.request, name) for name in SETTINGS}
     opening = {name: getattr(workload, name) for name in ("bundle", "target", "num_threads")}
-    events = _events({"open": opening, "request": request})
+    sizes = [(workload.request.height, workload.request.width)]
+    options = {name: request[name] for name in ("guidance_scale", "scheduler")}
+    warming = {"sizes": sizes, **options} if warm_up else None
+    events = _events({"open": opening, "request": request, "warm_up": warming})
     last = events["first image"]
     return ColdStart(
         seconds={event: events[event]["seconds"] for event in EVENTS},
@@ -50,15 +53,21 @@ def cold_start(workload: Workload) -> ColdStart:
 
 def cold_start_figures(starts: Sequence[ColdStart]) -> Iterator[Figure]:
     """The seconds and the memory of new processes, without memory that is unknown."""
-    target = starts[0].target
-    for start in starts:
-        require_one_target(target, start.target)
-    for event, name in EVENTS.items():
-        yield Figure(name, "s", tuple(start.seconds[event] for start in starts), target)
+    yield from start_figures(COLD, starts)
     for kind, name in _MEMORY.items():
         if all(kind in start.memory for start in starts):
             megabytes = tuple(start.memory[kind] / 1e6 for start in starts)
-            yield Figure(name, "MB", megabytes, target)
+            yield Figure(name, "MB", megabytes, starts[0].target)
+
+
+def start_figures(kind: str, starts: Sequence[ColdStart]) -> Iterator[Figure]:
+    """The seconds of new processes, all on one target."""
+    target = starts[0].target
+    for start in starts:
+        require_one_target(target, start.target)
+    for event in EVENTS:
+        seconds = tuple(start.seconds[event] for start in starts)
+        yield Figure(f"{kind} to {event}", "s", seconds, target)
 
 
 def _events(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A process that opens a bundle, generates one image, and reports its progress.
+"""A process that opens a bundle, perhaps warms up, generates one image, and reports its progress.
 
 Run by `cold_start`, which takes the time: each line of the output is an event as JSON, written when
 it happens. Imports count, so this file imports only what a product imports.
@@ -16,6 +16,8 @@ import sdrt
 def main(arguments: dict[str, Any]) -> None:
     """Writes the events `ready`, `first step` and `first image`; the last reports the memory."""
     with sdrt.Pipeline.open(**arguments["open"]) as pipeline:
+        if arguments["warm_up"]:
+            pipeline.warm_up(**arguments["warm_up"])
         _write("ready")
         stream = pipeline.stream(sdrt.Request(**arguments["request"]))
         for step in stream:

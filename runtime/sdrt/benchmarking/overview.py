@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from sdrt.benchmarking.cold_start import cold_start, cold_start_figures
+from sdrt.benchmarking.cold_start import WARMED, cold_start, cold_start_figures, start_figures
 from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.workload import Report, Run, Served, Workload, unreported
 from sdrt.errors import NonFiniteError
@@ -21,12 +21,17 @@ class Overview:
     runs: int = 5  # images; larger batches take fewer runs
     batches: tuple[int, ...] = (1, 2, 4)
     cold_starts: int = 1
+    warmed_starts: int = 0  # of processes that run every network before they are ready
 
     def figures(self, workload: Workload, report: Report = unreported) -> Iterator[Figure]:
         """Measures. The cold start comes first, before anything has warmed up the machine."""
         if self.cold_starts:
             report("cold start")
             yield from cold_start_figures([cold_start(workload) for _ in range(self.cold_starts)])
+        if self.warmed_starts:
+            report("warmed start")
+            starts = [cold_start(workload, warm_up=True) for _ in range(self.warmed_starts)]
+            yield from start_figures(WARMED, starts)
         with workload.open() as pipeline:
             serve = Served(pipeline, workload, num_runs=self.runs, report=report)
             serve.warm_up()

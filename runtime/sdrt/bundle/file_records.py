@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 
 from sdrt.bundle.manifest import ENGINES, FileRecord
+from sdrt.bundle.verified_files import is_remembered, remembering
 from sdrt.errors import BundleError
 from sdrt_engines import data_files_of
 from sdrt_engines.operating_system import make_read_only
@@ -32,8 +33,9 @@ def sealed_file(root: Path, path: str | PurePath) -> FileRecord:
     return record_file(root, path)
 
 
-def verify_file(root: Path, record: FileRecord) -> Path:
-    """The path of the file, after comparing it with its record.
+def verify_file(root: Path, record: FileRecord, *, hash_again: bool = False) -> Path:
+    """The path of the file, after comparing it with its record. A large file that has not changed
+    since it was hashed is not hashed again, unless `hash_again`.
 
     BundleError if it is missing or has another size or hash. A file with that hash may lie anywhere
     (a bundle in the Hub's cache consists of links); one whose hash was not recorded only has to be
@@ -47,7 +49,10 @@ def verify_file(root: Path, record: FileRecord) -> Path:
         if record.sha256 is None:
             require_in_place(root, path)
         else:
-            _compare(path, record.sha256, record.size, remedy)
+            _compare_size(path, record.size, remedy)
+            if hash_again or not is_remembered(path, record.sha256):
+                with remembering(path, record.sha256):
+                    _compare_hash(path, record.sha256, remedy)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return path
@@ -56,7 +61,7 @@ def verify_file(root: Path, record: FileRecord) -> Path:
 def verify_network(root: Path, files: Sequence[FileRecord]) -> None:
     """Verifies the files of a network. BundleError also if it reads weights from any other."""
     for record in files:
-        verify_file(root, record)
+        verify_file(root, record, hash_again=True)
     _require_recorded_data(root, files)
 
 
@@ -115,10 +120,13 @@ def _remedy(record: FileRecord) -> str:
     return "run `sdrt build` again" if built else "export it again"
 
 
-def _compare(path: Path, sha256: str, size: int, remedy: str) -> None:
-    got_size = path.stat().st_size  # immediate; hashing takes seconds
-    if got_size != size:
-        raise BundleError(f"{path}: got {got_size} bytes, expected {size}: {remedy}")
+def _compare_size(path: Path, size: int, remedy: str) -> None:
+    got = path.stat().st_size  # immediate; hashing takes seconds
+    if got != size:
+        raise BundleError(f"{path}: got {got} bytes, expected {size}: {remedy}")
+
+
+def _compare_hash(path: Path, sha256: str, remedy: str) -> None:
     got = _sha256_of(path)
     if got != sha256:
         raise BundleError(

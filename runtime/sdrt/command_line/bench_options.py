@@ -74,6 +74,13 @@ _OPTIONS = (
         {NO_SCENARIO: 1},
     ),
     _Option(
+        "--warmed-starts",
+        "N",
+        _count_or_zero,
+        "how many new processes to start that run every network before they are ready (default: 0)",
+        {NO_SCENARIO: 0},
+    ),
+    _Option(
         "--queries",
         "N",
         _count,

@@ -23,6 +23,7 @@ from sdrt.parameters import PARAMETER
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
+from sdrt.warm_up import shortened
 
 
 def run(options: argparse.Namespace) -> None:
@@ -30,14 +31,18 @@ def run(options: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(options).items() if value is not None}
     record = record_of(options.from_image, given) if options.from_image else Record()
     bundle, refiner, request = _requested(options, given, record)
-    with Pipeline.open(bundle, options.target, options.num_threads, refiner) as pipeline:
+    with Pipeline.open(
+        bundle, options.target, options.num_threads, refiner, low_memory=options.low_memory
+    ) as pipeline:
         if options.from_image:
             merged = pipeline.bundle.manifest.merged
             _print_notes_on_original(options, notes_on_merged(request, record, merged))
         resolved = pipeline.resolve(request)
         paths = _output_paths(options, resolved)
+        if options.warm_up:
+            _take(pipeline.stream(shortened(request, pipeline.bundle)), show=False)
         # not the resolved request: notes are about what was given
-        stream = pipeline.stream(request, deadline=options.deadline, seed=resolved.seed)
+        stream = pipeline.stream(request, deadline=options.deadline, last=True, seed=resolved.seed)
         num_steps = _take(stream, show=not options.quiet and sys.stderr.isatty())
         saved = _saved(stream.result, options, paths)
     if not options.quiet:

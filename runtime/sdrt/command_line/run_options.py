@@ -94,7 +94,25 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     add_target(parser, "what to run on")
     add_num_threads(parser)
+    _add_opening(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+
+
+def _add_opening(parser: argparse.ArgumentParser) -> None:
+    """Adds the options about when networks are opened and closed."""
+    opening = parser.add_mutually_exclusive_group()
+    opening.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="open each network only when the one before is closed: takes little more memory than "
+        "the largest network",
+    )
+    opening.add_argument(
+        "--warm-up",
+        action="store_true",
+        help="run every network once before the images, so that their time and --deadline do not "
+        "count loading",
+    )
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.verified_files import forget_files
 from sdrt.command_line.console import PlainConsole
 from sdrt.errors import SdrtError, UsageError
 from sdrt.targets.auto import warn_if_slower
@@ -35,6 +36,7 @@ def verify(path: str, target: str, num_threads: int | None, *, as_json: bool) ->
             "(sdrt doctor lists them)"
         )
     resolve(bundle, "cpu")  # the reference
+    forget_files(bundle.root)
     warn_if_slower(bundle, resolved)
     verdicts = [
         verify_component(bundle, component.name, resolved, num_threads=num_threads)

@@ -40,11 +40,20 @@ class _Claim:
 class EngineMemory:
     """The memory of a bundle's engines on a target. May be used from several threads.
 
-    Nothing is known of the networks in `foreign`, which are not the bundle's.
+    Nothing is known of the networks in `foreign`, which are not the bundle's. With `low_memory`
+    each request runs by stage.
     """
 
-    def __init__(self, bundle: Bundle, target: Target, foreign: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        target: Target,
+        foreign: Container[str] = (),
+        *,
+        low_memory: bool = False,
+    ) -> None:
         self._bundle, self._target, self._foreign = bundle, target, foreign
+        self.low_memory = low_memory
         self._on_cpu = backend_of(target).on_cpu
         self._reservations = IN_MEMORY if self._on_cpu else ON_GPU
         self._memories: dict[str, NetworkMemory] = {}
@@ -124,7 +133,7 @@ class EngineMemory:
         Large runs on the CPU take turns and share their memory: each keeps all cores busy. While a
         request runs by stage, all runs do.
         """
-        by_stage = self._by_stage
+        by_stage = self.by_stage
         large = self._on_cpu and max(self._sizes(ask).values()) > TAKES_TURNS
         with held(self._turn) if large or by_stage else nullcontext():
             yield by_stage
@@ -142,7 +151,8 @@ class EngineMemory:
         return stage if names.in_refiner(name) is None else names.of_refiner(stage)
 
     @property
-    def _by_stage(self) -> bool:
+    def by_stage(self) -> bool:
+        """True while a request runs by stage."""
         return any(claim.shared for claim in list(self._claims.values()))
 
     def _plans(self, runs: Sequence[NetworkRun]) -> Sequence[Plan]:
@@ -151,7 +161,7 @@ class EngineMemory:
         by_stage = [
             list(group) for _, group in groupby(in_stages, lambda run: self.stage(run.component))
         ]
-        return [by_stage] if self._by_stage else [[runs], by_stage]
+        return [by_stage] if self.low_memory or self.by_stage else [[runs], by_stage]
 
     def _sizes(self, ask: Ask) -> dict[str, int]:
         """The bytes that each network of an ask needs for its run."""

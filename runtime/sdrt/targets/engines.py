@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -38,6 +38,7 @@ from sdrt_engines import (
     shape_at,
 )
 from sdrt_engines.forks import Inherited, keep_for_ever
+from sdrt_engines.freed_memory import return_freed_memory
 from sdrt_engines.interruptible import interruptible, turn_of
 from sdrt_engines.log import log
 from sdrt_engines.recent import Recent
@@ -50,16 +51,23 @@ class Engines(Inherited):
     """Each component's engine, opened on first use, and its uploaded feeds. May be used from
     several threads. A forked process opens its own.
 
-    `engines` replace the bundle's own, by component name.
+    `engines` replace the bundle's own, by component name. With `low_memory` each request runs stage
+    by stage.
     """
 
     def __init__(
-        self, bundle: Bundle, resolution: Resolution, engines: Mapping[str, Engine] | None = None
+        self,
+        bundle: Bundle,
+        resolution: Resolution,
+        engines: Mapping[str, Engine] | None = None,
+        *,
+        low_memory: bool = False,
     ) -> None:
         super().__init__()
         self.bundle = bundle
         self.ran_on = str(resolution)  # as in `Result.engine`
-        self._target, self._num_threads = resolution.target, resolution.num_threads
+        self.low_memory = low_memory
+        self.target, self._num_threads = resolution.target, resolution.num_threads
         self._stages = {
             name: _stage(name, component) for name, component in bundle.components.items()
         }
@@ -75,14 +83,16 @@ class Engines(Inherited):
     def _loaded(self, name: str) -> Engine:
         """Opens an engine, unless another thread does. It is kept even if its caller has stopped
         waiting, at a deadline for instance, as the next request needs it too."""
-        with turn_of(self._loading):
-            if name not in self._open and not self._closed:
+        with turn_of(self._opening[name]):
+            engine = self._open.get(name)
+            if engine is None and not self._closed:
                 bundle, own = self.bundle.owner_of(name)
-                network = runnable(bundle.root, bundle.component(own), self._target)
-                self._keep(name, network.open(self._num_threads))
-            if self._closed:
+                network = runnable(bundle.root, bundle.component(own), self.target)
+                engine = network.open(self._num_threads)
+                self._keep(name, engine)
+            if engine is None or self._closed:
                 raise EngineError("this pipeline is closed: open it again to run it")
-            return self._open[name]
+            return engine
 
     def _keep(self, name: str, engine: Engine) -> None:
         with self._changing:
@@ -119,30 +129,41 @@ class Engines(Inherited):
                 self._uses.subtract(components)
 
     def _close_other_stages(self, component: str) -> None:
-        """Closes the networks that are not of this one's stage, except for those in use: a small
-        run may have begun before runs took turns."""
+        """Closes the networks that are not of this one's stage."""
         stage = self.memory.stage(component)
+        others = self._open.keys() - self._given.keys()
+        self.close_unused([name for name in others if self.memory.stage(name) != stage])
+
+    def close_unused(self, names: Iterable[str]) -> None:
+        """Closes those of these networks that no run uses. Their memory returns to the system."""
         with self._changing:
-            others = {
-                name: engine
-                for name, engine in self._open.items()
-                if name not in self._given
-                and not self._uses[name]
-                and self.memory.stage(name) != stage
+            closing = {
+                name: self._open[name]
+                for name in names
+                if name in self._open and name not in self._given and not self._uses[name]
             }
-            for name in others:
+            for name in closing:
                 del self._open[name]
                 self.memory.closed(name)
-            self._forget_feeds(others.values())
-        with ExitStack() as stack:  # which closes all, even if one fails
-            for engine in others.values():
-                stack.callback(engine.close)
+            self._forget_feeds(closing.values())
+        if closing:
+            with ExitStack() as stack:  # which closes all, even if one fails
+                for engine in closing.values():
+                    stack.callback(engine.close)
+            return_freed_memory()
 
     def _forget_feeds(self, engines: Collection[Engine]) -> None:
         self._zeros.clear()
         for constant, pinned in list(self._uploads.items()):
             if any(feed.engine in engines for feed in pinned.values()):
                 del self._uploads[constant]
+
+    def work_on(self, ask: Ask) -> str:
+        """The work that the caller of an ask waits for: `while 'unet' ran`."""
+        for link in ask.chain:
+            if link.component not in self._open:
+                return f"while '{link.component}' was loaded"
+        return f"while '{ask.chain[-1].component}' ran"
 
     def stage(self, name: str) -> str:
         """The name of a component's seconds in timings: its role."""
@@ -189,21 +210,24 @@ class Engines(Inherited):
             return
         closing.join(PATIENCE)
         if closing.is_alive():
-            log().warning("target %s is still running: its memory is not free yet", self._target)
+            log().warning("target %s is still running: its memory is not free yet", self.target)
 
     def _close_and_log(self) -> None:
         try:
             self.close()
         except EngineError as error:
-            log().warning("target %s failed when it was closed: %s", self._target, error)
+            log().warning("target %s failed when it was closed: %s", self.target, error)
 
     def _open_nothing(self) -> None:
         self._open = dict(self._given)
-        self.memory = EngineMemory(self.bundle, self._target, frozenset(self._given))
+        self.memory = EngineMemory(
+            self.bundle, self.target, frozenset(self._given), low_memory=self.low_memory
+        )
         self._uploads: WeakKeyDictionary[Constant, Mapping[str, Pinned]] = WeakKeyDictionary()
         self._zeros: Recent[Mapping[str, Pinned]] = Recent(NUM_ZEROS)
         self._uses: Counter[str] = Counter()  # runs in progress, by network
-        self._changing, self._loading = threading.RLock(), threading.Lock()
+        self._changing = threading.RLock()
+        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def _begin_in_child(self) -> None:
         keep_for_ever([*self._uploads.values()])  # on a GPU that the child cannot use

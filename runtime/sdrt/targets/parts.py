@@ -44,7 +44,7 @@ def _in_parts(ask: Ask, size: int, engines: Engines) -> Answer:
 def _answer(ask: Ask, engines: Engines) -> Answer:
     with engines.running(ask) as loading:
         answer = checked_answer(ask, engines)
-    return replace(answer, seconds={**answer.seconds, LOADING: loading})
+    return replace(answer, seconds={LOADING: loading, **answer.seconds})
 
 
 def _bytes_per_row(ask: Ask) -> int:

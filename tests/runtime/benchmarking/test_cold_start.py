@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdrt import Request
-from sdrt.benchmarking.cold_start import ColdStart, cold_start, cold_start_figures
-from sdrt.benchmarking.workload import Workload
+from sdrt import BundleError, Request
+from sdrt.benchmarking import first_image
+from sdrt.benchmarking.cold_start import (
+    WARMED,
+    ColdStart,
+    cold_start,
+    cold_start_figures,
+    start_figures,
+)
+from sdrt.benchmarking.workload import SETTINGS, Workload
 from sdrt.errors import SdrtError
 from support.toy_bundle import write_toy_bundle
 
@@ -23,6 +30,27 @@ def test_a_new_process_makes_an_image(tmp_path: Path) -> None:
     assert 0 < start.seconds["ready"] <= start.seconds["first step"] <= start.seconds["first image"]
     assert 10_000_000 < start.memory["peak memory"] < large.nbytes
     assert start.target == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "events"), [(None, ['{"event": "ready"}']), ({"sizes": [[64, 64]]}, [])]
+)
+def test_a_warmed_process_is_ready_when_its_networks_have_run(
+    warm_up: object, events: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_toy_bundle(tmp_path / "toy")
+    (root / "unet/model.onnx").unlink()  # running it is an error
+    opening = {"bundle": str(root), "target": "cpu", "num_threads": 1}
+    request = {name: getattr(REQUEST, name) for name in SETTINGS}
+    with pytest.raises(BundleError, match=r"unet/model\.onnx: this file of the bundle is missing"):
+        first_image.main({"open": opening, "request": request, "warm_up": warm_up})
+    assert capsys.readouterr().out.splitlines() == events
+
+
+def test_warmed_starts_have_names_of_their_own() -> None:
+    start = ColdStart({"ready": 2.0, "first step": 2.5, "first image": 3.0}, {}, "cpu")
+    names = [figure.name for figure in start_figures(WARMED, [start])]
+    assert names == [f"warmed start to {event}" for event in start.seconds]
 
 
 def test_what_the_process_refuses_is_said_here() -> None:

@@ -62,15 +62,17 @@ def test_a_batch_that_is_refused_says_so(unet: Function, reason: str, tmp_path: 
 def test_the_figures_of_a_bundle(tmp_path: Path) -> None:
     root = write_toy_bundle(tmp_path / "toy")
     said: list[str] = []
-    overview = Overview(runs=3, batches=(1, 2), cold_starts=0)
+    overview = Overview(runs=3, batches=(1, 2), cold_starts=0, warmed_starts=1)
     figures = list(overview.figures(Workload(str(root), "auto", REQUEST), said.append))
     assert {figure.name: len(figure.values) for figure in figures} == {
+        **{f"warmed start to {event}": 1 for event in ("ready", "first step", "first image")},
         **dict.fromkeys(("image", "loading", "text_encoder", "denoiser", "vae_decoder", "host"), 3),
         **dict.fromkeys(("denoising step", "denoising steps"), 3),
         "batch 1": 3,
         "batch 2": 2,
     }
     assert said == [
+        "warmed start",
         "warm-up 1 of 1",
         *(f"run {number} of 3" for number in (1, 2, 3)),
         *("batch 1", "batch 2"),
