@@ -24,7 +24,7 @@ import numpy as np
 from recording import Measurement, alone_on_the_machine, record
 
 from sdrt.bundle.folder import Bundle
-from sdrt_engines import Array, Engine, Target, backend_of, onnxruntime_library, openvino_cpu
+from sdrt_engines import Array, Engine, Target, backend_of, onnxruntime_library, openvino_graph
 from sdrt_engines.backend import Source
 from sdrt_engines.operating_system import peak_memory
 from sdrt_engines.packages import installed_versions
