@@ -21,6 +21,8 @@ CONTROL_COST = (  # rows of that bench, by the page's names
     "the part of it that embeds the control image",
 )
 
+ORDERS = ("as exported", "convolutions first")  # of that bench
+
 # --- starting, installing, host time
 
 
@@ -166,6 +168,23 @@ def shapes_in_turn() -> str:
     return f"{where(rows.values(), 'openvino')}\n\n{table(headings, lines)}"
 
 
+def upsampling() -> str:
+    rows = newest("upsampling")
+    lines = [
+        (
+            row["notes"]["target"],
+            f"{number(row['notes']['as exported'])} s",
+            figure(row),
+            f"{row['notes']['ratio']:.2f}",
+            *(f"{row['notes'][f'peak, MiB, {order}']:,} MiB" for order in ORDERS),
+        )
+        for row in rows.values()
+    ]
+    times = [f"time, {order}" for order in ORDERS]
+    headings = ("target", *times, "ratio", *(f"peak memory, {order}" for order in ORDERS))
+    return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
+
+
 def tuning() -> str:
     rows = newest("tuning")
     lines = [(name, figure(row), decibels(row["notes"].get("PSNR"))) for name, row in rows.items()]
@@ -181,5 +200,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "control cost": control_cost,
     "openvino": openvino,
     "shapes in turn": shapes_in_turn,
+    "upsampling": upsampling,
     "tuning": tuning,
 }
