@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from docs_reference import table
-from docs_rows import NETWORKS, all_rows, decibels, figure, newest, number, where
+from docs_rows import (
+    NETWORKS,
+    all_rows,
+    decibels,
+    figure,
+    newest,
+    number,
+    of_the_newest_run,
+    where,
+)
 
 EXPORTED = {**NETWORKS, "whole export": "`sdrt export`, everything"}
 
@@ -131,7 +140,7 @@ def sdxl_plans() -> str:
 
 def memory() -> str:
     """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
-    rows = newest("memory")
+    rows = {row["name"]: row for row in of_the_newest_run("memory")}
     lines = [
         (
             row["notes"]["target"],
