@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from types import ModuleType
 
 import pytest
@@ -132,8 +131,8 @@ def test_the_readme_counts_the_schedulers() -> None:
 def test_the_readme_s_figures_have_rows() -> None:
     long, *_ = peers("sdrt openvino:bf16", "20 steps")
     peaks = [
-        median(row["peak_mib"] for row in peers(name, "4 steps")) / 1024
-        for name in ("sdrt openvino:bf16", "sdrt cpu")
+        newest("memory")[f"{target}, 512×512, 1 image"]["median"]
+        for target in ("openvino:bf16", "cpu")
     ]
     of_sd15, of_sdxl = (
         newest("export_full_size", model=model) for model in ("Stable Diffusion 1.5", "SDXL")
@@ -144,7 +143,9 @@ def test_the_readme_s_figures_have_rows() -> None:
     text = README.read_text(encoding="utf-8")
     assert f"{long['image']:.0f} s on two CPU cores" in text
     assert f"50 steps on an H100 take {gpu:.2f} s" in text
-    assert f"CPU {peaks[0]:.1f} to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
+    assert (
+        f"CPU {peaks[0]:.1f} (bfloat16) to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
+    )
     assert f"of SDXL {export_xl:.1f} GiB" in text
 
 

@@ -16,6 +16,7 @@ from sdrt import Control
 from sdrt.targets.engines import open_engine
 from sdrt_engines import Array, DeviceArray, Engine, Feed, Pinned, resolve_target
 from sdrt_engines.onnxruntime_cuda import BoundEngine
+from sdrt_engines.onnxruntime_library import fused_network
 from sdrt_engines.shape_profiles import Profile, Range
 from support.for_cuda import FOR_CUDA
 from support.host_gpu import HostGpu
@@ -36,8 +37,9 @@ class Observed(BoundEngine):
         path = BUNDLE.root / component.model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        network = fused_network(path, options)  # as the target `cpu` runs it
         providers = ["CPUExecutionProvider"]
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        session = onnxruntime.InferenceSession(network, options, providers=providers)
         super().__init__(component.signature, name, session, "cpu")
         self.runs: list[dict[str, type]] = []
 
