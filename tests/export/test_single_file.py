@@ -43,7 +43,7 @@ def test_the_images_of_a_file(
     folder = shutil.copytree(narrow_folder("sd1"), tmp_path / "folder")
     shutil.rmtree(folder / "tokenizer")
     shutil.copytree(bundle / "tokenizer", folder / "tokenizer")
-    theirs = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    theirs = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     theirs.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(7)
     (expected,) = theirs(generator=generator, output_type="np", **REQUEST).images
