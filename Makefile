@@ -22,7 +22,10 @@
 PYTHON ?= python3
 PROMPT ?= a large red circle on a white background
 LEAN = .venv-lean-$(notdir $(PYTHON))
-BENCHES = $(filter-out bench/recording.py bench/two_trees.py bench/forecast_%.py,$(wildcard bench/*.py))
+# Without modules, a search, and programs that compare with something that must be given.
+BENCHES = $(filter-out bench/recording.py bench/checkouts.py bench/full_size_models.py \
+	bench/forecast_%.py bench/two_trees.py bench/upsampling.py bench/request_lifetime.py \
+	bench/openvino_graph.py,$(wildcard bench/*.py))
 
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	"sdrt needs Python 3.11 or newer; name one: make PYTHON=python3.12")' && $(PYTHON) -m venv

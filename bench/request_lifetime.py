@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,12 +23,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from checkouts import HERE, environment_of
 from recording import Measurement, alone_on_the_machine, record
 
 from sdrt_engines.packages import installed_versions
 
-HERE = Path(__file__).parents[1]
-ROOTS = ("runtime", "engines", "export")
 MIB = 2**20
 PROGRAM = """
 import json, sys, time
@@ -111,8 +109,7 @@ def main() -> None:
 def seconds_and_memory(way: Way, options: argparse.Namespace, cache: Path) -> dict[str, Any]:
     """The seconds from the start of a process to what it does, and its peak memory in bytes."""
     arguments = str(options.bundle.resolve()), options.target, options.steps
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(str(way.root / each) for each in ROOTS),
+    environment = environment_of(way.root) | {
         "SDRT_CACHE": str(cache if way.remembers else cache / "none" / str(time.time_ns())),
     }
     text = json.dumps([*arguments, way.opened, way.options, way.warm_up])

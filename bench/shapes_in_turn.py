@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,12 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from checkouts import HERE, commit_of, environment_of
 from recording import Measurement, alone_on_the_machine, record
 
 from sdrt_engines.packages import installed_versions
 
-HERE = Path(__file__).parents[1]
-ROOTS = ("runtime", "engines", "export")
 SIZES = (
     *((64, 128), (128, 64), (72, 112), (112, 72), (80, 104), (104, 80)),
     *((88, 96), (96, 88), (96, 80)),
@@ -96,16 +94,10 @@ def measured(target: str, name: str, other: Path | None) -> Measurement:
     return Measurement(f"{target}, {name}", "s per image", tuple(ours.rounds), versions, notes)
 
 
-def commit_of(tree: Path) -> str:
-    command = ["git", "-C", tree, "rev-parse", "--short", "HEAD"]
-    return subprocess.check_output(command, text=True).strip()
-
-
 def in_a_process(tree: Path, target: str, name: str) -> Figures:
-    paths = [str(tree.resolve() / root) for root in ROOTS]
     done = subprocess.run(
         [sys.executable, __file__, "--only", target, name],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=environment_of(tree),
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,6 @@ once.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -18,12 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from checkouts import HERE, commit_of, environment_of
 from recording import Measurement, record
 
 from sdrt_engines.packages import installed_versions
 
-HERE = Path(__file__).parents[1]
-ROOTS = ("runtime", "engines", "export")
 SCHEDULERS = ("euler", "dpmpp_2m")
 STEP = """
 import sys, time
@@ -48,27 +46,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     other = options.other.resolve()
-    commit = subprocess.check_output(
-        ["git", "-C", other, "rev-parse", "--short", "HEAD"], text=True
-    )
     steps = {f"{scheduler}, one step": step_of(scheduler) for scheduler in SCHEDULERS}
     record(
         "two_trees",
         [
-            compared(name, measure, other, commit.strip(), options.rounds)
+            compared(name, measure, other, options.rounds)
             for name, measure in {"import sdrt, over bare Python": import_time, **steps}.items()
         ],
     )
 
 
-def compared(
-    name: str, measure: Callable[[Path], float], other: Path, commit: str, rounds: int
-) -> Measurement:
+def compared(name: str, measure: Callable[[Path], float], other: Path, rounds: int) -> Measurement:
     """The milliseconds in this tree, with the ratio to the other's in the notes."""
     measure(HERE), measure(other)  # warm-up: writes bytecode
     pairs = [(measure(HERE), measure(other)) for _ in range(rounds)]
     notes = {
-        "other": commit,
+        "other": commit_of(other),
         "other's median": round(statistics.median(theirs for _, theirs in pairs), 4),
         "ratio": round(statistics.median(ours / theirs for ours, theirs in pairs), 4),
     }
@@ -93,10 +86,9 @@ def step_of(scheduler: str) -> Callable[[Path], float]:
 
 def run(root: Path, program: str, *arguments: str) -> str:
     """The output of a program that imports sdrt from `root`."""
-    paths = [*(str(root / each) for each in ROOTS), str(HERE / "bench")]
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=environment_of(root, HERE / "bench"),
         capture_output=True,
         text=True,
         check=True,

@@ -14,28 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sdrt_engines.onnx_graph import (
-    ATTRIBUTE,
-    DOMAIN,
-    FLOAT,
-    GRAPH,
-    INPUT,
-    INT,
-    NAME,
-    NODE,
-    OPERATOR,
-    OUTPUT,
-    TYPE,
-    Graph,
-    Node,
-)
+from sdrt_engines.onnx_graph import GRAPH, NODE, OPERATOR, Graph, Node
+from sdrt_engines.onnx_nodes import node_field
 from sdrt_engines.onnx_signature import onnx_message
-from sdrt_engines.protobuf import bytes_field, edited, float_field, int_field, message_of
+from sdrt_engines.protobuf import bytes_field, edited, int_field, message_of
 from sdrt_engines.regular_file import FileIdentity
 
-_DOMAIN = b"com.microsoft"
+_DOMAIN = "com.microsoft"
 _OPERATOR_SET, _SET_DOMAIN, _SET_VERSION = 8, 1, 2
-_FLOAT_TYPE, _INT_TYPE = 1, 2
 _LAST_AXES = ([-1], [3])
 _TO_HEADS, _TO_KEYS = [0, 2, 1, 3], [0, 2, 3, 1]  # (B, L, heads, d) transposed
 _WITH_BODIES = {"If", "Loop", "Scan", "SequenceMap"}  # which may take any tensor of the graph
@@ -56,7 +42,7 @@ def with_fused_attention(model: memoryview) -> bytes | None:
         return None
     nodes = iter(_needed_nodes(graph, fused))
     edits = {GRAPH: lambda old: bytes_field(GRAPH, edited(old, {NODE: lambda node: next(nodes)}))}
-    operators = bytes_field(_SET_DOMAIN, _DOMAIN) + int_field(_SET_VERSION, 1)
+    operators = bytes_field(_SET_DOMAIN, _DOMAIN.encode()) + int_field(_SET_VERSION, 1)
     return edited(model, edits) + bytes_field(_OPERATOR_SET, operators)
 
 
@@ -92,18 +78,16 @@ class _Attention:
     def inputs(self) -> tuple[str, ...]:
         return self.query, self.key, self.value
 
-    def message(self, output: str) -> bytes:
-        heads = int_field(INT, self.num_heads) + int_field(TYPE, _INT_TYPE)
-        scale = float_field(FLOAT, self.scale) + int_field(TYPE, _FLOAT_TYPE)
-        fields = [
-            *(bytes_field(INPUT, name.encode()) for name in self.inputs),
-            bytes_field(OUTPUT, output.encode()),
-            bytes_field(OPERATOR, b"MultiHeadAttention"),
-            bytes_field(ATTRIBUTE, bytes_field(NAME, b"num_heads") + heads),
-            bytes_field(ATTRIBUTE, bytes_field(NAME, b"scale") + scale),
-            bytes_field(DOMAIN, _DOMAIN),
-        ]
-        return b"".join(fields)
+    def field(self, output: str) -> bytes:
+        """The node as a field of its graph."""
+        return node_field(
+            "MultiHeadAttention",
+            self.inputs,
+            [output],
+            domain=_DOMAIN,
+            num_heads=self.num_heads,
+            scale=self.scale,
+        )
 
 
 def _needed_nodes(graph: Graph, fused: Mapping[tuple[str, ...], _Attention]) -> list[bytes]:
@@ -117,7 +101,7 @@ def _needed_nodes(graph: Graph, fused: Mapping[tuple[str, ...], _Attention]) -> 
             continue
         needed.update(attention.inputs if attention else node.inputs)
         fields.append(
-            bytes_field(NODE, attention.message(node.outputs[0]) if attention else node.message)
+            attention.field(node.outputs[0]) if attention else bytes_field(NODE, node.message)
         )
     return fields[::-1]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from sdrt_engines.protobuf import Value, fields_of, messages_of, text_of
+from sdrt_engines.protobuf import fields_of, messages_of, text_of
 from sdrt_engines.tensor import Array
 
 GRAPH = 7  # of the model
-NODE, _WEIGHT, _OUTPUT = 1, 5, 12
+NODE, WEIGHT, _OUTPUT = 1, 5, 12
 INPUT, OUTPUT, OPERATOR, ATTRIBUTE, DOMAIN = 1, 2, 4, 5, 7  # of a node
-NAME, FLOAT, INT, TEXT, SUBGRAPH, INTS, TYPE = 1, 2, 3, 4, 6, 8, 20  # of an attribute
-_TENSOR_TYPE, _TENSOR_NAME, _RAW = 2, 8, 9
-_DTYPES: Mapping[Value | None, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
+NAME, FLOAT, INT, TEXT, INTS, TYPE = 1, 2, 3, 4, 8, 20  # of an attribute
+DIM, TENSOR_TYPE, TENSOR_NAME, RAW = 1, 2, 8, 9  # of a tensor
+DTYPES: Mapping[int, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Graph:
         fields = list(fields_of(message))
         self.nodes = [Node.of(node) for node in messages_of(fields, NODE)]
         self.outputs = [text_of(output, NAME) for output in messages_of(fields, _OUTPUT)]
-        self._weights = list(messages_of(fields, _WEIGHT))
+        self._weights = list(messages_of(fields, WEIGHT))
         self._makers = {name: node for node in self.nodes for name in node.outputs}
 
     def maker(self, name: str, operator: str) -> Node | None:
@@ -87,14 +87,15 @@ class Graph:
         """The values of a constant of int64 or float32 that is in the ONNX file itself; None if the
         tensor is something else."""
         fields = dict(fields_of(self._constants.get(name, memoryview(b""))))
-        dtype, raw = _DTYPES.get(fields.get(_TENSOR_TYPE)), fields.get(_RAW)
+        element, raw = fields.get(TENSOR_TYPE), fields.get(RAW)
+        dtype = DTYPES.get(element) if isinstance(element, int) else None
         if dtype is None or not isinstance(raw, memoryview) or len(raw) % dtype.itemsize:
             return None
         return np.frombuffer(raw, dtype)
 
     @cached_property
     def _constants(self) -> dict[str, memoryview]:
-        return {text_of(tensor, _TENSOR_NAME): tensor for tensor in self._weights}
+        return {text_of(tensor, TENSOR_NAME): tensor for tensor in self._weights}
 
 
 def _signed(value: int) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
-
-import numpy as np
+from typing import Final, TypeAlias
 
 from sdrt_engines.onnx_graph import (
     ATTRIBUTE,
+    DIM,
+    DOMAIN,
+    DTYPES,
+    FLOAT,
     INPUT,
     INT,
     INTS,
@@ -16,28 +18,37 @@ from sdrt_engines.onnx_graph import (
     NODE,
     OPERATOR,
     OUTPUT,
+    RAW,
+    TENSOR_NAME,
+    TENSOR_TYPE,
     TEXT,
     TYPE,
+    WEIGHT,
 )
-from sdrt_engines.protobuf import bytes_field, int_field
+from sdrt_engines.protobuf import bytes_field, float_field, int_field
 from sdrt_engines.tensor import Array
 
-_OF_INT, _OF_TEXT, _OF_INTS = 2, 3, 7  # types of attributes
-_WEIGHT = 5  # of a graph
-_DIM, _ELEMENT, _WEIGHT_NAME, _RAW = 1, 2, 8, 9
-_ELEMENTS: Final[Mapping[np.dtype[Any], int]] = {np.dtype("<f4"): 1, np.dtype("<i8"): 7}
+_OF_FLOAT, _OF_INT, _OF_TEXT, _OF_INTS = 1, 2, 3, 7  # types of attributes
+_ELEMENTS: Final = {dtype: number for number, dtype in DTYPES.items()}
 
-Attribute: TypeAlias = int | str | Sequence[int]
+Attribute: TypeAlias = float | int | str | Sequence[int]
 
 
 def node_field(
-    operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Attribute
+    operator: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    domain: str = "",
+    **attributes: Attribute,
 ) -> bytes:
-    """A node as a field of its graph."""
+    """A node as a field of its graph; `domain` is that of an operator which is not ONNX's own."""
     parts = [name_field(name) for name in inputs]
     parts += [bytes_field(OUTPUT, name.encode()) for name in outputs]
-    parts.append(bytes_field(OPERATOR, operator.encode()))
-    return bytes_field(NODE, b"".join([*parts, attribute_fields(attributes)]))
+    parts += [bytes_field(OPERATOR, operator.encode()), attribute_fields(attributes)]
+    if domain:
+        parts.append(bytes_field(DOMAIN, domain.encode()))
+    return bytes_field(NODE, b"".join(parts))
 
 
 def name_field(tensor: str) -> bytes:
@@ -54,6 +65,8 @@ def attribute_fields(attributes: Mapping[str, Attribute]) -> bytes:
 def _value(value: Attribute) -> bytes:
     if isinstance(value, int):
         return int_field(INT, value) + int_field(TYPE, _OF_INT)
+    if isinstance(value, float):
+        return float_field(FLOAT, value) + int_field(TYPE, _OF_FLOAT)
     if isinstance(value, str):
         return bytes_field(TEXT, value.encode()) + int_field(TYPE, _OF_TEXT)
     return b"".join(int_field(INTS, each) for each in value) + int_field(TYPE, _OF_INTS)
@@ -61,6 +74,7 @@ def _value(value: Attribute) -> bytes:
 
 def weight_field(name: str, array: Array) -> bytes:
     """A weight that is stored in its graph, as a field of it."""
-    parts = [int_field(_DIM, size) for size in array.shape]
-    parts += [int_field(_ELEMENT, _ELEMENTS[array.dtype]), bytes_field(_WEIGHT_NAME, name.encode())]
-    return bytes_field(_WEIGHT, b"".join([*parts, bytes_field(_RAW, array.tobytes())]))
+    parts = [int_field(DIM, size) for size in array.shape]
+    parts += [int_field(TENSOR_TYPE, _ELEMENTS[array.dtype])]
+    parts += [bytes_field(TENSOR_NAME, name.encode()), bytes_field(RAW, array.tobytes())]
+    return bytes_field(WEIGHT, b"".join(parts))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_engines_change_what_they_open(tmp_path: Path, opener: Opener, function:
         assert calls
 
 
-OTHERS: dict[str, dict[str, object]] = {
+OTHERS: dict[str, dict[str, Any]] = {
     "another factor": {"scales": np.array([1, 1, 2, 3], np.float32)},
     "interpolated": {"upsampling": {"mode": "linear"}},
     "rounded up": {"upsampling": {"nearest_mode": "ceil"}},
@@ -169,13 +170,13 @@ OTHERS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_other_networks_stay_as_they_are(tmp_path: Path, other: str) -> None:
-    assert convolving_first(write(tmp_path, **OTHERS[other])) is None  # type: ignore[arg-type]
+    assert convolving_first(write(tmp_path, **OTHERS[other])) is None
 
 
 @pytest.mark.needs("openvino")
 @pytest.mark.parametrize("other", OTHERS)
 def test_other_networks_stay_as_they_are_in_openvino(tmp_path: Path, other: str) -> None:
-    path = write(tmp_path, **OTHERS[other])  # type: ignore[arg-type]
+    path = write(tmp_path, **OTHERS[other])
     assert "Interpolate" in openvino_operators(path)
 
 
