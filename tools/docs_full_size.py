@@ -1,4 +1,4 @@
-"""The tables of full-size models: export, single files, prompts, memory, tiles, plans of SDXL."""
+"""The tables of full-size models: export, single files, prompts, memory, tiles."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from docs_reference import table
 from docs_rows import (
     NETWORKS,
     all_rows,
-    decibels,
     figure,
     newest,
     number,
-    of_the_newest_run,
+    of_the_last_run,
     where,
 )
 
@@ -112,35 +111,9 @@ def tiled_decode() -> str:
     return f"{where(rows.values(), 'onnxruntime')}\n\n{table(headings, lines)}"
 
 
-def sdxl_plans() -> str:
-    rows = newest("sdxl_plans")
-    lines = []
-    for name, title in NETWORKS.items():
-        if f"{name}, plan" not in rows:
-            continue
-        time, plan = rows[f"{name}, precision and build"], rows[f"{name}, plan"]
-        memory = max(
-            (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),
-            key=lambda row: float(row["median"]),
-        )
-        notes = time["notes"]
-        lines.append(
-            (
-                title,
-                notes["precision"],
-                figure(time),
-                figure(memory),
-                figure(plan),
-                decibels(notes["psnr"]),
-            )
-        )
-    headings = ("network", "precision", "time to build", "peak memory", "plan size", "PSNR")
-    return f"{where(rows.values())}\n\n{table(headings, lines)}"
-
-
 def memory() -> str:
     """Every case of the newest run, with the ratio of forecast and peak or the refusal."""
-    rows = {row["name"]: row for row in of_the_newest_run("memory")}
+    rows = {row["name"]: row for row in of_the_last_run("memory")}
     lines = [
         (
             row["notes"]["target"],
@@ -177,7 +150,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "single files": single_files,
     "prompt encoding": prompt_encoding,
     "tiled decode": tiled_decode,
-    "sdxl plans": sdxl_plans,
     "memory": memory,
     "loading memory": loading_memory,
 }

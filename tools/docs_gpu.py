@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from docs_reference import table
 from docs_rows import NETWORKS, all_rows, decibels, figure, newest, number, where
 
 
-def plans_at_full_size() -> str:
-    rows = newest("build_full_size")
+def plans_of(bench: str) -> str:
+    rows = newest(bench)
     lines = []
     for name, title in NETWORKS.items():
         if f"{name}, plan" not in rows:
@@ -19,10 +20,12 @@ def plans_at_full_size() -> str:
             (rows[f"{name}, {part}, peak memory"] for part in ("precision", "build")),
             key=lambda row: float(row["median"]),
         )
-        psnr = decibels(time["notes"]["psnr"])
-        lines.append((title, figure(time), figure(memory), figure(plan), psnr))
+        notes = time["notes"]
+        figures = figure(time), figure(memory), figure(plan)
+        lines.append((title, notes["precision"], *figures, decibels(notes["psnr"])))
     headings = (
         "network",
+        "precision",
         "time to choose precisions and build",
         "peak memory",
         "plan size",
@@ -90,7 +93,8 @@ def gpu_precision() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    "plans at full size": plans_at_full_size,
+    "plans at full size": partial(plans_of, "build_full_size"),
+    "sdxl plans": partial(plans_of, "sdxl_plans"),
     "gpu speed": gpu_speed,
     "gpu rows": gpu_rows,
     "gpu precision": gpu_precision,

@@ -65,12 +65,7 @@ def where(rows: Iterable[Row], *packages: str) -> str:
 
 
 def of_the_last_run(bench: str) -> Sequence[Row]:
-    rows = all_rows(bench)
-    return [row for row in rows if row["date"] == rows[-1]["date"]]
-
-
-def of_the_newest_run(bench: str) -> Sequence[Row]:
-    """Rows that a program recorded one by one: the last ones, with no hour between two of them."""
+    """The last rows of a bench, with no hour between two of them."""
     rows = all_rows(bench)
     times = [datetime.fromisoformat(row["date"]) for row in rows]
     starts = [i for i in range(1, len(rows)) if times[i] - times[i - 1] > timedelta(hours=1)]

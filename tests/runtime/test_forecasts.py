@@ -29,7 +29,6 @@ from support.function_networks import (
     predict_controlled,
 )
 from support.images import mask, sample_image
-from support.toy_bundle import write_toy_bundle
 
 IMAGE, MASK = sample_image(64, 48), mask(64, 48, (16, 8, 40, 32))
 SIZE: dict[str, Any] = {"width": 64, "height": 48, "seed": 3}
@@ -44,11 +43,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "edited prompts": {"prompt": [f"{CIRCLE}[: blue:6]", STAR], "prompt_syntax": "a1111", **SIZE},
     "long prompts": {"prompt": ["red " * 100, STAR], "prompt_syntax": "a1111", **SIZE},
 }
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"))
 
 
 @pytest.fixture

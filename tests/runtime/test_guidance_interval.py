@@ -23,15 +23,9 @@ from support.function_networks import (
     predict_controlled,
 )
 from support.images import sample_image
-from support.toy_bundle import write_toy_bundle
 
 IMAGE = sample_image(64, 48)
 SHORT: dict[str, Any] = {"num_inference_steps": 10, "seed": 0, "width": 64, "height": 48}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"))
 
 
 @pytest.fixture

@@ -39,11 +39,6 @@ A1111: dict[str, Any] = {"prompt_syntax": "a1111", **SHORT}
 LONG = "red " * 100
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "bundle"))
-
-
 @pytest.fixture
 def networks() -> Networks:
     return Networks(
