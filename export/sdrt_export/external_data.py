@@ -35,16 +35,28 @@ def initializer(name: str, array: Array, data: BinaryIO) -> TensorProto:
 
 
 def array_of(tensor: TensorProto, folder: Path) -> Array:
-    """The values of an initializer of an ONNX file in `folder`.
+    """The values of an initializer of an ONNX file in `folder`."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return np.asarray(numpy_helper.to_array(tensor))
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    with opened_at(tensor, folder) as data:
+        values = data.read(num_bytes(tensor))
+    return np.frombuffer(values, dtype).reshape(tuple(tensor.dims))
+
+
+def opened_at(tensor: TensorProto, folder: Path) -> BinaryIO:
+    """The data file of an ONNX file in `folder`, where the values of the tensor begin.
 
     onnx's own reader refuses a data file that has a second name on the disk, as have the files of
     `unlinked` and of bundles that were copied by hard links.
     """
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return np.asarray(numpy_helper.to_array(tensor))
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    with (folder / place["location"]).open("rb") as data:
-        data.seek(int(place.get("offset", 0)))
-        values = data.read(math.prod(tensor.dims) * dtype.itemsize)
-    return np.frombuffer(values, dtype).reshape(tuple(tensor.dims))
+    place: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
+    data = (folder / place["location"]).open("rb")
+    data.seek(int(place.get("offset", 0)))
+    return data
+
+
+def num_bytes(tensor: TensorProto) -> int:
+    """The bytes of its values."""
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return math.prod(map(int, tensor.dims)) * dtype.itemsize

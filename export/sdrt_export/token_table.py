@@ -16,7 +16,7 @@ from sdrt import tensor_names as names
 from sdrt.adapters.number_types import Array
 from sdrt_export.checkpoints.new_tokens import NewTokens
 from sdrt_export.errors import ExportError
-from sdrt_export.external_data import DATA_NAME, PAGE, initializer
+from sdrt_export.external_data import DATA_NAME, PAGE, initializer, num_bytes, opened_at
 
 _CHUNK = 1 << 22  # bytes
 _SAME_IDS = ("Cast", "Identity", "Reshape", "Unsqueeze")  # give the ids that they take
@@ -148,14 +148,12 @@ def _with_rows(table: Array, tokens: NewTokens) -> Array:
 
 def _pieces(tensor: TensorProto, folder: Path) -> Iterator[bytes]:
     """The bytes of a tensor outside of the ONNX file."""
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    left = int(place["length"])
-    with (folder / place["location"]).open("rb") as file:
-        file.seek(int(place.get("offset", 0)))
+    left = num_bytes(tensor)
+    with opened_at(tensor, folder) as file:
         while left:
             piece = file.read(min(left, _CHUNK))
             if not piece:
-                raise ExportError(f"'{folder / place['location']}' is truncated: export it again")
+                raise ExportError(f"'{file.name}' is truncated: export it again")
             left -= len(piece)
             yield piece
 
