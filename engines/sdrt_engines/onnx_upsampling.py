@@ -105,7 +105,7 @@ def _convolutions(convolution: Node, source: str) -> Iterator[bytes]:
         taps, new_kernel = f"{part}.taps", f"{part}.kernel"
         yield node_field("MatMul", [rows, _ADDED[phase]], [taps])
         yield node_field("Reshape", [taps, _TO_KERNEL], [new_kernel])
-        shape = {"kernel_shape": (2, 2), "pads": pads_of(phase)}
-        yield node_field("Conv", [source, new_kernel, *bias], [part], **shape)
+        inputs, pads = [source, new_kernel, *bias], pads_of(phase)
+        yield node_field("Conv", inputs, [part], kernel_shape=(2, 2), pads=pads)
     yield node_field("Concat", parts, [f"{output}.parts"], axis=1)
     yield node_field("DepthToSpace", [f"{output}.parts"], [output], blocksize=2, mode="DCR")
