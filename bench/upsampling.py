@@ -47,13 +47,14 @@ class Case:
         bundle = Bundle.open(self.bundle)
         side = self.size // bundle.family.latents.vae_scale_factor
         random = np.random.default_rng(0)
-        sizes = {"batch": 1, "height": side, "width": side}
-        inputs = bundle.component(self.component).signature.inputs
+        component = bundle.component(self.component)
+        rows = 2 if component.role == "denoiser" else 1
+        sizes = {"batch": rows, "height": side, "width": side, "sequence": 77}
         return {
             spec.name: random.standard_normal(
                 [sizes.get(dim, dim) for dim in spec.shape], np.float32
             )
-            for spec in inputs
+            for spec in component.signature.inputs
         }
 
     def open(self, order: str) -> Engine:
@@ -80,7 +81,7 @@ def in_order(order: str) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--components", nargs="+", default=["vae_decoder"])
+    parser.add_argument("--components", nargs="+", default=["vae_decoder", "unet"])
     parser.add_argument("--targets", nargs="+", default=["cpu", "openvino", "openvino:bf16"])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)

@@ -172,16 +172,23 @@ def upsampling() -> str:
     rows = newest("upsampling")
     lines = [
         (
+            name.split(",")[0],
             row["notes"]["target"],
             f"{number(row['notes']['as exported'])} s",
             figure(row),
             f"{row['notes']['ratio']:.2f}",
             *(f"{row['notes'][f'peak, MiB, {order}']:,} MiB" for order in ORDERS),
         )
-        for row in rows.values()
+        for name, row in rows.items()
     ]
     times = [f"time, {order}" for order in ORDERS]
-    headings = ("target", *times, "ratio", *(f"peak memory, {order}" for order in ORDERS))
+    headings = (
+        "network",
+        "target",
+        *times,
+        "ratio",
+        *(f"peak memory, {order}" for order in ORDERS),
+    )
     return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
 
 

@@ -83,6 +83,10 @@ class Graph:
         node = self._makers.get(name)
         return node if node is not None and node.operator == operator else None
 
+    def users(self, name: str) -> list[Node]:
+        """The nodes that take a tensor."""
+        return [node for node in self.nodes if name in node.inputs]
+
     def constant(self, name: str) -> Array | None:
         """The values of a constant of int64 or float32 that is in the ONNX file itself; None if the
         tensor is something else."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from sdrt_engines.onnx_graph import (
     ATTRIBUTE,
     DIM,
@@ -49,6 +51,33 @@ def node_field(
     if domain:
         parts.append(bytes_field(DOMAIN, domain.encode()))
     return bytes_field(NODE, b"".join(parts))
+
+
+class Nodes:
+    """New nodes and small weights of a graph, as fields of it; their names begin alike."""
+
+    def __init__(self, prefix: str) -> None:
+        self.fields: list[bytes] = []
+        self._prefix = prefix
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Attribute) -> str:
+        """Adds a node, and returns the name of its result."""
+        output = output or self._new_name()
+        self.fields.append(node_field(operator, inputs, [output], **attributes))
+        return output
+
+    def weight(self, array: Array) -> str:
+        """Adds a weight, and returns its name."""
+        name = self._new_name()
+        self.fields.append(weight_field(name, array))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Adds a weight of int64, (number of values,), and returns its name."""
+        return self.weight(np.array(values, np.int64))
+
+    def _new_name(self) -> str:
+        return f"{self._prefix}.{len(self.fields)}"
 
 
 def name_field(tensor: str) -> bytes:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from sdrt_engines.onnx_graph import GRAPH, NODE, Graph, Node
-from sdrt_engines.onnx_nodes import name_field, node_field, weight_field
+from sdrt_engines.onnx_nodes import Nodes, name_field
+from sdrt_engines.onnx_products import by_products
 from sdrt_engines.protobuf import bytes_field, edited, fields_of, message_of, messages_of
-from sdrt_engines.tensor import Array
 from sdrt_engines.upsampling import PHASES, added_taps, pads_of
 
 _NEAREST = {
@@ -18,22 +16,15 @@ _NEAREST = {
     "nearest_mode": "floor",
 }
 _DOUBLED = [1, 1, 2, 2]
-_SAME_SIZE = {  # the values that an attribute may have, empty for its default
+_OF_SIZES = ("Concat", "Cast", "Slice", "Gather", "Unsqueeze")  # from shapes to a size
+_BORDERED = {  # the values that an attribute may have, empty for its default
     "kernel_shape": ([3, 3],),
     "pads": ([1, 1, 1, 1],),
-    "strides": ([], [1, 1]),
     "dilations": ([], [1, 1]),
     "group": ([], [1]),
 }
-
-# New weights: shapes, in which 0 keeps a size, and the sums of each phase.
-_TO_ROWS, _TO_KERNEL = "upsampling.to_rows", "upsampling.to_kernel"
-_ADDED = {phase: f"upsampling.added_taps.{phase}" for phase in PHASES}
-_WEIGHTS: Mapping[str, Array] = {
-    _TO_ROWS: np.array([0, 0, 9]),  # (out, in, 9)
-    _TO_KERNEL: np.array([0, 0, 2, 2]),
-    **{name: added_taps(phase) for phase, name in _ADDED.items()},
-}
+_SAME_SIZE = _BORDERED | {"strides": ([], [1, 1])}
+_HALF_SIZE = _BORDERED | {"strides": ([2, 2],)}  # rounded up
 
 
 def with_convolutions_first(model: memoryview) -> bytes | None:
@@ -41,50 +32,48 @@ def with_convolutions_first(model: memoryview) -> bytes | None:
     in the graph, from constants alone: a session does that once, when it is made.
     """
     message = message_of(model, GRAPH)
-    if not _scales(message):
+    if not _resizes(message):
         return None
-    sources = _sources_of_convolutions(Graph(message), bytes(message))
-    if not sources:
+    upsamplings = _upsamplings(Graph(message), bytes(message))
+    if not upsamplings:
         return None
 
     def node(encoded: memoryview) -> bytes:
         found = Node.of(encoded)
-        if not sources.keys().isdisjoint(found.outputs):
+        if not upsamplings.keys().isdisjoint(found.outputs):
             return b""
-        if sources.keys().isdisjoint(found.inputs):
+        if upsamplings.keys().isdisjoint(found.inputs):
             return bytes_field(NODE, encoded)
-        return b"".join(_convolutions(found, sources[found.input(0)]))
+        return _convolution(found, upsamplings[found.input(0)])
 
     graph = edited(message, {NODE: node})
-    weights = b"".join(weight_field(name, array) for name, array in _WEIGHTS.items())
-    return edited(model, {GRAPH: lambda old: bytes_field(GRAPH, graph + weights)})
+    return edited(model, {GRAPH: lambda old: bytes_field(GRAPH, graph)})
 
 
-def _scales(graph: memoryview) -> bool:
-    """True if it changes a size by factors, which a UNet does not; the other nodes are not read."""
-    nodes = messages_of(fields_of(graph), NODE)
-    resizes = (Node.of(node) for node in nodes if b"Resize" in bytes(node))
-    return any(node.operator == "Resize" and node.input(2) for node in resizes)
+def _resizes(graph: memoryview) -> bool:
+    """True if a node may be an upsampling; the nodes are not read."""
+    return any(b"Resize" in bytes(node) for node in messages_of(fields_of(graph), NODE))
 
 
-def _sources_of_convolutions(graph: Graph, content: bytes) -> dict[str, str]:
-    """The upsampled tensors that only such a convolution reads, and what they were made from."""
-    convolutions = (node for node in graph.nodes if _keeps_size(node))
-    upsamplings = (graph.maker(node.input(0), "Resize") for node in convolutions)
+def _upsamplings(graph: Graph, content: bytes) -> dict[str, Node]:
+    """The upsamplings whose results nothing but such a convolution takes, by their results."""
+    convolutions = (node for node in graph.nodes if _is_convolution(node, _SAME_SIZE))
+    found = (graph.maker(node.input(0), "Resize") for node in convolutions)
     return {
-        node.outputs[0]: node.input(0)
-        for node in upsamplings
+        node.outputs[0]: node
+        for node in found
         if node is not None
-        and _doubles(graph, node)
+        and all(node.text(name) == text for name, text in _NEAREST.items())
+        and (_doubles(graph, node) or _is_of_halved(graph, node.input(3)))
         and content.count(name_field(node.outputs[0])) == 1  # graphs inside nodes included
     }
 
 
-def _keeps_size(node: Node) -> bool:
+def _is_convolution(node: Node, attributes: Mapping[str, Sequence[list[int]]]) -> bool:
     return (
         node.operator == "Conv"
         and node.text("auto_pad") in ("", "NOTSET")
-        and all(node.integers(name) in values for name, values in _SAME_SIZE.items())
+        and all(node.integers(name) in values for name, values in attributes.items())
     )
 
 
@@ -92,20 +81,36 @@ def _doubles(graph: Graph, resize: Node) -> bool:
     scales = graph.maker(resize.input(2), "Concat")
     parts = [graph.constant(name) for name in (scales.inputs if scales else resize.inputs[2:3])]
     found = [value for part in parts if part is not None for value in part.tolist()]
-    return found == _DOUBLED and all(resize.text(name) == text for name, text in _NEAREST.items())
+    return found == _DOUBLED
 
 
-def _convolutions(convolution: Node, source: str) -> Iterator[bytes]:
-    """The nodes in its place, from the tensor `source` before upsampling."""
-    _, kernel, *bias = convolution.inputs
+def _is_of_halved(graph: Graph, size: str) -> bool:
+    """True for the shape of a tensor that a convolution halves, as a skip connection's is."""
+    if (shape := graph.maker(size, "Shape")) is not None:
+        return any(_is_convolution(user, _HALF_SIZE) for user in graph.users(shape.input(0)))
+    made_of = (graph.maker(size, operator) for operator in _OF_SIZES)
+    return any(_is_of_halved(graph, name) for node in made_of if node for name in node.inputs)
+
+
+def _convolution(convolution: Node, upsampling: Node) -> bytes:
+    """The fields of the graph in place of both."""
+    source, kernel, bias = upsampling.input(0), convolution.input(1), convolution.input(2)
     (output,) = convolution.outputs
-    rows, parts = f"{output}.rows", [f"{output}.{row}{column}" for row, column in PHASES]
-    yield node_field("Reshape", [kernel, _TO_ROWS], [rows])
-    for phase, part in zip(PHASES, parts, strict=True):
-        taps, new_kernel = f"{part}.taps", f"{part}.kernel"
-        yield node_field("MatMul", [rows, _ADDED[phase]], [taps])
-        yield node_field("Reshape", [taps, _TO_KERNEL], [new_kernel])
-        inputs, pads = [source, new_kernel, *bias], pads_of(phase)
-        yield node_field("Conv", inputs, [part], kernel_shape=(2, 2), pads=pads)
-    yield node_field("Concat", parts, [f"{output}.parts"], axis=1)
-    yield node_field("DepthToSpace", [f"{output}.parts"], [output], blocksize=2, mode="DCR")
+    nodes = Nodes(output)
+    if size := upsampling.input(3):
+        by_products(nodes, output, source, size, kernel, bias)
+    else:
+        _by_phases(nodes, output, source, kernel, bias)
+    return b"".join(nodes.fields)
+
+
+def _by_phases(nodes: Nodes, output: str, source: str, kernel: str, bias: str) -> None:
+    """Adds nodes that make `output`, the convolution of `source`, upsampled by 2."""
+    taps, parts = nodes.add("Reshape", kernel, nodes.integers(0, 0, 9)), []
+    shape = nodes.integers(0, 0, 2, 2)  # 0 keeps a size
+    for phase in PHASES:
+        added = nodes.add("MatMul", taps, nodes.weight(added_taps(phase)))
+        inputs = [source, nodes.add("Reshape", added, shape), *[bias] * bool(bias)]
+        parts.append(nodes.add("Conv", *inputs, kernel_shape=(2, 2), pads=pads_of(phase)))
+    pixels = nodes.add("Concat", *parts, axis=1)
+    nodes.add("DepthToSpace", pixels, blocksize=2, mode="DCR", output=output)

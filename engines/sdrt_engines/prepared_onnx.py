@@ -24,7 +24,7 @@ from sdrt_engines.onnxruntime_library import (
 )
 from sdrt_engines.processor import this_processor
 
-_FUSIONS = "2"  # the version of what `fused_network` does
+_FUSIONS = "3"  # the version of what `fused_network` does
 _DATA_NAME = "model.onnx_data"
 _FULL = 1 << 16  # bytes; fewer are left after a write that failed for lack of room
 _IN_GRAPH = 1024  # bytes; larger tensors go to the data file

@@ -1,10 +1,17 @@
-"""Nearest upsampling by 2 and a 3×3 convolution, as 2×2 convolutions before the upsampling.
-
-Of the nine pixels under the kernel several are copies of one, so the kernel's taps on them can be
-added before a run: each output pixel has four products per channel instead of nine. Which taps meet
-depends on whether the pixel's row and column are even (phase 0) or odd (phase 1). In one direction:
+"""Nearest upsampling and a 3×3 convolution, with the convolution first: of the nine pixels under
+the kernel several are copies of one. In one direction, with the taps w and the pixels x:
 
     even: w0 x[i-1] + (w1 + w2) x[i]        odd: (w0 + w1) x[i] + w2 x[i+1]
+
+There are two ways to use this.
+
+By phases: the taps that meet are added before a run. Even and odd rows and columns make four
+phases, each a 2×2 convolution: four products for each output pixel and channel instead of nine.
+
+By products: each tap is multiplied with each pixel before the upsampling, and the products that
+belong together are added after it: a quarter of the products, but nine numbers for each pixel and
+channel in memory, which a UNet has, and an image decoder has not. A UNet upsamples to the size of a
+skip connection, 2n or 2n - 1; in the latter case w2 x[n-1] of the last even pixel is outside.
 
 Zeros around the image before the upsampling are zeros around it afterwards, so borders are exact.
 """
@@ -20,6 +27,7 @@ from sdrt_engines.tensor import Array
 Phase: TypeAlias = tuple[int, int]  # of rows and columns
 
 PHASES: Final[tuple[Phase, ...]] = ((0, 0), (0, 1), (1, 0), (1, 1))  # as DepthToSpace orders them
+CENTRE: Final = 4  # the place of the middle tap, which belongs to each output pixel, among the nine
 
 # [phase][tap of two, tap of three]
 _ADDED: Final = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)

@@ -3,7 +3,7 @@ the same numbers, and no upsampled input in the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -94,9 +94,62 @@ def write(
     return path
 
 
-def reference(x: Array, bias: Array) -> Array:
-    """As the network is defined, in float64."""
-    upsampled = x.repeat(2, axis=2).repeat(2, axis=3)
+def write_with_skip(
+    folder: Path,
+    *,
+    halving: Mapping[str, Attribute] = {},
+    upsampling: Mapping[str, Attribute] = {},
+    bias: bool = True,
+    outputs: tuple[str, ...] = ("y",),
+) -> Path:
+    """The end of a UNet's block as the exporter writes it: x is upsampled to the size of a skip
+    connection, which another convolution, here of zeros, halved."""
+    half = SAME_SIZE | {"strides": (2, 2)} | dict(halving)
+    nodes: list[Written] = [
+        ("Cast", ["kernel.fp16"], ["kernel"], TO_FLOAT32),
+        ("Conv", ["skip", "zeros"], ["halved"], attribute_fields(half)),
+        ("Add", ["x", "halved"], ["sum"]),
+        ("Shape", ["sum"], ["shape"]),
+        ("Slice", ["shape", "0", "2"], ["batch and channels"]),
+        ("Shape", ["skip"], ["rows"], attribute_fields({"start": 2, "end": 3})),
+        ("Shape", ["skip"], ["columns"], attribute_fields({"start": 3, "end": 4})),
+        ("Concat", ["rows", "columns"], ["pixels"], attribute_fields({"axis": 0})),
+        ("Cast", ["pixels"], ["cast pixels"], attribute_fields({"to": 7})),
+        (
+            "Concat",
+            ["batch and channels", "cast pixels"],
+            ["size"],
+            attribute_fields({"axis": 0}),
+        ),
+        (
+            "Resize",
+            ["sum", "", "", "size"],
+            ["up"],
+            UNREAD + attribute_fields(NEAREST | dict(upsampling)),
+        ),
+        ("Conv", ["up", "kernel", *["bias"] * bias], ["y"], attribute_fields(SAME_SIZE)),
+    ]
+    signature = Signature(
+        (spec("x", "float32", "B", 8, "h", "w"), spec("skip", "float32", "B", 4, "H", "W")),
+        tuple(spec(name, "float32", "B", f"{name}.C", "H", "W") for name in outputs),
+    )
+    small = {
+        "0": np.array([0]),
+        "2": np.array([2]),
+        "bias": BIAS,
+        "zeros": np.zeros((8, 4, 3, 3), np.float32),
+    }
+    model = onnx_model(signature, nodes, {"kernel.fp16": KERNEL}, DATA, inside=small)
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    (folder / DATA).write_bytes(KERNEL.tobytes())
+    return path
+
+
+def reference(x: Array, bias: Array, size: tuple[int, int] | None = None) -> Array:
+    """As the network is defined, in float64; `size` is twice that of x by default."""
+    rows, columns = size or (None, None)
+    upsampled = x.repeat(2, axis=2).repeat(2, axis=3)[:, :, :rows, :columns]
     padded = np.pad(upsampled.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     return np.asarray(np.einsum("bihwrc,oirc->bohw", windows, KERNEL) + bias[:, None, None])
@@ -119,22 +172,40 @@ def test_the_same_numbers(
     np.testing.assert_array_equal(together, alone)
 
 
-def test_onnx_runtime_gets_no_upsampled_input(tmp_path: Path) -> None:
-    edited = convolving_first(write(tmp_path))
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(2, 1), (2, 8), (9, 13), (11, 8), (12, 9), (1, 1)])
+def test_the_same_numbers_at_the_size_of_a_skip_connection(
+    open_onnx: Opener, tmp_path: Path, size: tuple[int, int], bias: bool
+) -> None:
+    x = RNG.standard_normal((3, 8, *(-(-each // 2) for each in size))).astype(np.float32)
+    skip = np.ones((3, 4, *size), np.float32)
+    with open_onnx(write_with_skip(tmp_path, bias=bias), num_threads=1) as engine:
+        together = engine.run({"x": x, "skip": skip})["y"]
+        alone = [engine.run({"x": x[[i]], "skip": skip[[i]]})["y"] for i in range(3)]
+    np.testing.assert_allclose(together, reference(x, BIAS * bias, size), atol=1e-4)
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("writer", [write, write_with_skip])
+def test_onnx_runtime_gets_no_upsampled_input(
+    tmp_path: Path, writer: Callable[[Path], Path]
+) -> None:
+    edited = convolving_first(writer(tmp_path))
     assert edited is not None
     assert b"Resize" not in edited
     assert edited.count(b"DepthToSpace") == 1
 
 
 @pytest.mark.needs("openvino")
-def test_openvino_gets_no_upsampled_input(tmp_path: Path) -> None:
-    assert "Interpolate" not in openvino_operators(write(tmp_path))
+@pytest.mark.parametrize("writer", [write, write_with_skip])
+def test_openvino_gets_no_upsampled_input(tmp_path: Path, writer: Callable[[Path], Path]) -> None:
+    assert "Interpolate" not in openvino_operators(writer(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("opener", "function"),
     [
-        pytest.param(partial(engine_from_onnx, fused=True), "_convolutions", id="onnxruntime"),
+        pytest.param(partial(engine_from_onnx, fused=True), "_convolution", id="onnxruntime"),
         pytest.param(
             openvino_engine_from_onnx,
             "_kernel_of_phases",
@@ -177,6 +248,26 @@ def test_other_networks_stay_as_they_are(tmp_path: Path, other: str) -> None:
 @pytest.mark.parametrize("other", OTHERS)
 def test_other_networks_stay_as_they_are_in_openvino(tmp_path: Path, other: str) -> None:
     path = write(tmp_path, **OTHERS[other])
+    assert "Interpolate" in openvino_operators(path)
+
+
+WITH_SKIP: dict[str, dict[str, Any]] = {
+    "not halved": {"halving": {"strides": (3, 3)}},
+    "halved without a border": {"halving": {"pads": (0, 0, 0, 0)}},
+    "interpolated": {"upsampling": {"mode": "linear"}},
+    "upsampled for others too": {"outputs": ("y", "up")},
+}
+
+
+@pytest.mark.parametrize("other", WITH_SKIP)
+def test_other_skip_connections_stay_as_they_are(tmp_path: Path, other: str) -> None:
+    assert convolving_first(write_with_skip(tmp_path, **WITH_SKIP[other])) is None
+
+
+@pytest.mark.needs("openvino")
+@pytest.mark.parametrize("other", WITH_SKIP)
+def test_other_skip_connections_stay_as_they_are_in_openvino(tmp_path: Path, other: str) -> None:
+    path = write_with_skip(tmp_path, **WITH_SKIP[other])
     assert "Interpolate" in openvino_operators(path)
 
 
