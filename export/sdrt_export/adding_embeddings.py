@@ -19,9 +19,8 @@ from sdrt.files.json_fields import JsonFields
 from sdrt_export.checkpoints.embeddings import tokens_of_encoders
 from sdrt_export.checkpoints.new_tokens import NewTokens, write_tokens
 from sdrt_export.checkpoints.parts import CONFIG_NAME
-from sdrt_export.errors import CheckpointError
+from sdrt_export.errors import CheckpointError, ExportError, missing_library_as
 from sdrt_export.replacing import files_of_networks, free_name
-from sdrt_export.token_table import write_extended
 
 
 def tokens_for_bundle(bundle: Bundle, embeddings: Sequence[Embedding]) -> dict[str, NewTokens]:
@@ -80,6 +79,8 @@ def write_extended_encoders(
 
 
 def _written_encoder(bundle: Bundle, encoder: Encoder, tokens: NewTokens, draft: Path) -> Component:
+    with missing_library_as(ExportError, "an embedding", "'sdrt[export]'"):
+        from sdrt_export.token_table import write_extended  # imports onnx
     component = bundle.component(encoder.component)
     verify_network(bundle.root, component.files)
     folder = draft / free_name(component.name, bundle.root)

@@ -235,7 +235,7 @@ def _existing_manifest(root: Path) -> Manifest:
             f"no bundle at '{root}': {_way_to_make(root)}, or use the built-in '{demo.DEMO}'"
         )
     if not root.is_dir():
-        raise BundleError(f"'{root}' is a file, expected a bundle's folder: name the folder")
+        raise BundleError(f"'{root}' is a file, expected a bundle's folder: {_use_of_file(root)}")
     if (root / MANIFEST_NAME).exists():
         return _manifest_from_file(root / MANIFEST_NAME)
     if onnx_folders(root) and (root / MODEL_INDEX).exists():
@@ -254,6 +254,12 @@ def _existing_manifest(root: Path) -> Manifest:
         f"'{root}' is not a bundle, it has neither {MANIFEST_NAME} nor {MODEL_INDEX}: "
         "create one with `sdrt export CHECKPOINT -o bundle`"
     )
+
+
+def _use_of_file(path: Path) -> str:
+    if path.suffix in (".safetensors", ".ckpt"):
+        return f"`sdrt inspect {path}` shows the command that uses it"
+    return "name the folder"
 
 
 def _way_to_make(root: Path) -> str:

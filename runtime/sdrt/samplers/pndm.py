@@ -75,7 +75,7 @@ def prk_plms(x: Array, steps: Sequence[PndmStep], noise: Noise) -> Sampler:
     if steps[0].here.index:
         raise SamplerError(
             f"PNDM with Runge-Kutta steps starts at timestep 0 of its schedule, got "
-            f"{steps[0].here.index}: set skip_prk_steps=true or choose another scheduler"
+            f"{steps[0].here.index}: choose another scheduler"
         )
     return _prk_plms(x, steps, noise)
 
@@ -124,7 +124,7 @@ def _prk_schedule(ascending: Array, stride: int) -> tuple[Array, Array, Array]:
     if len(ascending) < 4:
         raise SamplerError(
             f"num_inference_steps: got {len(ascending)}, expected at least 4 for PNDM with "
-            "Runge-Kutta steps: take more, or set skip_prk_steps=true"
+            "Runge-Kutta steps: take more, or choose another scheduler"
         )
     half = stride // 2
     ends = (ascending[-4:, None] + [0, half]).ravel()[:-1]

@@ -180,6 +180,17 @@ def test_another_folder_is_reported_with_the_way_to_a_bundle(
     assert str(caught.value).startswith(message.replace("{}", str(path)))
 
 
+def test_a_file_of_weights_is_inspected_first(tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    a_file(path)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(path)
+    assert str(caught.value) == (
+        f"'{path}' is a file, expected a bundle's folder: `sdrt inspect {path}` shows the command "
+        "that uses it"
+    )
+
+
 def test_a_hub_id_is_exported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError) as caught:

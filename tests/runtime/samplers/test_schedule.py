@@ -224,7 +224,7 @@ def test_a_stop_that_leaves_no_call(scheduler: str, start: int, stop: int, messa
 
 def test_runge_kutta_starts_at_the_start() -> None:
     schedule = SamplerConfig("PNDMScheduler", STABLE_DIFFUSION).schedule(6)
-    with pytest.raises(SamplerError, match=r"starts at .* got 3: set skip_prk_steps=true"):
+    with pytest.raises(SamplerError, match=r"starts at .* got 3: choose another scheduler"):
         schedule.run(X0, random_of(SHAPE), 3)
 
 
