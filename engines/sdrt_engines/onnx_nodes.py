@@ -63,7 +63,7 @@ class Nodes:
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: Attribute) -> str:
         """Adds a node, and returns the name of its result."""
         output = output or self._new_name()
-        self.fields.append(node_field(operator, inputs, [output], **attributes))
+        self.fields.append(node_field(operator, inputs, [output], domain="", **attributes))
         return output
 
     def weight(self, array: Array) -> str:

@@ -67,7 +67,7 @@ def _replace(convolution: Any, upsampling: Any) -> None:
 
 
 def _way_of(upsampling: Any) -> Callable[[Any, Any, Array, Any], Any] | None:
-    """How a convolution after this upsampling runs first; None if it cannot."""
+    """The function that makes a convolution after this upsampling run first; None if it cannot."""
     if upsampling.get_attributes()["shape_calculation_mode"] == "sizes":
         return by_products if _is_of_halved(upsampling.input_value(1).get_node()) else None
     scales = _constant(upsampling.input_value(1))
