@@ -10,19 +10,31 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from recording import RESULTS
 
-from peers.contestants import FURTHER, LONG, ORACLE, PRECISIONS, SHORT, Question
+from peers.contestants import FURTHER, LONG, ORACLE, SHORT
+from peers.equal_precision import losses, relative_table
+from peers.rows import (
+    Row,
+    answered,
+    decibels,
+    failures,
+    fastest_first,
+    figure,
+    is_ours,
+    seconds,
+    spread,
+    step_of,
+    table,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
-Row = Mapping[str, Any]
 OURS, THEIRS = "#1f6feb", "#9aa4b2"
 
 
@@ -64,6 +76,7 @@ def introduction(rows: Sequence[Row]) -> str:
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Step, image, memory\n\n" + short_table(rows)
+    yield f"## sdrt relative to the best peer of equal precision\n\n{relative_table(rows)}"
     yield "## Where an image's seconds go\n\n" + stage_table(rows)
     for question in (LONG, *FURTHER):
         if asked := [row for row in rows if row["question"]["name"] == question.name]:
@@ -181,95 +194,6 @@ def version_table(rows: Sequence[Row]) -> str:
         for name, versions in found.items()
     ]
     return table(("", "versions"), lines)
-
-
-def losses(rows: Sequence[Row]) -> str:
-    """The contestants that are faster than our fastest target of equal precision."""
-    lines = []
-    for question in (SHORT, LONG, *FURTHER):
-        images = images_of(rows, question)
-        for precision in ("fp32", "bf16"):
-            equal = {name: images[name] for name in images if PRECISIONS[name] == precision}
-            if any(map(is_ours, equal)):
-                lines.append(f"- {question.name}, {precision}: {comparison(equal)}.")
-    return "## Who is faster than sdrt, at equal precision\n\n" + "\n".join(lines)
-
-
-def images_of(rows: Sequence[Row], question: Question) -> dict[str, float]:
-    """The seconds of an image by contestant, for those that answered the question."""
-    asked = answered([row for row in rows if row["question"]["name"] == question.name])
-    names = {row["contestant"] for row in asked}
-    return {name: figure(answered(asked, name), lambda row: row["image"]) for name in names}
-
-
-def comparison(images: Mapping[str, float]) -> str:
-    ours = list(filter(is_ours, images))
-    best = min(ours, key=lambda name: images[name])
-    faster = sorted(
-        (name for name in images if images[name] < images[best]), key=lambda name: images[name]
-    )
-    if faster:
-        texts = [f"{name} ({images[name] / images[best]:.2f} of its time)" for name in faster]
-        return f"faster than {best}: {', '.join(texts)}"
-    rivals = [name for name in images if name not in ours]
-    if not rivals:
-        return f"no other project was measured next to {best}"
-    second = min(rivals, key=lambda name: images[name])
-    return f"{best} takes {images[best] / images[second]:.2f} of the time of the next, {second}"
-
-
-def is_ours(name: str) -> bool:
-    return name.startswith("sdrt")
-
-
-def answered(rows: Sequence[Row], name: str | None = None) -> list[Row]:
-    """The rows with figures, of one contestant or of all."""
-    return [row for row in rows if "error" not in row and name in (None, row["contestant"])]
-
-
-def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return [(row["contestant"], row["error"].splitlines()[-1]) for row in rows if "error" in row]
-
-
-def fastest_first(rows: Sequence[Row]) -> list[str]:
-    names = {row["contestant"] for row in answered(rows)}
-    return sorted(names, key=lambda name: figure(answered(rows, name), step_of))
-
-
-def step_of(row: Row) -> float:
-    return median(row["steps"])
-
-
-def figure(rows: Sequence[Row], of: Callable[[Row], float]) -> float:
-    return median(map(of, rows)) if rows else 0.0
-
-
-def spread(rows: Sequence[Row], of: Callable[[Row], float]) -> str:
-    values = [of(row) for row in rows]
-    return f"{min(values):.2f} to {max(values):.2f}"
-
-
-def seconds(rows: Sequence[Row], *path: str) -> str:
-    """The median of a figure, found by its path; empty if no row has it."""
-    values = []
-    for row in rows:
-        value: Any = row
-        for name in path:
-            value = value.get(name) if value is not None else None
-        values += [] if value is None else [value]
-    return f"{median(values):.1f}" if values else ""
-
-
-def decibels(rows: Sequence[Row]) -> str:
-    values = [row["psnr"] for row in rows if row.get("psnr") is not None]
-    return f"{median(values):.0f}" if values else ""
-
-
-def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    rule = "|---" + "|---:" * (len(headings) - 1) + "|"
-    body = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([f"| {' | '.join(headings)} |", rule, *body])
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -24,7 +24,9 @@ from peers.contestants import (
     SHORT,
     Question,
 )
-from peers.report import page, step_of
+from peers.equal_precision import relative_figures
+from peers.report import page
+from peers.rows import step_of
 from peers.schedule import fastest_first, missing_visits
 from peers.visits import PROGRAMS, figures_of, wait
 
@@ -134,6 +136,28 @@ def test_a_failure_further_on_is_not_repeated() -> None:
     first = next(missing_visits(rows))
     rows.append(row(first.contestant.name, first.question, error="out of memory"))
     assert first.key not in {visit.key for visit in missing_visits(rows)}
+
+
+def test_our_targets_are_compared_with_the_best_peer_of_the_same_round_and_precision() -> None:
+    rows = [
+        row("sdrt openvino", number=1, first_step=9.0, peak_mib=6000),
+        row("sdrt openvino", number=2, first_step=7.0, peak_mib=5000),
+        row("OpenVINO GenAI f32", number=1, first_step=14.6),
+        row("OpenVINO GenAI f32", number=2, first_step=9.6),
+        row(ORACLE, number=2, first_step=30.0, peak_mib=2500),
+        row("OpenVINO GenAI bf16", number=2, first_step=2.0, peak_mib=100),
+    ]
+    own_step, step = STEPS["sdrt openvino"], STEPS["OpenVINO GenAI f32"]
+    assert relative_figures(rows) == [
+        (
+            "sdrt openvino",
+            f"{(7.0 - own_step) / 5:.2f}",
+            f"{(9.0 - own_step) / 10:.2f}",
+            f"{own_step / step:.2f}",
+            f"{(6000 / 4000 + 5000 / 2500) / 2:.2f}",
+            f"{4 / own_step:.2f}",
+        )
+    ]
 
 
 def test_figures_count_from_the_start_of_the_process() -> None:
