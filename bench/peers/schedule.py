@@ -59,7 +59,7 @@ def run_visits(
 def missing_visits(rows: Sequence[Row], only: Sequence[str] | None = None) -> Iterator[Visit]:
     """The missing visits, in their order. FURTHER is decided when everyone has answered."""
     asked = [each for each in CONTESTANTS if only is None or each.name in only]
-    further = further_visits(rows) if only is None else ()
+    further = (visit for visit in further_visits(rows) if visit.contestant in asked)
     yield from not_done((*rounds(asked, SHORT, rows), *further), rows)
 
 
