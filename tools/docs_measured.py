@@ -192,6 +192,16 @@ def upsampling() -> str:
     return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
 
 
+def vae() -> str:
+    rows = newest("vae")
+    lines = [
+        (*name.split(", ")[:2], figure(row), f"{row['notes']['steps']:.2f}")
+        for name, row in rows.items()
+    ]
+    headings = ("network", "target", "time", "in steps")
+    return f"{where(rows.values(), 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
+
+
 def tuning() -> str:
     rows = newest("tuning")
     lines = [(name, figure(row), decibels(row["notes"].get("PSNR"))) for name, row in rows.items()]
@@ -208,5 +218,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "openvino": openvino,
     "shapes in turn": shapes_in_turn,
     "upsampling": upsampling,
+    "vae": vae,
     "tuning": tuning,
 }
