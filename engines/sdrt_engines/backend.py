@@ -19,6 +19,8 @@ from sdrt_engines.tensor import Signature
 # `sdrt build`; without one, the backend runs the network as exported.
 Runs: TypeAlias = Literal["network", "half graph", "prepared graph", "plans"]
 
+INT8 = "int8"  # a precision: of a graph that several backends run, which `sdrt build` makes
+
 
 class Settings(Protocol):
     """The settings after the backend's name in a target."""

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
+from sdrt_engines.backend import INT8, Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.forks import OneProcess
@@ -42,9 +42,9 @@ from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
 _Shapes: TypeAlias = tuple[tuple[int, ...], ...]
-OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
+OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", INT8: "f32"}  # of what an int8 graph leaves in floats
 _COMPILER = OneProcess("openvino")  # in a fork, a new network waits for threads of an old one
 
 
@@ -58,7 +58,7 @@ def openvino_engine_from_onnx(
     """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
     "bf16" computes matrix products and convolutions in bfloat16 if the CPU can, whatever type the
-    weights are stored in. `name` begins error messages; the path by default. `num_threads` None
+    weights are stored in. "int8" is for graphs that say which layers compute in it. `name` begins error messages; the path by default. `num_threads` None
     leaves the choice to OpenVINO: one per physical core. EngineError if OpenVINO is missing, or the
     file is missing, broken, or uses operators that OpenVINO does not support.
     """

@@ -33,6 +33,7 @@ from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
+from sdrt.targets.int8 import notes_on_int8
 from sdrt.targets.lifetimes import Lifetimes
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
@@ -234,6 +235,8 @@ class Pipeline(Inherited):
         with self._memory_for(job.work) as forecast, closing(networks):
             if forecast.by_stage and not low_memory:
                 generation.add_note(note_on_stages(forecast))
+            for note in notes_on_int8(self.target):
+                generation.add_note(note)
             result = yield from run_alone(events, run)
             if low_memory:
                 self._engines.close_unused(self.bundle.components)

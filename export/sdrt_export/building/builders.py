@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sdrt_engines import Target
 from sdrt_export.building.builder import Builder
 from sdrt_export.building.half_graphs import HALF_GRAPHS
+from sdrt_export.building.int8_graphs import INT8_GRAPHS
 from sdrt_export.building.plans import TENSORRT_PLANS, TENSORRT_RTX_PLANS
 from sdrt_export.building.prepared_graphs import PREPARED_GRAPHS
 from sdrt_export.errors import BuildError
@@ -16,15 +18,16 @@ BUILDERS: Final[tuple[Builder, ...]] = (
     HALF_GRAPHS,
     TENSORRT_PLANS,
     TENSORRT_RTX_PLANS,
+    *INT8_GRAPHS,
 )
 
 
 def builder_of(target: Target) -> Builder:
     """The builder for the target; BuildError if the target runs a bundle without a build."""
     for builder in BUILDERS:
-        if builder.backend.name == target.backend:
+        if builder.target == replace(target, architectures=()):
             return builder
-    *names, last = (builder.backend.name for builder in BUILDERS)
+    *names, last = (str(builder.target) for builder in BUILDERS)
     raise BuildError(
         f"target '{target}' runs a bundle's ONNX as it is and needs no build: "
         f"'sdrt build' is for {', '.join(names)} and {last}"

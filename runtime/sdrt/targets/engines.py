@@ -21,6 +21,7 @@ from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.engine_memory import EngineMemory
+from sdrt.targets.int8 import int8_refusal
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
@@ -37,6 +38,7 @@ from sdrt_engines import (
     resolve_target,
     shape_at,
 )
+from sdrt_engines.backend import INT8
 from sdrt_engines.forks import Inherited, keep_for_ever
 from sdrt_engines.freed_memory import return_freed_memory
 from sdrt_engines.interruptible import interruptible, turn_of
@@ -280,6 +282,8 @@ def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
             f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` builds them"
         )
+    if backend.chosen_precision(target) == INT8 and (reason := int8_refusal(bundle)):
+        return reason
     return None if bundle.refiner is None else _refusal(bundle.refiner, backend, target)
 
 
