@@ -28,7 +28,6 @@ from sdrt_engines.onnxruntime_library import (
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
-
 # Where products of uint8 and int8 could overflow, without VNNI, int8 becomes uint8 first.
 _EXACT_INT8 = "session.x64quantprecision"
 

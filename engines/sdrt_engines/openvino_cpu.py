@@ -58,9 +58,10 @@ def openvino_engine_from_onnx(
     """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
     "bf16" computes matrix products and convolutions in bfloat16 if the CPU can, whatever type the
-    weights are stored in. "int8" is for graphs that say which layers compute in it. `name` begins error messages; the path by default. `num_threads` None
-    leaves the choice to OpenVINO: one per physical core. EngineError if OpenVINO is missing, or the
-    file is missing, broken, or uses operators that OpenVINO does not support.
+    weights are stored in. "int8" is for graphs that say which layers compute in it. `name` begins
+    error messages; the path by default. `num_threads` None leaves the choice to OpenVINO: one per
+    physical core. EngineError if OpenVINO is missing, or the file is missing, broken, or uses
+    operators that OpenVINO does not support.
     """
     require_num_threads(num_threads)
     if reason := openvino_refusal(precision):

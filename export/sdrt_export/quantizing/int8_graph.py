@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from sdrt_engines import Array
 from sdrt_export.fusing.editor import FusionEditor
@@ -44,9 +44,7 @@ def tensors_to_measure(graph: FusionEditor) -> list[str]:
     return list(dict.fromkeys([*(layer.source for layer in layers), *results]))
 
 
-def int8_graph(
-    path: Path, ranges: Mapping[str, Range], kept: Collection[str]
-) -> TypedGraph:
+def int8_graph(path: Path, ranges: Mapping[str, Range], kept: Collection[str]) -> TypedGraph:
     """The network in the file at `path` with all layers in int8 except those named in `kept`."""
     graph = opened(path)
     quantizing = _Quantizing(graph, ranges)

@@ -51,9 +51,7 @@ class Layer:
         return Combined((Stored(self.weight, FLOAT),), partial(_changed, change, self.axis))
 
 
-def _changed(
-    change: Callable[[Array, int], Array], axis: int, parts: Sequence[Array]
-) -> Array:
+def _changed(change: Callable[[Array, int], Array], axis: int, parts: Sequence[Array]) -> Array:
     return change(parts[0], axis)
 
 

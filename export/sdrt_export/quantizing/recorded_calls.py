@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import TypeVar
 
 from sdrt.ask import Answer, Ask
@@ -19,6 +18,7 @@ from sdrt_export.options import Report
 T = TypeVar("T")
 
 MAX_PROMPTS = 8
+MAX_STEPS = 8  # of each image: they pass through the same noise levels as more steps
 MAX_CALLS = 32  # a call of Stable Diffusion 1.5 takes 0.8 MB
 
 
@@ -36,18 +36,19 @@ def recorded_calls(
 ) -> list[Call]:
     """Calls of the denoiser on the target `cpu`, spread over each prompt's steps.
 
-    The images have the bundle's own size, steps, sampler and guidance. At most `MAX_PROMPTS` prompts
-    are taken, spread over the list, and `MAX_CALLS` calls in all.
+    The images have the bundle's own size, sampler and guidance. At most `MAX_PROMPTS` prompts are
+    taken, spread over the list, and `MAX_CALLS` calls in all, as many of each prompt.
     """
     chosen = spread(prompts, MAX_PROMPTS)
+    num_steps = min(MAX_STEPS, bundle.defaults["num_inference_steps"])
     calls: list[Call] = []
     with Pipeline.open(bundle.root, "cpu") as pipeline:
         for number, prompt in enumerate(chosen):
             report(f"{denoiser}: recording calls, prompt {number + 1} of {len(chosen)}")
-            request = Request(prompt, seed=number)
+            request = Request(prompt, seed=number, num_inference_steps=num_steps)
             recorded = list(_calls_of(pipeline, request, denoiser))
-            calls += spread(recorded, ceil(MAX_CALLS / len(chosen)))
-    return calls[:MAX_CALLS]
+            calls += spread(recorded, MAX_CALLS // len(chosen))
+    return calls
 
 
 def _calls_of(pipeline: Pipeline, request: Request, denoiser: str) -> Iterator[Call]:

@@ -24,7 +24,7 @@ from sdrt_export.quantizing.recorded_calls import Call, spread
 ENOUGH = 40.0  # dB of each output, against float32: no layer is kept for more
 MIN_PSNR = 30.0  # dB, as for half precision
 MAX_GROUPS = 24
-NUM_JUDGED = 8  # of the recorded calls: each is run for each group
+NUM_JUDGED = 6  # of the recorded calls: each is run for each group
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def write_searched(
 
 
 class _Search:
-    def __init__(
-        self, network: Path, folder: Path, calls: Sequence[Call], report: Report
-    ) -> None:
+    def __init__(self, network: Path, folder: Path, calls: Sequence[Call], report: Report) -> None:
         self.network, self.folder, self.report = network, folder, report
         self.judged = spread(calls, NUM_JUDGED)
         graph = opened(network)

@@ -34,7 +34,11 @@ def run(options: argparse.Namespace) -> None:
     record = record_of(options.from_image, given) if options.from_image else Record()
     bundle, refiner, request = _requested(options, given, record)
     with Pipeline.open(
-        bundle, _target(bundle, options), options.num_threads, refiner, low_memory=options.low_memory
+        bundle,
+        _target(bundle, options),
+        options.num_threads,
+        refiner,
+        low_memory=options.low_memory,
     ) as pipeline:
         if options.from_image:
             merged = pipeline.bundle.manifest.merged

@@ -1,0 +1,248 @@
+"""`sdrt build --precision int8`: a denoiser in int8 that ONNX Runtime and OpenVINO run."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import sdrt
+from sdrt.arrays import psnr_of
+from sdrt.bundle.demo import DEMO_FOLDER
+from sdrt.bundle.folder import Bundle
+from sdrt.targets.built_graph import Int8Graph
+from sdrt.targets.engines import open_reference, resolve
+from sdrt.targets.int8 import int8_graph_of
+from sdrt.targets.runnable import runnable
+from sdrt.verification.seeded_inputs import seeded_inputs
+from sdrt.verification.verdict import verify_component
+from sdrt_engines import Target, TargetError
+from sdrt_export.errors import BuildError
+from sdrt_export.quantizing import recorded_calls, search
+from sdrt_export.quantizing.int8_graph import opened
+from sdrt_export.quantizing.layers import layers_of
+from sdrt_export.quantizing.recorded_calls import Call
+from support.built_bundle import build_for
+from support.command import run_sdrt
+from support.damage import overwrite
+
+pytestmark = pytest.mark.build
+
+TARGETS = ("cpu:int8", pytest.param("openvino:int8", marks=pytest.mark.needs("openvino")))
+MODEL = "engines/int8/unet/model.onnx"
+PROMPT = "a red circle on a blue background"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
+    """A copy of the demo bundle with its denoiser in int8."""
+    copy = tmp_path_factory.mktemp("int8") / "demo"
+    shutil.copytree(DEMO_FOLDER, copy, ignore=shutil.ignore_patterns("engines"))
+    prompts = copy.parent / "prompts.txt"
+    prompts.write_text(f"\n{PROMPT}\n")
+    given = ("build", copy, "--precision", "int8", "--calibrate", prompts)
+    outcome = run_sdrt(*given, folder=copy.parent, before=without_torch)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == (str(copy / MODEL),)
+    assert "unet: recording calls, prompt 1 of 1" in outcome.err
+    return copy
+
+
+@pytest.fixture
+def copy(root: Path, tmp_path: Path) -> Path:
+    """A bundle to change."""
+    return Path(shutil.copytree(root, tmp_path / "demo"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_in_int8_runs_it_and_the_other_networks_in_float32(
+    target: str, root: Path
+) -> None:
+    bundle = Bundle.open(root)
+    assert resolve(bundle, target).target == Target.parse(target)
+    for component in bundle.manifest.components:
+        found = runnable(root, component, Target.parse(target))
+        if component.name == "unet":
+            assert (found.source.graph, found.precision) == (root / MODEL, "int8")
+            assert found.files[0].path == MODEL
+        else:
+            assert (found.files, found.precision) == (component.files, "fp32")
+    plain = runnable(root, bundle.component("unet"), Target(Target.parse(target).backend))
+    assert plain.precision == "fp32"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_passes_verification_and_gives_nearly_the_image_of_float32(
+    target: str, root: Path
+) -> None:
+    verdict = verify_component(Bundle.open(root), "unet", Target.parse(target), num_threads=1)
+    assert verdict.passed
+    assert (verdict.precision, verdict.psnr < 90) == ("int8", True)
+    images = []
+    for each in ("cpu", target):
+        with sdrt.Pipeline.open(root, each, num_threads=1) as pipe:
+            result = pipe(PROMPT, seed=3, num_inference_steps=6)
+            images.append(np.asarray(result.images[0], np.float64))
+            assert result.engine == each
+    assert psnr_of(*images) >= 30
+
+
+def test_auto_never_takes_it(root: Path) -> None:
+    assert resolve(Bundle.open(root)).target.precision is None
+
+
+def test_the_record_says_what_stayed_float_and_how_close_the_rest_is(root: Path) -> None:
+    bundle = Bundle.open(root)
+    graph = int8_graph_of(bundle)
+    assert graph is not None
+    names = [layer.name for layer in layers_of(opened(root / "unet/model.onnx"))]
+    assert graph.num_layers == len(names)
+    assert {*graph.stayed_float} <= {*names}
+    assert graph.psnr >= search.MIN_PSNR
+    assert graph.num_calls == recorded_calls.MAX_STEPS
+    others = {component.name for component in bundle.manifest.components} - {"unet"}
+    assert {*graph.other_networks} == others
+
+
+def test_onnxruntime_computes_every_quantized_layer_in_int8(root: Path, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(root / MODEL, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph.node
+    counts = Counter(node.op_type for node in nodes)
+    graph = int8_graph_of(Bundle.open(root))
+    assert graph is not None
+    in_int8 = counts["QLinearConv"] + counts["MatMulIntegerToFloat"] + counts["QGemm"]
+    assert in_int8 == graph.num_layers - len(graph.stayed_float)
+
+
+def test_its_weights_take_a_byte_each(root: Path) -> None:
+    graph, unet = int8_graph_of(Bundle.open(root)), Bundle.open(root).component("unet")
+    assert graph is not None
+    sizes = [sum(file.size for file in files) for files in (graph.files, unet.files)]
+    assert sizes[0] < 0.65 * sizes[1]  # of float16, in which the demo is stored
+
+
+def test_what_is_there_stays_unless_it_is_spoilt_or_calibrated_again(copy: Path) -> None:
+    assert build_for("openvino:int8", copy) == []  # the same file for both targets
+    data = copy / f"{MODEL}_data"
+    good = data.read_bytes()
+    overwrite(data, good[:-1])
+    assert build_for("cpu:int8", copy, prompts=(PROMPT,)) == [copy / MODEL]
+    assert data.read_bytes() == good
+
+
+def test_a_graph_of_other_weights_does_not_run(copy: Path) -> None:
+    record = copy / Path(MODEL).with_name(Int8Graph.RECORD_NAME)
+    graph = int8_graph_of(Bundle.open(copy))
+    assert graph is not None
+    changed = record.read_text().replace(next(iter(graph.onnx.values())), "0" * 64)
+    record.write_text(changed)
+    with pytest.raises(TargetError, match=r"has no int8 denoiser of these weights: `sdrt build"):
+        resolve(Bundle.open(copy), "cpu:int8")
+
+
+# --- the search
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[Call]:
+    """Calls of the demo's denoiser on seeded inputs."""
+    bundle = Bundle.open("demo")
+    feeds = [seeded_inputs(bundle, "unet", latents=8, seed=seed) for seed in range(3)]
+    with open_reference(bundle, "unet", num_threads=1) as engine:
+        return [Call(each, engine.run(each)) for each in feeds]
+
+
+def write_searched(folder: Path, calls: list[Call]) -> search.Int8Report:
+    return search.write_searched(DEMO_FOLDER / "unet/model.onnx", folder, calls, lambda line: None)
+
+
+def test_groups_of_layers_stay_float_until_the_rest_is_close_enough(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_in_int8 = write_searched(tmp_path, calls)
+    assert all_in_int8.stayed_float == ()
+    monkeypatch.setattr(search, "MAX_GROUPS", 4)
+    monkeypatch.setattr(search, "ENOUGH", all_in_int8.psnr + 0.1)
+    found = write_searched(tmp_path, calls)
+    assert found.psnr > all_in_int8.psnr
+    assert len(found.stayed_float) in (26, 52)  # one group, or two: half of them
+    (data,) = [path for path in tmp_path.iterdir() if path.suffix == ".onnx_data"]
+    assert data.stat().st_size > 0
+
+
+def test_a_network_that_int8_spoils_is_refused(
+    calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MAX_GROUPS", 2)
+    monkeypatch.setattr(search, "ENOUGH", 200.0)
+    monkeypatch.setattr(search, "MIN_PSNR", 200.0)
+    with pytest.raises(BuildError, match=r"expected 200 dB or more, even with 52 of 104 layers"):
+        write_searched(tmp_path, calls)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no prompt, expected one on each line"),
+        (b" \n\n\t\n", "holds no prompt, expected one on each line"),
+        (b"\xff\xfe", "not a text in UTF-8: save it as UTF-8"),
+        (None, "cannot be read (No such file or directory): name a text file"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    outcome = run_sdrt("build", "demo", "--precision", "int8", "--calibrate", path, folder=tmp_path)
+    assert outcome.code == 1
+    assert message in outcome.err[0]
+    assert "onnx" not in outcome.loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--precision", "int8", "--target", "tensorrt"), "'tensorrt' does not compute in int8"),
+        (("--precision", "int8", "--target", "cuda"), "use one of cpu:int8, openvino:int8"),
+        (("--target", "openvino"), "runs a bundle's ONNX as it is"),
+        (("--precision", "fp16"), "--target is missing"),
+        (("--target", "cpu:int8", "--precision", "fp16"), "target cpu:int8 has one precision"),
+        (("--precision", "int8", "--batch", "2"), "runs every shape with one graph"),
+        (("--precision", "int8", "--component", "vae_decoder"), "only the denoiser, unet"),
+    ],
+)
+def test_what_has_no_int8_is_refused(
+    options: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    outcome = run_sdrt("build", "demo", *options, folder=tmp_path)
+    assert outcome.code != 0
+    assert message in outcome.err[0]
+
+
+def test_prompts_are_for_int8(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text(PROMPT)
+    given = ("build", "demo", "--target", "cpu", "--calibrate", "prompts.txt")
+    outcome = run_sdrt(*given, folder=tmp_path)
+    assert (outcome.code, len(outcome.err)) == (2, 1)
+    assert "target cpu takes no prompts: --calibrate is for --precision int8" in outcome.err[0]
+
+
+def test_a_bundle_without_a_denoiser_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bundle, "find", lambda *_, **__: None)
+    with pytest.raises(BuildError, match="no denoiser, which is what int8 is for"):
+        build_for("cpu:int8", copy)
