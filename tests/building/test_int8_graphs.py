@@ -219,7 +219,10 @@ def test_prompts_that_cannot_be_used_are_refused(
         (("--precision", "int8", "--target", "cuda"), "use one of cpu:int8, openvino:int8"),
         (("--target", "openvino"), "runs a bundle's ONNX as it is"),
         (("--precision", "fp16"), "--target is missing"),
-        (("--target", "cpu:int8", "--precision", "fp16"), "target cpu:int8 has one precision"),
+        (
+            ("--target", "cpu:int8", "--precision", "fp16"),
+            "target cpu:int8 computes in int8: leave out",
+        ),
         (("--precision", "int8", "--batch", "2"), "runs every shape with one graph"),
         (("--precision", "int8", "--component", "vae_decoder"), "only the denoiser, unet"),
     ],

@@ -60,7 +60,8 @@ class Builder:
         if "prompts" in unused:
             return f"target {self.target} takes no prompts: --calibrate is for --precision int8"
         if "precision" in unused:
-            return f"target {self.target} has one precision: leave out --precision"
+            computes_in = self.precision or "float32"
+            return f"target {self.target} computes in {computes_in}: leave out --precision"
         if unused:
             return (
                 f"target {self.target} runs every shape with one graph: leave out --shapes, "

@@ -11,7 +11,6 @@ is quantized, too.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,9 @@ from onnx import NodeProto, helper, numpy_helper
 
 from sdrt_engines import Array
 from sdrt_export.fusing.editor import FusionEditor
-from sdrt_export.precision.float_graph import FLOAT
-from sdrt_export.precision.typed_graph import Combined, Stored, TypedGraph, write_typed
-from sdrt_export.quantizing.layers import (
-    Layer,
-    layers_of,
-    rounded_to_int8,
-    scales_of,
-    stored_weight,
-)
+from sdrt_export.precision.typed_graph import Stored, TypedGraph, write_typed
+from sdrt_export.quantizing.int8_weights import Make, computed
+from sdrt_export.quantizing.layers import Layer, layers_of
 from sdrt_export.quantizing.ranges import Range
 
 
@@ -67,23 +60,18 @@ class _Quantizing:
 
     def quantize(self, layer: Layer) -> None:
         """Puts the layer in int8 in place of its node."""
-        new = [*self._source(layer.source)]
-        node = NodeProto()
-        node.CopyFrom(layer.node)
-        node.input[0] = self.sources[layer.source]
-        weight, nodes = self._weight(layer)
-        node.input[1] = weight
-        new += nodes
-        if len(node.input) > 2:
-            node.input[2], nodes = self._bias(layer, node.input[2])
-            new += nodes
-        elif (adding := self._adding(layer)) is not None:
-            self._replace_added(layer, adding)
+        node = _copy(layer.node)
+        new = [*self._source(layer.source), self._weight(layer)]
+        node.input[0], node.input[1] = self.sources[layer.source], f"{layer.name}.weight"
+        if layer.bias is not None and layer.adding is None:
+            new.append(self._bias(layer))
+            node.input[2] = f"{layer.name}.bias"
+        elif layer.adding is not None:
+            self._replace_added(layer, layer.adding)
+        new.append(node)
         if node.op_type == "Conv":
             node.output[0] = f"{layer.name}.exact"
-            new += [node, *self._rounded(node.output[0], layer.name, layer.name)]
-        else:
-            new.append(node)
+            new += self._rounded(node.output[0], layer.name, layer.name)
         self.graph.replace([layer.node], layer.node, *new)
 
     def _source(self, name: str) -> Iterator[NodeProto]:
@@ -92,7 +80,7 @@ class _Quantizing:
             yield from self._rounded(name, self.sources[name], name)
 
     def _rounded(self, name: str, result: str, ranged: str) -> Iterator[NodeProto]:
-        """The tensor `name` rounded to the 256 numbers of its range."""
+        """The tensor `name` rounded to the 256 numbers of the range of `ranged`."""
         found, key = self.ranges[ranged], f"{ranged}.range"
         scale = self._constant(f"{key}.scale", np.asarray(found.scale))
         zero = self._constant(f"{key}.zero", np.asarray(found.zero_point))
@@ -100,43 +88,42 @@ class _Quantizing:
         yield helper.make_node("QuantizeLinear", [name, scale, zero], [steps])
         yield helper.make_node("DequantizeLinear", [steps, scale, zero], [result])
 
-    def _weight(self, layer: Layer) -> tuple[str, list[NodeProto]]:
-        name = f"{layer.name}.weight"
-        size = layer.weight.dims[layer.axis]
-        self.graph.weights[f"{name}.steps"] = layer.part(rounded_to_int8)
-        self.graph.weights[f"{name}.scale"] = layer.part(scales_of)
-        zero = self._constant(f"{name}.zero", np.zeros(size, np.int8))
-        inputs = [f"{name}.steps", f"{name}.scale", zero]
-        return name, [helper.make_node("DequantizeLinear", inputs, [name], axis=layer.axis)]
+    def _weight(self, layer: Layer) -> NodeProto:
+        return self._stored(
+            layer,
+            "weight",
+            steps=lambda values: values.weight_steps,
+            scales=lambda values: values.weight_scales,
+            zeros=np.zeros(layer.num_channels, np.int8),
+            axis=layer.axis,
+        )
 
-    def _adding(self, layer: Layer) -> NodeProto | None:
-        """The node that adds the bias to a product."""
-        users = self.graph.consumers[layer.name]
-        if len(users) != 1 or users[0].op_type != "Add":
-            return None
-        (user,) = users
-        added = [stored_weight(self.graph, name) for name in user.input]
-        size = layer.weight.dims[layer.axis]
-        return user if any(w is not None and list(w.dims) == [size] for w in added) else None
+    def _bias(self, layer: Layer) -> NodeProto:
+        return self._stored(
+            layer,
+            "bias",
+            steps=lambda values: values.bias_steps,
+            scales=lambda values: values.bias_scales,
+            zeros=np.zeros(layer.num_channels, np.int32),
+            axis=0,
+        )
+
+    def _stored(
+        self, layer: Layer, what: str, *, steps: Make, scales: Make, zeros: Array, axis: int
+    ) -> NodeProto:
+        """The node that makes a weight or a bias float again, which no library executes."""
+        step = self.ranges[layer.source].scale
+        name = f"{layer.name}.{what}"
+        self.graph.weights[f"{name}.steps"] = computed(layer, step, steps)
+        self.graph.weights[f"{name}.scales"] = computed(layer, step, scales)
+        zero = self._constant(f"{name}.zeros", zeros)
+        inputs = [f"{name}.steps", f"{name}.scales", zero]
+        return helper.make_node("DequantizeLinear", inputs, [name], axis=axis)
 
     def _replace_added(self, layer: Layer, adding: NodeProto) -> None:
-        place = 1 - list(adding.input).index(layer.name)
-        node = NodeProto()
-        node.CopyFrom(adding)
-        node.input[place], nodes = self._bias(layer, adding.input[place])
-        self.graph.replace([adding], adding, *nodes, node)
-
-    def _bias(self, layer: Layer, bias: str) -> tuple[str, list[NodeProto]]:
-        stored = stored_weight(self.graph, bias)
-        if stored is None:
-            return bias, []
-        name, step = f"{layer.name}.bias", self.ranges[layer.source].scale
-        parts = Stored(stored, FLOAT), layer.part(partial(_bias_scales, step))
-        self.graph.weights[f"{name}.steps"] = Combined(parts, _bias_steps)
-        self.graph.weights[f"{name}.scale"] = parts[1]
-        zero = self._constant(f"{name}.zero", np.zeros(stored.dims[0], np.int32))
-        inputs = [f"{name}.steps", f"{name}.scale", zero]
-        return name, [helper.make_node("DequantizeLinear", inputs, [name], axis=0)]
+        node = _copy(adding)
+        node.input[1 - list(node.input).index(layer.name)] = f"{layer.name}.bias"
+        self.graph.replace([adding], adding, self._bias(layer), node)
 
     def _constant(self, name: str, value: Array) -> str:
         tensor = numpy_helper.from_array(value, name)
@@ -144,11 +131,7 @@ class _Quantizing:
         return name
 
 
-def _bias_scales(step: np.float32, weight: Array, axis: int) -> Array:
-    return scales_of(weight, axis) * step
-
-
-def _bias_steps(parts: Array) -> Array:
-    bias, scales = parts
-    limit = 2**31 - 1
-    return np.clip(np.rint(bias.astype(np.float64) / scales), -limit, limit).astype(np.int32)
+def _copy(node: NodeProto) -> NodeProto:
+    new = NodeProto()
+    new.CopyFrom(node)
+    return new

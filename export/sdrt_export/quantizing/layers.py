@@ -7,29 +7,25 @@ embedding of timesteps (`Gemm`): they take little time, and their errors reach e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 from onnx import NodeProto, TensorProto
 
-from sdrt_engines import Array
 from sdrt_export.fusing.editor import FusionEditor
-from sdrt_export.precision.float_graph import FLOAT
-from sdrt_export.precision.typed_graph import Combined, Stored
+from sdrt_export.precision.typed_graph import Stored
 
 _OUTPUT_AXIS = {"Conv": 0, "MatMul": 1}  # of the weight
-_FLOATS = {FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-LARGEST = 127  # of int8, on both sides of 0
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A node with its weight, in the type that it is stored in."""
+    """A node with its weight and its bias, in the types that they are stored in."""
 
     node: NodeProto
     weight: TensorProto
+    bias: TensorProto | None
+    adding: NodeProto | None  # the node that adds the bias, if it is not the layer's own input
 
     @property
     def name(self) -> str:
@@ -46,13 +42,10 @@ class Layer:
         """The axis of the weight that has an entry for each output channel."""
         return _OUTPUT_AXIS[self.node.op_type]
 
-    def part(self, change: Callable[[Array, int], Array]) -> Combined:
-        """A weight of the new graph that is computed from this layer's, in float32."""
-        return Combined((Stored(self.weight, FLOAT),), partial(_changed, change, self.axis))
-
-
-def _changed(change: Callable[[Array, int], Array], axis: int, parts: Sequence[Array]) -> Array:
-    return change(parts[0], axis)
+    @property
+    def num_channels(self) -> int:
+        """Of its output."""
+        return int(self.weight.dims[self.axis])
 
 
 def layers_of(graph: FusionEditor) -> list[Layer]:
@@ -60,16 +53,31 @@ def layers_of(graph: FusionEditor) -> list[Layer]:
     inputs = {value.name for value in graph.model.graph.input}
     found = []
     for node in graph.nodes:
-        if node.op_type not in _OUTPUT_AXIS:
+        if node.op_type not in _OUTPUT_AXIS or node.input[0] in inputs:
             continue
-        weight = stored_weight(graph, node.input[1])
-        border = node.input[0] in inputs or graph.outputs & set(node.output)
-        if weight is not None and not border:
-            found.append(Layer(node, weight))
+        weight = _stored_weight(graph, node.input[1])
+        if weight is not None and graph.outputs.isdisjoint(node.output):
+            found.append(Layer(node, weight, *_bias_of(graph, node)))
     return found
 
 
-def stored_weight(graph: FusionEditor, name: str) -> TensorProto | None:
+def _bias_of(
+    graph: FusionEditor, node: NodeProto
+) -> tuple[TensorProto, NodeProto | None] | tuple[None, None]:
+    """The bias of a layer, and the node that adds it if it has no input for it."""
+    if len(node.input) > 2:
+        bias = _stored_weight(graph, node.input[2])
+        return (None, None) if bias is None else (bias, None)
+    users = graph.consumers[node.output[0]]
+    if node.op_type == "MatMul" and [user.op_type for user in users] == ["Add"]:
+        for name in users[0].input:
+            bias = _stored_weight(graph, name)
+            if bias is not None and len(bias.dims) == 1:
+                return bias, users[0]
+    return None, None
+
+
+def _stored_weight(graph: FusionEditor, name: str) -> TensorProto | None:
     """The initializer of floats that a node reads, maybe through a cast; None if it is computed."""
     maker = graph.producer.get(name)
     if maker is not None and maker.op_type == "Cast":
@@ -78,18 +86,3 @@ def stored_weight(graph: FusionEditor, name: str) -> TensorProto | None:
     if not isinstance(stored, Stored) or stored.source.data_type not in _FLOATS:
         return None
     return stored.source
-
-
-def scales_of(weight: Array, axis: int) -> Array:
-    """The step of int8 for each output channel."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight).max(axis=others)
-    return np.maximum(largest, np.finfo(np.float32).tiny * LARGEST).astype(np.float32) / LARGEST
-
-
-def rounded_to_int8(weight: Array, axis: int) -> Array:
-    """The weight in steps of its channels, symmetric about 0."""
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    steps = np.rint(weight / scales_of(weight, axis).reshape(shape))
-    return np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
