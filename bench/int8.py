@@ -38,7 +38,7 @@ from sdrt_export.building.builders import builder_of
 from sdrt_export.demo.grammar import caption_from_scene
 
 STEPS = ("openvino", "openvino:bf16", "openvino:int8", "cpu", "cpu:int8")
-NUM_PROMPTS = 8  # to calibrate on
+NUM_PROMPTS = 4  # to calibrate on
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def test_a_graph_of_other_weights_does_not_run(copy: Path) -> None:
 def calls() -> list[Call]:
     """Calls of the demo's denoiser on seeded inputs."""
     bundle = Bundle.open("demo")
-    feeds = [seeded_inputs(bundle, "unet", latents=8, seed=seed) for seed in range(3)]
+    feeds = [seeded_inputs(bundle, "unet", latents=8, seed=seed) for seed in range(2)]
     with open_reference(bundle, "unet", num_threads=1) as engine:
         return [Call(each, engine.run(each)) for each in feeds]
 
@@ -168,13 +168,12 @@ def test_groups_of_layers_stay_float_until_the_rest_is_close_enough(
 ) -> None:
     all_in_int8 = write_searched(tmp_path, calls)
     assert all_in_int8.stayed_float == ()
-    monkeypatch.setattr(search, "MAX_GROUPS", 4)
+    monkeypatch.setattr(search, "MAX_GROUPS", 3)
     monkeypatch.setattr(search, "ENOUGH", all_in_int8.psnr + 0.1)
     found = write_searched(tmp_path, calls)
     assert found.psnr > all_in_int8.psnr
-    assert len(found.stayed_float) in (26, 52)  # one group, or two: half of them
-    (data,) = [path for path in tmp_path.iterdir() if path.suffix == ".onnx_data"]
-    assert data.stat().st_size > 0
+    assert len(found.stayed_float) == 35  # a third of the layers
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx_data"]
 
 
 def test_a_network_that_int8_spoils_is_refused(

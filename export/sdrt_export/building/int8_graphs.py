@@ -81,10 +81,10 @@ def _graph_of(bundle: Bundle, component: Component) -> Int8Graph | None:
 
 
 def _require_room(bundle: Bundle, denoiser: Component) -> None:
-    """Room for the graph and one that is tried, both at most as large as the network in float32."""
+    """Room for the graph and those that are tried: each weight in int8 and as it is stored, and
+    again as the graph has it."""
     stored = sum(file.size for file in denoiser.files)
-    size = stored / (2 if denoiser.precision == "float16" else 4)
-    require_room(bundle.root, f"{denoiser.name} in int8 needs", 2 * 1.2 * size)
+    require_room(bundle.root, f"{denoiser.name} in int8 needs", 2.5 * stored)
 
 
 def _build(bundle: Bundle, denoiser: Component, prompts: tuple[str, ...], report: Report) -> Path:

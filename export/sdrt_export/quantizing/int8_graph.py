@@ -19,7 +19,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from sdrt_engines import Array
 from sdrt_export.fusing.editor import FusionEditor
-from sdrt_export.precision.typed_graph import Stored, TypedGraph, write_typed
+from sdrt_export.precision.typed_graph import Stored, TypedGraph
 from sdrt_export.quantizing.int8_weights import Make, computed
 from sdrt_export.quantizing.layers import Layer, layers_of
 from sdrt_export.quantizing.ranges import Range
@@ -46,11 +46,6 @@ def int8_graph(path: Path, ranges: Mapping[str, Range], kept: Collection[str]) -
             quantizing.quantize(layer)
     graph.commit()
     return TypedGraph(graph.finish(), graph.weights)
-
-
-def write_int8(typed: TypedGraph, network: Path, folder: Path) -> Path:
-    """Writes the graph and its weights into `folder`; `network` is the file that it was made of."""
-    return write_typed(typed, network.parent, folder)
 
 
 class _Quantizing:

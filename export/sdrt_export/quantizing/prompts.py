@@ -12,10 +12,6 @@ PROMPTS = (
     "portrait of an old man with a white beard, studio light",
     "a red bicycle leaning against a brick wall",
     "watercolor painting of a mountain village in spring",
-    "a bowl of fruit on a wooden table, still life, oil painting",
-    "aerial view of a city at night",
-    "a black cat sleeping on a blue sofa",
-    "macro photograph of a dragonfly on a leaf",
 )
 
 

@@ -17,9 +17,9 @@ from sdrt_export.options import Report
 
 T = TypeVar("T")
 
-MAX_PROMPTS = 8
+MAX_PROMPTS = 4
 MAX_STEPS = 8  # of each image: they pass through the same noise levels as more steps
-MAX_CALLS = 32  # a call of Stable Diffusion 1.5 takes 0.8 MB
+MAX_CALLS = 16  # a call of Stable Diffusion 1.5 takes 0.8 MB
 
 
 @dataclass(frozen=True, eq=False)
