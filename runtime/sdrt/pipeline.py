@@ -235,7 +235,7 @@ class Pipeline(Inherited):
         with self._memory_for(job.work) as forecast, closing(networks):
             if forecast.by_stage and not low_memory:
                 generation.add_note(note_on_stages(forecast))
-            for note in notes_on_int8(self.target):
+            for note in notes_on_int8(self.bundle, self.target, job.components):
                 generation.add_note(note)
             result = yield from run_alone(events, run)
             if low_memory:

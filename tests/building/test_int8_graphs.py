@@ -15,6 +15,7 @@ import sdrt
 from sdrt.arrays import psnr_of
 from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
+from sdrt.errors import RequestError
 from sdrt.targets.built_graph import Int8Graph
 from sdrt.targets.engines import open_reference, resolve
 from sdrt.targets.int8 import int8_graph_of
@@ -185,6 +186,17 @@ def test_a_network_that_int8_spoils_is_refused(
     with pytest.raises(BuildError, match=r"expected 200 dB or more, even with 52 of 104 layers"):
         write_searched(tmp_path, calls)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_needs_more_than_a_prompt_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RequestError("image: this model changes an image: give one")
+
+    monkeypatch.setattr(recorded_calls.Pipeline, "generation", refuse)
+    with pytest.raises(BuildError, match="calibrated on text to image: image: this model changes"):
+        build_for("cpu:int8", copy, prompts=(PROMPT,))
 
 
 # --- what is refused

@@ -8,7 +8,7 @@ from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.built_graph import Int8Graph
-from sdrt.targets.int8 import notes_on_int8
+from sdrt.targets.int8 import note_on_processor
 from sdrt.targets.plan_record import onnx_digests
 from sdrt_engines import Backend, Target
 from sdrt_engines.backend import INT8
@@ -51,8 +51,8 @@ def build_int8_graphs(
             )
         if not missing:
             return []
-        for note in notes_on_int8(target):
-            report(str(note))
+        if (slow := note_on_processor(target)) is not None:
+            report(str(slow))
         _require_room(bundle, denoiser)
         return [_build(bundle, denoiser, options.prompts or PROMPTS, report)]
 

@@ -8,11 +8,13 @@ from typing import TypeVar
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
+from sdrt.errors import RequestError
 from sdrt.generation import run_alone
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.targets.parts import answer_in_parts
 from sdrt_engines import Array
+from sdrt_export.errors import BuildError
 from sdrt_export.options import Report
 
 T = TypeVar("T")
@@ -37,7 +39,8 @@ def recorded_calls(
     """Calls of the denoiser on the target `cpu`, spread over each prompt's steps.
 
     The images have the bundle's own size, sampler and guidance. At most `MAX_PROMPTS` prompts are
-    taken, spread over the list, and `MAX_CALLS` calls in all, as many of each prompt.
+    taken, spread over the list, and `MAX_CALLS` calls in all, as many of each prompt. BuildError if
+    the bundle needs more than a prompt.
     """
     chosen = spread(prompts, MAX_PROMPTS)
     num_steps = min(MAX_STEPS, bundle.defaults["num_inference_steps"])
@@ -46,7 +49,12 @@ def recorded_calls(
         for number, prompt in enumerate(chosen):
             report(f"{denoiser}: recording calls, prompt {number + 1} of {len(chosen)}")
             request = Request(prompt, seed=number, num_inference_steps=num_steps)
-            recorded = list(_calls_of(pipeline, request, denoiser))
+            try:
+                recorded = list(_calls_of(pipeline, request, denoiser))
+            except RequestError as error:
+                raise BuildError(
+                    f"{bundle.root}: int8 is calibrated on text to image: {error}"
+                ) from error
             calls += spread(recorded, MAX_CALLS // len(chosen))
     return calls
 

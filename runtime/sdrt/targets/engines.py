@@ -275,6 +275,13 @@ def resolve(
 
 
 def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
+    reason = _refusal_of_files(bundle, backend, target)
+    if reason is None and backend.chosen_precision(target) == INT8:
+        return int8_refusal(bundle)  # a refiner may compute in float32
+    return reason
+
+
+def _refusal_of_files(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
     if reason := backend.refusal(target):
         return reason
     if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
@@ -282,9 +289,7 @@ def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
             f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` builds them"
         )
-    if backend.chosen_precision(target) == INT8 and (reason := int8_refusal(bundle)):
-        return reason
-    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, target)
+    return None if bundle.refiner is None else _refusal_of_files(bundle.refiner, backend, target)
 
 
 def open_engine(

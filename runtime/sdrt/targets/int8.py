@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from sdrt.bundle.folder import Bundle
@@ -63,15 +63,30 @@ def int8_target(bundle: Bundle, target: str) -> Target:
     return next(opening, ordered[0])
 
 
-def notes_on_int8(target: Target, processor: Processor | None = None) -> Iterator[Note]:
-    """A note if the target computes in int8 and the processor has no instructions for it."""
+def notes_on_int8(bundle: Bundle, target: Target, components: Iterable[str]) -> Iterator[Note]:
+    """Notes on a request that runs these networks, if the target computes in int8: the processor
+    may be slow, and a denoiser may not have been built."""
     if backend_of(target).chosen_precision(target) != INT8:
         return
+    if (slow := note_on_processor(target)) is not None:
+        yield slow
+    for name in components:
+        owner, own = bundle.owner_of(name)
+        component = owner.component(own)
+        if component.role == "denoiser" and Int8Graph.of(owner.root, INT8, component) is None:
+            yield Note(
+                "not_in_int8", None, f"{name} computes in float32: int8 was not built for it"
+            )
+
+
+def note_on_processor(target: Target, processor: Processor | None = None) -> Note | None:
+    """The note on a target in int8 if this processor has no instructions for it."""
     flags = (processor or this_processor()).flags
-    if flags and flags.isdisjoint(_INT8_FLAGS):
-        yield Note(
-            "slow_int8",
-            "target",
-            f"{target}: this processor has no instructions for int8 (VNNI), so it is probably "
-            f"slower than {target.backend}: compare them with sdrt bench",
-        )
+    if not flags or flags & _INT8_FLAGS:
+        return None
+    return Note(
+        "slow_int8",
+        None,
+        f"{target}: this processor has no instructions for int8 (VNNI), so it is probably slower "
+        f"than {target.backend}: compare them with sdrt bench",
+    )

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from sdrt.bundle.folder import Bundle
-from sdrt.targets.int8 import int8_refusal, int8_target, int8_targets, notes_on_int8
+from sdrt.targets.int8 import (
+    int8_refusal,
+    int8_target,
+    int8_targets,
+    note_on_processor,
+    notes_on_int8,
+)
 from sdrt_engines import Target, TargetError
 from sdrt_engines.processor import Processor
 
@@ -32,19 +38,18 @@ def test_a_bundle_without_an_int8_denoiser_says_how_to_build_one() -> None:
     assert "--precision int8` builds it" in str(int8_refusal(Bundle.open("demo")))
 
 
-@pytest.mark.parametrize(
-    ("target", "processor", "noted"),
-    [
-        ("cpu:int8", OLD, True),
-        ("openvino:int8", OLD, True),
-        ("cpu:int8", NEW, False),
-        ("cpu:int8", UNKNOWN, False),
-        ("cpu", OLD, False),
-        ("cuda", OLD, False),
-    ],
-)
+@pytest.mark.parametrize(("processor", "noted"), [(OLD, True), (NEW, False), (UNKNOWN, False)])
 def test_a_processor_without_instructions_for_int8_is_noted(
-    target: str, processor: Processor, noted: bool
+    processor: Processor, noted: bool
 ) -> None:
-    notes = list(notes_on_int8(Target.parse(target), processor))
-    assert [note.code for note in notes] == (["slow_int8"] if noted else [])
+    note = note_on_processor(Target.parse("openvino:int8"), processor)
+    assert (note is not None) == noted
+    if note is not None:
+        assert "so it is probably slower than openvino: compare them" in note.message
+
+
+def test_a_denoiser_that_was_not_built_is_noted() -> None:
+    bundle, target = Bundle.open("demo"), Target.parse("cpu:int8")
+    notes = list(notes_on_int8(bundle, target, ["text_encoder", "unet_controlled"]))
+    assert [note.code for note in notes if note.code != "slow_int8"] == ["not_in_int8"]
+    assert list(notes_on_int8(bundle, Target("cpu"), ["unet_controlled"])) == []
