@@ -84,7 +84,7 @@ def fidelity(bundle: Bundle, guidance: float, num_images: int) -> list[Measureme
             "guidance": guidance,
             "5th percentile": round(float(np.percentile(values, 5)), 2),
             "images judged otherwise": num_changed(scenes, exact.pixels, got.pixels),
-            **build_notes(bundle),
+            **sizes(bundle),
         }
         rounded = tuple(round(float(value), 2) for value in values)
         rows.append(
@@ -93,15 +93,14 @@ def fidelity(bundle: Bundle, guidance: float, num_images: int) -> list[Measureme
     return rows
 
 
-def build_notes(bundle: Bundle) -> dict[str, object]:
-    """The figures of the int8 denoiser's build, and its size against the exported one's."""
+def sizes(bundle: Bundle) -> dict[str, object]:
+    """The int8 denoiser: its layers, and its size against the exported one's."""
     graph, denoiser = int8_graph_of(bundle), bundle.find("denoiser")
     assert graph is not None
     assert denoiser is not None
     return {
         "layers in int8": graph.num_layers - len(graph.stayed_float),
         "layers": graph.num_layers,
-        "dB of the denoiser": round(graph.psnr, 1),
         "MB": round(megabytes(graph.files), 1),
         "MB as exported": round(megabytes(denoiser.files), 1),
     }
@@ -136,7 +135,7 @@ def steps(bundle: Bundle, targets: Sequence[str], rounds: int) -> list[Measureme
                 f"relative to {targets[0]}": round(
                     statistics.median(each[target] / each[targets[0]] for each in times), 3
                 ),
-                **build_notes(bundle),
+                **sizes(bundle),
             },
         )
         for target in targets

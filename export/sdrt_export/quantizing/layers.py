@@ -15,6 +15,7 @@ from sdrt_export.fusing.editor import FusionEditor
 from sdrt_export.precision.typed_graph import Stored
 
 _OUTPUT_AXIS = {"Conv": 0, "MatMul": 1}  # of the weight
+_NUM_AXES = {"Conv": 4, "MatMul": 2}  # of the weight
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
@@ -50,15 +51,19 @@ class Layer:
 
 def layers_of(graph: FusionEditor) -> list[Layer]:
     """The layers that can be quantized, in the graph's order."""
-    inputs = {value.name for value in graph.model.graph.input}
     found = []
     for node in graph.nodes:
-        if node.op_type not in _OUTPUT_AXIS or node.input[0] in inputs:
+        if node.op_type not in _OUTPUT_AXIS or _at_the_border(graph, node):
             continue
         weight = _stored_weight(graph, node.input[1])
-        if weight is not None and graph.outputs.isdisjoint(node.output):
+        if weight is not None and len(weight.dims) == _NUM_AXES[node.op_type]:
             found.append(Layer(node, weight, *_bias_of(graph, node)))
     return found
+
+
+def _at_the_border(graph: FusionEditor, node: NodeProto) -> bool:
+    """True if the node reads an input or a constant of the network, or writes an output."""
+    return node.input[0] not in graph.producer or not graph.outputs.isdisjoint(node.output)
 
 
 def _bias_of(

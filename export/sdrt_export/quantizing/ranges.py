@@ -13,6 +13,9 @@ from sdrt_engines import Array
 from sdrt_export.precision.probing import tensors_of
 
 
+_NOTHING = 1e-20  # a range that is narrower counts as zeros
+
+
 @dataclass(frozen=True)
 class Range:
     """The least and the greatest value; 0 lies between them."""
@@ -23,7 +26,8 @@ class Range:
     @property
     def scale(self) -> np.float32:
         """The step between the 256 numbers of uint8."""
-        return np.float32(max(self.high - self.low, np.finfo(np.float32).tiny * 255) / 255)
+        width = self.high - self.low
+        return np.float32(width / 255 if width > _NOTHING else 1)
 
     @property
     def zero_point(self) -> np.uint8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeVar
 
 from sdrt.ask import Answer, Ask
@@ -36,11 +37,11 @@ class Call:
 def recorded_calls(
     bundle: Bundle, denoiser: str, prompts: Sequence[str], report: Report
 ) -> list[Call]:
-    """Calls of the denoiser on the target `cpu`, spread over each prompt's steps.
+    """Calls of the denoiser on the target `cpu`, spread over the steps, others of each prompt.
 
     The images have the bundle's own size, sampler and guidance. At most `MAX_PROMPTS` prompts are
-    taken, spread over the list, and `MAX_CALLS` calls in all, as many of each prompt. BuildError if
-    the bundle needs more than a prompt.
+    taken, spread over the list, and `MAX_CALLS` calls in all. BuildError if the bundle needs more
+    than a prompt.
     """
     chosen = spread(prompts, MAX_PROMPTS)
     num_steps = min(MAX_STEPS, bundle.defaults["num_inference_steps"])
@@ -55,7 +56,8 @@ def recorded_calls(
                 raise BuildError(
                     f"{bundle.root}: int8 is calibrated on text to image: {error}"
                 ) from error
-            calls += spread(recorded, MAX_CALLS // len(chosen))
+            distance = ceil(len(recorded) * len(chosen) / MAX_CALLS)
+            calls += recorded[number % distance :: distance]
     return calls
 
 

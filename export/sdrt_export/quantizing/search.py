@@ -35,7 +35,7 @@ NUM_JUDGED = 3  # of the recorded calls: each is run for each group
 
 @dataclass(frozen=True)
 class Int8Report:
-    """What became of a denoiser. `stayed_float` are layers, by their nodes' outputs."""
+    """The result for a denoiser. `stayed_float` are layers, by their nodes' outputs."""
 
     stayed_float: tuple[str, ...]
     num_layers: int  # that could compute in int8

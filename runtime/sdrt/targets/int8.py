@@ -49,8 +49,8 @@ def in_int8(target: Target) -> Target:
 
 
 def int8_target(bundle: Bundle, target: str) -> Target:
-    """What `target` is in int8. For `"auto"`, the fastest that opens here, as measured by `sdrt
-    tune`, else the first in the order of the backends.
+    """The target in int8. For `"auto"`, the fastest that opens here, as measured by `sdrt tune`,
+    else the first in the order of the backends.
 
     TargetError if it has no int8.
     """
