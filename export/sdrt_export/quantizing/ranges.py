@@ -12,7 +12,6 @@ from onnx import ModelProto, helper
 from sdrt_engines import Array
 from sdrt_export.precision.probing import tensors_of
 
-
 _NOTHING = 1e-20  # a range that is narrower counts as zeros
 
 
