@@ -213,7 +213,7 @@ def test_a_bundle_that_needs_more_than_a_prompt_is_refused(
     def refuse(*_: object) -> None:
         raise RequestError("image: this model changes an image: give one")
 
-    monkeypatch.setattr(recorded_calls.Pipeline, "generation", refuse)
+    monkeypatch.setattr(sdrt.Pipeline, "generation", refuse)
     with pytest.raises(BuildError, match="calibrated on text to image: image: this model changes"):
         build_for("cpu:int8", copy, prompts=(PROMPT,))
 

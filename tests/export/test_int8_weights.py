@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from sdrt_export.quantizing.recorded_calls import spread
 STEP = np.float32(0.5)
 
 
-def values_of(*parts: list[float] | list[list[float]]) -> Int8Values:
+def values_of(*parts: Sequence[object]) -> Int8Values:
     return Int8Values(0, STEP, [np.array(part, np.float32) for part in parts])
 
 
