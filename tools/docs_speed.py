@@ -65,20 +65,6 @@ def int8_images() -> str:
     return f"{where(rows, *packages)}\n\n{_images(rows)}\n\n{table(headings, lines)}"
 
 
-def int8_steps() -> str:
-    rows = [row for row in newest("int8").values() if row["unit"] == "s"]
-    lines = [
-        (
-            code(row["notes"]["target"]),
-            f"{row['median']:.2f} s",
-            f"{row['notes']['relative to openvino']:.2f}",
-        )
-        for row in rows
-    ]
-    headings = "target", "a step, Stable Diffusion 1.5 at 512×512", "relative to `openvino`"
-    return f"{where(rows, 'onnxruntime', 'openvino')}\n\n{table(headings, lines)}"
-
-
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, int, float], list[Row]]]:
     groups: dict[tuple[str, int, float], list[Row]] = {}
     for row in rows:
@@ -105,5 +91,4 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "forecasts": forecasts,
     "guidance intervals": guidance_intervals,
     "images in int8": int8_images,
-    "steps in int8": int8_steps,
 }
