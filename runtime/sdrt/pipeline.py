@@ -111,8 +111,7 @@ class Pipeline(Inherited):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """The targets that "auto" tried before, with the reasons why they did not open or
-        failed."""
+        """The targets that "auto" tried before, with the reasons why they do not run."""
         return self._resolution.refusals + self._resolution.failures
 
     @showing_options
@@ -270,9 +269,7 @@ class Pipeline(Inherited):
                 self._fall_back(engines, error)
 
     def _fall_back(self, failed: Engines, error: SdrtError) -> None:
-        """Takes the next target, unless another request already has; raises `error` if no target is
-        left.
-        """
+        """Takes the next target, unless another request has; raises `error` if there is none."""
         with held(self._changing):
             if self._closed:
                 raise error

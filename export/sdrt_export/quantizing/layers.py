@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def num_channels(self) -> int:
-        """Of its output."""
+        """The channels of its output."""
         return int(self.weight.dims[self.axis])
 
 

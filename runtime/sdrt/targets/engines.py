@@ -38,7 +38,6 @@ from sdrt_engines import (
     resolve_target,
     shape_at,
 )
-from sdrt_engines.backend import INT8
 from sdrt_engines.forks import Inherited, keep_for_ever
 from sdrt_engines.freed_memory import return_freed_memory
 from sdrt_engines.interruptible import interruptible, turn_of
@@ -262,9 +261,7 @@ def resolve(
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and its files are in the
     bundle and its refiner. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`,
-    with its best number of threads unless `num_threads` is given.
-
-    Raises the errors of `resolve_target`.
+    with its best number of threads unless one is given. Raises the errors of `resolve_target`.
     """
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
@@ -275,21 +272,15 @@ def resolve(
 
 
 def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
-    reason = _refusal_of_files(bundle, backend, target)
-    if reason is None and backend.chosen_precision(target) == INT8:
-        return int8_refusal(bundle)  # a refiner may compute in float32
-    return reason
-
-
-def _refusal_of_files(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
-    if reason := backend.refusal(target):
+    if reason := backend.refusal(target) or int8_refusal(bundle, backend, target):
         return reason
     if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
         return (
             f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` builds them"
         )
-    return None if bundle.refiner is None else _refusal_of_files(bundle.refiner, backend, target)
+    in_float = Target(backend.name, target.architectures)  # a refiner may compute in float32
+    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, in_float)
 
 
 def open_engine(

@@ -9,7 +9,15 @@ from sdrt.bundle.folder import Bundle
 from sdrt.notes import Note
 from sdrt.targets.built_graph import Int8Graph
 from sdrt.targets.tuned_file import tuning_of
-from sdrt_engines import BACKENDS, Target, TargetError, backend_of, refusal_of
+from sdrt_engines import (
+    BACKENDS,
+    Backend,
+    Settings,
+    Target,
+    TargetError,
+    backend_of,
+    refusal_of,
+)
 from sdrt_engines.backend import INT8
 from sdrt_engines.processor import Processor, this_processor
 
@@ -23,9 +31,9 @@ def int8_graph_of(bundle: Bundle) -> Int8Graph | None:
     return None if denoiser is None else Int8Graph.of(bundle.root, INT8, denoiser)
 
 
-def int8_refusal(bundle: Bundle) -> str | None:
-    """The reason why the bundle does not run in int8, with a remedy, or None."""
-    if int8_graph_of(bundle) is not None:
+def int8_refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
+    """The reason why the bundle does not run on a target in int8, with a remedy, or None."""
+    if backend.chosen_precision(target) != INT8 or int8_graph_of(bundle) is not None:
         return None
     return (
         f"'{bundle.root}' has no int8 denoiser of these weights: "

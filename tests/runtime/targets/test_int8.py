@@ -10,7 +10,7 @@ from sdrt.targets.int8 import (
     note_on_processor,
     notes_on_int8,
 )
-from sdrt_engines import Target, TargetError
+from sdrt_engines import Target, TargetError, backend_of
 from sdrt_engines.processor import Processor
 
 OLD, NEW = Processor("old", frozenset({"avx2"})), Processor("new", frozenset({"avx512_vnni"}))
@@ -35,7 +35,10 @@ def test_a_target_without_int8_is_refused() -> None:
 
 
 def test_a_bundle_without_an_int8_denoiser_says_how_to_build_one() -> None:
-    assert "--precision int8` builds it" in str(int8_refusal(Bundle.open("demo")))
+    bundle, (target, *_) = Bundle.open("demo"), int8_targets()
+    reason = int8_refusal(bundle, backend_of(target), target)
+    assert "--precision int8` builds it" in str(reason)
+    assert int8_refusal(bundle, backend_of(target), Target(target.backend)) is None
 
 
 @pytest.mark.parametrize(("processor", "noted"), [(OLD, True), (NEW, False), (UNKNOWN, False)])

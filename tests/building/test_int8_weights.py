@@ -12,6 +12,8 @@ from sdrt_export.quantizing.int8_weights import Int8Values
 from sdrt_export.quantizing.ranges import Range
 from sdrt_export.quantizing.recorded_calls import spread
 
+pytestmark = pytest.mark.build
+
 STEP = np.float32(0.5)
 
 
