@@ -269,7 +269,7 @@ class Pipeline(Inherited):
                 self._fall_back(engines, error)
 
     def _fall_back(self, failed: Engines, error: SdrtError) -> None:
-        """Takes the next target, unless another request has; raises `error` if there is none."""
+        """Takes the next target, unless another request has; raises `error` if it was the last."""
         with held(self._changing):
             if self._closed:
                 raise error
