@@ -49,6 +49,11 @@ def test_verification_knows_every_precision(backend: Backend) -> None:
     assert {*PRECISIONS} == MIN_PSNR.keys()
 
 
+def test_a_target_in_another_precision_has_a_builder_of_its_own() -> None:
+    for builder in BUILDERS:
+        assert builder_of(builder.target) is builder
+
+
 # --- its builder
 
 
@@ -62,7 +67,9 @@ def test_a_backend_that_runs_built_files_has_a_builder(backend: Backend) -> None
 
 
 def test_the_error_names_the_backends_that_have_one() -> None:
-    with pytest.raises(BuildError, match=r"is for cpu, cuda, tensorrt and tensorrt-rtx$"):
+    with pytest.raises(
+        BuildError, match=r"cuda, tensorrt, tensorrt-rtx, cpu:int8 and openvino:int8$"
+    ):
         builder_of(Target("openvino"))
 
 

@@ -1,4 +1,4 @@
-"""The tables of the page on speed: what forecasts and guidance intervals cost."""
+"""The tables of the page on speed: what forecasts, guidance intervals and int8 cost."""
 
 from __future__ import annotations
 
@@ -44,6 +44,27 @@ def guidance_intervals() -> str:
     return f"{where(rows, 'onnxruntime')}\n\n{_images(rows)}\n\n{table(headings, lines)}"
 
 
+def int8_images() -> str:
+    rows = [row for row in newest("int8").values() if row["unit"] == "dB"]
+    lines = [
+        (
+            code(row["notes"]["target"]),
+            f"{row['notes']['guidance']:g}",
+            f"{row['median']:.1f} dB",
+            f"{row['notes']['5th percentile']:.1f} dB",
+            row["notes"]["images judged otherwise"],
+            f"{row['notes']['MB']:.1f} MB, float16 {row['notes']['MB as exported']:.1f} MB",
+        )
+        for row in rows
+    ]
+    headings = (
+        *("target", "guidance", "PSNR, median", "5th percentile"),
+        *("images with other attributes", "denoiser on disk"),
+    )
+    packages = "onnxruntime", "openvino"
+    return f"{where(rows, *packages)}\n\n{_images(rows)}\n\n{table(headings, lines)}"
+
+
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, int, float], list[Row]]]:
     groups: dict[tuple[str, int, float], list[Row]] = {}
     for row in rows:
@@ -69,4 +90,5 @@ def _images(rows: Sequence[Row]) -> str:
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "forecasts": forecasts,
     "guidance intervals": guidance_intervals,
+    "images in int8": int8_images,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from sdrt_engines.engine import Engine
 from sdrt_engines.shape_profiles import Profile
@@ -18,6 +18,8 @@ from sdrt_engines.tensor import Signature
 # The files that a backend runs. Half-precision and prepared graphs are built for one backend by
 # `sdrt build`; without one, the backend runs the network as exported.
 Runs: TypeAlias = Literal["network", "half graph", "prepared graph", "plans"]
+
+INT8: Final = "int8"  # a precision: of a graph that several backends run, which `sdrt build` makes
 
 
 class Settings(Protocol):

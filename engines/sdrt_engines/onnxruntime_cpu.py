@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
+from sdrt_engines.backend import INT8, Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.freed_memory import return_freed_memory, returning_memory
@@ -27,6 +27,9 @@ from sdrt_engines.onnxruntime_library import (
 )
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
+
+# Where products of uint8 and int8 could overflow, without VNNI, int8 becomes uint8 first.
+_EXACT_INT8 = "session.x64quantprecision"
 
 
 def engine_from_onnx(
@@ -57,6 +60,7 @@ def engine_from_onnx(
     # ONNX Runtime would plan the second run of a shape as one block of memory, and keep that as
     # well as the memory of the first run.
     options.enable_mem_pattern = False
+    options.add_session_config_entry(_EXACT_INT8, "1")
 
     network = fused_network(path, options) if fused else path
 
@@ -107,12 +111,13 @@ class _CpuEngine(Engine):
 
 
 def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
+    prepared = source.own_graph is not None and source.precision != INT8
     return engine_from_onnx(
         source.graph,
         name=source.name,
         num_threads=num_threads,
-        fused=source.own_graph is None,
-        prepared=source.own_graph is not None,
+        fused=not prepared,
+        prepared=prepared,
     )
 
 
@@ -123,6 +128,7 @@ CPU = Backend(
     open=_open,
     runs="prepared graph",
     on_cpu=True,
+    precisions=("fp32", INT8),
     # It makes the weights float32, and then those of convolutions again for its kernels.
     memory=MemoryUse(opening=1.15, weights=1.1, feature_maps=5, scores=2.1, fuses=True, widened=1),
 )

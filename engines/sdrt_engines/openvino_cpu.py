@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from sdrt_engines.backend import Backend, MemoryUse, Settings, Source
+from sdrt_engines.backend import INT8, Backend, MemoryUse, Settings, Source
 from sdrt_engines.engine import Engine
 from sdrt_engines.errors import EngineError
 from sdrt_engines.forks import OneProcess
@@ -42,9 +42,9 @@ from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
 
 _Shapes: TypeAlias = tuple[tuple[int, ...], ...]
-OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16"]
+OpenVinoPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS: tuple[OpenVinoPrecision, ...] = ("fp32", "bf16", INT8)
 _COMPILER = OneProcess("openvino")  # in a fork, a new network waits for threads of an old one
 
 
@@ -58,16 +58,17 @@ def openvino_engine_from_onnx(
     """The network in the ONNX file at `path`, on the CPU, with weights from the files next to it.
 
     "bf16" computes matrix products and convolutions in bfloat16 if the CPU can, whatever type the
-    weights are stored in. `name` begins error messages; the path by default. `num_threads` None
-    leaves the choice to OpenVINO: one per physical core. EngineError if OpenVINO is missing, or the
-    file is missing, broken, or uses operators that OpenVINO does not support.
+    weights are stored in. "int8" is for graphs that say which layers compute in it; the others do
+    in bfloat16 if the CPU can. `name` begins error messages; the path by default. `num_threads`
+    None leaves the choice to OpenVINO: one per physical core. EngineError if OpenVINO is missing,
+    or the file is missing, broken, or uses operators that OpenVINO does not support.
     """
     require_num_threads(num_threads)
     if reason := openvino_refusal(precision):
         raise EngineError(reason)
     path = Path(path)
     signature = signature_from_onnx(path)
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _hint(precision)}
     if num_threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(num_threads)
     _COMPILER.use()
@@ -83,14 +84,25 @@ def openvino_refusal(precision: OpenVinoPrecision = "fp32") -> str | None:
     if reason := _COMPILER.refusal():
         return reason
     try:
-        capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has_bf16 = _computes_in_bf16()
     except EngineError as error:
         return str(error)
     except RuntimeError as error:
         return f"openvino does not open the CPU ({reason_of(error)}): {INSTALL}"
-    if precision == "bf16" and "BF16" not in capabilities:
+    if precision == "bf16" and not has_bf16:
         return "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX): use 'openvino'"
     return None
+
+
+def _computes_in_bf16() -> bool:
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _hint(precision: OpenVinoPrecision) -> str:
+    """The type of everything that does not compute in int8."""
+    if precision == "bf16" or (precision == INT8 and _computes_in_bf16()):
+        return "bf16"
+    return "f32"
 
 
 @dataclass(frozen=True)
@@ -198,8 +210,11 @@ class _OpenVinoEngine(Engine):
 
 
 def _open(source: Source, target: Settings, num_threads: int | None) -> Engine:
+    precision = _precision(target)
+    if precision == INT8 and source.precision != INT8:
+        precision = "fp32"  # of networks that were not built in int8
     return openvino_engine_from_onnx(
-        source.graph, precision=_precision(target), name=source.name, num_threads=num_threads
+        source.graph, precision=precision, name=source.name, num_threads=num_threads
     )
 
 
@@ -214,6 +229,6 @@ OPENVINO = Backend(
     open=_open,
     runs="network",
     on_cpu=True,
-    precisions=tuple(_HINTS),
+    precisions=_PRECISIONS,
     memory=MemoryUse(opening=0.4, weights=1.15, feature_maps=4.8, scores=0),
 )

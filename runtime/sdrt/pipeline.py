@@ -33,6 +33,7 @@ from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import Engines, resolve
 from sdrt.targets.forecast import Forecast, Work
+from sdrt.targets.int8 import notes_on_int8
 from sdrt.targets.lifetimes import Lifetimes
 from sdrt.targets.parts import answer_in_parts
 from sdrt.text.clip_tokenizer import ClipTokenizer
@@ -110,8 +111,7 @@ class Pipeline(Inherited):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """The targets that "auto" tried before, with the reasons why they did not open or
-        failed."""
+        """The targets that "auto" tried before, with the reasons why they do not run."""
         return self._resolution.refusals + self._resolution.failures
 
     @showing_options
@@ -234,6 +234,8 @@ class Pipeline(Inherited):
         with self._memory_for(job.work) as forecast, closing(networks):
             if forecast.by_stage and not low_memory:
                 generation.add_note(note_on_stages(forecast))
+            for note in notes_on_int8(self.bundle, self.target, job.components):
+                generation.add_note(note)
             result = yield from run_alone(events, run)
             if low_memory:
                 self._engines.close_unused(self.bundle.components)
@@ -267,9 +269,7 @@ class Pipeline(Inherited):
                 self._fall_back(engines, error)
 
     def _fall_back(self, failed: Engines, error: SdrtError) -> None:
-        """Takes the next target, unless another request already has; raises `error` if no target is
-        left.
-        """
+        """Takes the next target, unless another request has; raises `error` if it was the last."""
         with held(self._changing):
             if self._closed:
                 raise error

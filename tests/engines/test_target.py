@@ -20,7 +20,7 @@ from sdrt_engines import (
 from support.backends import opening, refusing
 
 TEXTS = [
-    *("cpu", "openvino", "openvino:fp32", "openvino:bf16", "cuda"),
+    *("cpu", "openvino", "openvino:fp32", "openvino:bf16", "cpu:int8", "cuda"),
     *("tensorrt", "tensorrt:sm90", "tensorrt-rtx:sm86,sm89,sm120"),
 ]
 
@@ -66,7 +66,8 @@ def test_a_target_may_have_a_precision() -> None:
         ("npu", "unknown target 'npu': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("", "unknown target '': known: auto, cpu, cuda, openvino, tensorrt, tensorrt-rtx"),
         ("auto:sm86", "unknown target 'auto'"),
-        ("cpu:sm86", "target 'cpu:sm86': cpu takes nothing after a colon: write 'cpu'"),
+        ("cpu:sm86", "target 'cpu:sm86': cpu does not know 'sm86': known: fp32, int8"),
+        ("cuda:sm86", "target 'cuda:sm86': cuda takes nothing after a colon: write 'cuda'"),
         ("tensorrt-rtx:sm90", "target 'tensorrt-rtx:sm90': tensorrt-rtx does not know 'sm90'"),
         (
             "tensorrt-rtx:",
@@ -76,7 +77,7 @@ def test_a_target_may_have_a_precision() -> None:
             "openvino:fp16",
             "target 'openvino:fp16': openvino does not know 'fp16': did you mean 'bf16'",
         ),
-        ("openvino:", "openvino does not know '': known: fp32, bf16"),
+        ("openvino:", "openvino does not know '': known: fp32, bf16, int8"),
         ("openvino:fp32,bf16", "openvino does not know 'fp32,bf16'"),
         ("tensorrt-rtx:sm86,sm86", "'sm86' is listed twice"),
         ("tensorrt-rtx:sm86, sm89", "does not know ' sm89': did you mean 'sm89'?"),

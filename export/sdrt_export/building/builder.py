@@ -25,6 +25,7 @@ class BuildOptions:
     batch: str = "1"  # as `Range.parse` reads it
     chunks: int = 1  # of tokens, the most that a prompt may take
     prune: bool = False  # remove other plans of these networks for the target
+    prompts: tuple[str, ...] = ()  # that int8 is calibrated on; empty: a list of sdrt's own
 
     @property
     def half(self) -> HalfType:
@@ -40,21 +41,30 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds the files of one backend."""
+    """Builds the files of one backend, in one of its precisions if it has several."""
 
     backend: Backend
     takes: frozenset[str]  # the `BuildOptions` that it accepts
     require: Callable[[Target], object]  # BuildError or EngineError if this machine cannot build
     build: Callable[[Bundle, Target, BuildOptions, Report], list[Path]]  # the new paths
+    precision: str | None = None  # of the target; None: the backend's default
+
+    @property
+    def target(self) -> Target:
+        """The target that it builds for, without architectures."""
+        return Target(self.backend.name, precision=self.precision)
 
     def refusal(self, options: BuildOptions) -> str | None:
         """The reason why it does not accept these options, or None."""
         unused = options.given - self.takes
+        if "prompts" in unused:
+            return f"target {self.target} takes no prompts: --calibrate is for --precision int8"
         if "precision" in unused:
-            return f"target {self.backend.name} computes in float32: leave out --precision"
+            computes_in = self.precision or "float32"
+            return f"target {self.target} computes in {computes_in}: leave out --precision"
         if unused:
             return (
-                f"target {self.backend.name} runs every shape with one graph: leave out --shapes, "
+                f"target {self.target} runs every shape with one graph: leave out --shapes, "
                 "--batch, --chunks and --prune"
             )
         return None

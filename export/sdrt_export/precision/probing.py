@@ -17,12 +17,18 @@ _NO_PACKING = "session.disable_prepacking"
 
 
 def tensors_of(
-    model: ModelProto, folder: Path, names: Sequence[str], cases: Iterable[Mapping[str, Array]]
+    model: ModelProto,
+    folder: Path,
+    names: Sequence[str],
+    cases: Iterable[Mapping[str, Array]],
+    *,
+    fast: bool = False,
 ) -> Iterator[dict[str, Array]]:
     """The float32 tensors called `names`, inside the graph or its outputs, for each of `cases`.
 
     `folder` holds the model's external weights. All tensors of one case are in memory at once, so
-    keep cases small if you read many. BuildError if the network does not load or run.
+    keep cases small if you read many. `fast` is for many cases: it takes memory for all weights in
+    float32. BuildError if the network does not load or run.
     """
     probed = ModelProto()
     probed.CopyFrom(model)
@@ -30,7 +36,7 @@ def tensors_of(
     for name in names:
         if name not in ends:
             probed.graph.output.add(name=name).type.tensor_type.elem_type = TensorProto.FLOAT
-    session = _session(probed, folder)
+    session = _session(probed, folder, fast=fast)
     for case in cases:
         with onnxruntime_errors(
             lambda: "the network does not run in onnxruntime", raises=BuildError
@@ -57,19 +63,20 @@ def largest_of(
     return dict(zip(names, map(max, zip(*found, strict=True)), strict=True))
 
 
-def _session(model: ModelProto, folder: Path) -> Any:
-    """The unoptimised graph in ONNX Runtime: an optimiser would remove the tensors to be read.
+def _session(model: ModelProto, folder: Path, *, fast: bool) -> Any:
+    """The graph in ONNX Runtime, unoptimised unless it is `fast`.
 
     A graph runs a few times here, so memory counts, not time: weights stay mapped from their file
     instead of packed, and each tensor is freed after its last use instead of getting its own place.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if fast else levels.ORT_DISABLE_ALL
     options.log_severity_level = LOG_NOTHING
     options.enable_mem_pattern = False
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
-    options.add_session_config_entry(_NO_PACKING, "1")
+    options.add_session_config_entry(_NO_PACKING, "0" if fast else "1")
     with onnxruntime_errors(
         lambda: "the network does not load in onnxruntime",
         raises=BuildError,

@@ -13,9 +13,12 @@ from sdrt.bundle.folder import Bundle
 from sdrt.command_line.printable import printable
 from sdrt.errors import SdrtError, UsageError
 from sdrt.notes import Note
+from sdrt.targets.int8 import in_int8, int8_targets
 from sdrt_engines import Target, backend_of
+from sdrt_engines.backend import INT8
 from sdrt_export.building.builder import BuildOptions
 from sdrt_export.building.builders import builder_of
+from sdrt_export.quantizing.prompts import prompts_in
 
 
 def export(options: argparse.Namespace) -> None:
@@ -116,17 +119,27 @@ def build(options: argparse.Namespace) -> None:
     """Builds the files that a target runs instead of the bundle's ONNX; reports stages."""
     wanted = BuildOptions(
         components=tuple(options.component),
-        precision=options.precision,
+        precision=None if options.precision == INT8 else options.precision,
+        prompts=() if options.calibrate is None else prompts_in(options.calibrate),
         shapes=tuple(options.shapes),
         batch=options.batch,
         chunks=options.chunks,
         prune=options.prune,
     )
-    built = _build(options.bundle, Target.parse(options.target), wanted, quiet=options.quiet)
+    built = _build(options.bundle, _target_to_build(options), wanted, quiet=options.quiet)
     if not options.quiet:
         sys.stdout.write("".join(f"{path}\n" for path in built))
         if not built:
             sys.stdout.write("everything is already built\n")
+
+
+def _target_to_build(options: argparse.Namespace) -> Target:
+    """The target of `sdrt build`. One int8 graph serves all targets with that precision, so
+    `--precision int8` needs no target."""
+    if options.target is None and options.precision != INT8:
+        raise UsageError("--target is missing: name what to build for (see sdrt build --help)")
+    target = int8_targets()[0] if options.target is None else Target.parse(options.target)
+    return in_int8(target) if options.precision == INT8 else target
 
 
 def _build(

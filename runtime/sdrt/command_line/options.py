@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import sdrt
@@ -97,15 +98,23 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     parser.add_argument(
         "--target",
-        required=True,
-        help="what to build for: cpu (this machine's), cuda, tensorrt (this machine's GPU), "
-        "tensorrt-rtx (RTX 30 and later), or tensorrt-rtx:sm86,sm89 (these architectures)",
+        help="what to build for: cpu (this machine's), cpu:int8 or openvino:int8 (the same file), "
+        "cuda, tensorrt (this machine's GPU), tensorrt-rtx (RTX 30 and later), or "
+        "tensorrt-rtx:sm86,sm89 (these architectures)",
     )
     _add_shapes(parser)
     parser.add_argument(
         "--precision",
-        choices=["fp16", "bf16"],
-        help="precision to compute in (default: fp16; the target cpu always computes in float32)",
+        choices=["fp16", "bf16", "int8"],
+        help="precision to compute in (default: fp16 on a GPU, float32 on the target cpu); int8, "
+        "of the denoiser alone, is for the CPU and needs no --target",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help="prompts, one per line, like those that you will use: int8 is calibrated on images of "
+        "them (default: a short list of sdrt's own)",
     )
     parser.add_argument(
         "--component",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sdrt.bundle.folder import Bundle
 from sdrt.command_line.control_options import controls_from_options
 from sdrt.command_line.from_image import notes_on_changed_files, notes_on_merged, record_of
 from sdrt.command_line.output_files import require_writable
@@ -23,6 +24,7 @@ from sdrt.parameters import PARAMETER
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.result import Result, Step
+from sdrt.targets.int8 import int8_target
 from sdrt.warm_up import shortened
 
 
@@ -32,7 +34,11 @@ def run(options: argparse.Namespace) -> None:
     record = record_of(options.from_image, given) if options.from_image else Record()
     bundle, refiner, request = _requested(options, given, record)
     with Pipeline.open(
-        bundle, options.target, options.num_threads, refiner, low_memory=options.low_memory
+        bundle,
+        _target(bundle, options),
+        options.num_threads,
+        refiner,
+        low_memory=options.low_memory,
     ) as pipeline:
         if options.from_image:
             merged = pipeline.bundle.manifest.merged
@@ -49,6 +55,12 @@ def run(options: argparse.Namespace) -> None:
         _print_notes(stream.result.notes)
         sys.stderr.write(printable(_summary(stream.result, num_steps)) + "\n")
         sys.stdout.write("".join(f"{path}\n" for path in saved))
+
+
+def _target(bundle: str, options: argparse.Namespace) -> str:
+    if options.precision is None:
+        return str(options.target)
+    return str(int8_target(Bundle.open(bundle), options.target))
 
 
 def _requested(

@@ -93,6 +93,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="end with an error if the images are not ready after this time",
     )
     add_target(parser, "what to run on")
+    parser.add_argument(
+        "--precision",
+        choices=["int8"],
+        help="run the target in int8, as does a target such as cpu:int8; needs sdrt build "
+        "--precision int8",
+    )
     add_num_threads(parser)
     _add_opening(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors")

@@ -14,6 +14,7 @@ from sdrt.bundle.manifest import ENGINES, Component, FileRecord, file_from_field
 from sdrt.errors import BundleError, SdrtError
 from sdrt.files.json_fields import JsonFields, within
 from sdrt.targets.plan_record import built_fields, onnx_digests, precision_from_fields
+from sdrt_engines.backend import INT8
 from sdrt_engines.regular_file import read_regular
 
 RECORD_VERSION = 2
@@ -98,6 +99,32 @@ class HalfGraph(BuiltGraph):
             "fusions": fields.integer("fusions"),
             "psnr": None if psnr is None else fields.number("psnr"),
             "reason": None if reason is None else fields.text("reason"),
+        }
+
+
+@dataclass(frozen=True)
+class Int8Graph(BuiltGraph):
+    """A denoiser in int8, which every backend with that precision runs."""
+
+    RECORD_NAME = "int8.json"
+    precision: ClassVar[str] = INT8
+
+    stayed_float: tuple[str, ...]  # of the layers that could compute in int8
+    num_layers: int  # that could
+    psnr: float  # dB against float32: the worst output of the recorded calls, executed on the CPU
+    num_calls: int  # recorded, on which the ranges were measured
+    other_networks: tuple[str, ...]  # of the bundle: not built, they compute in float32
+    version: int  # of the passes that made it
+
+    @classmethod
+    def _own_fields(cls, fields: JsonFields) -> dict[str, Any]:
+        return {
+            "stayed_float": fields.texts("stayed_float"),
+            "num_layers": fields.integer("num_layers"),
+            "psnr": fields.number("psnr"),
+            "num_calls": fields.integer("num_calls"),
+            "other_networks": fields.texts("other_networks"),
+            "version": fields.integer("version"),
         }
 
 

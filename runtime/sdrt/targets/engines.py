@@ -21,6 +21,7 @@ from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.unlinked import unlinked
 from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.engine_memory import EngineMemory
+from sdrt.targets.int8 import int8_refusal
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
     BACKENDS,
@@ -260,9 +261,7 @@ def resolve(
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and its files are in the
     bundle and its refiner. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`,
-    with its best number of threads unless `num_threads` is given.
-
-    Raises the errors of `resolve_target`.
+    with its best number of threads unless one is given. Raises the errors of `resolve_target`.
     """
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
@@ -273,14 +272,15 @@ def resolve(
 
 
 def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
-    if reason := backend.refusal(target):
+    if reason := backend.refusal(target) or int8_refusal(bundle, backend, target):
         return reason
     if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
         return (
             f"'{bundle.root}' has no engines for {backend.name}: "
             f"`sdrt build {bundle.root} --target {target}` builds them"
         )
-    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, target)
+    in_float = Target(backend.name, target.architectures)  # a refiner may compute in float32
+    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, in_float)
 
 
 def open_engine(

@@ -20,13 +20,15 @@ from sdrt.families.activations import NO_ACTIVATIONS, Activations, activations_f
 from sdrt.families.family import LatentSpace
 from sdrt.files.json_fields import JsonFields
 from sdrt.targets.reservations import OFF, VARIABLE
-from sdrt.targets.runnable import NETWORK_PRECISION, runnable
+from sdrt.targets.runnable import runnable
 from sdrt_engines import FreeMemory, MemoryUse, OutOfMemoryError, Target, backend_of
+from sdrt_engines.backend import INT8
 from sdrt_engines.fused_attention import keeps_scores
 from sdrt_engines.onnx_weights import share_in_convolutions
 
 _PROCESS = 100 * 2**20  # bytes of Python, numpy and a backend's library
 _NO_MEMORY = MemoryUse(0, 0, 0, 0)
+_HALF = ("fp16", "bf16")
 _BYTES = {"float16": 2, "bfloat16": 2}  # of a stored weight; others 4
 
 
@@ -94,8 +96,9 @@ def network_memory(bundle: Bundle, component: Component, target: Target) -> Netw
     """The memory of a network, as far as it is known: configurations may be missing."""
     use = backend_of(target).memory or _NO_MEMORY
     network = runnable(bundle.root, component, target)
-    size = 1.0 if network.precision == NETWORK_PRECISION else 0.5  # of a number
-    weights = size * 4 * _num_weights(component)
+    size = 0.5 if network.precision in _HALF else 1.0  # of a number
+    of_weight = 0.25 if network.precision == INT8 else size
+    weights = of_weight * 4 * _num_weights(component)
     arrays = _activations(bundle, component)
     scores = 0 if use.fuses and not _keeps_scores(network.source.graph) else use.scores
     activations = Activations(

@@ -31,7 +31,7 @@ from sdrt_engines.shape_profiles import Profile
 RECORD_VERSION = 2
 _KEY_VERSION = 1  # of the ingredients: another one makes other plans of all
 KEY_LENGTH = 16  # hexadecimal digits
-PRECISIONS = ("bf16", "fp16", "fp32")  # of builds, lowest first
+PRECISIONS = ("int8", "bf16", "fp16", "fp32")  # of builds, lowest first
 
 
 @dataclass(frozen=True)

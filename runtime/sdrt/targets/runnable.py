@@ -12,10 +12,11 @@ from pathlib import Path
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.manifest import Component, FileRecord
 from sdrt.bundle.unlinked import unlinked
-from sdrt.targets.built_graph import HalfGraph, PreparedGraph, prepared_graph_of
+from sdrt.targets.built_graph import HalfGraph, Int8Graph, PreparedGraph, prepared_graph_of
 from sdrt.targets.plan_record import PRECISIONS
 from sdrt.targets.plans import plan_files
 from sdrt_engines import Backend, Engine, Source, Target, backend_of, open_source
+from sdrt_engines.backend import INT8
 
 NETWORK_PRECISION = "fp32"
 
@@ -35,8 +36,8 @@ class Runnable:
 
     @property
     def prepared(self) -> bool:
-        """True if the graph was built for this target."""
-        return self.source.own_graph is not None
+        """True if the graph was built for this target alone."""
+        return self.source.own_graph is not None and self.precision != INT8
 
     def open(self, num_threads: int | None = None) -> Engine:
         """The component, ready to run; its files are verified."""
@@ -60,20 +61,30 @@ def runnable(root: Path, component: Component, target: Target) -> Runnable:
         name=component.name,
         signature=component.signature,
         network=root / component.model,
-        precision=backend.chosen_precision(target) or NETWORK_PRECISION,
+        precision=_precision(root, component, target),
     )
     if backend.runs == "plans":
         return Runnable(root, target, _with_plans(source, root, component, backend), ())
-    graph = _own_graph(root, component, backend)
+    graph = _own_graph(root, component, backend, source.precision)
     if graph is None:
         return Runnable(root, target, source, component.files)
     source = replace(source, own_graph=root / graph.model, precision=graph.precision)
     return Runnable(root, target, source, graph.files)
 
 
+def _precision(root: Path, component: Component, target: Target) -> str:
+    """The precision that the target chooses; float32 for networks that were not built in int8."""
+    chosen = backend_of(target).chosen_precision(target) or NETWORK_PRECISION
+    if chosen == INT8 and Int8Graph.of(root, INT8, component) is None:
+        return NETWORK_PRECISION
+    return chosen
+
+
 def _own_graph(
-    root: Path, component: Component, backend: Backend
-) -> HalfGraph | PreparedGraph | None:
+    root: Path, component: Component, backend: Backend, precision: str
+) -> HalfGraph | Int8Graph | PreparedGraph | None:
+    if precision == INT8:
+        return Int8Graph.of(root, INT8, component)
     if backend.runs == "half graph":
         return HalfGraph.of(root, backend.name, component)
     if backend.runs == "prepared graph":

@@ -1,0 +1,129 @@
+"""The layers of a denoiser that stay float, found by the error of its outputs.
+
+All layers compute in int8 if that is close enough to float32 on the recorded calls. If not, groups
+of neighbouring layers are left out, one at a time; those whose absence helps most stay float, until
+the outputs are close enough or half of the groups are float.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import TensorProto
+
+from sdrt.arrays import psnr_of
+from sdrt.bundle.optimum_folder import MODEL_NAME
+from sdrt.files.drafts import scratch_in
+from sdrt_engines import Array, engine_from_onnx
+from sdrt_export.errors import BuildError
+from sdrt_export.external_data import DATA_NAME, initializer
+from sdrt_export.options import Report
+from sdrt_export.precision.typed_graph import write_typed
+from sdrt_export.quantizing.int8_graph import int8_graph, opened, tensors_to_measure
+from sdrt_export.quantizing.layers import layers_of
+from sdrt_export.quantizing.ranges import Range, ranges_of
+from sdrt_export.quantizing.recorded_calls import Call, spread
+
+ENOUGH = 40.0  # dB of each output, against float32: no layer is kept for more
+MIN_PSNR = 30.0  # dB, as for half precision
+MAX_GROUPS = 24
+NUM_JUDGED = 3  # of the recorded calls: each is run for each group
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """The result for a denoiser. `stayed_float` are layers, by their nodes' outputs."""
+
+    stayed_float: tuple[str, ...]
+    num_layers: int  # that could compute in int8
+    psnr: float  # dB of the worst output, on the judged calls
+
+
+def write_searched(
+    network: Path, folder: Path, calls: Sequence[Call], report: Report
+) -> Int8Report:
+    """Writes `model.onnx` and its weights into `folder`: the network in the ONNX file `network`
+    with as many layers in int8 as the error of its outputs allows.
+
+    BuildError if it has no layer to quantize, or if int8 is not close enough.
+    """
+    ranges = _measured(network, calls, report)
+    with scratch_in(folder) as scratch:
+        found = _searched(_Trials(network, ranges, spread(calls, NUM_JUDGED), scratch), report)
+    if found.psnr < MIN_PSNR:
+        raise BuildError(
+            f"in int8 the denoiser's outputs are {found.psnr:.1f} dB from float32, expected "
+            f"{MIN_PSNR:.0f} dB or more, even with {len(found.stayed_float)} of "
+            f"{found.num_layers} layers in float: give other prompts with --calibrate, or use "
+            "openvino:bf16"
+        )
+    write_typed(int8_graph(network, ranges, found.stayed_float), network.parent, folder)
+    return found
+
+
+def _measured(network: Path, calls: Sequence[Call], report: Report) -> Mapping[str, Range]:
+    graph = opened(network)
+    names = tensors_to_measure(graph)
+    if not names:
+        raise BuildError(f"{network}: no layer to compute in int8: run it as it is")
+    report(f"measuring the ranges of {len(names)} tensors on {len(calls)} calls")
+    return ranges_of(graph.model, network.parent, names, [call.feeds for call in calls])
+
+
+class _Trials:
+    """Int8 graphs of a network that are written, run and judged. They share one file of weights,
+    to which each weight is written when the first of them needs it."""
+
+    def __init__(
+        self, network: Path, ranges: Mapping[str, Range], calls: Sequence[Call], folder: Path
+    ) -> None:
+        self.layers = [layer.name for layer in layers_of(opened(network))]
+        self._network, self._ranges, self._calls = network, ranges, calls
+        self._model, self._data = folder / MODEL_NAME, folder / DATA_NAME
+        self._data.touch()
+        self._written: dict[str, TensorProto] = {}
+
+    def psnr(self, kept: Sequence[str]) -> float:
+        """The worst output of the network with the layers `kept` in float, in dB."""
+        with engine_from_onnx(self._write(kept), fused=True) as engine:
+            return min(_psnr(call, engine.run(call.feeds)) for call in self._calls)
+
+    def _write(self, kept: Sequence[str]) -> Path:
+        typed = int8_graph(self._network, self._ranges, kept)
+        with self._data.open("r+b") as data:
+            data.seek(0, os.SEEK_END)
+            for name in typed.weights.keys() - self._written.keys():
+                array = typed.weights[name].values(self._network.parent)
+                self._written[name] = initializer(name, array, data)
+        del typed.model.graph.initializer[:]
+        typed.model.graph.initializer.extend(self._written[name] for name in typed.weights)
+        self._model.write_bytes(typed.model.SerializeToString())
+        return self._model
+
+
+def _psnr(call: Call, outputs: Mapping[str, Array]) -> float:
+    return min(psnr_of(expected, outputs[name]) for name, expected in call.outputs.items())
+
+
+def _searched(trials: _Trials, report: Report) -> Int8Report:
+    kept: tuple[str, ...] = ()
+    psnr = trials.psnr(kept)
+    if psnr < ENOUGH:
+        groups = _groups(trials.layers)
+        report(f"{psnr:.0f} dB in int8: trying {len(groups)} groups of layers in float")
+        groups.sort(key=trials.psnr, reverse=True)
+        for group in groups[: len(groups) // 2]:
+            kept += group
+            psnr = trials.psnr(kept)
+            if psnr >= ENOUGH:
+                break
+    return Int8Report(kept, len(trials.layers), psnr)
+
+
+def _groups(layers: Sequence[str]) -> list[tuple[str, ...]]:
+    """Neighbours together, in groups of equal size."""
+    size = -(-len(layers) // MAX_GROUPS)
+    return [tuple(layers[start : start + size]) for start in range(0, len(layers), size)]
