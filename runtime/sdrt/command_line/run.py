@@ -32,7 +32,12 @@ def run(options: argparse.Namespace) -> None:
     record = record_of(options.from_image, given) if options.from_image else Record()
     bundle, refiner, request = _requested(options, given, record)
     with Pipeline.open(
-        bundle, options.target, options.num_threads, refiner, low_memory=options.low_memory
+        bundle,
+        options.target,
+        options.num_threads,
+        refiner,
+        low_memory=options.low_memory,
+        speed=request.speed or "exact",
     ) as pipeline:
         if options.from_image:
             merged = pipeline.bundle.manifest.merged
@@ -128,4 +133,11 @@ def _counted(num_steps: int, result: Result) -> str:
         return steps
     least, most = min(result.num_forecasts), max(result.num_forecasts)
     forecasts = f"{least}" if least == most else f"{least} to {most}"
-    return f"{steps}, {forecasts} of them forecast,"
+    return f"{steps}, {forecasts} of them forecast{_meaning(result.request)},"
+
+
+def _meaning(request: Request) -> str:
+    """What a preset stands for, as options."""
+    if request.speed in (None, "exact"):
+        return ""
+    return f" ({request.speed}: --forecast {request.forecast})"

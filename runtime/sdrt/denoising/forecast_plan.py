@@ -68,16 +68,20 @@ def pays(sampler: str, guidance_scale: float) -> bool:
     return guidance_scale <= STRONG or sampler not in _table()["no gain"]
 
 
+def strength_of(guidance_scale: float) -> str:
+    """The strength of guidance, as the tables of plans and presets name it."""
+    return "strong" if guidance_scale > STRONG else "moderate"
+
+
 def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    strength = "strong" if guidance_scale > STRONG else "moderate"
     kind = _table()["same as"].get(sampler, sampler)
-    entry = _found().get((kind, num_calls, strength, budget)) if whole else None
+    entry = _found().get((kind, num_calls, strength_of(guidance_scale), budget)) if whole else None
     if entry is not None:
         asked = tuple(letter == "1" for letter in entry["asked"])
-        return ForecastPlan(asked, METHODS[entry["method"]], TOLERANCE)
+        return ForecastPlan(asked, METHODS[entry["method"]], entry.get("tolerance", TOLERANCE))
     is_exact = budget == num_calls
     return ForecastPlan(spread(num_calls, budget), METHODS["reuse"], TOLERANCE, is_found=is_exact)
 
