@@ -7,17 +7,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from sdrt.command_line.run_options import add_parameters
 from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
 from sdrt.errors import UsageError
+from sdrt.parameters import Speed
 
 Number = TypeVar("Number", int, float)
 
 PROMPT = "a large red circle on a white background"
 NO_SCENARIO = "none"
-_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height"
+COMPARISON = "comparison"
+_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height", "speed"
 
 
 def _count(text: str) -> int:
@@ -58,7 +60,13 @@ class _Option:
 
 
 _OPTIONS = (
-    _Option("--runs", "N", _count, "how many images to measure (default: 5)", {NO_SCENARIO: 5}),
+    _Option(
+        "--runs",
+        "N",
+        _count,
+        "how many images to measure (default: 5, or 8 pairs with --compare)",
+        {NO_SCENARIO: 5, COMPARISON: 8},
+    ),
     _Option(
         "--batches",
         "N,N",
@@ -131,6 +139,13 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         default=NO_SCENARIO,
         help="measure as MLPerf's loadgen does, instead of stages, batches and cold start",
     )
+    measured.add_argument(
+        "--compare",
+        choices=get_args(Speed),
+        metavar="SPEED",
+        help="measure --speed against this one, in turns: relative time, PSNR and SSIM; against "
+        "exact also the fewest steps that are as near",
+    )
     for option in _OPTIONS:
         measured.add_argument(
             option.name, type=option.type, metavar=option.metavar, help=option.help
@@ -162,7 +177,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
     """The values of the scenario's options. UsageError if another option is given."""
-    scenario, values = options.scenario, {}
+    scenario, values = _kind(options), {}
     for option in _OPTIONS:
         name = option.name.removeprefix("--").replace("-", "_")
         given = getattr(options, name)
@@ -175,7 +190,23 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+def _kind(options: argparse.Namespace) -> str:
+    """The scenario, or that it is a comparison. UsageError if both, or a comparison of the same."""
+    if options.compare is None:
+        return str(options.scenario)
+    if options.scenario != NO_SCENARIO:
+        raise UsageError("--compare and --scenario were both given: leave one of them out")
+    if options.compare == (options.speed or "exact"):
+        raise UsageError(
+            f"--compare {options.compare}: --speed is the same, so there is nothing to compare: "
+            "give another one with --speed"
+        )
+    return COMPARISON
+
+
 def _listed(scenarios: Mapping[str, Any]) -> str:
-    if NO_SCENARIO in scenarios:
+    if COMPARISON in scenarios:
         return "runs without --scenario"
+    if NO_SCENARIO in scenarios:
+        return "runs without --scenario and --compare"
     return f"--scenario {' or '.join(scenarios)}"
