@@ -137,7 +137,7 @@ def _counted(num_steps: int, result: Result) -> str:
 
 
 def _meaning(request: Request) -> str:
-    """What a preset stands for, as options."""
+    """The options that a preset stands for."""
     if request.speed in (None, "exact"):
         return ""
     return f" ({request.speed}: --forecast {request.forecast})"
