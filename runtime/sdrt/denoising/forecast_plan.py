@@ -24,6 +24,7 @@ from sdrt.scheduler_names import split_suffix
 FILE = Path(__file__).with_name("forecast_plans.json")
 METHODS: Mapping[str, Method] = {
     "reuse": Method(slope=0),
+    "half": Method(slope=0.5),
     "linear": Method(),
     "chebyshev": Method(share=0.5),
 }
