@@ -122,24 +122,31 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     add_target(parser, "what to measure")
     add_num_threads(parser)
-    image = parser.add_argument_group("the image (defaults: what the bundle recommends)")
-    image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
-    add_parameters(image, _IMAGE_FIELDS)
-    measured = parser.add_argument_group("measurement")
-    measured.add_argument(
+    _add_image(parser.add_argument_group("the image (defaults: what the bundle recommends)"))
+    _add_measurement(parser.add_argument_group("measurement"))
+    _add_outputs(parser.add_argument_group("output"))
+
+
+def _add_image(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
+    add_parameters(group, _IMAGE_FIELDS)
+
+
+def _add_measurement(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--warmup",
         type=_count_or_zero,
         default=1,
         metavar="N",
         help="how many runs to make first without counting them",
     )
-    measured.add_argument(
+    group.add_argument(
         "--scenario",
         choices=("single-stream", "offline", "server"),
         default=NO_SCENARIO,
         help="measure as MLPerf's loadgen does, instead of stages, batches and cold start",
     )
-    measured.add_argument(
+    group.add_argument(
         "--compare",
         choices=get_args(Speed),
         metavar="SPEED",
@@ -147,17 +154,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "exact also the fewest steps that are as near",
     )
     for option in _OPTIONS:
-        measured.add_argument(
-            option.name, type=option.type, metavar=option.metavar, help=option.help
-        )
-    measured.add_argument(
+        group.add_argument(option.name, type=option.type, metavar=option.metavar, help=option.help)
+    group.add_argument(
         "--seed",
         type=_count_or_zero,
         default=0,
         metavar="N",
         help="seed of the images and of the arrival times",
     )
-    _add_outputs(parser.add_argument_group("output"))
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
-from sdrt.parameters import Speed
 from sdrt.targets.admission import refusal_of_measured
 from sdrt.targets.auto import slowness_warning
 from sdrt.targets.tuned import StepTime, Trial, TunedTarget, Tuning
@@ -28,9 +26,9 @@ def print_verdict(tuning: Tuning, console: Console) -> None:
     console.print(_sentence(tuning), soft_wrap=True)
 
 
-def admitted(tuning: Tuning, speed: Speed = "exact") -> list[TunedTarget]:
-    """The targets that `auto` takes at a speed, the first one first."""
-    return [found for found in tuning.ranking() if refusal_of_measured(found, speed) is None]
+def admitted(tuning: Tuning) -> list[TunedTarget]:
+    """The targets that `auto` takes, the first one first."""
+    return [found for found in tuning.ranking() if refusal_of_measured(found) is None]
 
 
 def _sentence(tuning: Tuning) -> str:
@@ -39,16 +37,7 @@ def _sentence(tuning: Tuning) -> str:
         return "auto takes none of these targets"
     best = taken[0].best
     number = None if best is None else best.num_threads
-    threads = f" with {number} threads" if number else ""
-    return f"auto takes {taken[0].target}{threads}{''.join(_at_other_speeds(tuning, taken[0]))}"
-
-
-def _at_other_speeds(tuning: Tuning, exact: TunedTarget) -> Iterator[str]:
-    """The targets of presets that admit a faster one."""
-    for speed in get_args(Speed):
-        target = admitted(tuning, speed)[0].target
-        if target != exact.target:
-            yield f", at --speed {speed} {target}"
+    return f"auto takes {taken[0].target}" + (f" with {number} threads" if number else "")
 
 
 def _table(tuning: Tuning, index: int) -> Table:

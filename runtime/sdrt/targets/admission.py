@@ -64,9 +64,7 @@ def refusal_of_precision(target: Target, speed: Speed = "exact") -> str | None:
     precision = backend_of(target).chosen_precision(target)
     if precision in (None, NETWORK_PRECISION, *PRECISIONS[speed]):
         return None
-    speeds = [other for other, precisions in PRECISIONS.items() if precision in precisions]
-    ways = [*(f"--speed {other}" for other in speeds), "name it"]
-    return f"it computes in {precision}: {' or '.join(ways)} to use it"
+    return f"it computes in {precision}: name it to use it"
 
 
 def refusal_of_psnr(psnr: float | None, expected: float = MIN_PSNR) -> str | None:
