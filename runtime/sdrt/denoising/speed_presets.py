@@ -1,6 +1,6 @@
 """The presets of `speed`: the options that each means for a sampler, its calls and its guidance.
 
-`speed_presets.json` is what `bench/speed_presets.py` chooses from the rows of `bench/forecast.py`:
+`speed_presets.json` is what `tools/speed_presets.py` chooses from the rows of `bench/forecast.py`:
 for each preset the options with the fewest calls whose images of the demo model keep its bar, and
 which need at most 0.8 of the calls of fewer steps. A combination without a row has no such options.
 """
