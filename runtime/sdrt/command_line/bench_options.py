@@ -149,7 +149,6 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--compare",
         choices=get_args(Speed),
-        metavar="SPEED",
         help="measure --speed against this one, in turns: relative time, PSNR and SSIM; against "
         "exact also the fewest steps that are as near",
     )

@@ -68,16 +68,8 @@ def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
         return BundleDiagnosis(path, None, None, (), verdicts, memory, (), str(error))
     refused = (RefusedTarget(str(each.target), each.reason) for each in resolution.refusals)
     target, num_threads = str(resolution.target), resolution.num_threads
-    return BundleDiagnosis(
-        path, target, num_threads, tuple(refused), verdicts, memory, _speeds(bundle)
-    )
-
-
-def _speeds(bundle: Bundle) -> tuple[Meaning, ...]:
-    """The meanings of presets; empty if the bundle's own steps are impossible."""
-    with suppress(SdrtError):
-        return tuple(meanings_of(bundle))
-    return ()
+    speeds = meanings_of(bundle)
+    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts, memory, speeds)
 
 
 def _memory(bundle: Bundle) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sdrt.bundle.folder import Bundle
 from sdrt.denoising.speed_presets import BARS, forecast_of
+from sdrt.errors import SdrtError
 from sdrt.parameters import Speed
 from sdrt.request import Request
 from sdrt.scheduling import Steps, steps_of
@@ -27,8 +28,15 @@ class Meaning:
         return f"--speed {self.speed}: {self.target}, {saving} ({self.setting})"
 
 
-def meanings_of(bundle: Bundle) -> Iterator[Meaning]:
-    """For each preset. TargetError if no target opens."""
+def meanings_of(bundle: Bundle) -> tuple[Meaning, ...]:
+    """Those of all presets; none if no target opens, or the bundle's own steps are impossible."""
+    try:
+        return tuple(_meanings_of(bundle))
+    except SdrtError:
+        return ()
+
+
+def _meanings_of(bundle: Bundle) -> Iterator[Meaning]:
     steps, guidance_scale = _defaults(bundle)
     sampler, num_calls = steps.sampler, steps.num_calls
     for speed in BARS:

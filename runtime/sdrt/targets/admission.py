@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sdrt.targets.tuned import TunedTarget
 
 MIN_PSNR = 30.0  # dB
-MIN_PSNR_AT: Mapping[Speed, float] = {"exact": MIN_PSNR, "balanced": 35.0, "fast": 28.0}
-# That `auto` takes in addition to the default one, where `sdrt tune` found it the fastest.
+# Precisions that `auto` takes in addition to a backend's default, if `sdrt tune` found them faster.
 PRECISIONS: Mapping[Speed, tuple[str, ...]] = {
     "exact": (),
     "balanced": ("bf16",),
     "fast": ("bf16", "int8"),
 }
+MIN_PSNR_AT: Mapping[Speed, float] = {"exact": MIN_PSNR, "balanced": 35.0, "fast": 28.0}  # of these
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def refusal_of_measured(found: TunedTarget, speed: Speed = "exact") -> str | Non
     """The reason why `auto` rejects a target that `sdrt tune` tried, or None."""
     if found.error is not None:
         return f"it failed when it was tuned: {found.error}"
-    precision = refusal_of_precision(Target.parse(found.target), speed)
-    return precision or refusal_of_psnr(found.psnr, MIN_PSNR_AT[speed])
+    target = Target.parse(found.target)
+    expected = MIN_PSNR if target.precision is None else MIN_PSNR_AT[speed]
+    return refusal_of_precision(target, speed) or refusal_of_psnr(found.psnr, expected)
 
 
 def refusal_of_precision(target: Target, speed: Speed = "exact") -> str | None:

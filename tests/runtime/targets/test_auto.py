@@ -174,6 +174,11 @@ def test_a_lower_precision_must_be_near_enough(psnr: float, admits: str, bundle:
     assert taken == admits.split()
 
 
+def test_a_speed_refuses_no_default_precision(bundle: Bundle) -> None:
+    tuned_with(bundle, {"cpu": 5.0, "cuda": 0.1}, {"cuda": 31.0})
+    assert order(bundle, [opening("cuda"), opening("cpu")], "balanced") == ["cuda", "cpu"]
+
+
 def test_a_refiner_must_admit_it_too(bundle: Bundle, tmp_path: Path) -> None:
     refiner = Bundle.open(write_toy_bundle(tmp_path / "refiner"))
     backends = [opening("cpu"), in_precisions("fp32", "bf16")]
