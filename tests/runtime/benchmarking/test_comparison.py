@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.workload import Workload
 from support.toy_bundle import write_toy_bundle
 
-REQUEST = Request("a red circle", seed=0, width=64, height=64, scheduler="euler")
+REQUEST = Request(
+    "a red circle", seed=0, width=64, height=64, scheduler="euler", guidance_scale=2.0
+)
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def figures(root: Path, comparison: Comparison, num_steps: int = 20) -> dict[str, Figure]:
-    request = Request(**{**REQUEST.__dict__, "num_inference_steps": num_steps, "guidance_scale": 2})
+    request = replace(REQUEST, num_inference_steps=num_steps)
     workload = Workload(str(root), "cpu", request)
     return {figure.name: figure for figure in comparison.figures(workload)}
 
