@@ -1,10 +1,13 @@
 """Measures what forecasts and guidance intervals cost: images of the demo model against exact ones.
 
-    python bench/forecast.py [--schedulers euler …] [--guidance 2 7.5] [--images 16] [--intervals]
+    python bench/forecast.py [--schedulers euler …] [--guidance 2 7.5] [--images 24]
+        [--budgets 8 …] [--intervals]
 
 A row for each sampler, guidance and budget or interval: the PSNR of each image against the exact
 one and how many images the judge sees differently. For forecasts also the calls that the model
-answered, and those of the rival: the same sampler with the fewest steps that give the same median.
+answered, and those of the rival: the same sampler with the fewest steps whose images are as near,
+in the median and at the 5th percentile. Budgets are shares of the calls, and all that are in the
+table of plans.
 """
 
 from __future__ import annotations
@@ -12,19 +15,32 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product, starmap
 from typing import Any
 
 import numpy as np
-from forecast_images import EXACT, Run, Setting, num_changed, psnr, run, scenes_of
+from forecast_images import EXACT, Run, Setting, num_changed, num_lost, psnr, run, scenes_of
 from recording import Measurement, record
 
 import sdrt
+from sdrt.denoising.forecast_plan import budgets_of_plans
+from sdrt_engines import Array
 from sdrt_engines.packages import installed_versions
 from sdrt_export.demo.grammar import Scene
 
 SCHEDULERS = ("dpmpp_2m", "ddim", "euler", "unipc", "euler_a", "heun")
 SHARES = (0.4, 0.5, 0.7)  # of the calls
+TAIL = 5  # percentile of the images' PSNR
 INTERVALS = ((0.0, 0.5), (0.2, 0.8), (0.0, 0.8), (0.2, 1.0))  # of the guided steps
+
+
+@dataclass(frozen=True)
+class Fewer:
+    """Images with fewer steps: their PSNR and their calls."""
+
+    median: float
+    tail: float
+    num_calls: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class Comparison:
     setting: Setting
     scenes: Sequence[Scene]
     exact: Run
-    fewer: dict[int, tuple[float, int]] = field(default_factory=dict)  # by steps: PSNR and calls
+    fewer: dict[int, Fewer] = field(default_factory=dict)  # by steps
 
     @classmethod
     def of(cls, pipe: sdrt.Pipeline, setting: Setting, scenes: Sequence[Scene]) -> Comparison:
@@ -49,8 +65,8 @@ class Comparison:
         """The row of a budget."""
         got = run(self.pipe, self.scenes, self.setting.options | {"forecast": budget})
         calls = float(np.mean(got.num_calls))
-        median = float(np.median(psnr(self.exact.pixels, got.pixels)))
-        rival_steps, rival_calls = self.rival(median)
+        rival_steps = self.rival(psnr(self.exact.pixels, got.pixels))
+        rival_calls = self._with_fewer(rival_steps).num_calls
         notes = {
             "forecast": budget,
             "calls": round(calls, 2),
@@ -69,26 +85,27 @@ class Comparison:
         notes = {"guidance interval": [start, end], "rows": round((n + guided) / (2 * n), 3)}
         return self._measurement(f"guidance interval {start:g}:{end:g}", got, notes)
 
-    def rival(self, median: float) -> tuple[int, int]:
-        """The fewest steps whose images are at least that near to the exact ones, and their
-        calls."""
-        low, high = 2, self.setting.num_steps  # of which `high` is near enough
+    def rival(self, values: Array) -> int:
+        """The fewest steps whose images are at least as near to the exact ones as these PSNRs."""
+        median, tail = np.median(values), np.percentile(values, TAIL)
+        low, high = 2, self.setting.num_steps  # of which `high` is near enough in the median
         while low < high:
             steps = (low + high) // 2
-            if self._with_fewer(steps)[0] >= median:
+            if self._with_fewer(steps).median >= median:
                 high = steps
             else:
                 low = steps + 1
-        return high, self._with_fewer(high)[1]
+        while self._with_fewer(high).tail < tail:
+            high += 1
+        return high
 
-    def _with_fewer(self, steps: int) -> tuple[float, int]:
-        """The median PSNR of images with fewer steps, and their calls."""
+    def _with_fewer(self, steps: int) -> Fewer:
         if steps == self.setting.num_steps:
-            return EXACT, self.num_calls
+            return Fewer(EXACT, EXACT, self.num_calls)
         if steps not in self.fewer:
             got = run(self.pipe, self.scenes, replace(self.setting, num_steps=steps).options)
-            median = float(np.median(psnr(self.exact.pixels, got.pixels)))
-            self.fewer[steps] = median, got.num_calls[0]
+            median, tail = np.percentile(psnr(self.exact.pixels, got.pixels), (50, TAIL))
+            self.fewer[steps] = Fewer(float(median), float(tail), got.num_calls[0])
         return self.fewer[steps]
 
     def _measurement(self, what: str, got: Run, notes: dict[str, Any]) -> Measurement:
@@ -104,33 +121,42 @@ class Comparison:
                 "steps": setting.num_steps,
                 "guidance": setting.guidance_scale,
                 "all calls": self.num_calls,
-                "5th percentile": round(float(np.percentile(values, 5)), 2),
+                "5th percentile": round(float(np.percentile(values, TAIL)), 2),
+                "images judged worse": num_lost(self.scenes, self.exact.pixels, got.pixels),
                 "images judged otherwise": num_changed(self.scenes, self.exact.pixels, got.pixels),
                 **notes,
             },
         )
 
 
+def budgets_of(comparison: Comparison) -> list[int]:
+    """The shares of the calls, and the budgets in the table of plans."""
+    setting, n = comparison.setting, comparison.num_calls
+    found = budgets_of_plans(setting.scheduler, n, setting.guidance_scale)
+    return sorted({*(round(share * n) for share in SHARES), *found})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schedulers", nargs="+", default=SCHEDULERS)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, nargs="+", default=[20])
     parser.add_argument("--guidance", type=float, nargs="+", default=[2, 7.5])
-    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--budgets", type=int, nargs="+", help="measure only these")
     parser.add_argument("--intervals", action="store_true", help="measure these instead")
     options = parser.parse_args()
-    scenes = scenes_of(options.images, seed=3)
-    with sdrt.Pipeline.open("demo", target="cpu", num_threads=1) as pipe:
-        for scheduler in options.schedulers:
-            for guidance in options.guidance:
-                setting = Setting(scheduler, options.steps, guidance)
-                comparison = Comparison.of(pipe, setting, scenes)
-                budgets = (round(share * comparison.num_calls) for share in SHARES)
-                if options.intervals:
-                    rows = [comparison.interval(*interval) for interval in INTERVALS]
-                else:
-                    rows = [comparison.forecast(budget) for budget in budgets]
-                record("forecast", rows)
+    scenes = scenes_of(options.images, seed=4)  # others than those of the searches
+    with sdrt.Pipeline.open("demo", target="cpu") as pipe:
+        for setting in starmap(
+            Setting, product(options.schedulers, options.steps, options.guidance)
+        ):
+            comparison = Comparison.of(pipe, setting, scenes)
+            if options.intervals:
+                rows = [comparison.interval(*interval) for interval in INTERVALS]
+            else:
+                budgets = options.budgets or budgets_of(comparison)
+                rows = [comparison.forecast(budget) for budget in budgets]
+            record("forecast", rows)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,15 @@ def psnr(expected: Pixels, got: Pixels) -> Array:
         return np.minimum(10 * np.log10(255**2 / squares), EXACT)
 
 
+def num_lost(scenes: Sequence[Scene], expected: Pixels, got: Pixels) -> int:
+    """The number of images in which the judge no longer sees the scene of the prompt."""
+    return sum(
+        all(sight(one).agreement(scene).values())
+        and not all(sight(other).agreement(scene).values())
+        for scene, one, other in zip(scenes, expected, got, strict=True)
+    )
+
+
 def num_changed(scenes: Sequence[Scene], expected: Pixels, got: Pixels) -> int:
     """The number of images in which the judge sees other attributes."""
     pairs = zip(expected, got, strict=True)

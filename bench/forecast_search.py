@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7])
     parser.add_argument("--images", type=int, default=8)
     options = parser.parse_args()
-    with sdrt.Pipeline.open("demo", target="cpu", num_threads=1) as pipe:
+    with sdrt.Pipeline.open("demo", target="cpu") as pipe:
         for scheduler in options.schedulers:
             for num_steps in options.steps:
                 for guidance in options.guidance:

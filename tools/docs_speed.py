@@ -1,4 +1,4 @@
-"""The tables of the page on speed: what forecasts, guidance intervals and int8 cost."""
+"""The tables of the page on speed: presets, and what forecasts, guidance intervals and int8 cost."""
 
 from __future__ import annotations
 
@@ -6,20 +6,39 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from docs_reference import code, table
 from docs_rows import Row, newest, where
+from sdrt.denoising.forecast_plan import STRONG
+from sdrt.denoising.speed_presets import BARS, STRONGEST, forecast_of
 
 RATIO = "of the rival's"  # calls
-SHARES = ("40 %", "50 %", "70 %")  # of the calls, as in the bench
+SHARES = (0.4, 0.5, 0.7)  # of the calls, as in the bench
+
+
+def presets() -> str:
+    """A line for each sampler, number of calls and guidance with a preset."""
+    rows = _forecast_rows()
+    lines = []
+    for (scheduler, steps, guidance), group in _groups(rows):
+        calls, by_budget = group[0]["notes"]["all calls"], _by_budget(group)
+        meant = [forecast_of(speed, scheduler, calls, guidance) for speed in BARS]
+        if any(meant):
+            cells = [f"`--forecast {n}`: {_forecast(by_budget[n])}" if n else "" for n in meant]
+            up_to = STRONG if guidance <= STRONG else STRONGEST
+            lines.append((code(scheduler), f"up to {up_to:g}", steps, *cells))
+    headings = ("sampler", "guidance", "steps", *map(code, BARS))
+    return f"{where(rows, 'onnxruntime')}\n\n{table(headings, lines)}"
 
 
 def forecasts() -> str:
     """A line for each sampler and guidance."""
-    rows = [row for row in newest("forecast").values() if "forecast" in row["notes"]]
+    rows = _forecast_rows()
     lines = []
     for (scheduler, steps, guidance), group in _groups(rows):
-        cells = [_forecast(row) for row in sorted(group, key=lambda row: row["notes"]["forecast"])]
-        calls = group[0]["notes"]["all calls"]
+        calls, by_budget = group[0]["notes"]["all calls"], _by_budget(group)
+        budgets = (round(share * calls) for share in SHARES)
+        cells = [_forecast(by_budget[n]) if n in by_budget else "" for n in budgets]
         lines.append((code(scheduler), f"{guidance:g}", f"{steps}, {calls} calls", *cells))
-    headings = ("sampler", "guidance", "steps", *(f"{share} of the calls" for share in SHARES))
+    columns = (f"{share:.0%} of the calls".replace("%", " %") for share in SHARES)
+    headings = ("sampler", "guidance", "steps", *columns)
     return f"{where(rows, 'onnxruntime')}\n\n{_images(rows)}\n\n{table(headings, lines)}"
 
 
@@ -65,6 +84,14 @@ def int8_images() -> str:
     return f"{where(rows, *packages)}\n\n{_images(rows)}\n\n{table(headings, lines)}"
 
 
+def _forecast_rows() -> list[Row]:
+    return [row for row in newest("forecast").values() if "forecast" in row["notes"]]
+
+
+def _by_budget(rows: Sequence[Row]) -> Mapping[int, Row]:
+    return {row["notes"]["forecast"]: row for row in rows}
+
+
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, int, float], list[Row]]]:
     groups: dict[tuple[str, int, float], list[Row]] = {}
     for row in rows:
@@ -84,10 +111,13 @@ def _forecast(row: Row) -> str:
 
 
 def _images(rows: Sequence[Row]) -> str:
-    return f"{rows[0]['num_runs']} images of the demo model for each figure."
+    least, most = (choose(row["num_runs"] for row in rows) for choose in (min, max))
+    count = f"{least}" if least == most else f"{least} to {most}"
+    return f"{count} images of the demo model for each figure."
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
+    "presets": presets,
     "forecasts": forecasts,
     "guidance intervals": guidance_intervals,
     "images in int8": int8_images,

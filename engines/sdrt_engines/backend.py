@@ -94,6 +94,7 @@ class Backend:
     on_cpu: bool = False  # it computes on threads of the CPU
     opens_during_runs: bool = True  # a network may open while another one runs
     num_threads: int | None = None  # used by "auto"; None: the library's choice
+    precision: str | None = None  # used by "auto"; None: the default
     precisions: tuple[str, ...] = ()  # chosen at run time, the default first; empty: the files' own
     architectures: tuple[str, ...] = ()  # that plans can be built for
     memory: MemoryUse | None = None  # None: unknown

@@ -214,7 +214,7 @@ def _with_threads(backends: Backends, num_threads: int | None) -> Backends:
 def _fastest(backends: Backends) -> Resolution:
     refusals: list[Refusal] = []
     for index, backend in enumerate(backends):
-        target = Target(backend.name)
+        target = Target(backend.name, precision=backend.precision)
         reason = refusal_of(backend, target)
         if reason is None:
             others = backends[index + 1 :]

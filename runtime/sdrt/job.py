@@ -138,7 +138,7 @@ def _parameters(
     request: Request, seeds: tuple[int, ...], bundle: Bundle
 ) -> tuple[Mapping[str, Any], ...]:
     return parameters_of_images(
-        request,
+        replace(request, speed=None),  # its meaning is recorded, which may change with a version
         seeds,
         bundle=_recorded(bundle),
         refiner=None if bundle.refiner is None else _recorded(bundle.refiner),

@@ -27,6 +27,7 @@ MAX_CALLS = 2000  # of a sampler: two for each step
 Resize: TypeAlias = Literal["crop", "pad", "stretch"]
 VaeVariant: TypeAlias = Literal["tiny"]
 PromptSyntax: TypeAlias = Literal["plain", "a1111"]
+Speed: TypeAlias = Literal["exact", "balanced", "fast"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,13 @@ PARAMETERS = (
         "reduces the over-exposure that high guidance causes",
         "0",
         aliases=("cfg_rescale",),
+    ),
+    Parameter(
+        "speed",
+        OneOf(get_args(Speed)),
+        "how much work may be left out: nothing, or what was measured to change images little "
+        "(balanced) or moderately (fast) with this sampler, these steps and this guidance",
+        "the pipeline's, or else exact",
     ),
     Parameter(
         "guidance_interval",

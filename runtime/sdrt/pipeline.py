@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from os import PathLike
-from types import TracebackType
 from typing import NoReturn, Self, TypeVar, Unpack
 
 from sdrt.ask import Answer, Ask
 from sdrt.bundle.folder import Bundle
+from sdrt.bundle.tokenizers import Tokenizers
 from sdrt.errors import NonFiniteError, SdrtError
 from sdrt.generation import Generation, run_alone
-from sdrt.job import job_from_request
+from sdrt.job import Job, job_from_request
 from sdrt.memory import (
     BY_STAGE,
     fits_on_any,
@@ -25,6 +26,7 @@ from sdrt.memory import (
     require_fitting,
 )
 from sdrt.notes import warn_of_notes
+from sdrt.parameters import PARAMETER, Speed
 from sdrt.request import Request, RequestOptions, request_from
 from sdrt.resolving import settings_of
 from sdrt.result import Result, Step, Stream
@@ -36,7 +38,6 @@ from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.int8 import notes_on_int8
 from sdrt.targets.lifetimes import Lifetimes
 from sdrt.targets.parts import answer_in_parts
-from sdrt.text.clip_tokenizer import ClipTokenizer
 from sdrt.text.text_cache import MAX_BYTES, TextCache
 from sdrt.warm_up import requests_of_sizes
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target
@@ -59,17 +60,19 @@ class Pipeline(Inherited):
         text_cache: int = MAX_BYTES,
         *,
         low_memory: bool = False,
+        speed: Speed = "exact",
     ) -> None:
         """`engines` replace the bundle's own, by component name; `text_cache` and `low_memory` as
-        in `open`."""
+        in `open`, `speed` is that of requests without their own."""
         super().__init__()
         self.bundle = bundle
+        self.speed = speed
         self._resolution = resolution
         self._engines = Engines(bundle, resolution, engines, low_memory=low_memory)
         self._signatures = {
             name: component.signature for name, component in bundle.components.items()
         } | {name: engine.signature for name, engine in (engines or {}).items()}
-        self._tokenizers: dict[str, ClipTokenizer] = {}
+        self._tokenizer = Tokenizers(bundle)
         self._texts = TextCache(text_cache)
         self._changing = threading.Lock()
         self._closed = False
@@ -83,6 +86,7 @@ class Pipeline(Inherited):
         refiner: str | PathLike[str] | None = None,
         text_cache: int = MAX_BYTES,
         low_memory: bool = False,
+        speed: Speed = "exact",
     ) -> Pipeline:
         """Opens a bundle folder, or `"demo"`; engines are loaded when a request first needs them.
 
@@ -92,17 +96,19 @@ class Pipeline(Inherited):
         target: it takes the last steps of each image, from `refiner_start` on. `text_cache` bounds
         the bytes that are kept of recent prompts, which are not encoded again; 0 keeps none. With
         `low_memory` each request opens a network when it needs it and closes it after that, so that
-        it takes little more memory than its largest network. Warns if `sdrt tune` found the target
-        slower than the same one in float32. Raises `BundleError` for a missing or broken bundle or
-        a refiner of other latents, `TargetError` for a target that does not open or cannot use
-        `num_threads`.
+        it takes little more memory than its largest network. `speed` is that of requests without
+        their own; "balanced" and "fast" let "auto" take a lower precision that `sdrt tune` found
+        faster. Warns if `sdrt tune` found the target slower than the same one in float32. Raises
+        `BundleError` for a missing or broken bundle or a refiner of other latents, `TargetError`
+        for a target that does not open or cannot use `num_threads`.
         """
+        PARAMETER["speed"].kind.checked("speed", speed)
         opened = Bundle.open(bundle)
         if refiner is not None:
             opened = opened.refined_by(Bundle.open(refiner))
-        resolution = resolve(opened, target, num_threads=num_threads)
+        resolution = resolve(opened, target, num_threads=num_threads, speed=speed)
         warn_if_slower(opened, resolution.target)
-        return cls(opened, resolution, text_cache=text_cache, low_memory=low_memory)
+        return cls(opened, resolution, text_cache=text_cache, low_memory=low_memory, speed=speed)
 
     @property
     def target(self) -> Target:
@@ -179,20 +185,19 @@ class Pipeline(Inherited):
         """The request with each `None` replaced by the value in use, except `vae_tiling`, which
         memory decides when it runs. Raises `RequestError` if this bundle cannot run it.
         """
-        return settings_of(request, self.bundle).applied_to(request)
+        return settings_of(self._with_speed(request), self.bundle).applied_to(request)
 
     def forecast(self, request: Request) -> Forecast:
         """The memory that the request will need on this target. `stream` refuses a request that
         does not fit, before any network runs."""
-        choose = partial(fitting, engines=self._engines)
-        job = job_from_request(request, self.bundle, self._signatures, choose)
+        job = self._job(request, partial(fitting, engines=self._engines))
         return forecast_of_work(job.work, self._engines)
 
     def generation(self, request: Request) -> Generation:
         """The generation of a request, for another driver of its networks: `evaluate` answers its
         asks."""
         choose = partial(require_fitting, engines=self._engines, others=self._resolution.others)
-        job = job_from_request(request, self.bundle, self._signatures, choose)
+        job = self._job(request, choose)
         return Generation(job, self._signatures, self._tokenizer, self._answer, self._texts)
 
     @property
@@ -209,13 +214,14 @@ class Pipeline(Inherited):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
+
+    def _job(self, request: Request, choose: Callable[[Sequence[Work]], Work]) -> Job:
+        return job_from_request(self._with_speed(request), self.bundle, self._signatures, choose)
+
+    def _with_speed(self, request: Request) -> Request:
+        return replace(request, speed=request.speed or self.speed)
 
     def _steps(
         self, generation: Generation, stop: Stop, *, last: bool
@@ -291,10 +297,3 @@ class Pipeline(Inherited):
         raise SdrtError(
             "a pipeline cannot be pickled: open it in each process, Pipeline.open(path, target)"
         )
-
-    def _tokenizer(self, folder: str) -> ClipTokenizer:
-        """The tokenizer in a folder of the bundle, opened once."""
-        if folder not in self._tokenizers:
-            bundle, own = self.bundle.owner_of(folder)
-            self._tokenizers[folder] = ClipTokenizer.open(bundle.tokenizer_folder(own))
-        return self._tokenizers[folder]

@@ -21,6 +21,7 @@ from sdrt.parameters import (
     PARAMETERS,
     PromptSyntax,
     Resize,
+    Speed,
     VaeVariant,
 )
 from sdrt.parameters_text import parameters_text
@@ -54,6 +55,7 @@ class Request:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_rescale: float = 0.0
+    speed: Speed | None = None
     guidance_interval: tuple[float, float] | None = None
     forecast: int | None = None
     num_images_per_prompt: int = 1
@@ -235,6 +237,7 @@ class RequestOptions(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     guidance_rescale: float
+    speed: Speed | None
     guidance_interval: tuple[float, float] | None
     forecast: int | None
     num_images_per_prompt: int

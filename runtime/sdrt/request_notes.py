@@ -12,6 +12,7 @@ from sdrt.denoising.forecast_plan import pays
 from sdrt.images.framing import Size, size_text
 from sdrt.images.masks import crop_box, empty_mask_text, latent_mask, mask_from_image
 from sdrt.notes import Note
+from sdrt.presets import note_without_savings
 from sdrt.request import Request
 from sdrt.resolving import Settings, frame_of, size_of_input
 from sdrt.scheduling import Steps
@@ -29,6 +30,7 @@ def notes_on(request: Request, settings: Settings, bundle: Bundle) -> Iterator[N
     yield from _ignored_negatives(request, settings, bundle)
     yield from _empty_interval(request, settings)
     yield from _forecasts(request, settings)
+    yield from note_without_savings(request, settings.guidance_scale, settings.steps)
     yield from _replaced_steps(request, settings)
     yield from _cut_size(request, settings)
     yield from _far_size(request, settings, bundle)

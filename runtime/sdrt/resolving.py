@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdrt import tensor_names as names
-from sdrt.bundle.demo import export_with
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import RESIDUALS
-from sdrt.errors import RequestError, nearest
+from sdrt.errors import RequestError
 from sdrt.images.framing import (
     MAX_DISPROPORTION,
     Frame,
@@ -22,8 +19,10 @@ from sdrt.images.framing import (
 )
 from sdrt.images.masks import crop_box
 from sdrt.images.reading import InputImage
-from sdrt.parameters import MAX_SIDE
+from sdrt.parameters import MAX_SIDE, Speed
+from sdrt.presets import forecast_of_request
 from sdrt.request import Request
+from sdrt.runnable_requests import require_runnable
 from sdrt.scheduling import Steps, steps_of, with_forecasts
 from sdrt.time_ids import require_time_ids
 
@@ -41,6 +40,8 @@ class Settings:
     seed: int
     negative_prompt: str | Sequence[str] | None  # None if the model takes zeros in its place
     strength: float  # 1 for a request without an image
+    speed: Speed
+    forecast: int | None  # the request's, or what its speed means
     steps: Steps
     refiner_start: float | None  # None without a refiner
     refiner_steps: Steps | None  # None if no step is left to the refiner
@@ -60,6 +61,8 @@ class Settings:
             guidance_scale=self.guidance_scale,
             seed=self.seed,
             strength=None if request.image is None else self.strength,
+            speed=self.speed,
+            forecast=self.forecast,
             refiner_start=self.refiner_start,
         )
 
@@ -75,9 +78,9 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
     strength = _first(request.strength, defaults.get("strength"), 1.0)
     refiner_start = _refiner_start(request, bundle)
     guidance_scale = _first(request.guidance_scale, defaults["guidance_scale"])
-    steps, refiner_steps = with_forecasts(
-        request, guidance_scale, *_steps(request, strength, refiner_start, bundle)
-    )
+    steps, refiner_steps = _steps(request, strength, refiner_start, bundle)
+    forecast = forecast_of_request(request, guidance_scale, steps, refiner_steps)
+    steps, refiner_steps = with_forecasts(forecast, guidance_scale, steps, refiner_steps)
     settings = Settings(
         height=height,
         width=width,
@@ -85,16 +88,15 @@ def settings_of(request: Request, bundle: Bundle) -> Settings:
         seed=_first(request.seed, secrets.randbelow(_MAX_RANDOM_SEED)),
         negative_prompt=_negative_prompt(request, bundle),
         strength=strength,
+        speed=_first(request.speed, "exact"),
+        forecast=forecast,
         steps=steps,
         refiner_start=refiner_start,
         refiner_steps=refiner_steps,
     )
     _check_size(settings, bundle)
-    _check_vae(request, bundle)
-    _check_kind(request, bundle)
-    _check_texts(request, bundle)
+    require_runnable(request, bundle)
     require_time_ids(request, *(each.family.denoiser for each in _bundles(bundle)))
-    _check_control(request, bundle)
     _check_proportions(request, frame_of(request, settings), bundle)
     return settings
 
@@ -142,69 +144,6 @@ def _check_size(settings: Settings, bundle: Bundle) -> None:
                 f"{side}: got {value}, expected a multiple of {multiple}, such as "
                 f"{max(below, multiple)} or {above}"
             )
-
-
-def _check_kind(request: Request, bundle: Bundle) -> None:
-    """RequestError unless the networks are made for this kind of request."""
-    if bundle.family.denoiser.extra_channels == "mask" and request.mask is None:
-        raise RequestError(
-            "this bundle's UNet is made for inpainting: give image and mask_image, or use another "
-            "bundle"
-        )
-    if request.input_image and request.vae is None:
-        _check_vae_encoder(bundle)
-
-
-def _check_texts(request: Request, bundle: Bundle) -> None:
-    """RequestError for a second text if there is no second encoder for it."""
-    for name in ("prompt_2", "negative_prompt_2"):
-        if getattr(request, name) and len(bundle.family.text.encoders) < 2:
-            raise RequestError(
-                f"{name}: this bundle's model has one text encoder, which reads "
-                f"{name.removesuffix('_2')}: leave {name} out"
-            )
-
-
-def _check_vae(request: Request, bundle: Bundle) -> None:
-    if request.vae is not None and bundle.find("vae decoder", variant=request.vae) is None:
-        raise RequestError(
-            f"vae: got '{request.vae}', but this bundle has no {request.vae} VAE: add one with "
-            f"`{export_with(f'--{request.vae}-vae PATH', bundle.root)}`"
-        )
-
-
-def _check_vae_encoder(bundle: Bundle) -> None:
-    encoder = bundle.find("vae encoder")
-    if encoder is None:
-        raise RequestError(
-            "image: this bundle has no vae_encoder, which reads images: export the checkpoint again"
-        )
-    outputs = [spec.name for spec in encoder.signature.outputs]
-    if names.LATENT_PARAMETERS not in outputs:
-        raise RequestError(
-            f"image: this bundle's vae_encoder gives {', '.join(outputs)} (an older optimum's), "
-            f"expected {names.LATENT_PARAMETERS}: export the checkpoint again"
-        )
-
-
-def _check_control(request: Request, bundle: Bundle) -> None:
-    for name in request.controls:
-        if not bundle.controlnets:
-            raise RequestError(
-                f"control: got '{name}', but this bundle has no ControlNet: add one with "
-                f"`{export_with(f'--controlnet {name}=PATH', bundle.root)}`"
-            )
-        if name not in bundle.controlnets:
-            near = nearest(name, bundle.controlnets)
-            raise RequestError(
-                f"control: no ControlNet '{name}'{f', did you mean {near!r}?' if near else ':'} "
-                f"this bundle has {', '.join(bundle.controlnets)}"
-            )
-    if request.control and bundle.find("denoiser", RESIDUALS) is None:
-        raise RequestError(
-            "control: this bundle's UNet takes no residuals (optimum exports no such UNet): "
-            "export the checkpoint with sdrt"
-        )
 
 
 def _check_proportions(request: Request, frame: Frame, bundle: Bundle) -> None:

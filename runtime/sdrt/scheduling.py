@@ -68,10 +68,14 @@ class Steps:
             raise _no_step_left(share, "the refiner", "smaller")
         return replace(self, first=self.stop - num_calls)
 
+    @property
+    def is_whole(self) -> bool:
+        """True for the whole schedule, spaced and sampled as the sampler's name says."""
+        return self.num_calls == len(self.schedule.timesteps) and not self.is_custom
+
     def with_forecast(self, budget: int, guidance_scale: float) -> Steps:
         """The same with forecasts for all but `budget` calls."""
-        whole = self.num_calls == len(self.schedule.timesteps) and not self.is_custom
-        plan = plan_of(self.sampler, self.num_calls, budget, guidance_scale, whole=whole)
+        plan = plan_of(self.sampler, self.num_calls, budget, guidance_scale, whole=self.is_whole)
         return replace(self, forecast=plan)
 
     def _cutoff(self, share: float) -> int:
@@ -118,14 +122,14 @@ def steps_of(request: Request, strength: float, bundle: Bundle) -> Steps:
 
 
 def with_forecasts(
-    request: Request, guidance_scale: float, steps: Steps, refiner_steps: Steps | None
+    budget: int | None, guidance_scale: float, steps: Steps, refiner_steps: Steps | None
 ) -> tuple[Steps, Steps | None]:
-    """The steps with the plans of a request's forecasts. RequestError for a budget that the sampler
-    cannot keep."""
-    if request.forecast is None:
+    """The steps with the plans of forecasts for all but `budget` calls. RequestError for a budget
+    that the sampler cannot keep."""
+    if budget is None:
         return steps, refiner_steps
     stages = [steps] if refiner_steps is None else [steps, refiner_steps]
-    budgets = budgets_of(request.forecast, steps.sampler, [each.num_calls for each in stages])
+    budgets = budgets_of(budget, steps.sampler, [each.num_calls for each in stages])
     planned = [
         each.with_forecast(budget, guidance_scale)
         for each, budget in zip(stages, budgets, strict=True)

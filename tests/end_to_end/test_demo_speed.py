@@ -38,12 +38,33 @@ def test_half_of_the_calls_give_nearly_the_same_images(scheduler: str) -> None:
         assert sight(array(other)) == sight(array(one))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--steps", "10", "--forecast", "6", "--guidance-interval", "0:0.6"],
+            ", 10 steps, 3 of them forecast, on cpu in ",
+        ),
+        (["--speed", "balanced"], " of them forecast (balanced: --forecast 8), on cpu in "),
+    ],
+)
 def test_an_image_with_forecasts_is_made_again_from_its_png(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    seeded = [*options, "--seed", "7", *ON_CPU]
+    assert main(["run", "demo", PROMPTS[0], *seeded, "-o", str(first)]) == 0
+    assert said in capsys.readouterr().err
+    assert main(["run", "--from-image", str(first), *ON_CPU, "-o", str(second)]) == 0
+    assert array(Image.open(first)).tobytes() == array(Image.open(second)).tobytes()
+
+
+def test_a_speed_replaces_the_options_of_a_png(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = tmp_path / "first.png", tmp_path / "second.png"
-    options = ["--steps", "10", "--forecast", "6", "--guidance-interval", "0:0.6", "--seed", "7"]
-    assert main(["run", "demo", PROMPTS[0], *options, *ON_CPU, "-o", str(first)]) == 0
-    assert ", 10 steps, 3 of them forecast, on cpu in " in capsys.readouterr().err
-    assert main(["run", "--from-image", str(first), *ON_CPU, "-o", str(second)]) == 0
-    assert array(Image.open(first)).tobytes() == array(Image.open(second)).tobytes()
+    options = ["--steps", "6", "--forecast", "5", "--seed", "7", *ON_CPU]
+    assert main(["run", "demo", PROMPTS[0], *options, "-o", str(first)]) == 0
+    again = ["run", "--from-image", str(first), "--speed", "exact", *ON_CPU, "-o", str(second)]
+    assert main(again) == 0
+    assert "forecast" not in capsys.readouterr().err.splitlines()[-1]

@@ -118,6 +118,17 @@ def test_the_doctor_explains(toy: Bundle, capsys: Capture) -> None:
     ]
 
 
+def test_the_doctor_says_what_a_speed_stands_for(toy: Bundle, capsys: Capture) -> None:
+    skip_unless_it_opens("openvino")
+    tuned_with(toy, AMD, {"openvino:bf16": 34.0})
+    assert main(["doctor", str(toy.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" (")[0] for line in lines if line.startswith("--speed ")] == [
+        "--speed balanced: openvino, nothing left out",
+        "--speed fast: openvino:bf16, nothing left out",
+    ]
+
+
 def test_the_doctor_says_that_nothing_was_measured(toy: Bundle, capsys: Capture) -> None:
     assert main(["doctor", str(toy.root)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (

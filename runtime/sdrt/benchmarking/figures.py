@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from sdrt.benchmarking.statistics import Summary, summary_of
 
-Unit: TypeAlias = Literal["s", "it/s", "images/s", "queries/s", "MB"]
+Unit: TypeAlias = Literal["s", "it/s", "images/s", "queries/s", "MB", "×", "dB", ""]
 
 _DIGITS = 6  # after the point: microseconds
 
@@ -30,7 +30,8 @@ class Figure:
 
     @property
     def summary(self) -> Summary:
-        return summary_of(self.values, higher_is_better=self.unit.endswith("/s"))
+        is_likeness = self.unit in ("dB", "")
+        return summary_of(self.values, higher_is_better=is_likeness or self.unit.endswith("/s"))
 
 
 def row_of(figure: Figure) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def quantity(value: float, unit: Unit) -> str:
     """A figure for people: three digits, or all digits before the decimal point."""
     if unit == "s" and value < 1:
         return f"{_three_digits(value * 1000)} ms"
-    return f"{_three_digits(value)} {unit}"
+    return f"{_three_digits(value)} {unit}".rstrip()
 
 
 def _three_digits(value: float) -> str:

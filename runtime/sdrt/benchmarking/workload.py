@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from sdrt.errors import SdrtError
-from sdrt.parameters import MAX_SEED
+from sdrt.parameters import MAX_SEED, Speed
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
 from sdrt.timings import Timings
@@ -18,6 +18,7 @@ from sdrt_engines import Target, backend_of
 # The fields of a request that a workload sets.
 SETTINGS = (
     *("prompt", "width", "height", "num_inference_steps", "guidance_scale", "scheduler", "seed"),
+    "speed",
 )
 
 Report: TypeAlias = Callable[[str], None]  # takes a short description of the current work
@@ -42,12 +43,17 @@ class Workload:
 
     def open(self) -> Pipeline:
         """A new pipeline, which encodes the prompt in each run."""
-        return Pipeline.open(self.bundle, self.target, self.num_threads, text_cache=0)
+        speed = self.request.speed or "exact"
+        return Pipeline.open(self.bundle, self.target, self.num_threads, text_cache=0, speed=speed)
 
     def on(self, target: Target) -> Workload:
         """The same workload on a named target, which "auto" does not replace."""
         num_threads = self.num_threads if backend_of(target).on_cpu else None
         return replace(self, target=str(target), num_threads=num_threads)
+
+    def at(self, speed: Speed) -> Workload:
+        """The same workload with what that speed means."""
+        return replace(self, request=replace(self.request, speed=speed, forecast=None))
 
     def request_of(self, number: int, batch: int = 1) -> Request:
         """The request of a run: its seeds follow those of the previous run."""

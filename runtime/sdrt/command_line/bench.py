@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from sdrt.benchmarking.comparison import Comparison
 from sdrt.benchmarking.figures import Figure
 from sdrt.benchmarking.loadgen import Offline, Scenario, Server, SingleStream, scenario_figures
 from sdrt.benchmarking.overview import Overview
@@ -19,7 +20,13 @@ from sdrt.benchmarking.rows import Context, append_row, context_of
 from sdrt.benchmarking.scenarios import Extent
 from sdrt.benchmarking.workload import SETTINGS, Report, Workload, unreported
 from sdrt.command_line.bench_options import NO_SCENARIO, scenario_options
-from sdrt.command_line.bench_tables import READING, facts_table, figures_table, plot_title
+from sdrt.command_line.bench_tables import (
+    READING,
+    facts_table,
+    figures_table,
+    plot_title,
+    rival_text,
+)
 from sdrt.command_line.console import PlainConsole
 from sdrt.command_line.output_files import require_writable
 from sdrt.errors import SdrtError, UsageError
@@ -46,10 +53,15 @@ def bench(options: argparse.Namespace) -> None:
     console = PlainConsole()
     for part in (facts_table(context, figures), "", figures_table(figures), READING):
         console.print(part)
+    for figure in figures:
+        if "relative calls" in figure.notes:
+            console.print(rival_text(figure))
     plot(plot_title(context, figures), figures)
 
 
 def _measure(options: argparse.Namespace, values: dict[str, Any]) -> Measure:
+    if options.compare is not None:
+        return Comparison(options.speed or "exact", options.compare, **values).figures
     if options.scenario == NO_SCENARIO:
         return Overview(**values).figures
     return partial(scenario_figures, _scenario(options, values))
@@ -81,6 +93,8 @@ def _plot(options: argparse.Namespace) -> Plot:
     path: Path | None = options.plot
     if path is None:
         return lambda title, figures: None
+    if options.compare is not None:
+        raise UsageError("--plot: --compare has no plot: leave --plot out")
     if options.scenario == "offline":
         raise UsageError("--plot: --scenario offline gives one number: leave --plot out")
     if path.suffix.lower() != ".png":

@@ -7,17 +7,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from sdrt.command_line.run_options import add_parameters
 from sdrt.command_line.shared_options import add_num_threads, add_target, number, whole_number
 from sdrt.errors import UsageError
+from sdrt.parameters import Speed
 
 Number = TypeVar("Number", int, float)
 
 PROMPT = "a large red circle on a white background"
 NO_SCENARIO = "none"
-_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height"
+COMPARISON = "comparison"
+_IMAGE_FIELDS = "num_inference_steps", "guidance_scale", "scheduler", "width", "height", "speed"
 
 
 def _count(text: str) -> int:
@@ -58,7 +60,13 @@ class _Option:
 
 
 _OPTIONS = (
-    _Option("--runs", "N", _count, "how many images to measure (default: 5)", {NO_SCENARIO: 5}),
+    _Option(
+        "--runs",
+        "N",
+        _count,
+        "how many images to measure (default: 5, or 8 pairs with --compare)",
+        {NO_SCENARIO: 5, COMPARISON: 8},
+    ),
     _Option(
         "--batches",
         "N,N",
@@ -114,35 +122,45 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help='a bundle folder, or "demo"')
     add_target(parser, "what to measure")
     add_num_threads(parser)
-    image = parser.add_argument_group("the image (defaults: what the bundle recommends)")
-    image.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
-    add_parameters(image, _IMAGE_FIELDS)
-    measured = parser.add_argument_group("measurement")
-    measured.add_argument(
+    _add_image(parser.add_argument_group("the image (defaults: what the bundle recommends)"))
+    _add_measurement(parser.add_argument_group("measurement"))
+    _add_outputs(parser.add_argument_group("output"))
+
+
+def _add_image(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="what to generate")
+    add_parameters(group, _IMAGE_FIELDS)
+
+
+def _add_measurement(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--warmup",
         type=_count_or_zero,
         default=1,
         metavar="N",
         help="how many runs to make first without counting them",
     )
-    measured.add_argument(
+    group.add_argument(
         "--scenario",
         choices=("single-stream", "offline", "server"),
         default=NO_SCENARIO,
         help="measure as MLPerf's loadgen does, instead of stages, batches and cold start",
     )
+    group.add_argument(
+        "--compare",
+        choices=get_args(Speed),
+        help="measure --speed against this one, in turns: relative time, PSNR and SSIM; against "
+        "exact also the fewest steps that are as near",
+    )
     for option in _OPTIONS:
-        measured.add_argument(
-            option.name, type=option.type, metavar=option.metavar, help=option.help
-        )
-    measured.add_argument(
+        group.add_argument(option.name, type=option.type, metavar=option.metavar, help=option.help)
+    group.add_argument(
         "--seed",
         type=_count_or_zero,
         default=0,
         metavar="N",
         help="seed of the images and of the arrival times",
     )
-    _add_outputs(parser.add_argument_group("output"))
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -162,7 +180,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
     """The values of the scenario's options. UsageError if another option is given."""
-    scenario, values = options.scenario, {}
+    scenario, values = _kind(options), {}
     for option in _OPTIONS:
         name = option.name.removeprefix("--").replace("-", "_")
         given = getattr(options, name)
@@ -175,7 +193,23 @@ def scenario_options(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+def _kind(options: argparse.Namespace) -> str:
+    """The scenario, or that it is a comparison. UsageError if both, or a comparison of the same."""
+    if options.compare is None:
+        return str(options.scenario)
+    if options.scenario != NO_SCENARIO:
+        raise UsageError("--compare and --scenario were both given: leave one of them out")
+    if options.compare == (options.speed or "exact"):
+        raise UsageError(
+            f"--compare {options.compare}: --speed is the same, so there is nothing to compare: "
+            "give another one with --speed"
+        )
+    return COMPARISON
+
+
 def _listed(scenarios: Mapping[str, Any]) -> str:
-    if NO_SCENARIO in scenarios:
+    if COMPARISON in scenarios:
         return "runs without --scenario"
+    if NO_SCENARIO in scenarios:
+        return "runs without --scenario and --compare"
     return f"--scenario {' or '.join(scenarios)}"

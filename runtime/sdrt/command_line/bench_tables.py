@@ -41,6 +41,14 @@ def figures_table(figures: Sequence[Figure]) -> Table:
     return table
 
 
+def rival_text(figure: Figure) -> str:
+    """The fewest steps that are as near, and the share of their calls that a preset needs."""
+    return (
+        "fewer steps: {steps} are as near, with {calls} calls, of which the preset needs "
+        "{relative calls}".format(**figure.notes)
+    )
+
+
 def plot_title(context: Context, figures: Sequence[Figure]) -> str:
     """The same facts in two lines."""
     target = figures[-1].target

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sdrt.bundle.demo import DEMO, is_demo
 from sdrt.bundle.folder import Bundle
+from sdrt.command_line.speed_meanings import Meaning, meanings_of
 from sdrt.command_line.verdict_tables import print_verdict
 from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline
@@ -51,6 +52,7 @@ class BundleDiagnosis:
     passed_over: tuple[RefusedTarget, ...]
     verdicts: tuple[VerdictState, ...]
     memory: Mapping[str, int]  # bytes that an image of the bundle's size takes, by target
+    speeds: tuple[Meaning, ...] = ()  # what the presets stand for
     error: str | None = None  # why "auto" takes no target
 
 
@@ -63,10 +65,11 @@ def diagnosis_of_bundle(bundle: Bundle) -> BundleDiagnosis:
     try:
         resolution = resolve(bundle)
     except TargetError as error:
-        return BundleDiagnosis(path, None, None, (), verdicts, memory, str(error))
+        return BundleDiagnosis(path, None, None, (), verdicts, memory, (), str(error))
     refused = (RefusedTarget(str(each.target), each.reason) for each in resolution.refusals)
     target, num_threads = str(resolution.target), resolution.num_threads
-    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts, memory)
+    speeds = meanings_of(bundle)
+    return BundleDiagnosis(path, target, num_threads, tuple(refused), verdicts, memory, speeds)
 
 
 def _memory(bundle: Bundle) -> Mapping[str, int]:
@@ -90,6 +93,8 @@ def print_bundle(found: BundleDiagnosis, console: Console, known: Collection[str
     if found.memory:
         sizes = (f"{memory_text(size)} on {target}" for target, size in found.memory.items())
         console.print(f"an image takes about {', '.join(sizes)}", soft_wrap=True)
+    for meaning in found.speeds:
+        console.print(str(meaning), soft_wrap=True)
     if not found.verdicts:
         console.print(_UNTUNED.format(found.path), soft_wrap=True)
     for state in found.verdicts:

@@ -45,6 +45,9 @@ def record_of(path: Path, given: Mapping[str, Any]) -> Record:
     for name in ("bundle", "refiner"):
         if name not in given:
             _check_bundle(name, parameters)
+    if "speed" in given:  # which chooses them again
+        for name in ("forecast", "guidance_interval"):
+            parameters.pop(name, None)
     if given.get("vae_tiling") is False:
         parameters.pop("vae_tile_size", None)
     notes = [*record.notes, *_unknown(parameters)]

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
         options.num_threads,
         refiner,
         low_memory=options.low_memory,
+        speed=request.speed or "exact",
     ) as pipeline:
         if options.from_image:
             merged = pipeline.bundle.manifest.merged
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         saved = _saved(stream.result, options, paths)
     if not options.quiet:
         _print_notes(stream.result.notes)
-        sys.stderr.write(printable(_summary(stream.result, num_steps)) + "\n")
+        sys.stderr.write(printable(_summary(stream.result, num_steps, request)) + "\n")
         sys.stdout.write("".join(f"{path}\n" for path in saved))
 
 
@@ -122,22 +123,23 @@ def _take(steps: Iterator[Step], *, show: bool) -> int:
     return sum(1 for _ in steps)
 
 
-def _summary(result: Result, num_steps: int) -> str:
+def _summary(result: Result, num_steps: int, given: Request) -> str:
     request, timings = result.request, result.timings
     stages = {**timings.seconds, "host": timings.host}
     parts = (f"{name.replace('_', ' ')} {spent:.2f}" for name, spent in stages.items())
     return (
         f"{request.num_images} × {request.width}×{request.height}, "
-        f"{_counted(num_steps, result)} on {result.engine} in {timings.total:.2f} s: "
+        f"{_counted(num_steps, result, given)} on {result.engine} in {timings.total:.2f} s: "
         f"{', '.join(parts)}"
     )
 
 
-def _counted(num_steps: int, result: Result) -> str:
+def _counted(num_steps: int, result: Result, given: Request) -> str:
     """The steps, and how many calls were forecast; images of a batch may differ."""
     steps = f"{num_steps} step" if num_steps == 1 else f"{num_steps} steps"
     if not any(result.num_forecasts):
         return steps
     least, most = min(result.num_forecasts), max(result.num_forecasts)
     forecasts = f"{least}" if least == most else f"{least} to {most}"
-    return f"{steps}, {forecasts} of them forecast,"
+    chosen = f" ({given.speed}: --forecast {result.request.forecast})" if not given.forecast else ""
+    return f"{steps}, {forecasts} of them forecast{chosen},"

@@ -30,6 +30,7 @@ _OPTIONS = (
     "scheduler",
     "guidance_scale",
     "guidance_rescale",
+    "speed",
     "guidance_interval",
     "forecast",
     "width",

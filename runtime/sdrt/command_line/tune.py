@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdrt.bundle.folder import Bundle
 from sdrt.command_line.console import PlainConsole
+from sdrt.command_line.speed_meanings import meanings_of
 from sdrt.command_line.verdict_tables import print_verdict
 from sdrt.errors import UsageError
 from sdrt.files.cache import require_writable
@@ -46,6 +47,8 @@ def tune(options: argparse.Namespace) -> None:
         return
     console = PlainConsole()
     print_verdict(verdict, console)
+    for meaning in meanings_of(bundle):
+        console.print(str(meaning), soft_wrap=True)
     console.print(f"recorded in {path}", soft_wrap=True)
 
 

@@ -24,6 +24,7 @@ from sdrt.scheduler_names import split_suffix
 FILE = Path(__file__).with_name("forecast_plans.json")
 METHODS: Mapping[str, Method] = {
     "reuse": Method(slope=0),
+    "half": Method(slope=0.5),
     "linear": Method(),
     "chebyshev": Method(share=0.5),
 }
@@ -68,18 +69,38 @@ def pays(sampler: str, guidance_scale: float) -> bool:
     return guidance_scale <= STRONG or sampler not in _table()["no gain"]
 
 
+def strength_of(guidance_scale: float) -> str:
+    """The strength of guidance, as the tables of plans and presets name it."""
+    return "strong" if guidance_scale > STRONG else "moderate"
+
+
+def budgets_of_plans(sampler: str, num_calls: int, guidance_scale: float) -> list[int]:
+    """The budgets for which a search found a plan."""
+    wanted = num_calls, strength_of(guidance_scale)
+    kinds = sampler, _table()["same as"].get(sampler, sampler)
+    return sorted(
+        {budget for kind, *rest, budget in _found() if kind in kinds and (*rest,) == wanted}
+    )
+
+
 def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    strength = "strong" if guidance_scale > STRONG else "moderate"
-    kind = _table()["same as"].get(sampler, sampler)
-    entry = _found().get((kind, num_calls, strength, budget)) if whole else None
+    entry = _entry(sampler, num_calls, budget, guidance_scale) if whole else None
     if entry is not None:
         asked = tuple(letter == "1" for letter in entry["asked"])
-        return ForecastPlan(asked, METHODS[entry["method"]], TOLERANCE)
+        return ForecastPlan(asked, METHODS[entry["method"]], entry.get("tolerance", TOLERANCE))
     is_exact = budget == num_calls
     return ForecastPlan(spread(num_calls, budget), METHODS["reuse"], TOLERANCE, is_found=is_exact)
+
+
+def _entry(
+    sampler: str, num_calls: int, budget: int, guidance_scale: float
+) -> Mapping[str, Any] | None:
+    """A sampler's own plan in the table, or that of its kind."""
+    found, rest = _found(), (num_calls, strength_of(guidance_scale), budget)
+    return found.get((sampler, *rest)) or found.get((_table()["same as"].get(sampler, ""), *rest))
 
 
 def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool, ...]:

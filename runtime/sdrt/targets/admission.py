@@ -5,13 +5,14 @@ A named target opens regardless.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import Component, FileRecord
+from sdrt.parameters import Speed
 from sdrt.targets.built_graph import HalfGraph
 from sdrt.targets.plan_record import onnx_digests, records_of
 from sdrt.targets.runnable import NETWORK_PRECISION
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from sdrt.targets.tuned import TunedTarget
 
 MIN_PSNR = 30.0  # dB
+# Precisions that `auto` takes in addition to a backend's default, if `sdrt tune` found them faster.
+PRECISIONS: Mapping[Speed, tuple[str, ...]] = {
+    "exact": (),
+    "balanced": ("bf16",),
+    "fast": ("bf16", "int8"),
+}
+MIN_PSNR_AT: Mapping[Speed, float] = {"exact": MIN_PSNR, "balanced": 35.0, "fast": 28.0}  # of these
 
 
 @dataclass(frozen=True)
@@ -43,27 +51,29 @@ def refusal_of_built(bundle: Bundle, backend: Backend) -> str | None:
     return None
 
 
-def refusal_of_measured(found: TunedTarget) -> str | None:
+def refusal_of_measured(found: TunedTarget, speed: Speed = "exact") -> str | None:
     """The reason why `auto` rejects a target that `sdrt tune` tried, or None."""
     if found.error is not None:
         return f"it failed when it was tuned: {found.error}"
-    return refusal_of_precision(Target.parse(found.target)) or refusal_of_psnr(found.psnr)
+    target = Target.parse(found.target)
+    expected = MIN_PSNR if target.precision is None else MIN_PSNR_AT[speed]
+    return refusal_of_precision(target, speed) or refusal_of_psnr(found.psnr, expected)
 
 
-def refusal_of_precision(target: Target) -> str | None:
+def refusal_of_precision(target: Target, speed: Speed = "exact") -> str | None:
     """The reason why `auto` rejects a target's precision, if that is chosen at run time."""
     precision = backend_of(target).chosen_precision(target)
-    if precision in (None, NETWORK_PRECISION):
+    if precision in (None, NETWORK_PRECISION, *PRECISIONS[speed]):
         return None
     return f"it computes in {precision}: name it to use it"
 
 
-def refusal_of_psnr(psnr: float | None) -> str | None:
+def refusal_of_psnr(psnr: float | None, expected: float = MIN_PSNR) -> str | None:
     """The reason why `auto` rejects this PSNR; None means equal."""
-    if psnr is None or psnr >= MIN_PSNR:
+    if psnr is None or psnr >= expected:
         return None
     return (
-        f"it is {psnr:.1f} dB from float32, expected {MIN_PSNR:.0f} dB or more: build it in "
+        f"it is {psnr:.1f} dB from float32, expected {expected:.0f} dB or more: build it in "
         "another precision, or name it to use it anyway"
     )
 

@@ -19,6 +19,7 @@ from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
 from sdrt.bundle.manifest import ENGINES, Component
 from sdrt.bundle.unlinked import unlinked
+from sdrt.parameters import Speed
 from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.engine_memory import EngineMemory
 from sdrt.targets.int8 import int8_refusal
@@ -50,10 +51,8 @@ PATIENCE = 30.0  # seconds for the runs of a target that failed
 
 class Engines(Inherited):
     """Each component's engine, opened on first use, and its uploaded feeds. May be used from
-    several threads. A forked process opens its own.
-
-    `engines` replace the bundle's own, by component name. With `low_memory` each request runs stage
-    by stage.
+    several threads. A forked process opens its own. `engines` replace the bundle's own, by
+    component name. With `low_memory` each request runs stage by stage.
     """
 
     def __init__(
@@ -258,16 +257,18 @@ def resolve(
     backends: Backends = BACKENDS,
     *,
     num_threads: int | None = None,
+    speed: Speed = "exact",
 ) -> Resolution:
     """The target that will run this bundle here: it opens on this machine, and its files are in the
-    bundle and its refiner. `"auto"` is the fastest that is admitted, as measured by `sdrt tune`,
-    with its best number of threads unless one is given. Raises the errors of `resolve_target`.
+    bundle and its refiner. `"auto"` is the fastest that `speed` admits, as measured by `sdrt tune`,
+    with its best number of threads unless `num_threads` is given. Raises the errors of
+    `resolve_target`.
     """
     checked: Backends = [
         replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
     ]
     if isinstance(target, str) and target == "auto":
-        checked = backends_for_auto(bundle, checked)
+        checked = backends_for_auto(bundle, checked, speed)
     return resolve_target(target, checked, num_threads=num_threads)
 
 

@@ -31,6 +31,7 @@ def test_a_row_says_what_its_figure_depends_on(tmp_path: Path) -> None:
         "guidance_scale": None,
         "scheduler": "DDIMScheduler",
         "seed": 1,
+        "speed": None,
         "num_threads": 2,
         "warmup": 1,
     }

@@ -82,6 +82,20 @@ def test_rows_are_added_to_those_that_are_there(toy: Path) -> None:
     assert [row["settings"]["num_threads"] for row in rows[::num_rows]] == [None, 1]
 
 
+def test_two_speeds_are_compared(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*SMALL[:2], *SMALL[4:], "--scheduler", "euler", "--steps", "20", "--runs", "2"]
+    speeds = ["--guidance-scale", "2", "--speed", "balanced", "--compare", "exact"]
+    assert main(["bench", "toy", *options, *speeds, "--json", "r"]) == 0
+    rows = rows_of(Path("r"))
+    assert {row["settings"]["speed"] for row in rows.values()} == {"balanced"}
+    assert (rows["relative time"]["unit"], rows["relative time"]["notes"]) == ("×", {"of": "exact"})
+    assert 0 < rows["SSIM"]["p90"] <= rows["SSIM"]["p50"] <= 1
+    rival = rows["PSNR of fewer steps"]
+    assert rival["p50"] >= rows["PSNR"]["p50"]
+    (line,) = (row for row in capsys.readouterr().out.splitlines() if "fewer steps: " in row)
+    assert line.startswith(f"fewer steps: {rival['notes']['steps']} are as near, with ")
+
+
 def test_a_target_of_another_name_is_measured(toy: Path) -> None:
     skip_unless_it_opens("openvino")
     options = ["--target", "openvino", *SMALL[2:], "--runs", "1", "--batches", "2", "--json", "r"]
@@ -166,6 +180,24 @@ def test_a_scenario_says_its_verdict(
             ["--scenario", "offline", "--plot", "a.png"],
             "--plot: --scenario offline gives one number: leave --plot out",
         ),
+        (
+            ["--compare", "exact"],
+            "--compare exact: --speed is the same, so there is nothing to compare: give another",
+        ),
+        (["--speed", "fast", "--compare", "fast"], "--compare fast: --speed is the same, so "),
+        (
+            ["--speed", "fast", "--compare", "exact", "--scenario", "offline"],
+            "--compare and --scenario were both given: leave one of them out",
+        ),
+        (
+            ["--speed", "fast", "--compare", "exact", "--batches", "2"],
+            "--batches is for runs without --scenario and --compare: leave it out",
+        ),
+        (
+            ["--speed", "fast", "--compare", "exact", "--plot", "a.png"],
+            "--plot: --compare has no plot: leave --plot out",
+        ),
+        (["--speed", "quick"], "argument --speed: got 'quick', known: exact, balanced, fast"),
     ],
 )
 def test_wrong_usage(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdrt import Pipeline
 from sdrt.bundle.folder import Bundle
+from sdrt.parameters import Speed
 from sdrt.targets.auto import warn_if_slower
 from sdrt.targets.engines import resolve
 from sdrt.targets.tuned_file import tuning_path
@@ -27,9 +29,9 @@ def bundle(tmp_path: Path) -> Bundle:
     return Bundle.open(write_toy_bundle(tmp_path / "bundle"))
 
 
-def order(bundle: Bundle, backends: list[Backend]) -> list[str]:
+def order(bundle: Bundle, backends: list[Backend], speed: Speed = "exact") -> list[str]:
     """The choice of `auto`, and its next choices after each failure."""
-    resolution, taken = resolve(bundle, "auto", backends), []
+    resolution, taken = resolve(bundle, "auto", backends, speed=speed), []
     while True:
         taken.append(str(resolution.target))
         try:
@@ -147,6 +149,47 @@ def test_what_was_built_must_be_there_and_whole(name: str, bundle: Bundle) -> No
     )
     built.unlink()
     assert order(bundle, backends) == ["cpu"]
+
+
+# --- speed
+
+
+@pytest.mark.parametrize("speed", ["balanced", "fast"])
+def test_a_speed_admits_a_lower_precision_that_was_measured(speed: Speed, bundle: Bundle) -> None:
+    backends = [opening("cpu"), in_precisions("fp32", "bf16")]
+    assert order(bundle, backends, speed) == ["cpu", "openvino"]  # not tuned
+    tuned_with(bundle, AMD, {"openvino:bf16": 40.0})
+    assert order(bundle, backends, speed) == ["openvino:bf16", "openvino", "cpu"]
+    assert order(bundle, backends) == ["openvino", "cpu"]
+    tuned_with(bundle, INTEL, {"openvino:bf16": 40.0})
+    assert order(bundle, backends, speed)[0] == "cpu"
+
+
+@pytest.mark.parametrize(("psnr", "admits"), [(35, "balanced fast"), (34.9, "fast"), (27, "")])
+def test_a_lower_precision_must_be_near_enough(psnr: float, admits: str, bundle: Bundle) -> None:
+    backends = [opening("cpu"), in_precisions("fp32", "bf16")]
+    tuned_with(bundle, AMD, {"openvino:bf16": psnr})
+    speeds: list[Speed] = ["balanced", "fast"]
+    taken = [speed for speed in speeds if order(bundle, backends, speed)[0] == "openvino:bf16"]
+    assert taken == admits.split()
+
+
+def test_a_speed_refuses_no_default_precision(bundle: Bundle) -> None:
+    tuned_with(bundle, {"cpu": 5.0, "cuda": 0.1}, {"cuda": 31.0})
+    assert order(bundle, [opening("cuda"), opening("cpu")], "balanced") == ["cuda", "cpu"]
+
+
+def test_a_refiner_must_admit_it_too(bundle: Bundle, tmp_path: Path) -> None:
+    refiner = Bundle.open(write_toy_bundle(tmp_path / "refiner"))
+    backends = [opening("cpu"), in_precisions("fp32", "bf16")]
+    tuned_with(bundle, AMD, {"openvino:bf16": 40.0})
+    assert order(bundle.refined_by(refiner), backends, "fast") == ["openvino", "cpu"]
+    tuned_with(refiner, AMD, {"openvino:bf16": 40.0})
+    assert order(bundle.refined_by(refiner), backends, "fast")[0] == "openvino:bf16"
+
+
+def in_precisions(*precisions: str) -> Backend:
+    return replace(opening("openvino"), precisions=precisions)
 
 
 # --- threads
