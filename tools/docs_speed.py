@@ -1,4 +1,4 @@
-"""The tables of the page on speed: presets, and what forecasts, guidance intervals and int8 cost."""
+"""The tables of the page on speed: presets, forecasts, guidance intervals and int8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of a run say, and tables of it."""
+"""Figures of the rows of a run, and tables of them."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ from sdrt.errors import SdrtError
 from sdrt.images.framing import Size, size_text
 from sdrt.notes import Note
 from sdrt.targets.engine_memory import EngineMemory
-from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.engines import Engines
 from sdrt.targets.forecast import Forecast, Work, memory_text, out_of_memory
+from sdrt.targets.resolving import resolve
 from sdrt_engines import (
     BACKENDS,
     Backends,

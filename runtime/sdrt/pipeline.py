@@ -33,11 +33,12 @@ from sdrt.result import Result, Step, Stream
 from sdrt.shown_options import showing_options
 from sdrt.stopping import Stop
 from sdrt.targets.auto import warn_if_slower
-from sdrt.targets.engines import Engines, resolve
+from sdrt.targets.engines import Engines
 from sdrt.targets.forecast import Forecast, Work
 from sdrt.targets.int8 import notes_on_int8
 from sdrt.targets.lifetimes import Lifetimes
 from sdrt.targets.parts import answer_in_parts
+from sdrt.targets.resolving import resolve
 from sdrt.text.text_cache import MAX_BYTES, TextCache
 from sdrt.warm_up import requests_of_sizes
 from sdrt_engines import Engine, EngineError, OutOfMemoryError, Refusal, Resolution, Target

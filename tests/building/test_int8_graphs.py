@@ -19,8 +19,8 @@ from sdrt.bundle.folder import Bundle
 from sdrt.command_line.main import main
 from sdrt.errors import RequestError
 from sdrt.targets.built_graph import Int8Graph
-from sdrt.targets.engines import resolve
 from sdrt.targets.int8 import int8_graph_of
+from sdrt.targets.resolving import resolve
 from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import verify_component
 from sdrt_engines import Target, TargetError, engine_from_onnx

@@ -15,7 +15,8 @@ from PIL import Image
 from sdrt import Bundle, BundleError, Control, Pipeline, Request
 from sdrt.bundle.manifest import FileRecord
 from sdrt.command_line.main import main
-from sdrt.targets.engines import open_engine, resolve
+from sdrt.targets.engines import open_engine
+from sdrt.targets.resolving import resolve
 from sdrt_engines import (
     Array,
     Engine,

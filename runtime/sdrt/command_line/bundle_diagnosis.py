@@ -15,8 +15,8 @@ from sdrt.command_line.verdict_tables import print_verdict
 from sdrt.errors import SdrtError
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request
-from sdrt.targets.engines import resolve
 from sdrt.targets.forecast import memory_text
+from sdrt.targets.resolving import resolve
 from sdrt.targets.tuned import Tuning
 from sdrt.targets.tuned_file import verdicts_on
 from sdrt_engines import BACKENDS, TargetError

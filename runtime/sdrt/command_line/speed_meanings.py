@@ -11,7 +11,7 @@ from sdrt.errors import SdrtError
 from sdrt.parameters import Speed
 from sdrt.request import Request
 from sdrt.scheduling import Steps, steps_of
-from sdrt.targets.engines import resolve
+from sdrt.targets.resolving import resolve
 
 
 @dataclass(frozen=True)

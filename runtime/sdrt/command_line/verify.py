@@ -16,7 +16,7 @@ from sdrt.bundle.verified_files import forget_files
 from sdrt.command_line.console import PlainConsole
 from sdrt.errors import SdrtError, UsageError
 from sdrt.targets.auto import warn_if_slower
-from sdrt.targets.engines import resolve
+from sdrt.targets.resolving import resolve
 from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import Verdict, verify_component
 from sdrt_engines import Target, backend_of

@@ -7,8 +7,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,26 +15,19 @@ from sdrt import tensor_names as names
 from sdrt.ask import Ask, Constant, Link
 from sdrt.bundle.file_records import verified_meanwhile
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import ENGINES, Component
+from sdrt.bundle.manifest import Component
 from sdrt.bundle.unlinked import unlinked
-from sdrt.parameters import Speed
-from sdrt.targets.auto import backends_for_auto
 from sdrt.targets.engine_memory import EngineMemory
-from sdrt.targets.int8 import int8_refusal
+from sdrt.targets.resolving import resolve
 from sdrt.targets.runnable import runnable
 from sdrt_engines import (
-    BACKENDS,
-    Backend,
-    Backends,
     Engine,
     EngineError,
     Pinned,
     Resolution,
-    Settings,
     Signature,
     Target,
     engine_from_onnx,
-    resolve_target,
     shape_at,
 )
 from sdrt_engines.forks import Inherited, keep_for_ever
@@ -249,39 +240,6 @@ def residual_shapes(signature: Signature, sample: tuple[int, ...]) -> dict[str, 
         for spec in signature.inputs
         if names.is_residual(spec.name)
     }
-
-
-def resolve(
-    bundle: Bundle,
-    target: str | Target = "auto",
-    backends: Backends = BACKENDS,
-    *,
-    num_threads: int | None = None,
-    speed: Speed = "exact",
-) -> Resolution:
-    """The target that will run this bundle here: it opens on this machine, and its files are in the
-    bundle and its refiner. `"auto"` is the fastest that `speed` admits, as measured by `sdrt tune`,
-    with its best number of threads unless `num_threads` is given. Raises the errors of
-    `resolve_target`.
-    """
-    checked: Backends = [
-        replace(backend, refusal=partial(_refusal, bundle, backend)) for backend in backends
-    ]
-    if isinstance(target, str) and target == "auto":
-        checked = backends_for_auto(bundle, checked, speed)
-    return resolve_target(target, checked, num_threads=num_threads)
-
-
-def _refusal(bundle: Bundle, backend: Backend, target: Settings) -> str | None:
-    if reason := backend.refusal(target) or int8_refusal(bundle, backend, target):
-        return reason
-    if backend.runs == "plans" and not (bundle.root / ENGINES / backend.name).is_dir():
-        return (
-            f"'{bundle.root}' has no engines for {backend.name}: "
-            f"`sdrt build {bundle.root} --target {target}` builds them"
-        )
-    in_float = Target(backend.name, target.architectures)  # a refiner may compute in float32
-    return None if bundle.refiner is None else _refusal(bundle.refiner, backend, in_float)
 
 
 def open_engine(

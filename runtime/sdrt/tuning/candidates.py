@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from sdrt.bundle.folder import Bundle
-from sdrt.targets.engines import resolve
+from sdrt.targets.resolving import resolve
 from sdrt.targets.runnable import NETWORK_PRECISION
 from sdrt_engines import BACKENDS, Backends, Target, TargetError, backend_of, variants_of
 from sdrt_engines.processor import num_physical_cores, usable_cores

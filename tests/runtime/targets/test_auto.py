@@ -12,7 +12,7 @@ from sdrt import Pipeline
 from sdrt.bundle.folder import Bundle
 from sdrt.parameters import Speed
 from sdrt.targets.auto import warn_if_slower
-from sdrt.targets.engines import resolve
+from sdrt.targets.resolving import resolve
 from sdrt.targets.tuned_file import tuning_path
 from sdrt_engines import Backend, EngineError, Resolution, Target, TargetError
 from support.backends import opening, refusing, skip_unless_it_opens

@@ -10,7 +10,8 @@ import pytest
 
 from sdrt.bundle.folder import Bundle
 from sdrt.errors import BundleError
-from sdrt.targets.engines import open_engine, resolve
+from sdrt.targets.engines import open_engine
+from sdrt.targets.resolving import resolve
 from sdrt_engines import Refusal, Target, TargetError
 from support.backends import opening, skip_unless_it_opens
 from support.bundle_folder import write_bundle
