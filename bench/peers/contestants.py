@@ -41,10 +41,13 @@ class Question:
     kind: Kind = "text"
     num_images: int = 1
     decode: bool = True  # if not, the process ends with the last step
+    guidance_scale: float = 7.5
+    speed: str = "exact"  # of sdrt
 
 
 SHORT = Question("4 steps", steps=4)
 LONG = Question("20 steps", steps=20)
+SAVING = Question("20 steps at guidance 2", steps=20, guidance_scale=2.0, speed="balanced")
 FURTHER = (
     Question("image to image", steps=4, first_steps=2, kind="image"),  # at strength 0.5: 2 steps
     Question("ControlNet", steps=2, kind="control"),
@@ -53,6 +56,7 @@ FURTHER = (
 )
 NUM_ROUNDS = 3  # of SHORT, for everyone
 NUM_LONG = 4  # the number of fastest contestants for LONG
+NUM_SAVING = 1  # the number of fastest peers for SAVING, with as many of our targets
 NUM_FURTHER = 2  # the number of fastest peers for FURTHER, with our targets
 
 

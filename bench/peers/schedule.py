@@ -19,7 +19,9 @@ from peers.contestants import (
     NUM_FURTHER,
     NUM_LONG,
     NUM_ROUNDS,
+    NUM_SAVING,
     ORACLE,
+    SAVING,
     SHORT,
     Contestant,
     Question,
@@ -82,12 +84,15 @@ def rounds(
 
 
 def further_visits(rows: Sequence[Row]) -> Iterator[Visit]:
-    """The longer image for the fastest, and FURTHER for our targets and the fastest peers."""
+    """The longer images for the fastest, and FURTHER for our targets and the fastest peers."""
     ranked = fastest_first(rows)
     for contestant in ranked[:NUM_LONG]:
         yield Visit(contestant, LONG, 1)
-    peers = [contestant for contestant in ranked if not contestant.ours][:NUM_FURTHER]
-    asked = [contestant for contestant in ranked if contestant.ours or contestant in peers]
+    ours = [contestant for contestant in ranked if contestant.ours]
+    peers = [contestant for contestant in ranked if not contestant.ours]
+    for contestant in (*ours[:NUM_SAVING], *peers[:NUM_SAVING]):
+        yield Visit(contestant, SAVING, 1)
+    asked = [contestant for contestant in ranked if contestant in (*ours, *peers[:NUM_FURTHER])]
     for question in FURTHER:
         for contestant in asked:
             if question.kind in contestant.kinds:

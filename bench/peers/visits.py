@@ -26,7 +26,7 @@ from sdrt import arrays
 from sdrt.targets.reservations import VARIABLE
 
 PROGRAMS = Path(__file__).parent / "programs"
-PROMPT, GUIDANCE_SCALE, STRENGTH = "a lighthouse on a cliff at dawn", 7.5, 0.5
+PROMPT, STRENGTH = "a lighthouse on a cliff at dawn", 0.5
 INDUCTOR = "inductor"  # the folder of torch.compile's kernels
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -161,7 +161,8 @@ def job_of(visit: Visit, race: Race) -> dict[str, Any]:
         "decode": question.decode,
         "size": race.course.size,
         "prompt": PROMPT,
-        "guidance_scale": GUIDANCE_SCALE,
+        "guidance_scale": question.guidance_scale,
+        "speed": question.speed,
         "strength": STRENGTH,
         "options": dict(visit.contestant.options),
     }

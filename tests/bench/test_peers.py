@@ -19,6 +19,7 @@ from peers.contestants import (
     LONG,
     NUM_ROUNDS,
     ORACLE,
+    SAVING,
     SDXL_CONTESTANTS,
     SDXL_STEPS,
     SHORT,
@@ -111,6 +112,12 @@ def test_who_failed_is_not_asked_again() -> None:
 def test_the_four_fastest_make_the_long_image() -> None:
     visits = [visit for visit in missing_visits(all_short()) if visit.question == LONG]
     assert [visit.contestant.name for visit in visits] == list(STEPS)[:4]
+
+
+def test_the_fastest_peer_is_compared_with_our_preset() -> None:
+    visits = [visit for visit in missing_visits(all_short()) if visit.question == SAVING]
+    names = [visit.contestant.name for visit in visits]
+    assert names == ["sdrt openvino:bf16", "OpenVINO GenAI bf16"]
 
 
 def test_our_targets_and_the_two_fastest_peers_are_asked_further() -> None:
@@ -261,6 +268,7 @@ def job_of(tmp_path: Path, **facts: object) -> dict[str, object]:
         "size": 64,
         "prompt": "a large red circle on a white background",
         "guidance_scale": 3.0,
+        "speed": "exact",
         "strength": 0.5,
         "options": {"target": "cpu"},
     }

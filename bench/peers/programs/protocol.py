@@ -32,6 +32,7 @@ class Job:
     size: int  # pixels, height and width
     prompt: str
     guidance_scale: float
+    speed: str  # of sdrt: the calls that it may forecast
     strength: float  # of image to image
     noise: str  # (8, 4, size/8, size/8) float32 normals in an .npy file: torch's with seed 0
     image: str  # a PNG: the input image, and the control image

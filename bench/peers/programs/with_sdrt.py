@@ -24,6 +24,7 @@ def open_pipeline(job: Job) -> Generate:
             seed=0,
             num_inference_steps=generation.steps,
             guidance_scale=job.guidance_scale,
+            speed=job.speed,
             height=job.size,
             width=job.size,
             num_images_per_prompt=job.num_images,
