@@ -85,11 +85,19 @@ def _doubles(graph: Graph, resize: Node) -> bool:
 
 
 def _is_of_halved(graph: Graph, size: str) -> bool:
-    """True for the shape of a tensor that a convolution halves, as a skip connection's is."""
+    """True for the shape of a skip connection."""
     if (shape := graph.maker(size, "Shape")) is not None:
-        return any(_is_convolution(user, _HALF_SIZE) for user in graph.users(shape.input(0)))
+        return _is_halved(graph, shape.input(0))
     made_of = (graph.maker(size, operator) for operator in _OF_SIZES)
     return any(_is_of_halved(graph, name) for node in made_of if node for name in node.inputs)
+
+
+def _is_halved(graph: Graph, tensor: str) -> bool:
+    """True if a convolution halves the tensor, or it is the sum of one and a ControlNet's."""
+    added = graph.maker(tensor, "Add")
+    tensors = (tensor, *(added.inputs if added else ()))
+    users = (user for name in tensors for user in graph.users(name))
+    return any(_is_convolution(user, _HALF_SIZE) for user in users)
 
 
 def _convolution(convolution: Node, upsampling: Node) -> bytes:

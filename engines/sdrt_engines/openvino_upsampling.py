@@ -75,12 +75,21 @@ def _way_of(upsampling: Any) -> Callable[[Any, Any, Array, Any], Any] | None:
 
 
 def _is_of_halved(size: Any) -> bool:
-    """True for the shape of a tensor that a convolution halves, as a skip connection's is."""
+    """True for the shape of a skip connection."""
+    sources = [size.input_value(place) for place in range(size.get_input_size())]
     if size.get_type_name() == "ShapeOf":
-        users = [each.get_node() for each in size.input_value(0).get_target_inputs()]
-        return any(_is_convolution(user, _HALF_SIZE) for user in users)
-    made_of = (size.input_value(place).get_node() for place in range(size.get_input_size()))
-    return size.get_type_name() in _OF_SIZES and any(map(_is_of_halved, made_of))
+        return _is_halved(sources[0])
+    in_sizes = size.get_type_name() in _OF_SIZES
+    return in_sizes and any(_is_of_halved(source.get_node()) for source in sources)
+
+
+def _is_halved(tensor: Any) -> bool:
+    """True if a convolution halves the tensor, or it is the sum of one and a ControlNet's."""
+    node, tensors = tensor.get_node(), [tensor]
+    if node.get_type_name() == "Add":
+        tensors += [node.input_value(place) for place in (0, 1)]
+    users = (user.get_node() for each in tensors for user in each.get_target_inputs())
+    return any(_is_convolution(user, _HALF_SIZE) for user in users)
 
 
 def _by_phases(source: Any, scales: Any, kernel: Array, bias: Any) -> Any:

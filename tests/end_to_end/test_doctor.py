@@ -15,7 +15,8 @@ from sdrt_engines import openvino_refusal, resolve_target
 from sdrt_engines.nvidia_driver import Gpu
 from support.command import run_python, run_sdrt
 
-TARGETS = ["tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino", "openvino:bf16"]
+TARGETS = ["tensorrt", "tensorrt-rtx", "cuda"]
+TARGETS += ["cpu", "cpu:int8", "openvino", "openvino:bf16", "openvino:int8"]
 
 
 def test_every_target_has_its_line(

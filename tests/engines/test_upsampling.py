@@ -100,10 +100,13 @@ def write_with_skip(
     halving: Mapping[str, Attribute] = {},
     upsampling: Mapping[str, Attribute] = {},
     bias: bool = True,
+    controlled: bool = False,
     outputs: tuple[str, ...] = ("y",),
 ) -> Path:
     """The end of a UNet's block as the exporter writes it: x is upsampled to the size of a skip
-    connection, which another convolution, here of zeros, halved."""
+    connection, which another convolution, here of zeros, halved. If it is controlled, a residual,
+    here the connection itself, is added to the connection."""
+    connection = "controlled skip" if controlled else "skip"
     half = SAME_SIZE | {"strides": (2, 2)} | dict(halving)
     nodes: list[Written] = [
         ("Cast", ["kernel.fp16"], ["kernel"], TO_FLOAT32),
@@ -111,8 +114,9 @@ def write_with_skip(
         ("Add", ["x", "halved"], ["sum"]),
         ("Shape", ["sum"], ["shape"]),
         ("Slice", ["shape", "0", "2"], ["batch and channels"]),
-        ("Shape", ["skip"], ["rows"], attribute_fields({"start": 2, "end": 3})),
-        ("Shape", ["skip"], ["columns"], attribute_fields({"start": 3, "end": 4})),
+        *[("Add", ["skip", "skip"], [connection])] * controlled,
+        ("Shape", [connection], ["rows"], attribute_fields({"start": 2, "end": 3})),
+        ("Shape", [connection], ["columns"], attribute_fields({"start": 3, "end": 4})),
         ("Concat", ["rows", "columns"], ["pixels"], attribute_fields({"axis": 0})),
         ("Cast", ["pixels"], ["cast pixels"], attribute_fields({"to": 7})),
         (
@@ -186,7 +190,10 @@ def test_the_same_numbers_at_the_size_of_a_skip_connection(
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
-@pytest.mark.parametrize("writer", [write, write_with_skip])
+WRITERS = [write, write_with_skip, partial(write_with_skip, controlled=True)]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 def test_onnx_runtime_gets_no_upsampled_input(
     tmp_path: Path, writer: Callable[[Path], Path]
 ) -> None:
@@ -197,7 +204,7 @@ def test_onnx_runtime_gets_no_upsampled_input(
 
 
 @pytest.mark.needs("openvino")
-@pytest.mark.parametrize("writer", [write, write_with_skip])
+@pytest.mark.parametrize("writer", WRITERS)
 def test_openvino_gets_no_upsampled_input(tmp_path: Path, writer: Callable[[Path], Path]) -> None:
     assert "Interpolate" not in openvino_operators(writer(tmp_path))
 
