@@ -36,7 +36,14 @@ from sdrt_engines.mapped_files import released_meanwhile
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.onnx_signature import signature_from_onnx
 from sdrt_engines.openvino_graph import prepare_graph
-from sdrt_engines.openvino_library import INSTALL, core, openvino, openvino_errors, reason_of
+from sdrt_engines.openvino_library import (
+    INSTALL,
+    core,
+    make_type_tables,
+    openvino,
+    openvino_errors,
+    reason_of,
+)
 from sdrt_engines.regular_file import FileIdentity
 from sdrt_engines.tensor import Array, Signature, feeds_text
 from sdrt_engines.threads import require_num_threads
@@ -124,6 +131,7 @@ class _Network:
 
     def compile(self) -> Any:
         with openvino_errors(lambda: f"{self.path}: does not load"):
+            make_type_tables()
             model = core().read_model(self.path)
             prepare_graph(model)
             return core().compile_model(model, "CPU", dict(self.options))

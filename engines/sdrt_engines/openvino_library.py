@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
+
+import numpy as np
 
 from sdrt_engines.errors import EngineError, OutOfMemoryError, SdrtError, is_out_of_memory
 from sdrt_engines.importing import importing
@@ -15,6 +18,7 @@ from sdrt_engines.importing import importing
 INSTALL = "pip install 'sdrt[openvino]'"
 
 _TELEMETRY = "openvino_telemetry"
+_MAKING_TABLES = Lock()
 
 
 def openvino() -> Any:
@@ -22,6 +26,17 @@ def openvino() -> Any:
         import openvino
         from openvino import Core  # noqa: F401
     return openvino
+
+
+def make_type_tables() -> None:
+    """Makes OpenVINO's tables of numpy's types, one thread at a time: before anything uses them.
+
+    It makes them at their first use, and two threads whose first uses meet wait for each other for
+    ever, one with Python's lock and one with the table's (openvino 2026.4).
+    """
+    with _MAKING_TABLES:
+        openvino().Type(np.float32)
+        openvino().Type.f32.to_dtype()
 
 
 @contextmanager
