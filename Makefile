@@ -23,8 +23,8 @@ PYTHON ?= python3
 PROMPT ?= a large red circle on a white background
 LEAN = .venv-lean-$(notdir $(PYTHON))
 # Without modules, a search, and programs that compare with something that must be given.
-BENCHES = $(filter-out bench/recording.py bench/checkouts.py bench/full_size_models.py \
-	bench/forecast_%.py bench/two_trees.py bench/upsampling.py bench/request_lifetime.py \
+BENCHES = $(filter-out bench/recording.py bench/timed_runs.py bench/checkouts.py bench/full_size_models.py \
+	bench/forecast_%.py bench/two_trees.py bench/upsampling.py bench/vae.py bench/request_lifetime.py \
 	bench/openvino_graph.py,$(wildcard bench/*.py))
 
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \

@@ -15,7 +15,6 @@ import argparse
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from forecast_images import num_changed, psnr, run, scenes_of
 from recording import Measurement, alone_on_the_machine, record
+from timed_runs import seconds
 
 import sdrt
 from sdrt.bundle.demo import DEMO_FOLDER
@@ -31,7 +31,6 @@ from sdrt.bundle.manifest import FileRecord
 from sdrt.targets.engines import open_engine
 from sdrt.targets.int8 import int8_graph_of, int8_targets
 from sdrt.verification.seeded_inputs import seeded_inputs
-from sdrt_engines import Array, Engine
 from sdrt_engines.packages import installed_versions
 from sdrt_export.building.builder import BuildOptions
 from sdrt_export.building.builders import builder_of
@@ -140,12 +139,6 @@ def steps(bundle: Bundle, targets: Sequence[str], rounds: int) -> list[Measureme
         )
         for target in targets
     ]
-
-
-def seconds(engine: Engine, feeds: dict[str, Array]) -> float:
-    start = time.perf_counter()
-    engine.run(feeds)
-    return time.perf_counter() - start
 
 
 def versions() -> dict[str, str]:

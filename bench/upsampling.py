@@ -14,7 +14,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 from recording import Measurement, alone_on_the_machine, record
+from timed_runs import seconds
 
 from sdrt.bundle.folder import Bundle
+from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines import Array, Engine, Target, backend_of, onnxruntime_library, openvino_graph
 from sdrt_engines.backend import Source
 from sdrt_engines.operating_system import peak_memory
@@ -45,17 +46,8 @@ class Case:
 
     def feeds(self) -> dict[str, Array]:
         bundle = Bundle.open(self.bundle)
-        side = self.size // bundle.family.latents.vae_scale_factor
-        random = np.random.default_rng(0)
-        component = bundle.component(self.component)
-        rows = 2 if component.role == "denoiser" else 1
-        sizes = {"batch": rows, "height": side, "width": side, "sequence": 77}
-        return {
-            spec.name: random.standard_normal(
-                [sizes.get(dim, dim) for dim in spec.shape], np.float32
-            )
-            for spec in component.signature.inputs
-        }
+        latents = self.size // bundle.family.latents.vae_scale_factor
+        return seeded_inputs(bundle, self.component, latents=latents)
 
     def open(self, order: str) -> Engine:
         bundle, target = Bundle.open(self.bundle), Target.parse(self.target)
@@ -118,12 +110,6 @@ def compared(case: Case, rounds: int) -> Measurement:
     }
     versions = installed_versions("sdrt", "onnxruntime", "openvino", "numpy")
     return Measurement(str(case), "s", tuple(new for _, new in pairs), versions, notes)
-
-
-def seconds(engine: Engine, feeds: dict[str, Array]) -> float:
-    start = time.perf_counter()
-    engine.run(feeds)
-    return time.perf_counter() - start
 
 
 def peak_of(case: Case, order: str) -> int:

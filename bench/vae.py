@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 from recording import Measurement, alone_on_the_machine, record
+from timed_runs import seconds
 
 from sdrt.bundle.folder import Bundle
-from sdrt.bundle.manifest import Component
 from sdrt.targets.engines import open_engine
-from sdrt_engines import Array, Engine
+from sdrt.verification.seeded_inputs import seeded_inputs
 from sdrt_engines.packages import installed_versions
 
 ROLES = ("denoiser", "vae encoder", "vae decoder")
@@ -41,56 +38,31 @@ def main() -> None:
 
 
 def measured(bundle: Bundle, target: str, size: int, rounds: int) -> list[Measurement]:
-    networks = {
-        name: component
+    latents = size // bundle.family.latents.vae_scale_factor
+    feeds = {
+        name: seeded_inputs(bundle, name, latents=latents)
         for name, component in bundle.components.items()
         if component.role in ROLES and not component.takes
     }
-    side = size // bundle.family.latents.vae_scale_factor
-    feeds = {
-        name: feeds_of(component, size if component.role == "vae encoder" else side)
-        for name, component in networks.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in networks}
     with ExitStack() as stack:
-        engines = {
-            name: stack.enter_context(open_engine(bundle, name, target)) for name in networks
-        }
-        for number in range(rounds + 1):
-            for name, engine in engines.items():
-                taken = seconds(engine, feeds[name])
-                times[name] += [taken] if number else []  # the first run packs weights
-    (unet,) = (name for name, component in networks.items() if component.role == "denoiser")
+        engines = {name: stack.enter_context(open_engine(bundle, name, target)) for name in feeds}
+        for name, engine in engines.items():
+            engine.run(feeds[name])  # packs its weights
+        times = [
+            {name: seconds(engine, feeds[name]) for name, engine in engines.items()}
+            for _ in range(rounds)
+        ]
+    unet = bundle.name_of("denoiser")
     return [
         Measurement(
             f"{name}, {target}, {size}×{size}",
             "s",
-            tuple(taken),
+            tuple(each[name] for each in times),
             installed_versions("sdrt", "onnxruntime", "openvino", "numpy"),
-            {"steps": round(statistics.median(map(ratio, taken, times[unet])), 3)},
+            {"steps": round(statistics.median(each[name] / each[unet] for each in times), 3)},
         )
-        for name, taken in times.items()
+        for name in feeds
     ]
-
-
-def ratio(taken: float, step: float) -> float:
-    return taken / step
-
-
-def feeds_of(component: Component, side: int) -> Mapping[str, Array]:
-    rows = 2 if component.role == "denoiser" else 1  # with guidance
-    sizes = {"batch": rows, "height": side, "width": side, "sequence": 77}
-    random = np.random.default_rng(0)
-    return {
-        spec.name: random.standard_normal([sizes.get(dim, dim) for dim in spec.shape], np.float32)
-        for spec in component.signature.inputs
-    }
-
-
-def seconds(engine: Engine, feeds: Mapping[str, Array]) -> float:
-    start = time.perf_counter()
-    engine.run(feeds)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import statistics
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,6 +148,24 @@ def test_the_readme_s_figures_have_rows() -> None:
         f"CPU {peaks[0]:.1f} (bfloat16) to {peaks[1]:.1f} GiB; the export {export:.1f} GiB" in text
     )
     assert f"of SDXL {export_xl:.1f} GiB" in text
+
+
+def test_the_readme_s_range_of_ratios_has_rows() -> None:
+    """A step, the median of paired rounds, and the whole image of 20 steps."""
+    pairs = (("openvino", "f32"), ("openvino:bf16", "bf16"))
+    found = []
+    for target, precision in pairs:
+        ours, theirs = (
+            {row["round"]: statistics.median(row["steps"]) for row in peers(name, "4 steps")}
+            for name in (f"sdrt {target}", f"OpenVINO GenAI {precision}")
+        )
+        found.append(statistics.median(ours[number] / theirs[number] for number in ours))
+    (own,), (other,) = (
+        peers(name, "20 steps") for name in ("sdrt openvino:bf16", "OpenVINO GenAI bf16")
+    )
+    found.append(own["image"] / other["image"])
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"take {min(found):.2f} to {max(found):.2f} of OpenVINO GenAI's time" in text
 
 
 def test_the_readme_lists_the_demo_s_words() -> None:

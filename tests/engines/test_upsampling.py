@@ -3,7 +3,7 @@ the same numbers, and no upsampled input in the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -87,11 +87,7 @@ def write(
         tuple(spec(name, "float32", "B", f"{name}.C", "H", "W") for name in outputs),
     )
     small = {"ones": scales[:2], "scales": scales[2:], "bias": BIAS}
-    model = onnx_model(signature, nodes, {"kernel.fp16": kernel}, DATA, inside=small)
-    path = folder / "model.onnx"
-    path.write_bytes(model)
-    (folder / DATA).write_bytes(kernel.tobytes())
-    return path
+    return written(folder, signature, nodes, kernel, small)
 
 
 def write_with_skip(
@@ -143,10 +139,20 @@ def write_with_skip(
         "bias": BIAS,
         "zeros": np.zeros((8, 4, 3, 3), np.float32),
     }
-    model = onnx_model(signature, nodes, {"kernel.fp16": KERNEL}, DATA, inside=small)
+    return written(folder, signature, nodes, KERNEL, small)
+
+
+def written(
+    folder: Path,
+    signature: Signature,
+    nodes: Sequence[Written],
+    kernel: Array,
+    inside: Mapping[str, Array],
+) -> Path:
+    """The network as a file, with the kernel in a file next to it."""
     path = folder / "model.onnx"
-    path.write_bytes(model)
-    (folder / DATA).write_bytes(KERNEL.tobytes())
+    path.write_bytes(onnx_model(signature, nodes, {"kernel.fp16": kernel}, DATA, inside=inside))
+    (folder / DATA).write_bytes(kernel.tobytes())
     return path
 
 
