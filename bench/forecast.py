@@ -19,10 +19,11 @@ from itertools import product, starmap
 from typing import Any
 
 import numpy as np
-from forecast_images import EXACT, Run, Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast_images import Run, Setting, num_changed, num_lost, psnr, run, scenes_of
 from recording import Measurement, record
 
 import sdrt
+from sdrt.benchmarking.likeness import EQUAL
 from sdrt.denoising.forecast_plan import budgets_of_plans
 from sdrt_engines import Array
 from sdrt_engines.packages import installed_versions
@@ -101,7 +102,7 @@ class Comparison:
 
     def _with_fewer(self, steps: int) -> Fewer:
         if steps == self.setting.num_steps:
-            return Fewer(EXACT, EXACT, self.num_calls)
+            return Fewer(EQUAL, EQUAL, self.num_calls)
         if steps not in self.fewer:
             got = run(self.pipe, self.scenes, replace(self.setting, num_steps=steps).options)
             median, tail = np.percentile(psnr(self.exact.pixels, got.pixels), (50, TAIL))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import sdrt
+from sdrt.benchmarking.likeness import psnr_of_images
 from sdrt.denoising.forecasting import ForecastPlan
 from sdrt.generation import Generation, run_alone
 from sdrt.job import job_from_request
@@ -20,7 +21,6 @@ from sdrt_export.demo.judge import sight
 
 Pixels = npt.NDArray[np.uint8]  # (B, H, W, 3)
 BATCH = 8
-EXACT = 99.0  # dB: the PSNR of equal images
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,7 @@ def _recorded(sampler: Sampler, levels: Iterator[Any], kept: list[Array]) -> Sam
 
 def psnr(expected: Pixels, got: Pixels) -> Array:
     """The PSNR of each image in dB, against 255."""
-    squares = np.square(expected.astype(np.float64) - got).mean(axis=(1, 2, 3))
-    with np.errstate(divide="ignore"):
-        return np.minimum(10 * np.log10(255**2 / squares), EXACT)
+    return np.array([psnr_of_images(*pair) for pair in zip(expected, got, strict=True)])
 
 
 def num_lost(scenes: Sequence[Scene], expected: Pixels, got: Pixels) -> int:
