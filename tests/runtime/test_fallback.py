@@ -29,7 +29,7 @@ from sdrt_engines import (
 from sdrt_engines.interruptible import interruptible
 from support.backends import opening, refusing
 from support.function_networks import Function
-from support.os_threads import needs_counting, num_os_threads
+from support.os_threads import needs_counting, os_threads
 from support.toy_bundle import write_toy_bundle
 from support.waiting import wait_until
 
@@ -146,12 +146,12 @@ def test_later_requests_stay_there(bundle: Bundle) -> None:
 @needs_counting
 def test_the_number_of_threads_is_kept(bundle: Bundle) -> None:
     interruptible(lambda: None)  # starts the worker of this thread
-    num_before = num_os_threads()
+    before = os_threads()
     pipe = failing_pipeline(bundle, out_of_memory, num_threads=4)
     assert pipe(PROMPT, num_inference_steps=1).engine.startswith("cpu (after")
     num_engines = 2  # opened since: UNet and VAE decoder
     # The caller's thread is a fourth. The thread that opened the decoder ends soon.
-    wait_until(lambda: num_os_threads() - num_before == 3 * num_engines)
+    wait_until(lambda: len(os_threads() - before) == 3 * num_engines)
 
 
 def test_two_requests_at_once_fall_once(bundle: Bundle) -> None:
