@@ -5,8 +5,8 @@
 At strong guidance the predictions of some images jump from call to call. There the guard matters as
 much as the mask, and both are tried on images: each try moves a call, gives one up, asks for one
 more, or takes another method or tolerance. What costs less is kept. The cost is the share of the
-calls that the model answers; images below the bar of the preset `balanced`, and plans that save
-little against fewer steps, cost more. The best plan goes into `forecast_plans.json`.
+calls that the model answers; images below the bar of the preset `balanced`, images that the judge
+sees worse, and plans that save little against fewer steps, cost more. The best plan goes into `forecast_plans.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from forecast_images import Pixels, Setting, psnr, run, scenes_of, with_plan
+from forecast_images import Pixels, Setting, num_lost, psnr, run, scenes_of, with_plan
 from forecast_search import write
 
 import sdrt
@@ -29,8 +29,7 @@ from sdrt.denoising.speed_presets import BARS
 from sdrt_engines import Array
 from sdrt_export.demo.grammar import Scene
 
-TOLERANCES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
-METHOD_NAMES = ("reuse", "half", "linear", "chebyshev")
+TOLERANCES = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the steps: rivals, between which is interpolated
 BAR = BARS["balanced"]
 MARGIN = 1.0  # dB above the bar, as other images may be farther
@@ -54,7 +53,7 @@ class Try:
         """The same with one change."""
         kind = random.random()
         if kind < 0.12:
-            return replace(self, method=random.choice(METHOD_NAMES))
+            return replace(self, method=random.choice([*METHODS]))
         if kind < 0.3:
             return replace(self, tolerance=random.choice(TOLERANCES))
         return replace(self, asked=_changed(self.asked))
@@ -106,8 +105,9 @@ class Judge:
         missing = max(0.0, BAR.median + MARGIN - median) + max(
             0.0, BAR.percentile_5 + MARGIN - tail
         )
-        cost = calls / self.num_calls + 0.04 * missing + 2 * max(0.0, ratio - MOST)
-        return cost, f"{calls:.1f} calls, {median:.1f} ({tail:.1f}) dB, {ratio:.2f}"
+        lost = num_lost(self.scenes, self.exact, got.pixels)
+        cost = calls / self.num_calls + 0.04 * missing + 2 * max(0.0, ratio - MOST) + 0.1 * lost
+        return cost, f"{calls:.1f} calls, {median:.1f} ({tail:.1f}) dB, {ratio:.2f}, {lost} lost"
 
     def _rival(self, value: float, column: int) -> float:
         """The calls of fewer steps that give this PSNR."""
@@ -125,7 +125,7 @@ def starts(num_calls: int) -> Iterator[Try]:
     """Plans that ask at the beginning, at the end, and every second or third call in between."""
     for first, every, tolerance in ((4, 3, 0.25), (4, 3, 0.5), (3, 2, 1.0)):
         asked = [i < first or (i - first + 1) % every == 0 for i in range(num_calls - 1)]
-        yield Try("".join(str(int(each)) for each in (*asked, True)), "reuse", tolerance)
+        yield Try("".join(str(int(each)) for each in (*asked, True)), "fitted", tolerance)
 
 
 def climb(judge: Judge, seconds: float) -> Try:

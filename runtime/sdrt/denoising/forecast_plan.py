@@ -26,6 +26,7 @@ METHODS: Mapping[str, Method] = {
     "reuse": Method(slope=0),
     "half": Method(slope=0.5),
     "linear": Method(),
+    "fitted": Method(is_fitted=True),
     "chebyshev": Method(share=0.5),
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways

@@ -1,8 +1,8 @@
 """Forecasts in the model's place: the image that a call predicts, from those of earlier calls.
 
 The image x0 that the model predicts changes slowly from call to call, so some calls need not run:
-their x0 is a weighted sum of the last ones. The weights depend on the steps alone. Each image
-has its own history, so that an image is the same alone and in a batch.
+their x0 is a weighted sum of the last ones. Each image has its own history, so that an image is the
+same alone and in a batch.
 """
 
 from __future__ import annotations
@@ -34,12 +34,30 @@ class Method:
     The polynomial is a ridge regression on Chebyshev polynomials of the normalised time
     (Spectrum: https://arxiv.org/abs/2603.01623). `slope` is the part of the linear extrapolation
     that the step takes: 0 repeats the last prediction, 1 continues the line through the last two.
+    With `is_fitted` each image takes a part of its own, up to `slope`.
     """
 
     share: float = 0.0
     slope: float = 1.0
     degree: int = 3
     ridge: float = 0.1
+    is_fitted: bool = False
+
+    def fitted(self, times: Sequence[float], predictions: Sequence[Array]) -> Method:
+        """The method with the slope that would have forecast the last of the predictions best.
+
+        It is 0 where predictions turn, or if fewer than three are known.
+        """
+        if not self.is_fitted:
+            return self
+        before = len(times) - 1
+        along = _of_step(times[:before], times[-1], 1.0)
+        along[-1] -= 1
+        line = _weighted(along, predictions[:before])
+        change = predictions[-1] - predictions[before - 1]
+        length = _product(line, line)
+        slope = _product(change, line) / length if length else 0.0
+        return replace(self, slope=min(max(slope, 0.0), self.slope), is_fitted=False)
 
     def weights(self, times: Sequence[float], t: float) -> Array:
         """The weights (K,) of predictions at `times` for a forecast at t; their sum is 1.
@@ -62,6 +80,19 @@ def _of_step(times: Sequence[float], t: float, slope: float) -> Array:
         weights[-1] += ratio
         weights[before] -= ratio
     return weights
+
+
+def _weighted(weights: Array, predictions: Sequence[Array]) -> Array:
+    """The weighted sum of predictions (C, h, w)."""
+    total = np.zeros_like(predictions[-1])
+    for weight, prediction in zip(weights.tolist(), predictions, strict=True):
+        total += prediction * weight
+    return total
+
+
+def _product(a: Array, b: Array) -> float:
+    """The inner product, in float64."""
+    return float(np.multiply(a, b, dtype=np.float64).sum())
 
 
 def _of_polynomial(times: Sequence[float], t: float, degree: int, ridge: float) -> Array:
@@ -176,11 +207,9 @@ class _History:
         return self._forecast(level)
 
     def _forecast(self, level: Level) -> Array:
-        weights = self._plan.method.weights(self._times, self._scale(level.t))
-        total = np.zeros_like(self._x0[-1])
-        for weight, x0 in zip(weights.tolist(), self._x0, strict=True):
-            total += x0 * weight
-        return total
+        times, known = [*self._times], [*self._x0]
+        method = self._plan.method.fitted(times, known)
+        return _weighted(method.weights(times, self._scale(level.t)), known)
 
 
 def normalised(times: Sequence[float]) -> Callable[[float], float]:
