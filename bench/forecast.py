@@ -6,8 +6,7 @@
 A row for each sampler, guidance and budget or interval: the PSNR of each image against the exact
 one and how many images the judge sees differently. For forecasts also the calls that the model
 answered, and those of the rival: the same sampler with the fewest steps whose images are as near,
-in the median and at the 5th percentile. Budgets are shares of the calls, and all that are in the
-table of plans.
+in the median and at the 5th percentile.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from recording import Measurement, record
 
 import sdrt
 from sdrt.benchmarking.likeness import EQUAL
-from sdrt.denoising.forecast_plan import budgets_of_plans
+from sdrt.denoising.forecast_plan import smallest_budget
 from sdrt_engines import Array
 from sdrt_engines.packages import installed_versions
 from sdrt_export.demo.grammar import Scene
 
 SCHEDULERS = ("dpmpp_2m", "ddim", "euler", "unipc", "euler_a", "heun")
-SHARES = (0.4, 0.5, 0.7)  # of the calls
+SHARES = (0.3, 0.4, 0.5, 0.7)  # of the calls
 TAIL = 5  # percentile of the images' PSNR
 INTERVALS = ((0.0, 0.5), (0.2, 0.8), (0.0, 0.8), (0.2, 1.0))  # of the guided steps
 
@@ -130,11 +129,9 @@ class Comparison:
         )
 
 
-def budgets_of(comparison: Comparison) -> list[int]:
-    """The shares of the calls, and the budgets in the table of plans."""
-    setting, n = comparison.setting, comparison.num_calls
-    found = budgets_of_plans(setting.scheduler, n, setting.guidance_scale)
-    return sorted({*(round(share * n) for share in SHARES), *found})
+def budgets_of(num_calls: int) -> list[int]:
+    """The shares of the calls."""
+    return [max(round(share * num_calls), smallest_budget(num_calls)) for share in SHARES]
 
 
 def main() -> None:
@@ -155,7 +152,7 @@ def main() -> None:
             if options.intervals:
                 rows = [comparison.interval(*interval) for interval in INTERVALS]
             else:
-                budgets = options.budgets or budgets_of(comparison)
+                budgets = options.budgets or budgets_of(comparison.num_calls)
                 rows = [comparison.forecast(budget) for budget in budgets]
             record("forecast", rows)
 

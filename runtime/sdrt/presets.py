@@ -32,7 +32,8 @@ def note_without_savings(request: Request, guidance_scale: float, steps: Steps) 
     if speed == "exact" or is_chosen(request) or steps.forecast is not None:
         return
     measured = measured_calls(speed, steps.sampler, guidance_scale)
-    others = f" (some for {' or '.join(map(str, measured))} calls)" if measured else ""
+    ends = " to ".join(map(str, sorted({measured[0], measured[-1]}))) if measured else ""
+    others = f" (some for {ends} calls)" if measured else ""
     yield Note(
         "speed_exact",
         "speed",

@@ -82,16 +82,9 @@ def _empty_interval(request: Request, settings: Settings) -> Iterator[Note]:
 
 
 def _forecasts(request: Request, settings: Settings) -> Iterator[Note]:
-    plans = [steps.forecast for steps in _steps(settings) if steps.forecast is not None]
     sampler, guidance_scale = settings.steps.sampler, settings.guidance_scale
-    if plans and not all(plan.is_found for plan in plans):
-        yield Note(
-            "forecast_untried",
-            "forecast",
-            f"forecast: {sampler} was not tried with these steps: the calls that the model answers "
-            "follow a general rule, and the error is unknown",
-        )
-    if plans and not pays(sampler, guidance_scale):
+    forecasts = any(steps.forecast is not None for steps in _steps(settings))
+    if forecasts and not pays(sampler, guidance_scale):
         yield Note(
             "forecast_no_gain",
             "forecast",

@@ -187,27 +187,6 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_any_work(
     assert not any(networks.num_runs.values())
 
 
-@pytest.mark.parametrize(
-    ("options", "is_noted"),
-    [
-        ({"scheduler": "euler", "num_inference_steps": 20}, False),
-        ({"scheduler": "euler", "num_inference_steps": 19}, True),
-        ({"scheduler": "euler", "num_inference_steps": 20, "image": IMAGE, "strength": 0.5}, True),
-        ({"scheduler": "euler", "timesteps": [*range(999, 0, -50)]}, True),
-    ],
-)
-def test_steps_that_were_not_tried_are_noted(
-    options: dict[str, Any], is_noted: bool, pipe: Pipeline
-) -> None:
-    result = pipe(CIRCLE, **{**SIZE, "forecast": 8, **options})
-    notes = [note.message for note in result.notes if note.code == "forecast_untried"]
-    expected = (
-        "forecast: euler was not tried with these steps: the calls that the model answers follow a "
-        "general rule, and the error is unknown"
-    )
-    assert notes == ([expected] if is_noted else [])
-
-
 @pytest.mark.parametrize(("guidance_scale", "is_noted"), [(3, False), (7.5, True)])
 def test_a_sampler_that_gains_little_is_noted(
     guidance_scale: float, is_noted: bool, pipe: Pipeline

@@ -1,10 +1,9 @@
 """The plans of forecasts: which calls of a sampler the model answers, and how others are forecast.
 
-`forecast_plans.json` holds what `bench/forecast_search.py` found on the demo model, for a sampler,
-a number of calls, a strength of guidance and a budget. Samplers of one kind share plans. Other
-combinations follow a rule: the model answers the first calls, the last one, and others spread
-evenly in between; forecasts repeat the last prediction, as a line may miss badly where the steps of
-a schedule differ much.
+The rule: the model answers the first calls, the last one, and others spread evenly in between, and
+each image fits the slope of its forecasts. `forecast_plans.json` holds what is better at moderate
+guidance: the plans that `bench/forecast_search.py` found on the demo model for a sampler, a number
+of calls and a budget. Samplers of one kind share them.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from sdrt.scheduler_names import split_suffix
 FILE = Path(__file__).with_name("forecast_plans.json")
 METHODS: Mapping[str, Method] = {
     "reuse": Method(slope=0),
-    "half": Method(slope=0.5),
     "linear": Method(),
     "fitted": Method(is_fitted=True),
     "chebyshev": Method(share=0.5),
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways
 TOLERANCE = 1.0  # of the guard: a forecast as wrong as no image at all
+STRONG_TOLERANCE = 0.5
 
 
 def smallest_budget(num_calls: int) -> int:
@@ -75,38 +74,28 @@ def strength_of(guidance_scale: float) -> str:
     return "strong" if guidance_scale > STRONG else "moderate"
 
 
-def budgets_of_plans(sampler: str, num_calls: int, guidance_scale: float) -> list[int]:
-    """The budgets for which a search found a plan."""
-    wanted = num_calls, strength_of(guidance_scale)
-    kinds = sampler, _table()["same as"].get(sampler, sampler)
-    return sorted(
-        {budget for kind, *rest, budget in _found() if kind in kinds and (*rest,) == wanted}
-    )
-
-
 def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    entry = _entry(sampler, num_calls, budget, guidance_scale) if whole else None
-    if entry is not None:
+    if guidance_scale > STRONG:
+        asked = spread(num_calls, budget, first=budget // 3)
+        return ForecastPlan(asked, METHODS["fitted"], STRONG_TOLERANCE)
+    if whole and (entry := _entry(sampler, num_calls, budget)) is not None:
         asked = tuple(letter == "1" for letter in entry["asked"])
-        return ForecastPlan(asked, METHODS[entry["method"]], entry.get("tolerance", TOLERANCE))
-    is_exact = budget == num_calls
-    return ForecastPlan(spread(num_calls, budget), METHODS["reuse"], TOLERANCE, is_found=is_exact)
+        return ForecastPlan(asked, METHODS[entry["method"]], TOLERANCE)
+    return ForecastPlan(spread(num_calls, budget), METHODS["fitted"], TOLERANCE)
 
 
-def _entry(
-    sampler: str, num_calls: int, budget: int, guidance_scale: float
-) -> Mapping[str, Any] | None:
+def _entry(sampler: str, num_calls: int, budget: int) -> Mapping[str, Any] | None:
     """A sampler's own plan in the table, or that of its kind."""
-    found, rest = _found(), (num_calls, strength_of(guidance_scale), budget)
-    return found.get((sampler, *rest)) or found.get((_table()["same as"].get(sampler, ""), *rest))
+    found, kind = _found(), _table()["same as"].get(sampler, sampler)
+    return found.get((sampler, num_calls, budget)) or found.get((kind, num_calls, budget))
 
 
-def spread(num_calls: int, budget: int, first: int | None = None) -> tuple[bool, ...]:
-    """The rule: a third of the budget is for the first calls, the rest evenly up to the last."""
-    first = max(2, budget // 3 if first is None else first)
+def spread(num_calls: int, budget: int, first: int = 2) -> tuple[bool, ...]:
+    """The rule: the model answers the first calls, and the rest evenly up to the last."""
+    first = max(2, first)
     rest = np.linspace(first - 1, num_calls - 1, budget - first + 1).round()
     asked = {*range(first), *rest.astype(int).tolist()}
     return tuple(number in asked for number in range(num_calls))
@@ -119,7 +108,7 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _found() -> Mapping[tuple[str, int, str, int], Mapping[str, Any]]:
-    """The plans of the table, by sampler, number of calls, strength of guidance and budget."""
-    names = ("sampler", "num_calls", "guidance", "budget")
+def _found() -> Mapping[tuple[str, int, int], Mapping[str, Any]]:
+    """The plans of the table, by sampler, number of calls and budget."""
+    names = ("sampler", "num_calls", "budget")
     return {tuple(each[name] for name in names): each for each in _table()["plans"]}

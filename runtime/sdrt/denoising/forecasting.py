@@ -46,15 +46,14 @@ class Method:
     def fitted(self, times: Sequence[float], predictions: Sequence[Array]) -> Method:
         """The method with the slope that would have forecast the last of the predictions best.
 
-        It is 0 where predictions turn, or if fewer than three are known.
+        It is 0 where they turn back, and if fewer than three are known.
         """
         if not self.is_fitted:
             return self
-        before = len(times) - 1
-        along = _of_step(times[:before], times[-1], 1.0)
-        along[-1] -= 1
-        line = _weighted(along, predictions[:before])
-        change = predictions[-1] - predictions[before - 1]
+        *before, last = predictions
+        weights = _of_step(times[:-1], times[-1], slope=1.0)
+        line = _weighted(weights, before) - before[-1]
+        change = last - before[-1]
         length = _product(line, line)
         slope = _product(change, line) / length if length else 0.0
         return replace(self, slope=min(max(slope, 0.0), self.slope), is_fitted=False)
@@ -120,7 +119,6 @@ class ForecastPlan:
     asked: tuple[bool, ...]
     method: Method
     tolerance: float
-    is_found: bool = True  # by a search; else it follows a rule
 
 
 class Model(Protocol):

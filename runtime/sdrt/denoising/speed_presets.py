@@ -8,11 +8,13 @@ which need at most 0.8 of the calls of fewer steps. A combination without a row 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from sdrt.denoising.forecast_plan import strength_of
 from sdrt.parameters import Speed
@@ -33,28 +35,35 @@ BARS: Mapping[Speed, Bar] = {"balanced": Bar(35.0, 30.0), "fast": Bar(28.0, 0.0)
 
 
 def forecast_of(speed: Speed, sampler: str, num_calls: int, guidance_scale: float) -> int | None:
-    """The calls that the model answers under a preset; None for all of them."""
-    if guidance_scale > STRONGEST:
+    """The calls that the model answers under a preset; None for all of them. Between two numbers of
+    calls that were measured it is interpolated."""
+    measured = _measured(speed, sampler, guidance_scale)
+    below = max((calls for calls in measured if calls <= num_calls), default=None)
+    above = min((calls for calls in measured if calls >= num_calls), default=None)
+    if below is None or above is None:
         return None
-    return _presets().get((sampler, num_calls, strength_of(guidance_scale), speed))
+    ends = (below, above), (measured[below], measured[above])
+    return ceil(np.interp(num_calls, *ends))
 
 
 def measured_calls(speed: Speed, sampler: str, guidance_scale: float) -> list[int]:
-    """The numbers of calls for which a preset means something with a sampler and guidance."""
+    """The numbers of calls for which a preset was measured with a sampler and guidance."""
+    return sorted(_measured(speed, sampler, guidance_scale))
+
+
+def _measured(speed: Speed, sampler: str, guidance_scale: float) -> Mapping[int, int]:
+    """The calls that the model answers, by the number of all calls."""
     if guidance_scale > STRONGEST:
-        return []
-    wanted = sampler, strength_of(guidance_scale), speed
-    return sorted(calls for name, calls, *rest in _presets() if (name, *rest) == wanted)
+        return {}
+    return _presets().get((sampler, strength_of(guidance_scale), speed), {})
 
 
 @cache
-def _presets() -> Mapping[tuple[str, int, str, str], int]:
-    return dict(_entries(json.loads(FILE.read_text(encoding="utf-8"))))
-
-
-def _entries(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int, str, str], int]]:
+def _presets() -> Mapping[tuple[str, str, str], Mapping[int, int]]:
+    table = json.loads(FILE.read_text(encoding="utf-8"))
+    presets: dict[tuple[str, str, str], dict[int, int]] = {}
     for each in table["presets"]:
-        key = each["sampler"], each["num_calls"], each["guidance"]
-        for speed in BARS:
-            if speed in each:
-                yield (*key, speed), each[speed]
+        for speed in BARS.keys() & each.keys():
+            key = each["sampler"], each["guidance"], speed
+            presets.setdefault(key, {})[each["num_calls"]] = each[speed]
+    return presets

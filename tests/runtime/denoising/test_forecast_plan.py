@@ -9,13 +9,21 @@ import pytest
 
 from docs_rows import newest
 from sdrt.denoising import forecast_plan
-from sdrt.denoising.forecast_plan import budgets_of, pays, plan_of, smallest_budget, spread
+from sdrt.denoising.forecast_plan import (
+    METHODS,
+    budgets_of,
+    pays,
+    plan_of,
+    smallest_budget,
+    spread,
+)
+from sdrt.denoising.forecasting import ForecastPlan
 from sdrt.errors import RequestError
 from sdrt.samplers.config import SamplerConfig
 from sdrt.scheduler_names import SHORT_NAMES, variants_of
 
 TABLE = forecast_plan._table()
-STRENGTHS = {"moderate": 2.0, "strong": 7.5}
+MODERATE, STRONG = 2.0, 7.5  # guidance
 
 
 @pytest.mark.parametrize(
@@ -25,8 +33,7 @@ def test_a_plan_of_the_table_keeps_its_budget(entry: dict[str, Any]) -> None:
     n, budget = entry["num_calls"], entry["budget"]
     kin = [name for name, kind in TABLE["same as"].items() if kind == entry["sampler"]]
     for sampler in (entry["sampler"], *kin):
-        plan = plan_of(sampler, n, budget, STRENGTHS[entry["guidance"]], whole=True)
-        assert plan.is_found
+        plan = plan_of(sampler, n, budget, MODERATE, whole=True)
         assert (len(plan.asked), sum(plan.asked)) == (n, budget)
         assert plan.asked[:2] == (True, True)
         assert plan.asked[-1]
@@ -39,7 +46,6 @@ def test_the_table_names_samplers_that_exist() -> None:
     assert {*TABLE["same as"].values()} <= {each["sampler"] for each in TABLE["plans"]}
 
 
-@pytest.mark.parametrize("guidance", [2.0, 7.5])
 @pytest.mark.parametrize(
     ("sampler", "num_calls", "budget", "whole"),
     [
@@ -50,31 +56,37 @@ def test_the_table_names_samplers_that_exist() -> None:
     ],
 )
 def test_what_the_table_does_not_hold_follows_the_rule(
-    sampler: str, num_calls: int, budget: int, whole: bool, guidance: float
+    sampler: str, num_calls: int, budget: int, whole: bool
 ) -> None:
-    plan = plan_of(sampler, num_calls, budget, guidance, whole=whole)
-    assert (plan.asked, plan.is_found) == (spread(num_calls, budget), False)
-    assert plan.method == forecast_plan.METHODS["reuse"]
+    plan = plan_of(sampler, num_calls, budget, MODERATE, whole=whole)
+    assert plan == ForecastPlan(spread(num_calls, budget), METHODS["fitted"], tolerance=1.0)
+
+
+def test_strong_guidance_has_more_calls_at_the_start_and_a_stricter_guard() -> None:
+    plan = plan_of("dpmpp_2m", 20, 10, STRONG, whole=True)
+    assert plan.asked == spread(20, 10, first=3)
+    assert (plan.method, plan.tolerance) == (METHODS["fitted"], 0.5)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "nothing"])
-def test_a_budget_of_all_calls_needs_no_search(sampler: str) -> None:
-    plan = plan_of(sampler, 7, 7, 2, whole=False)
-    assert (plan.asked, plan.is_found) == ((True,) * 7, True)
+@pytest.mark.parametrize("guidance", [MODERATE, STRONG])
+def test_a_budget_of_all_calls_asks_for_each(sampler: str, guidance: float) -> None:
+    assert plan_of(sampler, 7, 7, guidance, whole=False).asked == (True,) * 7
 
 
 @pytest.mark.parametrize("num_calls", [*range(1, 60), 1000])
 def test_the_rule_keeps_every_budget(num_calls: int) -> None:
     for budget in range(smallest_budget(num_calls), min(num_calls, 60) + 1):
-        asked = spread(num_calls, budget)
-        assert (len(asked), sum(asked)) == (num_calls, budget)
-        assert all(asked[:2])
-        assert asked[-1]
+        for first in (2, budget // 3):
+            asked = spread(num_calls, budget, first)
+            assert (len(asked), sum(asked)) == (num_calls, budget)
+            assert all(asked[: max(2, first)])
+            assert asked[-1]
 
 
 def test_the_rule_spreads_what_the_first_calls_leave() -> None:
-    written = "".join(str(int(each)) for each in spread(20, 10))
-    assert written == "11101001010010100101"
+    written = ["".join(str(int(each)) for each in spread(20, 8, first)) for first in (2, 4)]
+    assert written == ["11001001001001001001", "11110000100010001001"]
 
 
 # --- budgets of stages
@@ -129,10 +141,10 @@ def test_a_sampler_without_forecasts_is_refused(sampler: str) -> None:
     )
 
 
-def ratios(strength: str) -> dict[str, float]:
+def ratios(guidance: float) -> dict[str, float]:
     """For each sampler in the bench's rows the best ratio to the calls of fewer steps."""
     best: dict[str, float] = {}
-    for row in newest("forecast", guidance=STRENGTHS[strength]).values():
+    for row in newest("forecast", guidance=guidance).values():
         if "forecast" in row["notes"]:
             name, ratio = row["notes"]["scheduler"], row["notes"]["of the rival's"]
             best[name] = min(ratio, best.get(name, ratio))
@@ -140,17 +152,17 @@ def ratios(strength: str) -> dict[str, float]:
 
 
 def test_samplers_that_the_bench_found_wanting_are_refused() -> None:
-    found = ratios("moderate")
+    found = ratios(MODERATE)
     assert {*TABLE["same as"]} <= found.keys()
     poor = {name for name, ratio in found.items() if ratio > 0.8}
     assert {*TABLE["refused"]} == poor | {"lcm", "tcd"}  # which have a few steps only
 
 
 def test_samplers_that_gain_little_at_strong_guidance_are_named() -> None:
-    poor = {name for name, ratio in ratios("strong").items() if ratio > 0.8}
+    poor = {name for name, ratio in ratios(STRONG).items() if ratio > 0.8}
     assert {*TABLE["no gain"]} == poor - {*TABLE["refused"]}
     for name in poor:
-        assert (pays(name, 2), pays(name, 7.5)) == (True, False)
+        assert (pays(name, MODERATE), pays(name, STRONG)) == (True, False)
 
 
 # --- names of samplers

@@ -48,6 +48,33 @@ def test_a_slope_takes_a_part_of_the_line() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "slope"),
+    [([0, 2, 3], 0.5), ([0, 1, 3], 1), ([0, 1, 0.5], 0), ([1, 1, 2], 0), ([0, 1], 0)],
+    ids=["slowing", "accelerating", "turning", "from rest", "two known"],
+)
+def test_a_fitted_slope_would_have_forecast_the_last_prediction_best(
+    values: list[float], slope: float
+) -> None:
+    times = [0.5, 0.25, 0.0][: len(values)]
+    predictions = [np.full((4, 3, 3), value, np.float32) for value in values]
+    assert Method(is_fitted=True).fitted(times, predictions) == Method(slope=slope)
+    assert Method(slope=0.3).fitted(times, predictions) == Method(slope=0.3), "is given"
+
+
+def test_a_fitted_slope_minimises_the_distance() -> None:
+    times, predictions = [1.0, 0.8, 0.8, 0.2], [*np.random.default_rng(1).random((4, 4, 3, 3))]
+    predictions[3] += 2 * (predictions[2] - predictions[0])
+    found = Method(is_fitted=True, slope=9).fitted(times, predictions)
+
+    def distance(slope: float) -> float:
+        weights = Method(slope=slope).weights(times[:3], 0.2)
+        return float(np.linalg.norm(np.tensordot(weights, predictions[:3], 1) - predictions[3]))
+
+    assert 0 < found.slope < 9
+    assert distance(found.slope) < min(distance(found.slope - 0.01), distance(found.slope + 0.01))
+
+
 def test_a_ridge_shrinks_all_but_the_mean() -> None:
     stiff = Method(share=1, ridge=1e9)
     np.testing.assert_allclose(stiff.weights(TIMES, -0.5), np.full(5, 0.2), atol=1e-6)
