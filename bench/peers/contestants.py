@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["text", "image", "control"]
@@ -16,7 +17,7 @@ class Contestant:
     name: str
     environment: str
     model: str  # a folder of `models.py`
-    precision: str  # of the computation: "fp32", "bf16", "int8" (weights), "fp16"
+    precision: str  # of the computation: "fp32", "bf16", "int8" (GenAI: weights only), "fp16"
     options: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ("text", "image")
     reads: tuple[str, ...] = ("",)  # the folders of the model that text to image reads
@@ -47,23 +48,33 @@ class Question:
 
 SHORT = Question("4 steps", steps=4)
 LONG = Question("20 steps", steps=20)
-SAVING = Question("20 steps at guidance 2", steps=20, guidance_scale=2.0, speed="balanced")
+SAVING = tuple(
+    Question(
+        f"20 steps at guidance {scale:g}, `--speed {speed}`",
+        steps=20,
+        guidance_scale=scale,
+        speed=speed,
+    )
+    for scale in (2.0, 7.5)
+    for speed in ("balanced", "fast")
+)
 FURTHER = (
     Question("image to image", steps=4, first_steps=2, kind="image"),  # at strength 0.5: 2 steps
     Question("ControlNet", steps=2, kind="control"),
     Question("batch of 2", steps=2, num_images=2),
     Question("batch of 4", steps=2, num_images=4),
 )
+EXPORTED = ("text_encoder", "unet", "vae_decoder")
 NUM_ROUNDS = 3  # of SHORT, for everyone
 NUM_LONG = 4  # the number of fastest contestants for LONG
-NUM_SAVING = 1  # the number of fastest peers for SAVING, with as many of our targets
 NUM_FURTHER = 2  # the number of fastest peers for FURTHER, with our targets
 
 
-def ours(target: str, precision: str, graphs: str = "") -> Contestant:
+def ours(target: str, precision: str, *built: str) -> Contestant:
+    """A target of sdrt, which reads the folders `built` in place of exported ones."""
     kinds: tuple[Kind, ...] = ("text", "image", "control")
-    reads = tuple(f"{graphs}{name}" for name in ("text_encoder", "unet", "vae_decoder"))
-    options = {"target": target}
+    names = {Path(folder).name: folder for folder in (*EXPORTED, *built)}
+    options, reads = {"target": target}, (*names.values(),)
     return Contestant(f"sdrt {target}", "sdrt", "bundle", precision, options, kinds, reads)
 
 
@@ -80,9 +91,10 @@ def genai(name: str, model: str, precision: str, hint: str) -> Contestant:
 
 
 CONTESTANTS: Sequence[Contestant] = (
-    ours("cpu", "fp32", "engines/cpu/"),
+    ours("cpu", "fp32", *(f"engines/cpu/{name}" for name in EXPORTED)),
     ours("openvino", "fp32"),
     ours("openvino:bf16", "bf16"),
+    ours("openvino:int8", "int8", "engines/int8/unet"),
     genai("f32", "openvino", "fp32", "f32"),
     genai("bf16", "openvino", "bf16", "bf16"),
     genai("int8", "openvino-int8", "int8", "bf16"),

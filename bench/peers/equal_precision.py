@@ -76,7 +76,7 @@ def losses(rows: Sequence[Row]) -> str:
     lines = []
     for question in (SHORT, LONG, *FURTHER):
         images = images_of(rows, question)
-        for precision in ("fp32", "bf16"):
+        for precision in ("fp32", "bf16", "int8"):
             equal = {name: images[name] for name in images if PRECISIONS[name] == precision}
             if any(map(is_ours, equal)):
                 lines.append(f"- {question.name}, {precision}: {comparison(equal)}.")

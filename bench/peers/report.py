@@ -78,16 +78,11 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Step, image, memory\n\n" + short_table(rows)
     yield f"## sdrt relative to the best peer of equal precision\n\n{relative_table(rows)}"
     yield "## Where an image's seconds go\n\n" + stage_table(rows)
-    for question in (LONG, SAVING, *FURTHER):
+    for question in (LONG, *SAVING, *FURTHER):
         if asked := [row for row in rows if row["question"]["name"] == question.name]:
-            yield f"## {heading(question.name)}\n\n" + question_table(asked)
+            name = question.name[0].upper() + question.name[1:]
+            yield f"## {name}\n\n" + question_table(asked)
     yield "## What was compared\n\n" + version_table(rows)
-
-
-def heading(question: str) -> str:
-    if question == SAVING.name:
-        return f"{question}, sdrt with `--speed {SAVING.speed}`"
-    return question[0].upper() + question[1:]
 
 
 def short_table(rows: Sequence[Row]) -> str:

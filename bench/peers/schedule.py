@@ -19,7 +19,6 @@ from peers.contestants import (
     NUM_FURTHER,
     NUM_LONG,
     NUM_ROUNDS,
-    NUM_SAVING,
     ORACLE,
     SAVING,
     SHORT,
@@ -90,13 +89,21 @@ def further_visits(rows: Sequence[Row]) -> Iterator[Visit]:
         yield Visit(contestant, LONG, 1)
     ours = [contestant for contestant in ranked if contestant.ours]
     peers = [contestant for contestant in ranked if not contestant.ours]
-    for contestant in (*ours[:NUM_SAVING], *peers[:NUM_SAVING]):
-        yield Visit(contestant, SAVING, 1)
+    for question in SAVING:
+        for contestant in (fastest_at(question.speed, ours), *peers[:1]):
+            if contestant is not None:
+                yield Visit(contestant, question, 1)
     asked = [contestant for contestant in ranked if contestant in (*ours, *peers[:NUM_FURTHER])]
     for question in FURTHER:
         for contestant in asked:
             if question.kind in contestant.kinds:
                 yield Visit(contestant, question, 1)
+
+
+def fastest_at(speed: str, targets: Sequence[Contestant]) -> Contestant | None:
+    """The first of our targets in a precision that `auto` may take at this speed."""
+    admitted = [each for each in targets if speed == "fast" or each.precision != "int8"]
+    return admitted[0] if admitted else None
 
 
 def fastest_first(rows: Sequence[Row]) -> list[Contestant]:
