@@ -29,7 +29,7 @@ METHODS: Mapping[str, Method] = {
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways
 TOLERANCE = 1.0  # of the guard: a forecast as wrong as no image at all
-STRONG_TOLERANCE = 0.5
+STRONG_TOLERANCE = 0.35
 
 
 def smallest_budget(num_calls: int) -> int:
