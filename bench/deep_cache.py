@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product, starmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from forecast import TAIL
-from forecast_images import Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast import SHARES, TAIL
+from forecast_images import Pixels, Setting, num_changed, num_lost, psnr, run, scenes_of
 from onnx.utils import Extractor
 from recording import RESULTS, Measurement, alone_on_the_machine, record
 from timed_runs import seconds
@@ -37,7 +36,7 @@ from timed_runs import seconds
 import sdrt
 from sdrt.bundle.demo import DEMO_FOLDER
 from sdrt.bundle.folder import Bundle
-from sdrt.denoising.forecast_plan import METHODS, budgets_of_plans, plan_of, smallest_budget
+from sdrt.denoising.forecast_plan import METHODS, plan_of, smallest_budget
 from sdrt.denoising.forecasting import ForecastPlan
 from sdrt.targets.resolving import resolve
 from sdrt.verification.seeded_inputs import seeded_inputs
@@ -50,6 +49,7 @@ from sdrt_engines import (
 )
 from sdrt_engines.onnx_data_files import data_files_of
 from sdrt_engines.packages import installed_versions
+from sdrt_export.demo.grammar import Scene
 
 BENCH, SHARE = "deep_cache", "of a full call"
 # The skip connections that end in a shallow call: of the demo model's 6, of Stable Diffusion's 12.
@@ -176,63 +176,96 @@ class Fidelity:
         return cls(work, float(median), float(tail))
 
     def least_work(self, others: Iterable[Fidelity], num_calls: int) -> float:
-        """That of the others that are as near; of all calls, if none is."""
+        """That of the others that are as near; all calls, if no other is."""
         near = (each for each in others if each.median >= self.median and each.tail >= self.tail)
         return min((each.work for each in near), default=num_calls)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting with the exact images of its scenes, and its rivals."""
+
+    setting: Setting
+    scenes: Sequence[Scene]
+    exact: Pixels
+    forecasts: Sequence[Fidelity]
+    fewer: Sequence[Fidelity]
+
+    @classmethod
+    def of(cls, pipe: sdrt.Pipeline, setting: Setting, scenes: Sequence[Scene]) -> Comparison:
+        n, exact = setting.num_steps, run(pipe, scenes, setting.options).pixels
+
+        def fidelity(**options: int) -> Fidelity:
+            got = run(pipe, scenes, setting.options | options)
+            return Fidelity.of(float(np.mean(got.num_calls)), psnr(exact, got.pixels))
+
+        forecasts = [fidelity(forecast=budget) for budget in range(smallest_budget(n), n)]
+        fewer = [fidelity(num_inference_steps=steps) for steps in range(2, n)]
+        return cls(setting, scenes, exact, forecasts, fewer)
+
+    def measurement(self, what: str, got: Pixels, num_full: int, share: float) -> Measurement:
+        """The row of images for which `num_full` calls were full."""
+        n, values = self.setting.num_steps, psnr(self.exact, got)
+        found = Fidelity.of(num_full + share * (n - num_full), values)
+        calls = {
+            "forecasts' calls": found.least_work(self.forecasts, n),
+            "fewer steps' calls": found.least_work(self.fewer, n),
+        }
+        notes = {
+            "5th percentile": found.tail,
+            "images judged worse": num_lost(self.scenes, self.exact, got),
+            "images judged otherwise": num_changed(self.scenes, self.exact, got),
+            "full calls": num_full,
+            "work": found.work,
+            **calls,
+            "of forecasts'": found.work / calls["forecasts' calls"],
+            "of the better rival's": found.work / min(calls.values()),
+        }
+        return Measurement(
+            f"{self.setting}, {what}",
+            "dB",
+            tuple(round(float(value), 2) for value in values),
+            versions(),
+            {name: round(value, 3) for name, value in notes.items()},
+        )
 
 
 def comparison(
     bundle: Bundle, splits: Mapping[int, Split], setting: Setting, num_images: int
 ) -> Iterator[Measurement]:
     """The rows of a sampler and guidance."""
-    scenes, share = scenes_of(num_images, seed=4), recorded_shares()  # scenes as bench/forecast.py
+    scenes, share_of = scenes_of(num_images, seed=4), recorded_shares()
     with sdrt.Pipeline.open(bundle.root, "cpu") as pipe:
-        exact = run(pipe, scenes, setting.options).pixels
+        compared = Comparison.of(pipe, setting, scenes)
+    for num_skips, split in splits.items():
+        for name, plan in plans(setting, num_skips):
+            got = images(bundle, split, plan, scenes, setting)
+            what = f"{num_skips} skip connections, {name}"
+            yield compared.measurement(what, got, sum(plan.asked), share_of[num_skips])
 
-        def rival(options: dict[str, Any]) -> Fidelity:
-            got = run(pipe, scenes, setting.options | options)
-            return Fidelity.of(float(np.mean(got.num_calls)), psnr(exact, got.pixels))
 
-        n = setting.num_steps
-        forecasts = [rival({"forecast": budget}) for budget in range(smallest_budget(n), n)]
-        fewer = [rival({"num_inference_steps": steps}) for steps in range(2, n)]
+def images(
+    bundle: Bundle, split: Split, plan: ForecastPlan, scenes: Sequence[Scene], setting: Setting
+) -> Pixels:
+    """The images of the scenes when the denoiser's calls follow the plan."""
     denoiser = bundle.name_of("denoiser")
-    signature = bundle.component(denoiser).signature
-    for (num_skips, split), (name, plan) in product(splits.items(), plans(setting)):
-        with split.opened("cpu") as networks:
-            engine = FunctionEngine(signature, DeepCache(*networks, split.feature, plan))
-            with sdrt.Pipeline(bundle, resolve(bundle, "cpu"), {denoiser: engine}) as pipe:
-                got = run(pipe, scenes, setting.options).pixels
-        num_full = sum(plan.asked)
-        found = Fidelity.of(num_full + share[num_skips] * (n - num_full), psnr(exact, got))
-        of_forecasts, of_fewer = (found.least_work(rivals, n) for rivals in (forecasts, fewer))
-        yield Measurement(
-            f"{setting}, {num_skips} skip connections, {name}",
-            "dB",
-            tuple(round(float(value), 2) for value in psnr(exact, got)),
-            versions(),
-            {
-                "5th percentile": round(found.tail, 2),
-                "images judged worse": num_lost(scenes, exact, got),
-                "images judged otherwise": num_changed(scenes, exact, got),
-                "full calls": num_full,
-                "work": round(found.work, 2),
-                "forecasts' calls": round(of_forecasts, 2),
-                "fewer steps' calls": of_fewer,
-                "of forecasts'": round(found.work / of_forecasts, 3),
-                "of the better rival's": round(found.work / min(of_forecasts, of_fewer), 3),
-            },
-        )
+    with split.opened("cpu") as networks:
+        function = DeepCache(*networks, split.feature, plan)
+        engine = FunctionEngine(bundle.component(denoiser).signature, function)
+        with sdrt.Pipeline(bundle, resolve(bundle, "cpu"), {denoiser: engine}) as pipe:
+            return run(pipe, scenes, setting.options).pixels
 
 
-def plans(setting: Setting) -> Iterator[tuple[str, ForecastPlan]]:
-    """Full calls at intervals and as forecasts choose them, with features reused or on a line."""
+def plans(setting: Setting, num_skips: int) -> Iterator[tuple[str, ForecastPlan]]:
+    """Full calls at intervals and as forecasts choose them; features reused, or on a line through
+    the last two, which breaks down for the features of higher layers."""
     n, guidance = setting.num_steps, setting.guidance_scale
     masks = {f"every {k}": tuple(number % k == 0 for number in range(n)) for k in INTERVALS}
-    for budget in budgets_of_plans(setting.scheduler, n, guidance):
+    for budget in (round(share * n) for share in SHARES):
         plan = plan_of(setting.scheduler, n, budget, guidance, whole=True)
         masks[f"those of --forecast {budget}"] = plan.asked
-    for (name, asked), method in product(masks.items(), ("reuse", "linear")):
+    methods = ("reuse", "linear") if num_skips == max(SPLITS) else ("reuse",)
+    for (name, asked), method in product(masks.items(), methods):
         yield f"{name}, {method}", ForecastPlan(asked, METHODS[method], np.inf)
 
 
