@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MEMORY = 6  # predictions that are kept of each image
 MIN_KNOWN = 2  # of them, for a forecast
+LARGE = 0.25  # the relative error of a forecast that says nothing about those before it
 Images: TypeAlias = tuple[int, ...]
 
 
@@ -94,6 +96,10 @@ def _product(a: Array, b: Array) -> float:
     return float(np.multiply(a, b, dtype=np.float64).sum())
 
 
+def _norm(array: Array) -> float:
+    return sqrt(_product(array, array))
+
+
 def _of_polynomial(times: Sequence[float], t: float, degree: int, ridge: float) -> Array:
     """Those of a ridge regression that leaves the constant term free."""
     basis, at_t = _chebyshev(np.array(times), degree), _chebyshev(np.array([t]), degree)[0]
@@ -144,8 +150,7 @@ class Forecaster:
         self, plan: ForecastPlan, levels: Sequence[Level], num_images: int, model: Model
     ) -> None:
         self._levels, self._model = levels, model
-        scale = normalised([level.t for level in levels])
-        self._images = [_History(plan, scale) for _ in range(num_images)]
+        self._images = [_History(plan, levels) for _ in range(num_images)]
 
     @property
     def num_forecasts(self) -> tuple[int, ...]:
@@ -164,21 +169,26 @@ class Forecaster:
             part = replace(call, sample=call.sample[list(asked)])
             prediction[list(asked)] = yield from self._model.predict(part, number, asked)
         for i, image in enumerate(self._images):
-            if i in asked:
-                image.learn(level, level.x0(x[i], prediction[i]), conditions[i])
-            else:
-                prediction[i] = level.prediction(x[i], image.forecast(level))
+            if i not in asked:
+                prediction[i] = level.prediction(x[i], image.forecast(number))
+                continue
+            x0 = level.x0(x[i], prediction[i])
+            moved = image.learn(number, x0, conditions[i])
+            if moved is not x0:
+                prediction[i] = level.prediction(x[i], moved)
         return prediction
 
 
 class _History:
     """The last predictions of one image under the same conditions."""
 
-    def __init__(self, plan: ForecastPlan, scale: Callable[[float], float]) -> None:
-        self._plan, self._scale = plan, scale
+    def __init__(self, plan: ForecastPlan, levels: Sequence[Level]) -> None:
+        self._plan, self._levels = plan, levels
+        self._scale = normalised([level.t for level in levels])
         self._times = deque[float](maxlen=MEMORY)
         self._x0 = deque[Array](maxlen=MEMORY)
         self._conditions: Hashable = None
+        self._last = 0  # call that the model answered
         self._is_trusted = True  # the last forecast that could be checked was right
         self.num_forecasts = 0
 
@@ -187,27 +197,60 @@ class _History:
         is_known = conditions == self._conditions and len(self._x0) >= MIN_KNOWN
         return self._plan.asked[number] or not (is_known and self._is_trusted)
 
-    def learn(self, level: Level, x0: Array, conditions: Hashable) -> None:
-        """Takes a prediction of the model, and checks what a forecast of it would have been."""
+    def learn(self, number: int, x0: Array, conditions: Hashable) -> Array:
+        """Takes the model's prediction, and checks what a forecast of it would have been.
+
+        Returns the x0 for the sampler: the same, or moved against a small error of that forecast,
+        so that the next step undoes what the forecasts before it did to the sample.
+        """
+        moved = x0
         if conditions != self._conditions:
             self._times.clear()
             self._x0.clear()
         if len(self._x0) >= MIN_KNOWN:
-            error = np.linalg.norm(self._forecast(level) - x0)
-            self._is_trusted = bool(error <= self._plan.tolerance * np.linalg.norm(x0))
-        self._conditions = conditions
-        self._times.append(self._scale(level.t))
+            error = self._forecast(number) - x0
+            distance, size = _norm(error), _norm(x0)
+            self._is_trusted = distance <= self._plan.tolerance * size
+            if distance < LARGE * size:
+                part = undoing(self._levels, self._last, number) * (1 - distance / (LARGE * size))
+                moved = x0 - part * error if part else x0
+        self._conditions, self._last = conditions, number
+        self._times.append(self._scale(self._levels[number].t))
         self._x0.append(x0)
+        return moved
 
-    def forecast(self, level: Level) -> Array:
+    def forecast(self, number: int) -> Array:
         """The forecast of x0 (C, h, w)."""
         self.num_forecasts += 1
-        return self._forecast(level)
+        return self._forecast(number)
 
-    def _forecast(self, level: Level) -> Array:
+    def _forecast(self, number: int) -> Array:
         times, known = [*self._times], [*self._x0]
         method = self._plan.method.fitted(times, known)
-        return _weighted(method.weights(times, self._scale(level.t)), known)
+        return _weighted(method.weights(times, self._scale(self._levels[number].t)), known)
+
+
+def undoing(levels: Sequence[Level], before: int, number: int) -> float:
+    """How far the x0 of call `number` must move against the error of its forecast to undo, within
+    one step, the effect on the sample of the forecasts since call `before`.
+
+    Their errors grow in proportion to the calls since then. Steps are of first order, as DDIM's;
+    where calls share a noise level, as Heun's do, and in the last step, there is nothing to undo.
+    """
+    if number + 1 == len(levels):
+        return 0.0
+    effect = 0.0
+    for call in range(before + 1, number):
+        kept, gained = _step(levels[call], levels[call + 1])
+        effect = kept * effect + gained * (call - before) / (number - before)
+    kept, gained = _step(levels[number], levels[number + 1])
+    return kept * effect / gained if gained else 0.0
+
+
+def _step(here: Level, there: Level) -> tuple[float, float]:
+    """The weights of the sample and of x0 in the sample at the next noise level."""
+    kept = there.sigma / here.sigma
+    return kept, there.alpha - kept * here.alpha
 
 
 def normalised(times: Sequence[float]) -> Callable[[float], float]:
