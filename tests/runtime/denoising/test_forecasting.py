@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from sdrt.ask import Asks
-from sdrt.denoising.forecasting import Forecaster, ForecastPlan, Images, Method, normalised
+from sdrt.denoising.forecasting import (
+    Forecaster,
+    ForecastPlan,
+    Images,
+    Method,
+    normalised,
+    undoing,
+)
 from sdrt.samplers.prediction import Level, flow_levels, sigma_levels, variance_preserving_levels
 from sdrt.samplers.protocol import Call
 from sdrt_engines import Array
@@ -174,6 +181,49 @@ def test_a_forecast_that_would_have_been_wrong_asks_again() -> None:
     model = Function(lambda number, image: float(number < 4) + 1)
     answers(plan_of("1100101001", tolerance=0.1), model)
     assert numbers(model) == [0, 1, 4, 5, 6, 9]
+
+
+@pytest.mark.parametrize(("drift", "moved"), [(0.02, [4, 6]), (0.6, [])], ids=["small", "large"])
+def test_an_answer_is_moved_against_a_small_error_of_its_forecast(
+    drift: float, moved: list[int]
+) -> None:
+    """Calls 4 and 6 follow forecasts, and so does the last, which has no step to undo them."""
+    x0, _ = answers(plan_of("1100101001", REUSE), Function(lambda number, _: 1 + drift * number))
+    ahead = np.ravel(x0) - [1 + drift * number for number in range(10)]
+    assert [number for number in (0, 1, 4, 6, 9) if ahead[number] > 1e-4] == moved
+
+
+STEPS = np.array([900, 700, 500, 300, 100])
+SIGMAS = np.array([0.9, 0.7, 0.5, 0.3, 0.1], np.float32)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        flow_levels(STEPS, SIGMAS),
+        sigma_levels(STEPS, SIGMAS, "epsilon"),
+        variance_preserving_levels(STEPS, SIGMAS, "epsilon"),
+    ],
+)
+def test_a_step_undoes_errors_that_grew_evenly(levels: Sequence[Level]) -> None:
+    """DDIM's steps from call 0, where the last forecast would have been off by 0.2."""
+
+    def sample(errors: Sequence[float]) -> float:
+        x = 0.5
+        for number, error in enumerate(errors):
+            x0, (here, there) = 0.3 * number + error, levels[number : number + 2]
+            x = there.alpha * x0 + there.sigma * (x - here.alpha * x0) / here.sigma
+        return x
+
+    moved = -0.2 * undoing(levels, 0, 3)
+    assert sample([0, 0.2 / 3, 0.4 / 3, moved]) == pytest.approx(sample([0, 0, 0, 0]))
+    assert moved < 0
+
+
+def test_without_a_step_of_its_own_a_call_undoes_nothing() -> None:
+    shared = flow_levels(STEPS, np.array([0.9, 0.7, 0.5, 0.5, 0.1], np.float32))
+    assert undoing(shared, 0, 2) == undoing(shared, 0, 4) == undoing(shared, 2, 3) == 0
+    assert undoing(shared, 0, 3) > 0
 
 
 def test_each_image_is_asked_by_itself() -> None:
