@@ -21,7 +21,7 @@ import numpy as np
 from forecast_images import Setting, psnr, recording, run, scenes_of, with_plan
 
 import sdrt
-from sdrt.denoising.forecast_plan import FILE, METHODS, spread
+from sdrt.denoising.forecast_plan import FILE, METHODS, spread, strength_of
 from sdrt.denoising.forecasting import MEMORY, MIN_KNOWN, ForecastPlan, Method, normalised
 from sdrt_engines import Array
 
@@ -143,6 +143,7 @@ def best(
         entry = {
             "sampler": setting.scheduler,
             "num_calls": n,
+            "guidance": strength_of(setting.guidance_scale),
             "budget": budget,
             "asked": "".join(str(int(each)) for each in plan.asked),
             "method": names[plan.method],
@@ -160,15 +161,15 @@ def write(entry: dict[str, Any]) -> None:
     FILE.write_text(f'{{{rest}"plans": [\n{plans}\n]}}\n', encoding="utf-8")
 
 
-def _key(entry: dict[str, Any]) -> tuple[str, int, int]:
-    return entry["sampler"], entry["num_calls"], entry["budget"]
+def _key(entry: dict[str, Any]) -> tuple[str, int, str, int]:
+    return entry["sampler"], entry["num_calls"], entry["guidance"], entry["budget"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schedulers", nargs="+", required=True)
     parser.add_argument("--steps", type=int, nargs="+", default=[20])
-    parser.add_argument("--guidance", type=float, default=2, help="up to 3: above it is the rule")
+    parser.add_argument("--guidance", type=float, default=2)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7])
     parser.add_argument("--images", type=int, default=8)
     options = parser.parse_args()

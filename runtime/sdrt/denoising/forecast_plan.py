@@ -1,9 +1,9 @@
 """The plans of forecasts: which calls of a sampler the model answers, and how others are forecast.
 
 The rule: the model answers the first calls, the last one, and others spread evenly in between, and
-each image fits the slope of its forecasts. `forecast_plans.json` holds what is better at moderate
-guidance: the plans that `bench/forecast_search.py` found on the demo model for a sampler, a number
-of calls and a budget. Samplers of one kind share them.
+each image fits the slope of its forecasts. `forecast_plans.json` holds what is better: the plans
+that `bench/forecast_search.py` found on the demo model for a sampler, a number of calls, a strength
+of guidance and a budget. Samplers of one kind share them.
 """
 
 from __future__ import annotations
@@ -78,19 +78,20 @@ def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    if guidance_scale > STRONG:
-        asked = spread(num_calls, budget, first=budget // 3)
-        return ForecastPlan(asked, METHODS["fitted"], STRONG_TOLERANCE)
-    if whole and (entry := _entry(sampler, num_calls, budget)) is not None:
+    is_strong = guidance_scale > STRONG
+    tolerance = STRONG_TOLERANCE if is_strong else TOLERANCE
+    entry = _entry(sampler, num_calls, strength_of(guidance_scale), budget) if whole else None
+    if entry is not None:
         asked = tuple(letter == "1" for letter in entry["asked"])
-        return ForecastPlan(asked, METHODS[entry["method"]], TOLERANCE)
-    return ForecastPlan(spread(num_calls, budget), METHODS["fitted"], TOLERANCE)
+        return ForecastPlan(asked, METHODS[entry["method"]], entry.get("tolerance", tolerance))
+    asked = spread(num_calls, budget, first=budget // 3 if is_strong else 2)
+    return ForecastPlan(asked, METHODS["fitted"], tolerance)
 
 
-def _entry(sampler: str, num_calls: int, budget: int) -> Mapping[str, Any] | None:
+def _entry(sampler: str, num_calls: int, strength: str, budget: int) -> Mapping[str, Any] | None:
     """A sampler's own plan in the table, or that of its kind."""
-    found, kind = _found(), _table()["same as"].get(sampler, sampler)
-    return found.get((sampler, num_calls, budget)) or found.get((kind, num_calls, budget))
+    found, rest = _found(), (num_calls, strength, budget)
+    return found.get((sampler, *rest)) or found.get((_table()["same as"].get(sampler, ""), *rest))
 
 
 def spread(num_calls: int, budget: int, first: int = 2) -> tuple[bool, ...]:
@@ -108,7 +109,7 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _found() -> Mapping[tuple[str, int, int], Mapping[str, Any]]:
-    """The plans of the table, by sampler, number of calls and budget."""
-    names = ("sampler", "num_calls", "budget")
+def _found() -> Mapping[tuple[str, int, str, int], Mapping[str, Any]]:
+    """The plans of the table, by sampler, number of calls, strength of guidance and budget."""
+    names = ("sampler", "num_calls", "guidance", "budget")
     return {tuple(each[name] for name in names): each for each in _table()["plans"]}

@@ -23,7 +23,8 @@ from sdrt.samplers.config import SamplerConfig
 from sdrt.scheduler_names import SHORT_NAMES, variants_of
 
 TABLE = forecast_plan._table()
-MODERATE, STRONG = 2.0, 7.5  # guidance
+MODERATE, STRONG = 2.0, 7.5
+GUIDANCE = {"moderate": MODERATE, "strong": STRONG}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_plan_of_the_table_keeps_its_budget(entry: dict[str, Any]) -> None:
     n, budget = entry["num_calls"], entry["budget"]
     kin = [name for name, kind in TABLE["same as"].items() if kind == entry["sampler"]]
     for sampler in (entry["sampler"], *kin):
-        plan = plan_of(sampler, n, budget, MODERATE, whole=True)
+        plan = plan_of(sampler, n, budget, GUIDANCE[entry["guidance"]], whole=True)
         assert (len(plan.asked), sum(plan.asked)) == (n, budget)
         assert plan.asked[:2] == (True, True)
         assert plan.asked[-1]
@@ -63,8 +64,8 @@ def test_what_the_table_does_not_hold_follows_the_rule(
 
 
 def test_strong_guidance_has_more_calls_at_the_start_and_a_stricter_guard() -> None:
-    plan = plan_of("dpmpp_2m", 20, 10, STRONG, whole=True)
-    assert plan.asked == spread(20, 10, first=3)
+    plan = plan_of("dpmpp_2m", 30, 10, STRONG, whole=True)
+    assert plan.asked == spread(30, 10, first=3)
     assert (plan.method, plan.tolerance) == (METHODS["fitted"], 0.35)
 
 
