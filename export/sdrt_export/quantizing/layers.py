@@ -7,12 +7,15 @@ embedding of timesteps (`Gemm`): they take little time, and their errors reach e
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnx import NodeProto, TensorProto
 
 from sdrt_export.fusing.editor import FusionEditor
 from sdrt_export.precision.typed_graph import Stored
+from sdrt_export.quantizing.ranges import Range
 
 _OUTPUT_AXIS = {"Conv": 0, "MatMul": 1}  # of the weight
 _NUM_AXES = {"Conv": 4, "MatMul": 2}  # of the weight
@@ -47,6 +50,12 @@ class Layer:
     def num_channels(self) -> int:
         """The channels of its output."""
         return int(self.weight.dims[self.axis])
+
+    def num_products(self, ranges: Mapping[str, Range]) -> int:
+        """The multiplications in one call: each weight is used at each position."""
+        tensor = self.name if self.node.op_type == "Conv" else self.source
+        # The tensor has the channels of the weight's first axis, at as many positions.
+        return math.prod(self.weight.dims[1:]) * ranges[tensor].size
 
 
 def layers_of(graph: FusionEditor) -> list[Layer]:
