@@ -42,6 +42,11 @@ class Layer:
         return str(self.node.input[0])
 
     @property
+    def rounded(self) -> tuple[str, ...]:
+        """The tensors that are rounded for it: what it reads and, of a convolution, its result."""
+        return (self.source, self.name) if self.node.op_type == "Conv" else (self.source,)
+
+    @property
     def axis(self) -> int:
         """The axis of the weight that has an entry for each output channel."""
         return _OUTPUT_AXIS[self.node.op_type]
@@ -53,9 +58,8 @@ class Layer:
 
     def num_products(self, ranges: Mapping[str, Range]) -> int:
         """The multiplications in one call: each weight is used at each position."""
-        tensor = self.name if self.node.op_type == "Conv" else self.source
-        # The tensor has the channels of the weight's first axis, at as many positions.
-        return math.prod(self.weight.dims[1:]) * ranges[tensor].size
+        # The last tensor has as many channels as the weight's first axis, at each position.
+        return math.prod(self.weight.dims[1:]) * ranges[self.rounded[-1]].size
 
 
 def layers_of(graph: FusionEditor) -> list[Layer]:

@@ -27,6 +27,7 @@ from sdrt_export.external_data import DATA_NAME, initializer
 from sdrt_export.options import Report
 from sdrt_export.precision.typed_graph import write_typed
 from sdrt_export.quantizing.int8_graph import int8_graph, opened, tensors_to_measure
+from sdrt_export.quantizing.layer_errors import errors_of
 from sdrt_export.quantizing.layers import layers_of
 from sdrt_export.quantizing.ranges import Range, ranges_of
 from sdrt_export.quantizing.recorded_calls import Call, spread
@@ -98,21 +99,18 @@ class _Trials:
 
     def psnr(self, kept: Sequence[str]) -> float:
         """The worst output of the network with the layers `kept` in float, in dB."""
-        return self._psnr(kept, self._calls)
+        with engine_from_onnx(self._write(kept), fused=True) as engine:
+            return min(_psnr(call, engine.run(call.feeds)) for call in self._calls)
 
-    def error(self, layers: Sequence[str]) -> float:
-        """The mean square error of the network with only `layers` in int8, relative to the range of
-        its outputs. Errors of layers that are tried alone add up."""
-        others = [name for name in self.layers if name not in layers]
-        return 10 ** (-self._psnr(others, [self._calls[len(self._calls) // 2]]) / 10)
+    def errors(self, groups: Sequence[Group]) -> dict[Group, float]:
+        """The error that each group of layers causes alone, on the call in the middle."""
+        call = self._calls[len(self._calls) // 2]
+        found = errors_of(self._network, self._ranges, groups, call)
+        return dict(zip(groups, found, strict=True))
 
     def share(self, layers: Sequence[str]) -> float:
         """The multiplications of `layers` relative to those of all."""
         return sum(self.layers[name] for name in layers) / sum(self.layers.values())
-
-    def _psnr(self, kept: Sequence[str], calls: Sequence[Call]) -> float:
-        with engine_from_onnx(self._write(kept), fused=True) as engine:
-            return min(_psnr(call, engine.run(call.feeds)) for call in calls)
 
     def _write(self, kept: Sequence[str]) -> Path:
         typed = int8_graph(self._network, self._ranges, kept)
@@ -145,11 +143,11 @@ def _ranked(trials: _Trials, report: Report) -> list[Group]:
     """Groups and single layers, those first that cause most of the error for their work."""
     groups = _groups(list(trials.layers))
     report(f"trying {len(groups)} groups of layers")
-    errors = {group: trials.error(group) for group in groups}
+    errors = trials.errors(groups)
     worst = sorted(groups, key=errors.__getitem__, reverse=True)[:NUM_DIVIDED]
     layers = [(layer,) for group in worst if len(group) > 1 for layer in group]
     report(f"trying {len(layers)} layers of the {len(worst)} worst groups")
-    errors |= {layer: trials.error(layer) for layer in layers}
+    errors |= trials.errors(layers)
     tried = [*(group for group in groups if len(group) == 1 or group not in worst), *layers]
     return sorted(tried, key=lambda group: errors[group] / trials.share(group), reverse=True)
 
