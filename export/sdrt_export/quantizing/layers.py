@@ -59,7 +59,7 @@ class Layer:
     def num_products(self, ranges: Mapping[str, Range]) -> int:
         """The multiplications in one call: each weight is used at each position."""
         # The last tensor has as many channels as the weight's first axis, at each position.
-        return math.prod(self.weight.dims[1:]) * ranges[self.rounded[-1]].size
+        return int(math.prod(self.weight.dims[1:])) * ranges[self.rounded[-1]].size
 
 
 def layers_of(graph: FusionEditor) -> list[Layer]:
