@@ -1,10 +1,11 @@
 """A denoiser in int8 against float32: how far its images are, its size, and the time of a step.
 
-    python bench/int8.py [--guidance 2 7.5] [--images 32]
+    python bench/int8.py [--schedulers euler …] [--guidance 2 7.5] [--images 32]
     python bench/int8.py --step-of BUNDLE [--targets openvino openvino:bf16 openvino:int8 …]
 
 The first form builds int8 into a copy of the demo model, calibrated on prompts of its grammar, and
-compares images of other prompts with those of the target cpu; a row for each target and guidance.
+compares images of other prompts with those of the target cpu; a row for each target, sampler and
+guidance.
 The second times one step of a bundle's denoiser in int8 and in other precisions: all targets run in
 turn, and each round gives a ratio to the first of them.
 """
@@ -17,10 +18,11 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from forecast_images import num_changed, psnr, run, scenes_of
+from forecast_images import Setting, num_changed, num_lost, psnr, run, scenes_of
 from recording import Measurement, alone_on_the_machine, record
 from timed_runs import seconds
 
@@ -38,10 +40,13 @@ from sdrt_export.demo.grammar import caption_from_scene
 
 STEPS = ("openvino", "openvino:bf16", "openvino:int8", "cpu", "cpu:int8")
 NUM_PROMPTS = 4  # to calibrate on
+SCHEDULERS = ("dpmpp_2m", "euler", "ddim")
+NUM_STEPS = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--schedulers", nargs="+", default=SCHEDULERS)
     parser.add_argument("--guidance", type=float, nargs="+", default=[2, 7.5])
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--step-of", type=Path, metavar="BUNDLE")
@@ -54,8 +59,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         bundle = built_demo(Path(folder) / "demo")
-        for guidance in options.guidance:
-            record("int8", fidelity(bundle, guidance, options.images))
+        for each in product(options.schedulers, [NUM_STEPS], options.guidance):
+            record("int8", fidelity(bundle, Setting(*each), options.images))
 
 
 def built_demo(root: Path) -> Bundle:
@@ -67,28 +72,28 @@ def built_demo(root: Path) -> Bundle:
     return Bundle.open(root)
 
 
-def fidelity(bundle: Bundle, guidance: float, num_images: int) -> list[Measurement]:
+def fidelity(bundle: Bundle, setting: Setting, num_images: int) -> list[Measurement]:
     """The PSNR of images against those of the target cpu, in dB."""
     scenes = scenes_of(num_images, seed=3)
-    options = {"guidance_scale": guidance}
     with sdrt.Pipeline.open(bundle.root, "cpu") as pipe:
-        exact = run(pipe, scenes, options)
+        exact = run(pipe, scenes, setting.options)
     rows = []
     for target in map(str, int8_targets()):
         with sdrt.Pipeline.open(bundle.root, target) as pipe:
-            got = run(pipe, scenes, options)
+            got = run(pipe, scenes, setting.options)
         values = psnr(exact.pixels, got.pixels)
         notes = {
             "target": target,
-            "guidance": guidance,
+            "scheduler": setting.scheduler,
+            "steps": setting.num_steps,
+            "guidance": setting.guidance_scale,
             "5th percentile": round(float(np.percentile(values, 5)), 2),
+            "images judged worse": num_lost(scenes, exact.pixels, got.pixels),
             "images judged otherwise": num_changed(scenes, exact.pixels, got.pixels),
             **sizes(bundle),
         }
         rounded = tuple(round(float(value), 2) for value in values)
-        rows.append(
-            Measurement(f"{target}, guidance {guidance:g}", "dB", rounded, versions(), notes)
-        )
+        rows.append(Measurement(f"{target}, {setting}", "dB", rounded, versions(), notes))
     return rows
 
 
@@ -100,6 +105,7 @@ def sizes(bundle: Bundle) -> dict[str, object]:
     return {
         "layers in int8": graph.num_layers - len(graph.stayed_float),
         "layers": graph.num_layers,
+        "work in float": round(graph.float_share, 3),
         "MB": round(megabytes(graph.files), 1),
         "MB as exported": round(megabytes(denoiser.files), 1),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from docs_reference import code, table
 from docs_rows import Row, newest, where
@@ -64,24 +65,62 @@ def guidance_intervals() -> str:
 
 
 def int8_images() -> str:
-    rows = [row for row in newest("int8").values() if row["unit"] == "dB"]
+    rows = [row for row in newest("int8").values() if "scheduler" in row["notes"]]
     lines = [
         (
             code(row["notes"]["target"]),
+            code(row["notes"]["scheduler"]),
             f"{row['notes']['guidance']:g}",
             f"{row['median']:.1f} dB",
             f"{row['notes']['5th percentile']:.1f} dB",
+            row["notes"]["images judged worse"],
             row["notes"]["images judged otherwise"],
-            f"{row['notes']['MB']:.1f} MB, float16 {row['notes']['MB as exported']:.1f} MB",
         )
         for row in rows
     ]
+    notes = rows[-1]["notes"]
+    denoiser = (
+        f"{notes['layers in int8']} of {notes['layers']} layers in int8, "
+        f"{1 - notes['work in float']:.0%} of their multiplications; {notes['MB']:.1f} MB on disk, "
+        f"{notes['MB as exported']:.1f} MB in float16."
+    ).replace("%", " %")
     headings = (
-        *("target", "guidance", "PSNR, median", "5th percentile"),
-        *("images with other attributes", "denoiser on disk"),
+        *("target", "sampler", "guidance", "PSNR, median", "5th percentile"),
+        *("images judged worse", "judged otherwise"),
+    )
+    packages = "onnxruntime", "openvino"
+    return f"{where(rows, *packages)}\n\n{_images(rows)} {denoiser}\n\n{table(headings, lines)}"
+
+
+def presets_on_targets() -> str:
+    """A line for each preset, target, sampler and guidance; presets that changed are left out."""
+    rows = [row for row in newest("speed_modes").values() if _is_a_preset(row["notes"])]
+    lines = [
+        (
+            code(notes["speed"]),
+            code(notes["target"]),
+            code(notes["scheduler"]),
+            f"{notes['guidance']:g}",
+            f"{round(notes['calls'], 1):g} of {notes['all calls']}",
+            f"{row['median']:.1f} dB",
+            f"{notes['5th percentile']:.1f} dB",
+            notes["images judged worse"],
+            notes["images judged otherwise"],
+        )
+        for row in rows
+        for notes in [row["notes"]]
+    ]
+    headings = (
+        *("preset", "target", "sampler", "guidance", "calls", "PSNR, median", "5th percentile"),
+        *("images judged worse", "judged otherwise"),
     )
     packages = "onnxruntime", "openvino"
     return f"{where(rows, *packages)}\n\n{_images(rows)}\n\n{table(headings, lines)}"
+
+
+def _is_a_preset(notes: Mapping[str, Any]) -> bool:
+    meant = forecast_of(notes["speed"], notes["scheduler"], notes["all calls"], notes["guidance"])
+    return bool(notes["forecast"] == meant)
 
 
 def _forecast_rows() -> list[Row]:
@@ -118,6 +157,7 @@ def _images(rows: Sequence[Row]) -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "presets": presets,
+    "presets on targets": presets_on_targets,
     "forecasts": forecasts,
     "guidance intervals": guidance_intervals,
     "images in int8": int8_images,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,12 @@ from sdrt.targets.runnable import runnable
 from sdrt.verification.verdict import verify_component
 from sdrt_engines import Target, TargetError, engine_from_onnx
 from sdrt_export.errors import BuildError
+from sdrt_export.precision.typed_graph import write_typed
 from sdrt_export.quantizing import recorded_calls, search
-from sdrt_export.quantizing.int8_graph import opened
+from sdrt_export.quantizing.int8_graph import int8_graph, opened, tensors_to_measure
+from sdrt_export.quantizing.layer_errors import errors_of
 from sdrt_export.quantizing.layers import layers_of
+from sdrt_export.quantizing.ranges import ranges_of
 from sdrt_export.quantizing.recorded_calls import Call
 from support.built_bundle import build_for
 from support.command import run_sdrt
@@ -38,6 +42,7 @@ pytestmark = pytest.mark.build
 TARGETS = ("cpu:int8", pytest.param("openvino:int8", marks=pytest.mark.needs("openvino")))
 MODEL = "engines/int8/unet/model.onnx"
 PROMPT = "a red circle on a blue background"
+ENOUGH = 35.0  # dB, which the demo reaches with all layers in int8: no time goes into a search
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, without_torch: str) -> Path:
     prompts = copy.parent / "prompts.txt"
     prompts.write_text(f"\n{PROMPT}\n")
     given = ("build", copy, "--precision", "int8", "--calibrate", prompts)
-    outcome = run_sdrt(*given, folder=copy.parent, before=without_torch)
+    no_search = f"from sdrt_export.quantizing import search; search.ENOUGH = {ENOUGH}\n"
+    outcome = run_sdrt(*given, folder=copy.parent, before=without_torch + no_search)
     assert outcome.code == 0, outcome.err
     assert outcome.out == (str(copy / MODEL),)
     assert "unet: recording calls, prompt 1 of 1" in outcome.err
@@ -107,6 +113,7 @@ def test_the_record_says_what_stayed_float_and_how_close_the_rest_is(root: Path)
     assert graph.num_layers == len(names)
     assert {*graph.stayed_float} <= {*names}
     assert graph.psnr >= search.MIN_PSNR
+    assert 0 <= graph.float_share <= search.MAX_FLOAT
     assert graph.num_calls == recorded_calls.MAX_STEPS
     others = {component.name for component in bundle.manifest.components} - {"unet"}
     assert {*graph.other_networks} == others
@@ -132,7 +139,10 @@ def test_its_weights_take_a_byte_each(root: Path) -> None:
     assert sizes[0] < 0.65 * sizes[1]  # of float16, in which the demo is stored
 
 
-def test_what_is_there_stays_unless_it_is_spoilt_or_calibrated_again(copy: Path) -> None:
+def test_what_is_there_stays_unless_it_is_spoilt_or_calibrated_again(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "ENOUGH", ENOUGH)
     assert build_for("openvino:int8", copy) == []  # the same file for both targets
     data = copy / f"{MODEL}_data"
     good = data.read_bytes()
@@ -153,28 +163,26 @@ def test_a_graph_of_other_weights_does_not_run(copy: Path) -> None:
 
 # --- the search
 
-WIDTH = 16
+WIDTH, DEPTH = 16, 8
 
 
-def network(folder: Path, *, loud: tuple[bool, bool]) -> tuple[Path, list[Call]]:
-    """Two products, one after the other, and calls of them. The input of a loud one has a channel
-    that is much larger than all others and that its weight ignores."""
+def network(folder: Path, loud: Collection[int]) -> tuple[Path, list[Call]]:
+    """Products, one after the other, and calls of them. The input of a loud one has a channel that
+    is much larger than all others and that its weight ignores."""
     random = np.random.default_rng(0)
-    weights = [random.standard_normal((WIDTH, WIDTH)).astype(np.float32) for _ in loud]
+    weights = [random.standard_normal((WIDTH, WIDTH)).astype(np.float32) for _ in range(DEPTH)]
     feeds = {"x": random.random((8, WIDTH), np.float32)}
-    for is_loud, before, weight in zip(loud, (feeds["x"], weights[0]), weights, strict=True):
-        if is_loud:
-            before[:, 0], weight[0] = 1e4, 0
-    nodes = [
-        helper.make_node("Abs", ["x"], ["a"]),
-        helper.make_node("MatMul", ["a", "first"], ["b"]),
-        helper.make_node("Abs", ["b"], ["c"]),
-        helper.make_node("MatMul", ["c", "second"], ["d"]),
-        helper.make_node("Neg", ["d"], ["y"]),
-    ]
+    for i in loud:
+        before = weights[i - 1] if i else feeds["x"]
+        before[:, 0], weights[i][0] = 1e4, 0
+    nodes = [helper.make_node("Abs", ["x"], ["a0"])]
+    for i in range(DEPTH):
+        nodes.append(helper.make_node("MatMul", [f"a{i}", f"weight{i}"], [f"product{i}"]))
+        nodes.append(helper.make_node("Abs", [f"product{i}"], [f"a{i + 1}"]))
+    nodes.append(helper.make_node("Neg", [f"a{DEPTH}"], ["y"]))
     ends = [helper.make_tensor_value_info(name, 1, ["rows", WIDTH]) for name in "xy"]
-    stored = map(numpy_helper.from_array, weights, ("first", "second"))
-    graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], list(stored))
+    stored = [numpy_helper.from_array(weight, f"weight{i}") for i, weight in enumerate(weights)]
+    graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], stored)
     path = folder / "network.onnx"
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
@@ -182,18 +190,19 @@ def network(folder: Path, *, loud: tuple[bool, bool]) -> tuple[Path, list[Call]]
         return path, [Call(feeds, engine.run(feeds))]
 
 
-@pytest.mark.parametrize(
-    ("loud", "expected"),
-    [((False, False), ()), ((True, False), ("b",)), ((False, True), ("d",))],
-)
+@pytest.mark.parametrize("max_groups", [DEPTH, 3])
+@pytest.mark.parametrize("loud", [(), (0,), (6,), (2, 5)])
 def test_layers_that_int8_spoils_stay_float(
-    loud: tuple[bool, bool], expected: tuple[str, ...], tmp_path: Path
+    loud: tuple[int, ...], max_groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, calls = network(tmp_path, loud=loud)
+    monkeypatch.setattr(search, "MAX_GROUPS", max_groups)
+    monkeypatch.setattr(search, "ENOUGH", ENOUGH)
+    path, calls = network(tmp_path, loud)
     folder = tmp_path / "int8"
     folder.mkdir()
     found = search.write_searched(path, folder, calls, lambda line: None)
-    assert (found.stayed_float, found.num_layers) == (expected, 2)
+    assert {*found.stayed_float} == {f"product{i}" for i in loud}
+    assert (found.num_layers, found.float_share) == (DEPTH, len(loud) / DEPTH)
     assert found.psnr >= search.ENOUGH
     assert sorted(each.name for each in folder.iterdir()) == ["model.onnx", "model.onnx_data"]
     with engine_from_onnx(folder / "model.onnx", num_threads=1) as engine:
@@ -201,9 +210,26 @@ def test_layers_that_int8_spoils_stay_float(
     assert psnr_of(calls[0].outputs["y"], got["y"]) == pytest.approx(found.psnr, abs=0.1)
 
 
+def test_errors_of_layers_are_those_of_int8(tmp_path: Path) -> None:
+    path, (call,) = network(tmp_path, loud=(3,))
+    graph = opened(path)
+    ranges = ranges_of(graph.model, tmp_path, tensors_to_measure(graph), [call.feeds])
+    layers = [layer.name for layer in layers_of(graph)]
+    nothing, loud, other = errors_of(path, ranges, [(), ("product3",), ("product6",)], call)
+    assert nothing == 0
+    assert loud > 100 * other
+    typed = int8_graph(path, ranges, [name for name in layers if name != "product3"])
+    folder = tmp_path / "int8"
+    folder.mkdir()
+    write_typed(typed, tmp_path, folder)
+    with engine_from_onnx(folder / "model.onnx", num_threads=1) as engine:
+        got = psnr_of(call.outputs["y"], engine.run(call.feeds)["y"])
+    assert 10 ** (-got / 10) == pytest.approx(loud, rel=0.2)
+
+
 def test_a_network_that_int8_spoils_is_refused(tmp_path: Path) -> None:
-    path, calls = network(tmp_path, loud=(True, True))
-    with pytest.raises(BuildError, match=r"expected 30 dB or more, even with 1 of 2 layers"):
+    path, calls = network(tmp_path, loud=(1, 3, 5))
+    with pytest.raises(BuildError, match=r"expected 30 dB or more, even with 2 of 8 layers"):
         search.write_searched(path, tmp_path, calls, lambda line: None)
 
 

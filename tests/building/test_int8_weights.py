@@ -57,7 +57,7 @@ def test_a_channel_without_weights_is_zero() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 3), (0, 2), (-5, 0), (0, 0)])
 def test_a_range_holds_zero_exactly_and_its_ends_nearly(low: float, high: float) -> None:
-    found = Range(low, high)
+    found = Range(low, high, size=1)
     steps = np.clip(np.rint(np.array([low, 0, high]) / found.scale) + found.zero_point, 0, 255)
     restored = (steps - found.zero_point) * found.scale
     np.testing.assert_allclose(restored, [low, 0, high], atol=float(found.scale))

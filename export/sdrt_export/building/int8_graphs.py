@@ -30,7 +30,7 @@ from sdrt_export.errors import BuildError, require_libraries
 from sdrt_export.options import Report
 from sdrt_export.quantizing.prompts import PROMPTS
 
-INT8_VERSION = 1  # of the passes in `quantizing`
+INT8_VERSION = 2  # of the passes in `quantizing`
 
 
 def build_int8_graphs(
@@ -105,6 +105,7 @@ def _build(bundle: Bundle, denoiser: Component, prompts: tuple[str, ...], report
             files=records_of_draft(draft, INT8, denoiser),
             stayed_float=found.stayed_float,
             num_layers=found.num_layers,
+            float_share=found.float_share,
             psnr=found.psnr,
             num_calls=len(calls),
             other_networks=tuple(others),
@@ -113,7 +114,8 @@ def _build(bundle: Bundle, denoiser: Component, prompts: tuple[str, ...], report
         write_record(draft, graph)
     report(
         f"{denoiser.name}: {found.num_layers - len(found.stayed_float)} of {found.num_layers} "
-        f"layers in int8, {found.psnr:.0f} dB from float32; other networks stay float32"
+        f"layers in int8, {1 - found.float_share:.0%} of the work, {found.psnr:.0f} dB from "
+        "float32; other networks stay float32"
     )
     return bundle.root / graph.model
 

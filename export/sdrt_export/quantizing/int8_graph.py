@@ -32,9 +32,7 @@ def opened(path: Path) -> FusionEditor:
 
 def tensors_to_measure(graph: FusionEditor) -> list[str]:
     """The tensors whose ranges an int8 graph needs."""
-    layers = layers_of(graph)
-    results = [layer.name for layer in layers if layer.node.op_type == "Conv"]
-    return list(dict.fromkeys([*(layer.source for layer in layers), *results]))
+    return list(dict.fromkeys(name for layer in layers_of(graph) for name in layer.rounded))
 
 
 def int8_graph(path: Path, ranges: Mapping[str, Range], kept: Collection[str]) -> TypedGraph:

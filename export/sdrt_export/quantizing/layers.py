@@ -7,12 +7,15 @@ embedding of timesteps (`Gemm`): they take little time, and their errors reach e
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnx import NodeProto, TensorProto
 
 from sdrt_export.fusing.editor import FusionEditor
 from sdrt_export.precision.typed_graph import Stored
+from sdrt_export.quantizing.ranges import Range
 
 _OUTPUT_AXIS = {"Conv": 0, "MatMul": 1}  # of the weight
 _NUM_AXES = {"Conv": 4, "MatMul": 2}  # of the weight
@@ -39,6 +42,11 @@ class Layer:
         return str(self.node.input[0])
 
     @property
+    def rounded(self) -> tuple[str, ...]:
+        """The tensors that are rounded for it: what it reads and, of a convolution, its result."""
+        return (self.source, self.name) if self.node.op_type == "Conv" else (self.source,)
+
+    @property
     def axis(self) -> int:
         """The axis of the weight that has an entry for each output channel."""
         return _OUTPUT_AXIS[self.node.op_type]
@@ -47,6 +55,11 @@ class Layer:
     def num_channels(self) -> int:
         """The channels of its output."""
         return int(self.weight.dims[self.axis])
+
+    def num_products(self, ranges: Mapping[str, Range]) -> int:
+        """The multiplications in one call: each weight is used at each position."""
+        # The last tensor has as many channels as the weight's first axis, at each position.
+        return int(math.prod(self.weight.dims[1:])) * ranges[self.rounded[-1]].size
 
 
 def layers_of(graph: FusionEditor) -> list[Layer]:

@@ -1,13 +1,13 @@
-"""Ranges of the tensors inside a network, over recorded calls."""
+"""Ranges and sizes of the tensors inside a network, over recorded calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from sdrt_engines import Array
 from sdrt_export.precision.probing import tensors_of
@@ -17,10 +17,11 @@ _NOTHING = 1e-20  # a range that is narrower counts as zeros
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the greatest value; 0 lies between them."""
+    """The least and the greatest value, with 0 between them, of a tensor of `size` numbers."""
 
     low: float
     high: float
+    size: int
 
     @property
     def scale(self) -> np.float32:
@@ -39,16 +40,21 @@ def ranges_of(
     """The range of each tensor over all cases. The graph itself computes it: no tensor is kept."""
     measured = ModelProto()
     measured.CopyFrom(model)
-    ends = {name: (f"{name}.low", f"{name}.high") for name in names}
-    for name, (low, high) in ends.items():
-        measured.graph.node.append(helper.make_node("ReduceMin", [name], [low], keepdims=0))
-        measured.graph.node.append(helper.make_node("ReduceMax", [name], [high], keepdims=0))
-    wanted = [end for pair in ends.values() for end in pair]
+    measured.graph.node.extend(node for name in names for node in _measuring(name))
+    wanted = [f"{name}.{what}" for name in names for what in ("low", "high", "size")]
     found = list(tensors_of(measured, folder, wanted, cases, fast=True))
     return {
         name: Range(
-            min(0.0, *(float(each[low]) for each in found)),
-            max(0.0, *(float(each[high]) for each in found)),
+            min(0.0, *(float(each[f"{name}.low"]) for each in found)),
+            max(0.0, *(float(each[f"{name}.high"]) for each in found)),
+            max(int(each[f"{name}.size"]) for each in found),
         )
-        for name, (low, high) in ends.items()
+        for name in names
     }
+
+
+def _measuring(name: str) -> Iterator[NodeProto]:
+    yield helper.make_node("ReduceMin", [name], [f"{name}.low"], keepdims=0)
+    yield helper.make_node("ReduceMax", [name], [f"{name}.high"], keepdims=0)
+    yield helper.make_node("Size", [name], [f"{name}.count"])
+    yield helper.make_node("Cast", [f"{name}.count"], [f"{name}.size"], to=TensorProto.FLOAT)

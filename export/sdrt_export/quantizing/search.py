@@ -1,16 +1,20 @@
 """The layers of a denoiser that stay float, found by the error of its outputs.
 
 All layers compute in int8 if that is close enough to float32 on the recorded calls. If not, groups
-of neighbouring layers are left out, one at a time; those whose absence helps most stay float, until
-the outputs are close enough or half of the groups are float.
+of neighbouring layers are tried in int8, one group at a time, and then each layer of the groups
+that cause most of the error; mostly a few layers near the output do. Those that cause most of it
+for their work stay float: as few as are enough, within a share of all work.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from onnx import TensorProto
 
@@ -23,14 +27,19 @@ from sdrt_export.external_data import DATA_NAME, initializer
 from sdrt_export.options import Report
 from sdrt_export.precision.typed_graph import write_typed
 from sdrt_export.quantizing.int8_graph import int8_graph, opened, tensors_to_measure
+from sdrt_export.quantizing.layer_errors import errors_of
 from sdrt_export.quantizing.layers import layers_of
 from sdrt_export.quantizing.ranges import Range, ranges_of
 from sdrt_export.quantizing.recorded_calls import Call, spread
 
-ENOUGH = 40.0  # dB of each output, against float32: no layer is kept for more
+ENOUGH = 50.0  # dB of each output, against float32: no layer is kept for more
 MIN_PSNR = 30.0  # dB, as for half precision
+MAX_FLOAT = 0.25  # of the multiplications in all layers
 MAX_GROUPS = 24
-NUM_JUDGED = 3  # of the recorded calls: each is run for each group
+NUM_DIVIDED = 6  # groups whose layers are tried alone, too
+NUM_JUDGED = 3  # of the recorded calls; the one in the middle also judges groups and layers
+
+Group: TypeAlias = tuple[str, ...]  # layers
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Int8Report:
 
     stayed_float: tuple[str, ...]
     num_layers: int  # that could compute in int8
+    float_share: float  # of their multiplications
     psnr: float  # dB of the worst output, on the judged calls
 
 
@@ -80,7 +90,8 @@ class _Trials:
     def __init__(
         self, network: Path, ranges: Mapping[str, Range], calls: Sequence[Call], folder: Path
     ) -> None:
-        self.layers = [layer.name for layer in layers_of(opened(network))]
+        layers = layers_of(opened(network))
+        self.layers = {layer.name: layer.num_products(ranges) for layer in layers}
         self._network, self._ranges, self._calls = network, ranges, calls
         self._model, self._data = folder / MODEL_NAME, folder / DATA_NAME
         self._data.touch()
@@ -90,6 +101,16 @@ class _Trials:
         """The worst output of the network with the layers `kept` in float, in dB."""
         with engine_from_onnx(self._write(kept), fused=True) as engine:
             return min(_psnr(call, engine.run(call.feeds)) for call in self._calls)
+
+    def errors(self, groups: Sequence[Group]) -> dict[Group, float]:
+        """The error that each group of layers causes alone, on the call in the middle."""
+        call = self._calls[len(self._calls) // 2]
+        found = errors_of(self._network, self._ranges, groups, call)
+        return dict(zip(groups, found, strict=True))
+
+    def share(self, layers: Sequence[str]) -> float:
+        """The multiplications of `layers` relative to those of all."""
+        return sum(self.layers[name] for name in layers) / sum(self.layers.values())
 
     def _write(self, kept: Sequence[str]) -> Path:
         typed = int8_graph(self._network, self._ranges, kept)
@@ -109,21 +130,49 @@ def _psnr(call: Call, outputs: Mapping[str, Array]) -> float:
 
 
 def _searched(trials: _Trials, report: Report) -> Int8Report:
-    kept: tuple[str, ...] = ()
+    kept: Group = ()
     psnr = trials.psnr(kept)
     if psnr < ENOUGH:
-        groups = _groups(trials.layers)
-        report(f"{psnr:.0f} dB in int8: trying {len(groups)} groups of layers in float")
-        groups.sort(key=trials.psnr, reverse=True)
-        for group in groups[: len(groups) // 2]:
-            kept += group
-            psnr = trials.psnr(kept)
-            if psnr >= ENOUGH:
-                break
-    return Int8Report(kept, len(trials.layers), psnr)
+        report(f"{psnr:.0f} dB in int8: looking for layers to keep in float")
+        kept = _fewest(trials, _affordable(trials, _ranked(trials, report)))
+        psnr = trials.psnr(kept)
+    return Int8Report(kept, len(trials.layers), trials.share(kept), psnr)
 
 
-def _groups(layers: Sequence[str]) -> list[tuple[str, ...]]:
+def _ranked(trials: _Trials, report: Report) -> list[Group]:
+    """Groups and single layers, those first that cause most of the error for their work."""
+    groups = _groups(list(trials.layers))
+    report(f"trying {len(groups)} groups of layers")
+    errors = trials.errors(groups)
+    worst = sorted(groups, key=errors.__getitem__, reverse=True)[:NUM_DIVIDED]
+    layers = [(layer,) for group in worst if len(group) > 1 for layer in group]
+    report(f"trying {len(layers)} layers of the {len(worst)} worst groups")
+    errors |= trials.errors(layers)
+    tried = [*(group for group in groups if len(group) == 1 or group not in worst), *layers]
+    return sorted(tried, key=lambda group: errors[group] / trials.share(group), reverse=True)
+
+
+def _affordable(trials: _Trials, ranked: Sequence[Group]) -> list[Group]:
+    """Those that fit into the share of all work, the first ones first."""
+    left, found = MAX_FLOAT, []
+    for group in ranked:
+        if trials.share(group) <= left:
+            left -= trials.share(group)
+            found.append(group)
+    return found
+
+
+def _fewest(trials: _Trials, groups: Sequence[Group]) -> Group:
+    """The layers of the first groups: of as few as are enough, or of all."""
+
+    def layers(count: int) -> Group:
+        return tuple(chain.from_iterable(groups[:count]))
+
+    counts = range(1, len(groups))
+    return layers(1 + bisect_left(counts, ENOUGH, key=lambda count: trials.psnr(layers(count))))
+
+
+def _groups(layers: Sequence[str]) -> list[Group]:
     """Neighbours together, in groups of equal size."""
     size = -(-len(layers) // MAX_GROUPS)
     return [tuple(layers[start : start + size]) for start in range(0, len(layers), size)]

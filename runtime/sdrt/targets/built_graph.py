@@ -111,6 +111,7 @@ class Int8Graph(BuiltGraph):
 
     stayed_float: tuple[str, ...]  # of the layers that could compute in int8
     num_layers: int  # that could
+    float_share: float  # of the multiplications in these layers, in those that stayed float
     psnr: float  # dB against float32: the worst output of the recorded calls, executed on the CPU
     num_calls: int  # recorded, on which the ranges were measured
     other_networks: tuple[str, ...]  # of the bundle: not built, they compute in float32
@@ -121,6 +122,7 @@ class Int8Graph(BuiltGraph):
         return {
             "stayed_float": fields.texts("stayed_float"),
             "num_layers": fields.integer("num_layers"),
+            "float_share": fields.number("float_share"),
             "psnr": fields.number("psnr"),
             "num_calls": fields.integer("num_calls"),
             "other_networks": fields.texts("other_networks"),
