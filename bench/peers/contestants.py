@@ -43,21 +43,10 @@ class Question:
     num_images: int = 1
     decode: bool = True  # if not, the process ends with the last step
     guidance_scale: float = 7.5
-    speed: str = "exact"  # of sdrt
 
 
 SHORT = Question("4 steps", steps=4)
 LONG = Question("20 steps", steps=20)
-SAVING = tuple(
-    Question(
-        f"20 steps at guidance {scale:g}, `--speed {speed}`",
-        steps=20,
-        guidance_scale=scale,
-        speed=speed,
-    )
-    for scale in (2.0, 7.5)
-    for speed in ("balanced", "fast")
-)
 FURTHER = (
     Question("image to image", steps=4, first_steps=2, kind="image"),  # at strength 0.5: 2 steps
     Question("ControlNet", steps=2, kind="control"),
@@ -70,12 +59,13 @@ NUM_LONG = 4  # the number of fastest contestants for LONG
 NUM_FURTHER = 2  # the number of fastest peers for FURTHER, with our targets
 
 
-def ours(target: str, precision: str, *built: str) -> Contestant:
+def ours(target: str, precision: str, *built: str, speed: str = "exact") -> Contestant:
     """A target of sdrt, which reads the folders `built` in place of exported ones."""
     kinds: tuple[Kind, ...] = ("text", "image", "control")
     names = {Path(folder).name: folder for folder in (*EXPORTED, *built)}
-    options, reads = {"target": target}, (*names.values(),)
-    return Contestant(f"sdrt {target}", "sdrt", "bundle", precision, options, kinds, reads)
+    name = f"sdrt {target}" + (f" `--speed {speed}`" if speed != "exact" else "")
+    options, reads = {"target": target, "speed": speed}, (*names.values(),)
+    return Contestant(name, "sdrt", "bundle", precision, options, kinds, reads)
 
 
 def on_torch(precision: str, *, compiled: bool = False) -> Contestant:
@@ -111,6 +101,17 @@ CONTESTANTS: Sequence[Contestant] = (
         kinds=("text",),
         time_limit=240.0,
     ),
+)
+SAVING = tuple(
+    Question(f"20 steps at guidance {scale:g}", steps=20, guidance_scale=scale)
+    for scale in (2.0, 7.5)
+)
+NUM_SAVING_ROUNDS = 2
+SAVING_CONTESTANTS: Sequence[Contestant] = (
+    ours("openvino:bf16", "bf16", speed="balanced"),
+    ours("openvino:int8", "int8", "engines/int8/unet", speed="fast"),
+    genai("bf16", "openvino", "bf16", "bf16"),
+    genai("int8", "openvino-int8", "int8", "bf16"),
 )
 SDXL_STEPS = Question("2 steps", steps=2, first_steps=0, decode=False)
 SDXL_CONTESTANTS: Sequence[Contestant] = (

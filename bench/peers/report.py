@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from recording import RESULTS
 
 from peers.contestants import FURTHER, LONG, ORACLE, SAVING, SHORT
-from peers.equal_precision import losses, relative_table
+from peers.equal_precision import images_of, losses, relative_table
 from peers.rows import (
     Row,
     answered,
@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--run", help="default: the newest")
     options = parser.parse_args()
     rows = rows_of(options.run)
-    (DOCS / "peers.md").write_text(page(rows, rows_of(None, "sdxl_steps")), encoding="utf-8")
+    others = rows_of(None, "savings"), rows_of(None, "sdxl_steps")
+    (DOCS / "peers.md").write_text(page(rows, *others), encoding="utf-8")
     draw(rows, DOCS / "peers.png")
 
 
@@ -54,10 +55,11 @@ def rows_of(run: str | None, bench: str = "peers") -> list[Row]:
     return [row for row in rows if row["run"] == (run or newest)]
 
 
-def page(rows: Sequence[Row], sdxl: Sequence[Row] = ()) -> str:
+def page(rows: Sequence[Row], savings: Sequence[Row] = (), sdxl: Sequence[Row] = ()) -> str:
     """The page, with its tables made from the rows."""
     bars = "![Seconds of a step](peers.png)"
-    sections = [introduction(rows), bars, *tables(rows), losses(rows), sdxl_section(sdxl)]
+    further = savings_section(savings), sdxl_section(sdxl)
+    sections = [introduction(rows), bars, *tables(rows), losses(rows), *further]
     return "# sdrt and its peers\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -78,7 +80,7 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Step, image, memory\n\n" + short_table(rows)
     yield f"## sdrt relative to the best peer of equal precision\n\n{relative_table(rows)}"
     yield "## Where an image's seconds go\n\n" + stage_table(rows)
-    for question in (LONG, *SAVING, *FURTHER):
+    for question in (LONG, *FURTHER):
         if asked := [row for row in rows if row["question"]["name"] == question.name]:
             name = question.name[0].upper() + question.name[1:]
             yield f"## {name}\n\n" + question_table(asked)
@@ -119,6 +121,49 @@ def short_table(rows: Sequence[Row]) -> str:
         f"PSNR against {ORACLE}, dB",
     )
     return table(headings, lines)
+
+
+def savings_section(rows: Sequence[Row]) -> str:
+    """The presets; "" without rows."""
+    if not rows:
+        return ""
+    lines = []
+    for question in SAVING:
+        asked = [row for row in answered(rows) if row["question"]["name"] == question.name]
+        images = images_of(asked, question)
+        best = min((images[name] for name in images if not is_ours(name)), default=0.0)
+        for name in sorted(images, key=lambda name: images[name]):
+            mine = answered(asked, name)
+            lines.append(
+                (
+                    name,
+                    f"{question.guidance_scale:g}",
+                    f"{figure(mine, calls_of):.0f}",
+                    f"{images[name]:.1f}",
+                    f"{images[name] / best:.2f}" if best else "",
+                    f"{figure(mine, lambda row: row['peak_mib']):,.0f}",
+                )
+            )
+    headings = (
+        "",
+        "guidance",
+        "calls of the model",
+        "whole image, s",
+        "relative to the fastest peer",
+        "peak memory, MiB",
+    )
+    return (
+        "## 20 steps with less work\n\nThe presets of [`--speed`](speed.md), which has their "
+        "fidelity, on the targets that `auto` takes for them after `sdrt tune`; the peers compute "
+        f"every step in full (`bench/peers/savings.py`). Run `{rows[0]['run']}`, sdrt at commit "
+        f"`{rows[-1]['sdrt_commit']}`. With random weights the guard asks for other calls than "
+        f"with a trained model.\n\n{table(headings, lines)}"
+    )
+
+
+def calls_of(row: Row) -> float:
+    """Those that the model answered."""
+    return float(row["num_calls"] or row["question"]["steps"])
 
 
 def sdxl_section(rows: Sequence[Row]) -> str:
@@ -170,7 +215,7 @@ def question_table(asked: Sequence[Row]) -> str:
         (
             row["contestant"],
             f"{row['image']:.1f}",
-            f"{step_of(row):.2f}" if row["steps"] and not saves(row) else "",
+            f"{step_of(row):.2f}" if row["steps"] else "",
             f"{row['peak_mib']:,}",
         )
         for row in sorted(answered(asked), key=lambda row: row["image"])
@@ -178,11 +223,6 @@ def question_table(asked: Sequence[Row]) -> str:
     lines += [(name, reason, *[""] * 2) for name, reason in failures(asked)]
     headings = ("", "whole image or batch, s", "one step, s", "peak memory, MiB")
     return table(headings, lines)
-
-
-def saves(row: Row) -> bool:
-    """True if the model did not answer all calls, so that no step is typical."""
-    return is_ours(row["contestant"]) and row["question"].get("speed", "exact") != "exact"
 
 
 def version_table(rows: Sequence[Row]) -> str:

@@ -20,7 +20,6 @@ from peers.contestants import (
     NUM_LONG,
     NUM_ROUNDS,
     ORACLE,
-    SAVING,
     SHORT,
     Contestant,
     Question,
@@ -32,7 +31,7 @@ Row = Mapping[str, Any]
 
 def race_in(work: Path, course: Course, num_threads: int, *, new: bool) -> Race:
     """The unfinished run of this machine, or a new one."""
-    path = work / f"run-{course.models}.json"
+    path = work / f"run-{course.bench}.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {"machine": machine(), "threads": num_threads}
     if new or {name: known.get(name) for name in facts} != facts:
@@ -89,21 +88,11 @@ def further_visits(rows: Sequence[Row]) -> Iterator[Visit]:
         yield Visit(contestant, LONG, 1)
     ours = [contestant for contestant in ranked if contestant.ours]
     peers = [contestant for contestant in ranked if not contestant.ours]
-    for question in SAVING:
-        for contestant in (fastest_at(question.speed, ours), *peers[:1]):
-            if contestant is not None:
-                yield Visit(contestant, question, 1)
     asked = [contestant for contestant in ranked if contestant in (*ours, *peers[:NUM_FURTHER])]
     for question in FURTHER:
         for contestant in asked:
             if question.kind in contestant.kinds:
                 yield Visit(contestant, question, 1)
-
-
-def fastest_at(speed: str, targets: Sequence[Contestant]) -> Contestant | None:
-    """The first of our targets in a precision that `auto` may take at this speed."""
-    admitted = [each for each in targets if speed == "fast" or each.precision != "int8"]
-    return admitted[0] if admitted else None
 
 
 def fastest_first(rows: Sequence[Row]) -> list[Contestant]:

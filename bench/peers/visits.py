@@ -66,6 +66,7 @@ class Course:
 
 
 SD15 = Course("peers", "models", 512)
+SAVINGS = Course("savings", "models", 512)
 SDXL = Course("sdxl_steps", "models-sdxl", 1024, memory_limit=18.0)
 
 
@@ -139,6 +140,7 @@ def figures_of(report: Mapping[str, Any], begin: float) -> dict[str, Any]:
         "first_image": round(first["end"] - begin, 3),
         "steps": [round(step, 4) for step in steps],
         "image": round(warm["end"] - warm["begin"], 3),
+        "num_calls": warm.get("num_calls"),
         "stages": {name: round(seconds, 4) for name, seconds in warm["stages"].items()},
         "versions": report["versions"],
     }
@@ -162,7 +164,6 @@ def job_of(visit: Visit, race: Race) -> dict[str, Any]:
         "size": race.course.size,
         "prompt": PROMPT,
         "guidance_scale": question.guidance_scale,
-        "speed": question.speed,
         "strength": STRENGTH,
         "options": dict(visit.contestant.options),
     }

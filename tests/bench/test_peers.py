@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from peers import sdxl
+from peers import savings, sdxl
 from peers.contestants import (
     CONTESTANTS,
     FURTHER,
@@ -20,6 +21,7 @@ from peers.contestants import (
     NUM_ROUNDS,
     ORACLE,
     SAVING,
+    SAVING_CONTESTANTS,
     SDXL_CONTESTANTS,
     SDXL_STEPS,
     SHORT,
@@ -57,6 +59,7 @@ def row(
         "steps": [step] * 3,
         "image": question.steps * step + 5,
         "stages": {"text_encoder": 0.1, "vae_decoder": 4.0},
+        "num_calls": None,
         "versions": {"numpy": "2"},
         "psnr": 50.0,
     }
@@ -65,7 +68,7 @@ def row(
     return {
         "run": "a run",
         "contestant": contestant,
-        "question": {"name": question.name},
+        "question": {"name": question.name, "steps": question.steps},
         "round": number,
         "files": "cold" if number == 1 else "warm",
         "threads": 2,
@@ -115,13 +118,18 @@ def test_the_four_fastest_make_the_long_image() -> None:
     assert [visit.contestant.name for visit in visits] == list(STEPS)[:4]
 
 
-@pytest.mark.parametrize("question", SAVING, ids=lambda question: question.name)
-def test_the_fastest_peer_is_compared_with_our_presets(question: Question) -> None:
-    """As `auto` takes int8 with `fast` only."""
-    visits = [visit for visit in missing_visits(all_short()) if visit.question == question]
-    precision = "int8" if question.speed == "fast" else "bf16"
-    names = [visit.contestant.name for visit in visits]
-    assert names == [f"sdrt openvino:{precision}", "OpenVINO GenAI bf16"]
+def test_presets_run_next_to_the_peers_in_turns() -> None:
+    visits = list(savings.missing_visits([]))
+    contestants = [each.name for each in SAVING_CONTESTANTS]
+    for number, question in product((1, 2), SAVING):
+        asked = [
+            visit.contestant.name
+            for visit in visits
+            if (visit.round, visit.question) == (number, question)
+        ]
+        assert asked == contestants
+    rows = [row(contestants[0], SAVING[0])]
+    assert list(savings.missing_visits(rows)) == visits[1:]
 
 
 def test_our_targets_and_the_two_fastest_peers_are_asked_further() -> None:
@@ -214,13 +222,24 @@ def test_sdxl_s_rounds_alternate_and_leave_out_what_does_not_fit() -> None:
     assert (ORACLE, SDXL_STEPS.name, 2) in keys
 
 
+def test_presets_have_a_table_on_the_page() -> None:
+    ours, _, theirs, _ = (each.name for each in SAVING_CONTESTANTS)
+    rows = [row(theirs, question, image=80.0) for question in SAVING]
+    for number, image in ((1, 30.0), (2, 34.0)):
+        rows.append(row(ours, SAVING[0], number, image=image, num_calls=8))
+    text = page(all_short(), rows).partition("## 20 steps with less work")[2]
+    assert f"| {ours} | 2 | 8 | 32.0 | 0.40 |" in text
+    assert f"| {theirs} | 7.5 | 20 | 80.0 | 1.00 |" in text
+    assert "less work" not in page(all_short())
+
+
 def test_sdxl_has_a_table_on_the_page() -> None:
     rows = [
         row(ORACLE, SDXL_STEPS, steps=[80.0]),
         row("sdrt openvino:bf16", SDXL_STEPS, steps=[40.0]),
         row("sdrt cpu", SDXL_STEPS, error="it needed more than 18 GiB"),
     ]
-    text = page(all_short(), rows).partition("## SDXL at 1024×1024")[2]
+    text = page(all_short(), sdxl=rows).partition("## SDXL at 1024×1024")[2]
     assert "| sdrt openvino:bf16 | 40.0 (40.00 to 40.00) | 0.50 |" in text
     assert "| sdrt cpu | does not fit: it needed more than 18 GiB |" in text
     assert "SDXL" not in page(all_short())
@@ -272,9 +291,8 @@ def job_of(tmp_path: Path, **facts: object) -> dict[str, object]:
         "size": 64,
         "prompt": "a large red circle on a white background",
         "guidance_scale": 3.0,
-        "speed": "exact",
         "strength": 0.5,
-        "options": {"target": "cpu"},
+        "options": {"target": "cpu", "speed": "exact"},
     }
     return job | facts
 

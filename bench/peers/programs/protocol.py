@@ -32,7 +32,6 @@ class Job:
     size: int  # pixels, height and width
     prompt: str
     guidance_scale: float
-    speed: str  # of sdrt: the calls that it may forecast
     strength: float  # of image to image
     noise: str  # (8, 4, size/8, size/8) float32 normals in an .npy file: torch's with seed 0
     image: str  # a PNG: the input image, and the control image
@@ -50,6 +49,7 @@ class Generation:
     begin: float = field(default_factory=time.time)
     step_ends: list[float] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # seconds, by sdrt's names
+    num_calls: int | None = None  # of the model, if it did not answer all steps
 
     def end_step(self, *_: object, **__: object) -> None:
         self.step_ends.append(time.time())
@@ -92,6 +92,7 @@ def race(open_pipeline: Callable[[Job], Generate], packages: tuple[str, ...]) ->
             "step_ends": generation.step_ends,
             "end": end,
             "stages": generation.stages,
+            "num_calls": generation.num_calls,
         }
     report.setdefault("first", report["warm"])
     Path(job.images).parent.mkdir(parents=True, exist_ok=True)

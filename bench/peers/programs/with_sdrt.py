@@ -1,4 +1,4 @@
-"""sdrt on a target: `{"target": "openvino:bf16"}`."""
+"""sdrt on a target: `{"target": "openvino:bf16", "speed": "balanced"}`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_pipeline(job: Job) -> Generate:
             seed=0,
             num_inference_steps=generation.steps,
             guidance_scale=job.guidance_scale,
-            speed=job.speed,
+            speed=job.options["speed"],
             height=job.size,
             width=job.size,
             num_images_per_prompt=job.num_images,
@@ -36,6 +36,7 @@ def open_pipeline(job: Job) -> Generate:
                 stream.close()
                 return step.latents
         generation.stages |= stream.result.timings.seconds
+        generation.num_calls = stream.result.num_calls[0]
         return bytes_of(stream.result.images)
 
     return generate
