@@ -45,7 +45,7 @@ def test_half_of_the_calls_give_nearly_the_same_images(scheduler: str) -> None:
             ["--steps", "10", "--forecast", "6", "--guidance-interval", "0:0.6"],
             ", 10 steps, 3 of them forecast, on cpu in ",
         ),
-        (["--speed", "balanced"], " of them forecast (balanced: --forecast 8), on cpu in "),
+        (["--speed", "balanced"], " of them forecast (balanced: --forecast 6), on cpu in "),
     ],
 )
 def test_an_image_with_forecasts_is_made_again_from_its_png(

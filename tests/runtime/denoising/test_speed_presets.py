@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 from typing import Any
 
 import pytest
@@ -40,6 +41,16 @@ def test_presets_end_where_measurements_do(speed: Speed) -> None:
     assert forecast_of(speed, "lcm", 20, 1.0) is None
     assert 20 in measured_calls(speed, "euler", 1.0)
     assert measured_calls(speed, "euler", 7.6) == []
+
+
+def test_between_two_measured_numbers_of_calls_it_is_interpolated() -> None:
+    at = [forecast_of("balanced", "euler", calls, 2.0) for calls in (20, 25, 30)]
+    before, between, after = filter(None, at)
+    assert before < after
+    assert between == ceil((before + after) / 2)
+    fewest, most = (measured_calls("balanced", "euler", 2.0)[i] for i in (0, -1))
+    assert forecast_of("balanced", "euler", fewest - 1, 2.0) is None
+    assert forecast_of("balanced", "euler", most + 1, 2.0) is None
 
 
 def row(**changed: float) -> dict[str, float]:
