@@ -231,8 +231,8 @@ class _History:
 
 
 def undoing(levels: Sequence[Level], before: int, number: int) -> float:
-    """How far the x0 of call `number` must move against the error of its forecast to undo, within
-    one step, the effect on the sample of the forecasts since call `before`.
+    """The multiple of its forecast's error by which the x0 of call `number` must move back to undo,
+    within one step, the effect on the sample of the forecasts since call `before`.
 
     Their errors grow in proportion to the calls since then. Steps are of first order, as DDIM's;
     where calls share a noise level, as Heun's do, and in the last step, there is nothing to undo.
