@@ -11,7 +11,7 @@ from sdrt.denoising.forecast_plan import STRONG
 from sdrt.denoising.speed_presets import BARS, STRONGEST, forecast_of
 
 RATIO = "of the rival's"  # calls
-SHARES = (0.4, 0.5, 0.7)  # of the calls, as in the bench
+SHARES = (0.3, 0.4, 0.5, 0.7)  # of the calls, as in the bench
 
 
 def presets() -> str:

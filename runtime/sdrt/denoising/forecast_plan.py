@@ -29,7 +29,8 @@ METHODS: Mapping[str, Method] = {
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways
 TOLERANCE = 1.0  # of the guard: a forecast as wrong as no image at all
-STRONG_TOLERANCE = 0.35
+STRICT = 0.35  # where predictions jump: at strong guidance, and where steps differ much
+UNEVEN = ("_karras", "_exponential", "_beta")  # sigmas with such steps
 
 
 def smallest_budget(num_calls: int) -> int:
@@ -78,13 +79,13 @@ def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    is_strong = guidance_scale > STRONG
-    tolerance = STRONG_TOLERANCE if is_strong else TOLERANCE
+    jumps = guidance_scale > STRONG or split_suffix(sampler)[1] in UNEVEN
+    tolerance = STRICT if jumps else TOLERANCE
     entry = _entry(sampler, num_calls, strength_of(guidance_scale), budget) if whole else None
     if entry is not None:
         asked = tuple(letter == "1" for letter in entry["asked"])
         return ForecastPlan(asked, METHODS[entry["method"]], entry.get("tolerance", tolerance))
-    asked = spread(num_calls, budget, first=budget // 3 if is_strong else 2)
+    asked = spread(num_calls, budget, first=budget // 3 if jumps else 2)
     return ForecastPlan(asked, METHODS["fitted"], tolerance)
 
 

@@ -63,8 +63,14 @@ def test_what_the_table_does_not_hold_follows_the_rule(
     assert plan == ForecastPlan(spread(num_calls, budget), METHODS["fitted"], tolerance=1.0)
 
 
-def test_strong_guidance_has_more_calls_at_the_start_and_a_stricter_guard() -> None:
-    plan = plan_of("dpmpp_2m", 30, 10, STRONG, whole=True)
+@pytest.mark.parametrize(
+    ("sampler", "guidance"),
+    [("dpmpp_2m", STRONG), ("dpmpp_2m_karras", MODERATE), ("euler_beta", MODERATE)],
+)
+def test_where_predictions_jump_more_calls_are_at_the_start_and_the_guard_is_strict(
+    sampler: str, guidance: float
+) -> None:
+    plan = plan_of(sampler, 30, 10, guidance, whole=True)
     assert plan.asked == spread(30, 10, first=3)
     assert (plan.method, plan.tolerance) == (METHODS["fitted"], 0.35)
 
@@ -87,7 +93,7 @@ def test_the_rule_keeps_every_budget(num_calls: int) -> None:
 
 def test_the_rule_spreads_what_the_first_calls_leave() -> None:
     written = ["".join(str(int(each)) for each in spread(20, 8, first)) for first in (2, 4)]
-    assert written == ["11001001001001001001", "11110000100010001001"]
+    assert written == ["11001001001001001001", "11110001000100010001"]
 
 
 # --- budgets of stages
