@@ -99,6 +99,7 @@ bench: .venv/installed
 
 bench-peers: .venv/installed
 	.venv/bin/python bench/peers
+	.venv/bin/python bench/peers/savings.py
 	.venv/bin/python bench/peers/report.py
 
 dist: .venv-release/installed
