@@ -156,8 +156,9 @@ def savings_section(rows: Sequence[Row]) -> str:
         "## 20 steps with less work\n\nThe presets of [`--speed`](speed.md), which has their "
         "fidelity, on the targets that `auto` takes for them after `sdrt tune`; the peers compute "
         f"every step in full (`bench/peers/savings.py`). Run `{rows[0]['run']}`, sdrt at commit "
-        f"`{rows[-1]['sdrt_commit']}`. With random weights the guard asks for other calls than "
-        f"with a trained model.\n\n{table(headings, lines)}"
+        f"`{rows[-1]['sdrt_commit']}`. With these random weights the guard asks for no more calls "
+        "than planned; with the built-in model it does at guidance 7.5, so expect more time "
+        f"there.\n\n{table(headings, lines)}"
     )
 
 
