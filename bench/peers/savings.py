@@ -7,8 +7,6 @@ finds OpenVINO fastest. Rows: `bench/results/savings.jsonl`. Takes half an hour.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -16,27 +14,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from peers.command import parser, run_course
 from peers.contestants import NUM_SAVING_ROUNDS, SAVING, SAVING_CONTESTANTS
-from peers.environments import make_environments
-from peers.models import make_models
-from peers.schedule import Row, not_done, race_in, run_visits
+from peers.models import MODELS
+from peers.schedule import Row, not_done
 from peers.visits import SAVINGS, Visit
-
-SCRATCH = Path(__file__).parents[1] / "scratch" / "peers"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=SCRATCH)
-    parser.add_argument("--new", action="store_true", help="start a new run")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for every contestant")
-    parser.add_argument("--minutes", type=float, default=90, help="start no visit after these")
-    options = parser.parse_args()
-    work = options.work.resolve()
-    make_environments(work)
-    make_models(work / SAVINGS.models)
-    race = race_in(work, SAVINGS, options.threads, new=options.new)
-    run_visits(race, missing_visits, options.minutes)
+    run_course(parser(__doc__).parse_args(), SAVINGS, MODELS, missing_visits)
 
 
 def missing_visits(rows: Sequence[Row]) -> Iterator[Visit]:
