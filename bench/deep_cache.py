@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from forecast import SHARES, TAIL
-from forecast_images import Pixels, Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast import SHARES
+from forecast_images import TAIL, Pixels, Setting, nearness, psnr, run, scenes_of
 from onnx.utils import Extractor
 from recording import RESULTS, Measurement, alone_on_the_machine, record
 from timed_runs import seconds
@@ -189,29 +189,22 @@ class Comparison:
 
     def measurement(self, what: str, got: Pixels, num_full: int, share: float) -> Measurement:
         """The row of images for which `num_full` calls were full."""
-        n, values = self.setting.num_steps, psnr(self.exact, got)
-        found = Fidelity.of(num_full + share * (n - num_full), values)
+        n = self.setting.num_steps
+        found = Fidelity.of(num_full + share * (n - num_full), psnr(self.exact, got))
         calls = {
             "forecasts' calls": found.least_work(self.forecasts, n),
             "fewer steps' calls": found.least_work(self.fewer, n),
         }
         notes = {
-            "5th percentile": found.tail,
-            "images judged worse": num_lost(self.scenes, self.exact, got),
-            "images judged otherwise": num_changed(self.scenes, self.exact, got),
             "full calls": num_full,
             "work": found.work,
             **calls,
             "of forecasts'": found.work / calls["forecasts' calls"],
             "of the better rival's": found.work / min(calls.values()),
         }
-        return Measurement(
-            f"{self.setting}, {what}",
-            "dB",
-            tuple(round(float(value), 2) for value in values),
-            versions(),
-            {name: round(value, 3) for name, value in notes.items()},
-        )
+        rounded = {name: round(value, 3) for name, value in notes.items()}
+        name = f"{self.setting}, {what}"
+        return nearness(name, self.scenes, self.exact, got, versions(), rounded)
 
 
 def comparison(

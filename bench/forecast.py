@@ -18,7 +18,7 @@ from itertools import product, starmap
 from typing import Any
 
 import numpy as np
-from forecast_images import Run, Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast_images import TAIL, Run, Setting, nearness, psnr, run, scenes_of
 from recording import Measurement, record
 
 import sdrt
@@ -30,7 +30,6 @@ from sdrt_export.demo.grammar import Scene
 
 SCHEDULERS = ("dpmpp_2m", "ddim", "euler", "unipc", "euler_a", "heun")
 SHARES = (0.3, 0.4, 0.5, 0.7)  # of the calls
-TAIL = 5  # percentile of the images' PSNR
 INTERVALS = ((0.0, 0.5), (0.2, 0.8), (0.0, 0.8), (0.2, 1.0))  # of the guided steps
 
 
@@ -109,24 +108,10 @@ class Comparison:
         return self.fewer[steps]
 
     def _measurement(self, what: str, got: Run, notes: dict[str, Any]) -> Measurement:
-        values = psnr(self.exact.pixels, got.pixels)
-        setting = self.setting
-        return Measurement(
-            f"{setting}, {what}",
-            "dB",
-            tuple(round(float(value), 2) for value in values),
-            installed_versions("sdrt", "onnxruntime"),
-            {
-                "scheduler": setting.scheduler,
-                "steps": setting.num_steps,
-                "guidance": setting.guidance_scale,
-                "all calls": self.num_calls,
-                "5th percentile": round(float(np.percentile(values, TAIL)), 2),
-                "images judged worse": num_lost(self.scenes, self.exact.pixels, got.pixels),
-                "images judged otherwise": num_changed(self.scenes, self.exact.pixels, got.pixels),
-                **notes,
-            },
-        )
+        versions = installed_versions("sdrt", "onnxruntime")
+        notes = {**self.setting.notes, "all calls": self.num_calls, **notes}
+        name = f"{self.setting}, {what}"
+        return nearness(name, self.scenes, self.exact.pixels, got.pixels, versions, notes)
 
 
 def budgets_of(num_calls: int) -> list[int]:

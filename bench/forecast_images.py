@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from recording import Measurement
 
 import sdrt
 from sdrt.benchmarking.likeness import psnr_of_images
@@ -21,6 +22,7 @@ from sdrt_export.demo.judge import sight
 
 Pixels = npt.NDArray[np.uint8]  # (B, H, W, 3)
 BATCH = 8
+TAIL = 5  # percentile of the images' PSNR
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Setting:
             "scheduler": self.scheduler,
             "num_inference_steps": self.num_steps,
             "guidance_scale": self.guidance_scale,
+        }
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The same as it stands in rows."""
+        return {
+            "scheduler": self.scheduler,
+            "steps": self.num_steps,
+            "guidance": self.guidance_scale,
         }
 
 
@@ -129,6 +140,30 @@ def _recorded(sampler: Sampler, levels: Iterator[Any], kept: list[Array]) -> Sam
 def psnr(expected: Pixels, got: Pixels) -> Array:
     """The PSNR of each image in dB, against 255."""
     return np.array([psnr_of_images(*pair) for pair in zip(expected, got, strict=True)])
+
+
+def nearness(
+    name: str,
+    scenes: Sequence[Scene],
+    expected: Pixels,
+    got: Pixels,
+    versions: Mapping[str, str],
+    notes: Mapping[str, Any],
+) -> Measurement:
+    """The row of images next to the expected ones: PSNR, and what the judge sees in both."""
+    values = psnr(expected, got)
+    return Measurement(
+        name,
+        "dB",
+        tuple(round(float(value), 2) for value in values),
+        versions,
+        {
+            **notes,
+            "5th percentile": round(float(np.percentile(values, TAIL)), 2),
+            "images judged worse": num_lost(scenes, expected, got),
+            "images judged otherwise": num_changed(scenes, expected, got),
+        },
+    )
 
 
 def num_lost(scenes: Sequence[Scene], expected: Pixels, got: Pixels) -> int:

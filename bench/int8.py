@@ -21,8 +21,7 @@ from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-from forecast_images import Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast_images import Setting, nearness, run, scenes_of
 from recording import Measurement, alone_on_the_machine, record
 from timed_runs import seconds
 
@@ -81,19 +80,8 @@ def fidelity(bundle: Bundle, setting: Setting, num_images: int) -> list[Measurem
     for target in map(str, int8_targets()):
         with sdrt.Pipeline.open(bundle.root, target) as pipe:
             got = run(pipe, scenes, setting.options)
-        values = psnr(exact.pixels, got.pixels)
-        notes = {
-            "target": target,
-            "scheduler": setting.scheduler,
-            "steps": setting.num_steps,
-            "guidance": setting.guidance_scale,
-            "5th percentile": round(float(np.percentile(values, 5)), 2),
-            "images judged worse": num_lost(scenes, exact.pixels, got.pixels),
-            "images judged otherwise": num_changed(scenes, exact.pixels, got.pixels),
-            **sizes(bundle),
-        }
-        rounded = tuple(round(float(value), 2) for value in values)
-        rows.append(Measurement(f"{target}, {setting}", "dB", rounded, versions(), notes))
+        name, notes = f"{target}, {setting}", {"target": target, **setting.notes, **sizes(bundle)}
+        rows.append(nearness(name, scenes, exact.pixels, got.pixels, versions(), notes))
     return rows
 
 

@@ -16,7 +16,7 @@ from itertools import product, starmap
 from pathlib import Path
 
 import numpy as np
-from forecast_images import Run, Setting, num_changed, num_lost, psnr, run, scenes_of
+from forecast_images import Run, Setting, nearness, run, scenes_of
 from int8 import built_demo, versions
 from recording import Measurement, record
 
@@ -56,27 +56,21 @@ def rows(
     pipe: sdrt.Pipeline, speed: Speed, setting: Setting, scenes: Sequence[Scene], exact: Run
 ) -> list[Measurement]:
     """The row of a preset, if it means something with this setting."""
-    target, guidance = str(pipe.target), setting.guidance_scale
-    budget = forecast_of(speed, setting.scheduler, exact.num_calls[0], guidance)
+    num_calls, target = exact.num_calls[0], str(pipe.target)
+    budget = forecast_of(speed, setting.scheduler, num_calls, setting.guidance_scale)
     if budget is None:
         return []
     got = run(pipe, scenes, setting.options | {"speed": speed})
-    values = psnr(exact.pixels, got.pixels)
     notes = {
         "speed": speed,
         "target": target,
-        "scheduler": setting.scheduler,
-        "steps": setting.num_steps,
-        "guidance": guidance,
+        **setting.notes,
         "forecast": budget,
         "calls": round(float(np.mean(got.num_calls)), 2),
-        "all calls": exact.num_calls[0],
-        "5th percentile": round(float(np.percentile(values, 5)), 2),
-        "images judged worse": num_lost(scenes, exact.pixels, got.pixels),
-        "images judged otherwise": num_changed(scenes, exact.pixels, got.pixels),
+        "all calls": num_calls,
     }
-    rounded = tuple(round(float(value), 2) for value in values)
-    return [Measurement(f"{speed} on {target}, {setting}", "dB", rounded, versions(), notes)]
+    name = f"{speed} on {target}, {setting}"
+    return [nearness(name, scenes, exact.pixels, got.pixels, versions(), notes)]
 
 
 if __name__ == "__main__":

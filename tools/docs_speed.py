@@ -12,6 +12,7 @@ from sdrt.denoising.speed_presets import BARS, STRONGEST, forecast_of
 
 RATIO = "of the rival's"  # calls
 SHARES = (0.3, 0.4, 0.5, 0.7)  # of the calls, as in the bench
+NEARNESS = ("PSNR, median", "5th percentile", "images judged worse", "judged otherwise")
 
 
 def presets() -> str:
@@ -71,10 +72,7 @@ def int8_images() -> str:
             code(row["notes"]["target"]),
             code(row["notes"]["scheduler"]),
             f"{row['notes']['guidance']:g}",
-            f"{row['median']:.1f} dB",
-            f"{row['notes']['5th percentile']:.1f} dB",
-            row["notes"]["images judged worse"],
-            row["notes"]["images judged otherwise"],
+            *_nearness(row),
         )
         for row in rows
     ]
@@ -84,10 +82,7 @@ def int8_images() -> str:
         f"{1 - notes['work in float']:.0%} of their multiplications; {notes['MB']:.1f} MB on disk, "
         f"{notes['MB as exported']:.1f} MB in float16."
     ).replace("%", " %")
-    headings = (
-        *("target", "sampler", "guidance", "PSNR, median", "5th percentile"),
-        *("images judged worse", "judged otherwise"),
-    )
+    headings = ("target", "sampler", "guidance", *NEARNESS)
     packages = "onnxruntime", "openvino"
     return f"{where(rows, *packages)}\n\n{_images(rows)} {denoiser}\n\n{table(headings, lines)}"
 
@@ -102,20 +97,25 @@ def presets_on_targets() -> str:
             code(notes["scheduler"]),
             f"{notes['guidance']:g}",
             f"{round(notes['calls'], 1):g} of {notes['all calls']}",
-            f"{row['median']:.1f} dB",
-            f"{notes['5th percentile']:.1f} dB",
-            notes["images judged worse"],
-            notes["images judged otherwise"],
+            *_nearness(row),
         )
         for row in rows
         for notes in [row["notes"]]
     ]
-    headings = (
-        *("preset", "target", "sampler", "guidance", "calls", "PSNR, median", "5th percentile"),
-        *("images judged worse", "judged otherwise"),
-    )
+    headings = ("preset", "target", "sampler", "guidance", "calls", *NEARNESS)
     packages = "onnxruntime", "openvino"
     return f"{where(rows, *packages)}\n\n{_images(rows)}\n\n{table(headings, lines)}"
+
+
+def _nearness(row: Row) -> tuple[object, ...]:
+    """The cells of a row for `NEARNESS`."""
+    notes = row["notes"]
+    return (
+        f"{row['median']:.1f} dB",
+        f"{notes['5th percentile']:.1f} dB",
+        notes["images judged worse"],
+        notes["images judged otherwise"],
+    )
 
 
 def _is_a_preset(notes: Mapping[str, Any]) -> bool:
