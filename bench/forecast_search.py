@@ -21,7 +21,7 @@ import numpy as np
 from forecast_images import Setting, psnr, recording, run, scenes_of, with_plan
 
 import sdrt
-from sdrt.denoising.forecast_plan import FILE, METHODS, spread, strength_of
+from sdrt.denoising.forecast_plan import FILE, METHODS, plan_of, spread, strength_of
 from sdrt.denoising.forecasting import MEMORY, MIN_KNOWN, ForecastPlan, Method, normalised
 from sdrt_engines import Array
 
@@ -117,16 +117,11 @@ def candidates(found: Trajectories, budget: int) -> Iterator[ForecastPlan]:
         yield from (ForecastPlan(asked, method, np.inf) for asked in sorted({*masks, own}))
 
 
-def is_rule(plan: ForecastPlan) -> bool:
-    asked = spread(len(plan.asked), sum(plan.asked))
-    return (plan.asked, plan.method) == (asked, METHODS["fitted"])
-
-
 def best(
     pipe: sdrt.Pipeline, setting: Setting, num_images: int, budgets: Sequence[float]
-) -> Iterator[dict[str, Any]]:
-    """The entries of a setting in the table: for each budget the plan with the best images, unless
-    that is the rule."""
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The entries of a setting for the table: for each budget the plan with the best images, and
+    whether that is another than the rule's."""
     found = trajectories(pipe, setting, num_images)
     scenes, n = scenes_of(num_images, seed=2), len(found.times)
     exact = run(pipe, scenes, setting.options)
@@ -137,9 +132,7 @@ def best(
             got = run(pipe, scenes, setting.options, with_plan(plan))
             tried[plan] = float(np.mean(np.percentile(psnr(exact.pixels, got.pixels), (20, 50))))
         plan = max(tried, key=tried.__getitem__)
-        if is_rule(plan):
-            print(f"{setting}, {budget} calls: {tried[plan]:.1f} dB with the rule", flush=True)
-            continue
+        rule = plan_of(setting.scheduler, n, budget, setting.guidance_scale, whole=False)
         entry = {
             "sampler": setting.scheduler,
             "num_calls": n,
@@ -149,13 +142,16 @@ def best(
             "method": names[plan.method],
         }
         print(f"{setting}: {tried[plan]:.1f} dB, {entry}", flush=True)
-        yield entry
+        yield entry, (plan.asked, plan.method) != (rule.asked, rule.method)
 
 
-def write(entry: dict[str, Any]) -> None:
-    """Puts an entry into the table, in place of an older one."""
+def write(entry: dict[str, Any], *, is_better: bool) -> None:
+    """Puts an entry into the table, in place of an older one; or only takes that out, if the rule
+    is as good."""
     table = json.loads(FILE.read_text(encoding="utf-8"))
     by_key = {_key(each): each for each in [*table.pop("plans"), entry]}
+    if not is_better:
+        del by_key[_key(entry)]
     rest = "".join(f'"{name}": {json.dumps(value)},\n' for name, value in table.items())
     plans = ",\n".join(json.dumps(by_key[key]) for key in sorted(by_key))
     FILE.write_text(f'{{{rest}"plans": [\n{plans}\n]}}\n', encoding="utf-8")
@@ -177,8 +173,8 @@ def main() -> None:
         for scheduler in options.schedulers:
             for num_steps in options.steps:
                 setting = Setting(scheduler, num_steps, options.guidance)
-                for entry in best(pipe, setting, options.images, options.budgets):
-                    write(entry)
+                for entry, is_better in best(pipe, setting, options.images, options.budgets):
+                    write(entry, is_better=is_better)
 
 
 if __name__ == "__main__":
