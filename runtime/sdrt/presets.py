@@ -32,8 +32,8 @@ def note_without_savings(request: Request, guidance_scale: float, steps: Steps) 
     if speed == "exact" or is_chosen(request) or steps.forecast is not None:
         return
     measured = measured_calls(speed, steps.sampler, guidance_scale)
-    ends = " to ".join(map(str, sorted({measured[0], measured[-1]}))) if measured else ""
-    others = f" (some for {ends} calls)" if measured else ""
+    ends = sorted({*measured[:1], *measured[-1:]})
+    others = f" (some for {' to '.join(map(str, ends))} calls)" if ends else ""
     yield Note(
         "speed_exact",
         "speed",

@@ -30,7 +30,7 @@ SUFFIXES: Mapping[str, Suffix] = {  # "euler_karras" is euler with the sigmas of
     "_beta": Suffix("use_beta_sigmas", True, "Beta"),
     "_trailing": Suffix("timestep_spacing", "trailing", "SGM Uniform"),  # there within a timestep
 }
-_SIGMAS, _SPACING = ("_karras", "_exponential", "_beta"), ("_trailing",)
+SIGMAS, _SPACING = ("_karras", "_exponential", "_beta"), ("_trailing",)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ShortName:
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict)
     a1111: str | None = None
-    suffixes: tuple[str, ...] = (*_SIGMAS, *_SPACING)  # whose options change the scheduler's steps
+    suffixes: tuple[str, ...] = (*SIGMAS, *_SPACING)  # whose options change the scheduler's steps
 
 
 DPMPP_2 = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
@@ -61,13 +61,13 @@ SHORT_NAMES: Mapping[str, ShortName] = {
     "dpmpp_2m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_2 | SDE, "DPM++ 2M SDE"),
     "dpmpp_3m": ShortName("DPMSolverMultistepScheduler", DPMPP_3),
     "dpmpp_3m_sde": ShortName("DPMSolverMultistepScheduler", DPMPP_3 | SDE, "DPM++ 3M SDE"),
-    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2, suffixes=_SIGMAS),
-    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3, suffixes=_SIGMAS),
+    "dpmpp_2s": ShortName("DPMSolverSinglestepScheduler", DPMPP_2, suffixes=SIGMAS),
+    "dpmpp_3s": ShortName("DPMSolverSinglestepScheduler", DPMPP_3, suffixes=SIGMAS),
     "unipc": ShortName("UniPCMultistepScheduler", a1111="UniPC"),
     "deis": ShortName("DEISMultistepScheduler", a1111="DEIS"),
     "lcm": ShortName("LCMScheduler", a1111="LCM", suffixes=()),
     "tcd": ShortName("TCDScheduler", a1111="TCD", suffixes=()),
-    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler", suffixes=_SIGMAS),
+    "flow_euler": ShortName("FlowMatchEulerDiscreteScheduler", suffixes=SIGMAS),
     "flow_heun": ShortName("FlowMatchHeunDiscreteScheduler", suffixes=()),
 }
 _ALIASES = {  # as written in ComfyUI, k-diffusion and older versions of sdrt

@@ -46,6 +46,13 @@ def int8_graph(path: Path, ranges: Mapping[str, Range], kept: Collection[str]) -
     return TypedGraph(graph.finish(), graph.weights)
 
 
+def rounding(tensor: str, scale: str, zero: str, result: str) -> Iterator[NodeProto]:
+    """`tensor` rounded to the numbers of a range, and float again."""
+    steps = f"{result}.steps"
+    yield helper.make_node("QuantizeLinear", [tensor, scale, zero], [steps])
+    yield helper.make_node("DequantizeLinear", [steps, scale, zero], [result])
+
+
 class _Quantizing:
     def __init__(self, graph: FusionEditor, ranges: Mapping[str, Range]) -> None:
         self.graph, self.ranges = graph, ranges
@@ -77,9 +84,7 @@ class _Quantizing:
         found, key = self.ranges[ranged], f"{ranged}.range"
         scale = self._constant(f"{key}.scale", np.asarray(found.scale))
         zero = self._constant(f"{key}.zero", np.asarray(found.zero_point))
-        steps = f"{result}.steps"
-        yield helper.make_node("QuantizeLinear", [name, scale, zero], [steps])
-        yield helper.make_node("DequantizeLinear", [steps, scale, zero], [result])
+        yield from rounding(name, scale, zero, result)
 
     def _weight(self, layer: Layer) -> NodeProto:
         return self._stored(

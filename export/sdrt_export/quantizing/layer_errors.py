@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from sdrt.arrays import psnr_of
 from sdrt_engines import Array
 from sdrt_export.precision.probing import tensors_of
-from sdrt_export.quantizing.int8_graph import opened
+from sdrt_export.quantizing.int8_graph import opened, rounding
 from sdrt_export.quantizing.layers import Layer, layers_of
 from sdrt_export.quantizing.ranges import Range
 from sdrt_export.quantizing.recorded_calls import Call
@@ -79,9 +79,8 @@ def _switched(layer: Layer) -> Iterator[NodeProto]:
 
 def _rounding(layer: Layer, ranged: str, tensor: str, result: str) -> Iterator[NodeProto]:
     """`tensor` as it is, or rounded to the 256 numbers of the range of `ranged`."""
-    steps, rounded = f"{result}.steps", f"{result}.rounded"
-    yield helper.make_node("QuantizeLinear", [tensor, *_steps(ranged)], [steps])
-    yield helper.make_node("DequantizeLinear", [steps, *_steps(ranged)], [rounded])
+    rounded = f"{result}.rounded"
+    yield from rounding(tensor, *_steps(ranged), rounded)
     yield helper.make_node("Where", [_switch(layer), rounded, tensor], [result])
 
 

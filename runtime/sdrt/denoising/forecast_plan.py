@@ -1,9 +1,9 @@
 """The plans of forecasts: which calls of a sampler the model answers, and how others are forecast.
 
 The rule: the model answers the first calls, the last one, and others spread evenly in between, and
-each image fits the slope of its forecasts. `forecast_plans.json` holds what is better: the plans
-that `bench/forecast_search.py` found on the demo model for a sampler, a number of calls, a strength
-of guidance and a budget. Samplers of one kind share them.
+each image fits the slope of its forecasts. `forecast_plans.json` holds what is better on the demo
+model, for a sampler, a number of calls, a strength of guidance and a budget: at moderate guidance
+what `bench/forecast_search.py` found. Samplers of one kind share plans.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from sdrt.denoising.forecasting import ForecastPlan, Method
 from sdrt.errors import RequestError
-from sdrt.scheduler_names import split_suffix
+from sdrt.scheduler_names import SIGMAS, split_suffix
 
 FILE = Path(__file__).with_name("forecast_plans.json")
 METHODS: Mapping[str, Method] = {
@@ -29,8 +29,7 @@ METHODS: Mapping[str, Method] = {
 }
 STRONG = 3.0  # guidance above it: its predictions change in other ways
 TOLERANCE = 1.0  # of the guard: a forecast as wrong as no image at all
-STRICT = 0.35  # where predictions jump: at strong guidance, and where steps differ much
-UNEVEN = ("_karras", "_exponential", "_beta")  # sigmas with such steps
+STRICT = 0.35  # where predictions jump: at strong guidance, and with sigmas of unequal steps
 
 
 def smallest_budget(num_calls: int) -> int:
@@ -79,7 +78,7 @@ def plan_of(
     sampler: str, num_calls: int, budget: int, guidance_scale: float, *, whole: bool
 ) -> ForecastPlan:
     """The plan for a budget; `whole` is False for a part of a schedule, as of image to image."""
-    jumps = guidance_scale > STRONG or split_suffix(sampler)[1] in UNEVEN
+    jumps = guidance_scale > STRONG or split_suffix(sampler)[1] in SIGMAS
     tolerance = STRICT if jumps else TOLERANCE
     entry = _entry(sampler, num_calls, strength_of(guidance_scale), budget) if whole else None
     if entry is not None:

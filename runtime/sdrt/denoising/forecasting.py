@@ -150,7 +150,9 @@ class Forecaster:
         self, plan: ForecastPlan, levels: Sequence[Level], num_images: int, model: Model
     ) -> None:
         self._levels, self._model = levels, model
-        self._images = [_History(plan, levels) for _ in range(num_images)]
+        scale = normalised([level.t for level in levels])
+        times = [scale(level.t) for level in levels]
+        self._images = [_History(plan, levels, times) for _ in range(num_images)]
 
     @property
     def num_forecasts(self) -> tuple[int, ...]:
@@ -182,9 +184,8 @@ class Forecaster:
 class _History:
     """The last predictions of one image under the same conditions."""
 
-    def __init__(self, plan: ForecastPlan, levels: Sequence[Level]) -> None:
-        self._plan, self._levels = plan, levels
-        self._scale = normalised([level.t for level in levels])
+    def __init__(self, plan: ForecastPlan, levels: Sequence[Level], times: Sequence[float]) -> None:
+        self._plan, self._levels, self._all_times = plan, levels, times
         self._times = deque[float](maxlen=MEMORY)
         self._x0 = deque[Array](maxlen=MEMORY)
         self._conditions: Hashable = None
@@ -215,7 +216,7 @@ class _History:
                 part = undoing(self._levels, self._last, number) * (1 - distance / (LARGE * size))
                 moved = x0 - part * error if part else x0
         self._conditions, self._last = conditions, number
-        self._times.append(self._scale(self._levels[number].t))
+        self._times.append(self._all_times[number])
         self._x0.append(x0)
         return moved
 
@@ -227,7 +228,7 @@ class _History:
     def _forecast(self, number: int) -> Array:
         times, known = [*self._times], [*self._x0]
         method = self._plan.method.fitted(times, known)
-        return _weighted(method.weights(times, self._scale(self._levels[number].t)), known)
+        return _weighted(method.weights(times, self._all_times[number]), known)
 
 
 def undoing(levels: Sequence[Level], before: int, number: int) -> float:
